@@ -1,0 +1,13 @@
+// pygen._cpu: the names, and the choice of the instruction set. Arguments are addresses and strides; pygen/native checks them.
+#include <pybind11/stl.h>
+
+#include "cpu/isa.h"
+#include "cpu/reparameterize_kl.bind.h"
+
+PYBIND11_MODULE(_cpu, m) {
+  m.doc() = "pygen's C++ kernels for CPUs. Called by pygen.native; the arguments are not checked here.";
+  m.def("isa", &pygen::current_isa, "The instruction set in use.");
+  m.def("isas", &pygen::usable_isas, "Those that this processor can run, best first.");
+  m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
+  pygen::bind_reparameterize_kl(m);
+}

@@ -1,0 +1,60 @@
+// Normals by the block: the SIMD form of common/philox.h. Same numbers, whatever the width.
+#pragma once
+
+#include "common/philox.h"
+#include "cpu/simd.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+
+// A call may write up to this many floats more than asked for.
+constexpr int kNoisePadding = 4 * kLanes;
+constexpr int kGroups = 16;
+
+PYGEN_INLINE VecF uniform(VecQ even, VecQ odd) { return float_of_words(even, odd) * 0x1p-32f + 0x1p-33f; }
+
+// out[4 i + lane] = normal `lane` of quad q + i, i < quads. Writes whole groups of kLanes quads.
+__attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k, NoiseDomain domain) {
+  // Vector lane 4 b + s holds quad s * kLanes / 4 + b, so that interleaving within 128 bits ends in memory order.
+  uint64_t order[2][kLanes / 2];
+  for (int lane = 0; lane < kLanes; ++lane) order[lane % 2][lane / 2] = (lane % 4) * (kLanes / 4) + lane / 4;
+  const VecQ even_quads = load<VecQ>(order[0]), odd_quads = load<VecQ>(order[1]);
+  const uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+  for (int64_t done = 0; done < quads; done += kGroups * kLanes) {
+    const int64_t left = (quads - done + kLanes - 1) / kLanes;
+    const int groups = left < kGroups ? static_cast<int>(left) : kGroups;
+    // Two short loops rather than one long: the processor overlaps more of their iterations.
+    alignas(64) float u[kGroups][4][kLanes];
+    for (int g = 0; g < groups; ++g, q += kLanes) {
+      const VecQ qe = even_quads + q, qo = odd_quads + q;
+      VecQ e[4] = {qe, qe >> 32, VecQ{} + k, VecQ{} + static_cast<uint32_t>(domain)};
+      VecQ o[4] = {qo, qo >> 32, VecQ{} + k, VecQ{} + static_cast<uint32_t>(domain)};
+      philox4x32_10<VectorWord>(e, key0, key1);
+      philox4x32_10<VectorWord>(o, key0, key1);
+      for (int w = 0; w < 4; ++w) store(u[g][w], uniform(e[w], o[w]));
+    }
+    for (int g = 0; g < groups; ++g, out += 4 * kLanes) {
+      VecF z0, z1, z2, z3;
+      box_muller(load<VecF>(u[g][0]), load<VecF>(u[g][1]), z0, z1);
+      box_muller(load<VecF>(u[g][2]), load<VecF>(u[g][3]), z2, z3);
+      const VecF low02 = interleave_low(z0, z2), high02 = interleave_high(z0, z2);
+      const VecF low13 = interleave_low(z1, z3), high13 = interleave_high(z1, z3);
+      store(out, interleave_low(low02, low13));
+      store(out + kLanes, interleave_high(low02, low13));
+      store(out + 2 * kLanes, interleave_low(high02, high13));
+      store(out + 3 * kLanes, interleave_high(high02, high13));
+    }
+  }
+}
+
+// float64: Box-Muller in float64 on the same uniforms.
+inline void fill_normals(double* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k, NoiseDomain domain) {
+  for (int64_t i = 0; i < quads; ++i, out += 4) {
+    double z[4];
+    philox_normal4<double>(seed, q + i, k, domain, z);
+    std::memcpy(out, z, sizeof z);
+  }
+}
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen

@@ -1,0 +1,23 @@
+// Threads of torch's OpenMP runtime. Work is cut into blocks whose size never depends on the number of threads.
+#pragma once
+
+#include <omp.h>
+
+#include <cstdint>
+
+namespace pygen {
+
+// body(block) for block in [0, blocks); `blocks_per_thread` is the least work worth a thread.
+template <class Body>
+inline void parallel_blocks(int64_t blocks, int64_t blocks_per_thread, int threads, const Body& body) {
+  const int64_t useful = (blocks + blocks_per_thread - 1) / blocks_per_thread;
+  const int team = static_cast<int>(useful < threads ? useful : threads);
+  if (team <= 1) {
+    for (int64_t b = 0; b < blocks; ++b) body(b);
+    return;
+  }
+#pragma omp parallel for num_threads(team) schedule(static)
+  for (int64_t b = 0; b < blocks; ++b) body(b);
+}
+
+}  // namespace pygen

@@ -1,0 +1,244 @@
+// reparameterize_kl and gaussian_kl on CPUs. Formula: common/reparameterize_kl.h.
+// Traffic, fp32, one sample: forward reads mu, logvar and writes z (12 bytes an element); backward reads grad_z, mu, logvar
+// and writes two gradients (20). The noise costs more than the memory: about 10 instructions a number.
+#include "cpu/reparameterize_kl.h"
+
+#include "common/reparameterize_kl.h"
+#include "cpu/block_io.h"
+#include "cpu/noise.h"
+#include "cpu/parallel.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+namespace {
+
+constexpr int64_t kBlock = 1024;          // elements; a dozen blocks of scratch fit the L1 and L2 caches
+constexpr int64_t kBlocksPerThread = 4;   // about 6 us of work, twice what waking a thread costs
+
+// Blocks are whole rows while a row fits, else parts of one row.
+struct Blocks {
+  int64_t rows, cols, rows_per_block, blocks_per_row, count;
+  Blocks(int64_t rows, int64_t cols)
+      : rows(rows),
+        cols(cols),
+        rows_per_block(cols == 0 ? kBlock : cols >= kBlock ? 1 : kBlock / cols),
+        blocks_per_row(cols <= kBlock ? 1 : (cols + kBlock - 1) / kBlock),
+        count(blocks_per_row > 1 ? rows * blocks_per_row : (rows + rows_per_block - 1) / rows_per_block) {}
+  int64_t first_row(int64_t block) const { return blocks_per_row > 1 ? block / blocks_per_row : block * rows_per_block; }
+  int64_t num_rows(int64_t block) const {
+    const int64_t left = rows - first_row(block);
+    return left < rows_per_block ? left : rows_per_block;
+  }
+  int64_t start(int64_t block) const {
+    return first_row(block) * cols + (blocks_per_row > 1 ? block % blocks_per_row * kBlock : 0);
+  }
+  int64_t size(int64_t block) const {
+    if (blocks_per_row == 1) return num_rows(block) * cols;
+    const int64_t left = cols - block % blocks_per_row * kBlock;
+    return left < kBlock ? left : kBlock;
+  }
+};
+
+template <class Real>
+struct Scratch {
+  alignas(64) Real mu[kBlock], logvar[kBlock], prior_mu[kBlock], prior_logvar[kBlock], std[kBlock], kl[kBlock];
+  alignas(64) Real noise[kBlock + kNoisePadding + 4], eps[kBlock], z[kBlock];
+  alignas(64) Real grad_z[kBlock], sum_grad_z[kBlock], sum_grad_z_eps[kBlock], grad_kl[kBlock], grad[4][kBlock];
+};
+template <class Real>
+__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
+  static thread_local Scratch<Real> s;
+  return s;
+}
+
+// body(i, V) over [0, n): vectors, then a tail of single numbers, so that nothing outside is touched.
+template <class Real, class Body>
+PYGEN_INLINE void for_each_vector(int64_t n, Body body) {
+  int64_t i = 0;
+  if constexpr (__is_same(Real, float)) {
+    for (; i + kLanes <= n; i += kLanes) body(i, VecF{});
+  }
+  for (; i < n; ++i) body(i, Real{});
+}
+
+template <class T, class Real>
+struct Inputs {
+  const Real *mu, *logvar, *prior_mu = nullptr, *prior_logvar = nullptr;
+  Inputs(const ReparameterizeKlParams& p, int64_t start, int64_t n, Scratch<Real>& s)
+      : mu(read_block<T>(p.mu, start, n, s.mu)), logvar(read_block<T>(p.logvar, start, n, s.logvar)) {
+    if (!p.prior_mu.present()) return;
+    prior_mu = read_block<T>(p.prior_mu, start, n, s.prior_mu);
+    prior_logvar = read_block<T>(p.prior_logvar, start, n, s.prior_logvar);
+  }
+  template <bool kPrior, class V>
+  PYGEN_INLINE GaussianKl<V> unclamped(int64_t i) const {
+    if constexpr (kPrior) {
+      return gaussian_kl_prior(load<V>(mu + i), load<V>(logvar + i), load<V>(prior_mu + i), load<V>(prior_logvar + i));
+    } else {
+      return gaussian_kl_standard(load<V>(mu + i), load<V>(logvar + i));
+    }
+  }
+  template <bool kPrior, class V>
+  PYGEN_INLINE GaussianKl<V> terms(int64_t i, Real free_bits) const {
+    GaussianKl<V> t = unclamped<kPrior, V>(i);
+    if (free_bits > 0) apply_free_bits(t, free_bits);
+    return t;
+  }
+};
+
+// eps of sample k for the block: the caller's, or drawn.
+template <class T, class Real>
+PYGEN_INLINE const Real* noise_block(const ReparameterizeKlParams& p, int64_t k, int64_t start, int64_t n, Scratch<Real>& s) {
+  if (p.eps.present()) return read_block<T>(p.eps, k * p.rows * p.cols + start, n, s.eps);
+  const int64_t q = start / 4, lead = start % 4;
+  fill_normals(s.noise, static_cast<uint64_t>(*p.seed), q, (lead + n + 3) / 4, static_cast<uint32_t>(k),
+               NoiseDomain::ReparameterizeKl);
+  return s.noise + lead;
+}
+
+template <class T, class Real, bool kPrior>
+void forward(const ReparameterizeKlForward& p) {
+  const Blocks blocks(p.rows, p.cols);
+  const bool per_block = p.reduce || blocks.blocks_per_row > 1;
+  std::vector<double> partial(per_block ? blocks.count : 0);
+  Real* kl_out = static_cast<Real*>(p.kl);
+  const Real free_bits = static_cast<Real>(p.free_bits);
+  parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
+    Scratch<Real>& s = scratch<Real>();
+    const int64_t start = blocks.start(block), n = blocks.size(block);
+    const Inputs<T, Real> in(p, start, n, s);
+    auto first_sample = [&](Real* z, const Real* eps) PYGEN_INLINE_LAMBDA {
+      for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
+        using V = decltype(zero);
+        const auto t = in.template terms<kPrior, V>(i, free_bits);
+        store(s.kl + i, t.kl);
+        if (z) store(z + i, V(load<V>(in.mu + i) + t.std * load<V>(eps + i)));
+        if (p.num_samples > 1) store(s.std + i, t.std);
+      });
+    };
+    if (p.num_samples == 0) first_sample(nullptr, nullptr);
+    for (int64_t k = 0; k < p.num_samples; ++k) {
+      const int64_t at = k * p.rows * p.cols + start;
+      const Real* eps = noise_block<T>(p, k, start, n, s);
+      Real* z = block_target<T>(p.z, at, s.z);
+      if (k == 0) {
+        first_sample(z, eps);
+      } else {
+        for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
+          using V = decltype(zero);
+          store(z + i, V(load<V>(in.mu + i) + load<V>(s.std + i) * load<V>(eps + i)));
+        });
+      }
+      write_block<T>(p.z, at, n, z);
+    }
+    if (per_block) {
+      partial[block] = sum_block(s.kl, n);
+    } else {
+      for (int64_t r = 0; r < blocks.num_rows(block); ++r)
+        kl_out[blocks.first_row(block) + r] = static_cast<Real>(sum_block(s.kl + r * p.cols, p.cols));
+    }
+  });
+  if (p.reduce) {
+    double total = 0;
+    for (double x : partial) total += x;
+    *kl_out = static_cast<Real>(total * p.kl_scale);
+  } else if (per_block) {
+    for (int64_t row = 0; row < p.rows; ++row) {
+      double total = 0;
+      for (int64_t b = 0; b < blocks.blocks_per_row; ++b) total += partial[row * blocks.blocks_per_row + b];
+      kl_out[row] = static_cast<Real>(total);
+    }
+  }
+}
+
+template <class T, class Real, bool kPrior>
+void backward(const ReparameterizeKlBackward& p) {
+  const Blocks blocks(p.rows, p.cols);
+  const Real* grad_kl = static_cast<const Real*>(p.grad_kl);
+  const Real free_bits = static_cast<Real>(p.free_bits);
+  const bool sampled = p.grad_z.present();
+  const bool need_noise = sampled && p.grad[1].present();
+  parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
+    Scratch<Real>& s = scratch<Real>();
+    const int64_t start = blocks.start(block), n = blocks.size(block);
+    const Inputs<T, Real> in(p, start, n, s);
+    if (grad_kl) {
+      const int64_t rows = p.reduce ? 1 : blocks.num_rows(block);
+      const int64_t per_row = n / rows;
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = p.reduce ? 0 : (blocks.first_row(block) + r) * p.grad_kl_stride;
+        const Real g = grad_kl[row] * static_cast<Real>(p.kl_scale);
+        for (int64_t i = 0; i < per_row; ++i) s.grad_kl[r * per_row + i] = g;
+      }
+    }
+    const Real* grad_z = nullptr;
+    for (int64_t k = 0; sampled && k < p.num_samples; ++k) {
+      const int64_t at = k * p.rows * p.cols + start;
+      const Real* g = read_block<T>(p.grad_z, at, n, s.grad_z);
+      const Real* eps = need_noise ? noise_block<T>(p, k, start, n, s) : g;
+      for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
+        using V = decltype(zero);
+        const V gz = load<V>(g + i), weighted = gz * load<V>(eps + i);
+        if (k == 0) {
+          store(s.sum_grad_z_eps + i, weighted);
+          if (p.num_samples > 1) store(s.sum_grad_z + i, gz);
+        } else {
+          store(s.sum_grad_z_eps + i, V(load<V>(s.sum_grad_z_eps + i) + weighted));
+          store(s.sum_grad_z + i, V(load<V>(s.sum_grad_z + i) + gz));
+        }
+      });
+      grad_z = p.num_samples > 1 ? s.sum_grad_z : g;
+    }
+    Real* out[4];
+    for (int j = 0; j < 4; ++j) {
+      out[j] = !p.grad[j].present() ? nullptr
+               : p.wide[j]         ? block_target<Real>(p.grad[j], start, s.grad[j])
+                                   : block_target<T>(p.grad[j], start, s.grad[j]);
+    }
+    for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
+      using V = decltype(zero);
+      const auto t = in.template terms<kPrior, V>(i, free_bits);
+      V grad_mu{}, grad_logvar{}, grad_prior_mu{}, grad_prior_logvar{};
+      if (grad_kl) {
+        const V g = load<V>(s.grad_kl + i);
+        grad_mu = g * t.grad_mu;
+        grad_logvar = g * t.grad_logvar;
+        grad_prior_mu = -grad_mu;
+        grad_prior_logvar = g * t.grad_prior_logvar;
+      }
+      if (sampled) {
+        grad_mu += load<V>(grad_z + i);
+        if (need_noise) grad_logvar += load<V>(s.sum_grad_z_eps + i) * (t.std * Real(0.5));
+      }
+      if (out[0]) store(out[0] + i, grad_mu);
+      if (out[1]) store(out[1] + i, grad_logvar);
+      if (kPrior && out[2]) store(out[2] + i, grad_prior_mu);
+      if (kPrior && out[3]) store(out[3] + i, grad_prior_logvar);
+    });
+    for (int j = 0; j < 4; ++j) {
+      if (!out[j]) continue;
+      if (p.wide[j]) {
+        write_block<Real>(p.grad[j], start, n, out[j]);
+      } else {
+        write_block<T>(p.grad[j], start, n, out[j]);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+#define PYGEN_DISPATCH(function, p)                                                                                 \
+  const bool prior = p.prior_mu.present();                                                                          \
+  switch (p.dtype) {                                                                                                \
+    case DType::Float64: return prior ? function<double, double, true>(p) : function<double, double, false>(p);     \
+    case DType::Float32: return prior ? function<float, float, true>(p) : function<float, float, false>(p);         \
+    case DType::BFloat16: return prior ? function<BFloat16, float, true>(p) : function<BFloat16, float, false>(p);  \
+    case DType::Float16: return prior ? function<Float16, float, true>(p) : function<Float16, float, false>(p);     \
+  }
+
+void reparameterize_kl_forward(const ReparameterizeKlForward& p) { PYGEN_DISPATCH(forward, p) }
+void reparameterize_kl_backward(const ReparameterizeKlBackward& p) { PYGEN_DISPATCH(backward, p) }
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen

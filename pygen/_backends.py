@@ -1,0 +1,59 @@
+"""What can run here: loads the compiled modules, never fails, and keeps each reason why not."""
+
+import importlib
+import importlib.util
+import os
+from functools import cache
+from types import ModuleType
+
+import torch  # before the compiled modules: their OpenMP symbols resolve to torch's own runtime
+
+_MODULES = {"reference": "pygen.reference", "cpu": "pygen.native", "triton": "pygen.kernels", "cuda": "pygen.native"}
+
+
+@cache
+def _load(name: str) -> tuple[ModuleType | None, str | None]:
+    try:
+        return importlib.import_module(f"pygen.{name}"), None
+    except ImportError as error:
+        return None, f"the compiled module pygen.{name} did not load: {error}"
+
+
+def compiled(name: str) -> ModuleType:
+    """pygen._cpu or pygen._cuda."""
+    module, reason = _load(name)
+    if module is None:
+        raise RuntimeError(reason)
+    return module
+
+
+@cache
+def triton_interpreted() -> bool:
+    """Whether Triton kernels run under its interpreter. Fixed when they are decorated, so the answer is kept."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1" and importlib.util.find_spec("triton") is not None
+
+
+def _cuda_runtime() -> str | None:
+    module, reason = _load("_cuda")
+    if module is None:
+        return reason
+    return module.why_not() or None
+
+
+def _triton() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if triton_interpreted():
+        return None
+    return None if torch.cuda.is_available() else "torch finds no CUDA device, and TRITON_INTERPRET=1 was not set before import"
+
+
+@cache
+def status() -> dict[str, str | None]:
+    """Each backend -> None if it can run on this machine, else the reason."""
+    return {"reference": None, "cpu": _load("_cpu")[1], "triton": _triton(), "cuda": _cuda_runtime()}
+
+
+@cache
+def load_launcher(stem: str, backend: str) -> ModuleType:
+    return importlib.import_module(f"{_MODULES[backend]}.{stem}")

@@ -1,0 +1,65 @@
+"""Argument checks with one wording: `op: argument: expected ..., got ...`. They read metadata only, so fake tensors pass too."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def fail(op: str, argument: str, expected: str, got: object, *, kind: type[Exception] = ValueError) -> Exception:
+    """The exception to raise."""
+    return kind(f"{op}: {argument}: expected {expected}, got {got}")
+
+
+def describe(t: Tensor) -> str:
+    return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)} on {t.device}"
+
+
+def check_tensor(op: str, argument: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise fail(op, argument, "a torch.Tensor", type(value).__name__, kind=TypeError)
+    if value.layout != torch.strided:
+        raise fail(op, argument, "a strided (dense) tensor", value.layout, kind=TypeError)
+
+
+def check_floating(op: str, argument: str, t: Tensor) -> None:
+    if t.dtype not in FLOATING:
+        raise fail(op, argument, "float64, float32, bfloat16 or float16", str(t.dtype), kind=TypeError)
+
+
+def check_like(op: str, argument: str, t: Tensor, name: str, like: Tensor) -> None:
+    """Same dtype and device as `like`, which was passed as `name`."""
+    if t.dtype != like.dtype:
+        raise fail(op, argument, f"{like.dtype}, the dtype of {name}", t.dtype, kind=TypeError)
+    if t.device != like.device:
+        raise fail(op, argument, f"a tensor on {like.device}, where {name} is", t.device)
+
+
+def check_broadcasts(op: str, argument: str, t: Tensor, name: str, shape: Sequence[int]) -> None:
+    """t's shape broadcasts to `shape`, the shape of `name`; never the reverse."""
+    lead = len(shape) - t.dim()
+    if lead < 0 or any(s != 1 and s != shape[lead + i] for i, s in enumerate(t.shape)):
+        raise fail(op, argument, f"a shape that broadcasts to {list(shape)}, the shape of {name}", list(t.shape))
+
+
+def check_reduction(op: str, reduction: object) -> None:
+    """The reductions of likelihoods and KL."""
+    if reduction in ("batchmean", "none", "sum"):
+        return
+    hint = ""
+    if reduction == "mean":
+        hint = " ('mean' over elements shrinks the KL by the latent size; 'batchmean' sums over a sample and averages over N)"
+    raise fail(op, "reduction", "'batchmean', 'none' or 'sum'", f"{reduction!r}{hint}")
+
+
+def promote_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Under autocast losses take mixed dtypes and promote to the widest; outside, tensors come back as they are."""
+    present = [t for t in tensors if t is not None]
+    if not present or not torch.is_autocast_enabled(present[0].device.type):
+        return tensors
+    widest = present[0].dtype
+    for t in present[1:]:
+        widest = torch.promote_types(widest, t.dtype)
+    return tuple(t if t is None or t.dtype == widest else t.to(widest) for t in tensors)

@@ -1,0 +1,44 @@
+"""What a user asks about the installation: backends(), show_config(), explain()."""
+
+import platform
+import sys
+
+import torch
+from torch import Tensor
+
+from pygen import _backends, _dispatch
+from pygen._version import __version__
+
+
+def backends() -> dict[str, str | None]:
+    """Each backend -> None if it can run on this machine, else the reason why not."""
+    return dict(_backends.status())
+
+
+def explain(op: str, *args: object, backend: str | None = None) -> _dispatch.Choice:
+    """Which backend a call of `op` with these arguments would run on, and why not another.
+
+    Args:
+        op: the name of a function of pygen.functional.
+        args: its arguments; the first tensor among them decides.
+        backend: as in the call.
+    """
+    from pygen import functional
+
+    if op not in functional.__all__:
+        raise ValueError(f"explain: op: expected one of {', '.join(functional.__all__)}, got {op!r}")
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    return _dispatch.choose(op, backend, tensors[0].device.type if tensors else "cpu")
+
+
+def show_config() -> str:
+    """Versions, devices and backends, for a bug report."""
+    lines = [
+        f"pygen {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}, {platform.machine()}",
+        f"threads {torch.get_num_threads()}, CUDA of torch {torch.version.cuda or 'none'}",
+    ]
+    if _backends.status()["cpu"] is None:
+        cpu = _backends.compiled("_cpu")
+        lines.append(f"instruction set {cpu.isa()} of {', '.join(cpu.isas())}")
+    lines += [f"{name}: {reason or 'ready'}" for name, reason in _backends.status().items()]
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""The one place that chooses a backend, and can say why not another.
+
+The name is resolved once, in forward: the argument, then `use_backend`, then the measured table. Backward gets the result.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+from pygen import _backends
+
+AUTO = "auto"
+NAMES = ("reference", "cpu", "triton", "cuda")
+
+_requested: ContextVar[str] = ContextVar("pygen_backend", default=AUTO)
+
+# Order of preference where the user chose nothing, by device type. CUDA: not yet measured on a GPU.
+_PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which backend runs a call and, for each other one, why it does not."""
+
+    backend: str
+    reason: str
+    rejected: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.backend}: {self.reason}"]
+        return "\n".join(lines + [f"  not {name}: {why}" for name, why in self.rejected.items()])
+
+
+def check_name(op: str, name: object) -> None:
+    if name not in NAMES:
+        raise ValueError(f"{op}: backend: expected one of {', '.join(NAMES)} or None, got {name!r}")
+
+
+def why_not(name: str, device_type: str) -> str | None:
+    """Why `name` cannot run on tensors of that device; None if it can."""
+    if name == "reference":
+        return None
+    if name == "cpu" and device_type != "cpu":
+        return f"it runs on CPU tensors, these are on {device_type}"
+    if name == "cuda" and device_type != "cuda":
+        return f"it runs on CUDA tensors, these are on {device_type}"
+    if name == "triton" and device_type == "cpu" and not _backends.triton_interpreted():
+        return "on CPU tensors it needs TRITON_INTERPRET=1 set before import"
+    if name == "triton" and device_type not in ("cpu", "cuda"):
+        return f"it runs on CUDA tensors, these are on {device_type}"
+    return _backends.status()[name]
+
+
+def requested(op: str, argument: str | None) -> str:
+    """The user's choice, by argument or context; AUTO if there is none, and while compiling: the op then asks at run time."""
+    if argument is None:
+        return AUTO if torch.compiler.is_compiling() else _requested.get()
+    check_name(op, argument)
+    return argument
+
+
+def resolve(op: str, name: str, device_type: str) -> str:
+    """A backend that runs: the one asked for, or the first of the table. Raises if the one asked for cannot."""
+    if name == AUTO:
+        name = _requested.get()
+    if name == AUTO:
+        for candidate in _PREFERENCE.get(device_type, ("reference",)):
+            if why_not(candidate, device_type) is None:
+                return candidate
+        return "reference"
+    reason = why_not(name, device_type)
+    if reason is not None:
+        raise RuntimeError(f"{op}: backend {name!r} cannot run: {reason}")
+    return name
+
+
+def choose(op: str, argument: str | None, device_type: str) -> Choice:
+    """What resolve would do, with the reasons."""
+    name = requested(op, argument)
+    backend = resolve(op, name, device_type)
+    preferred = "asked for" if name != AUTO else f"first that runs on {device_type} tensors"
+    rejected = {}
+    for other in NAMES:
+        if other != backend:
+            rejected[other] = why_not(other, device_type) or (f"{backend} was asked for" if name != AUTO else f"{backend} is preferred")
+    return Choice(backend, preferred, rejected)
+
+
+def launcher(stem: str, backend: str) -> ModuleType:
+    """The module with `forward` and `backward` of an op on a backend."""
+    return _backends.load_launcher(stem, backend)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the block every pygen op runs on backend `name`.
+
+    Args:
+        name: "reference", "cpu", "triton" or "cuda".
+
+    Raises:
+        ValueError: the name is unknown.
+        RuntimeError: that backend cannot run on this machine; the message says why.
+    """
+    check_name("use_backend", name)
+    reason = _backends.status()[name]
+    if reason is not None:
+        raise RuntimeError(f"use_backend: backend {name!r} cannot run: {reason}")
+    token = _requested.set(name)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def is_plain(*tensors: torch.Tensor | None) -> bool:
+    """Whether a call may go straight to the launcher: ordinary tensors, nothing tracing, transforming or intercepting."""
+    if torch.compiler.is_compiling():
+        return False
+    for t in tensors:
+        if t is not None and type(t) is not torch.Tensor and type(t) is not torch.nn.Parameter:
+            return False
+    return not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+    )

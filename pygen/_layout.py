@@ -1,0 +1,40 @@
+"""Which memory layout outputs have: channels_last iff the input is (and is not plainly contiguous too), else contiguous."""
+
+import torch
+from torch import Tensor
+
+
+def is_channels_last(t: Tensor) -> bool:
+    return t.dim() == 4 and not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
+
+
+def empty_output(like: Tensor, lead: int | None = None) -> Tensor:
+    """An uninitialised tensor of like's shape (or [lead, *shape], each slab laid out alike), dtype and device."""
+    shape = like.shape if lead is None else (lead, *like.shape)
+    if not is_channels_last(like):
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    if lead is None:
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    n, c, h, w = like.shape
+    return torch.empty((lead, n, h, w, c), dtype=like.dtype, device=like.device).permute(0, 1, 4, 2, 3)
+
+
+def empty_gradient(like: Tensor, shape: torch.Size) -> Tensor:
+    """Where the gradient of `like` goes; a broadcast input's is as wide as `shape` and still to be summed."""
+    if like.shape == shape:
+        return torch.empty_like(like)
+    return torch.empty(shape, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+
+
+def empty_like_input(like: Tensor, shape: torch.Size) -> Tensor:
+    """The finished gradient of `like`, for fakes: what sum_to makes of empty_gradient."""
+    return torch.empty_like(like) if like.shape == shape else torch.empty(like.shape, dtype=like.dtype, device=like.device)
+
+
+def to_output_layout(t: Tensor, like: Tensor) -> Tensor:
+    """`t` [.., *like.shape] in the layout of empty_output."""
+    if not is_channels_last(like):
+        return t.contiguous()
+    if t.dim() == 4:
+        return t.contiguous(memory_format=torch.channels_last)
+    return t.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)

@@ -1,0 +1,58 @@
+"""Seeds: from torch's generators through an opaque op, or from the caller. The noise itself is made inside the kernels.
+
+A seed is a 0-dim int64 tensor on the inputs' device, all 64 bits used; kernels read it from memory, so a CUDA graph that
+captured the draw replays with fresh noise, and checkpointing, which restores the generator, draws the same seed again.
+"""
+
+import torch
+from torch import Generator, Tensor
+
+from pygen._checks import fail
+
+# The last word of the Philox counter: one per op, so that equal seeds do not give two ops the same noise.
+# csrc/common/philox.h and kernels/_philox.py hold the same list.
+DOMAINS = {"reparameterize_kl": 0}
+
+_INT64_MIN = -(2**63)
+
+_library = torch.library.Library("pygen", "FRAGMENT")
+_library.define("draw_seed(Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag))
+
+
+def draw_seed(device: torch.device, generator: Generator | None = None) -> Tensor:
+    """A seed from `generator`, or from the device's default generator."""
+    seed = torch.empty((), dtype=torch.int64, device=device)
+    return seed.random_(_INT64_MIN, None, generator=generator)
+
+
+_library.impl("draw_seed", draw_seed, "BackendSelect")
+
+
+@torch.library.register_fake("pygen::draw_seed", lib=_library)
+def _(device: torch.device) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device=device)
+
+
+def resolve_seed(op: str, seed: object, generator: Generator | None, device: torch.device) -> Tensor:
+    """The seed of one call, from `seed=`, `generator=` or torch's default generator. Checks before anything is drawn."""
+    if seed is not None and generator is not None:
+        raise fail(op, "generator", "at most one of eps, seed and generator", "both seed and generator")
+    if seed is None:
+        if generator is None:
+            return torch.ops.pygen.draw_seed(device) if torch.compiler.is_compiling() else draw_seed(device)
+        if not isinstance(generator, Generator):
+            raise fail(op, "generator", "a torch.Generator", type(generator).__name__, kind=TypeError)
+        if generator.device.type != device.type:
+            raise fail(op, "generator", f"a generator on {device}", generator.device)
+        return draw_seed(device, generator)
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.dim() != 0:
+            raise fail(op, "seed", "an int or a 0-dim int64 tensor", f"{seed.dtype} {list(seed.shape)}", kind=TypeError)
+        if seed.device != device:
+            raise fail(op, "seed", f"a tensor on {device}", seed.device)
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)):
+        raise fail(op, "seed", "an int or a 0-dim int64 tensor", type(seed).__name__, kind=TypeError)
+    if not _INT64_MIN <= seed < 2**63:
+        raise fail(op, "seed", "-2^63 <= seed < 2^63", seed)
+    return torch.full((), seed, dtype=torch.int64, device=device)

@@ -1,0 +1,97 @@
+"""Launcher of the C++ (and CUDA C++) kernels of reparameterize_kl and gaussian_kl."""
+
+import torch
+from torch import Tensor
+
+from pygen import _backends
+from pygen._broadcast import sum_to
+from pygen._layout import empty_gradient, empty_output
+from pygen.native._arguments import DTYPE_NAMES, address, view
+
+
+def _inputs(
+    mu: Tensor, logvar: Tensor, prior_mu: Tensor | None, prior_logvar: Tensor | None, eps: Tensor | None, seed: Tensor | None
+) -> tuple:
+    shape = mu.shape
+    eps_view = None if eps is None else view(eps, eps.shape)
+    return view(mu, shape), view(logvar, shape), view(prior_mu, shape), view(prior_logvar, shape), eps_view, address(seed)
+
+
+def _scale(reduction: str, rows: int) -> float:
+    if reduction != "batchmean":
+        return 1.0
+    return 1.0 / rows if rows else float("nan")
+
+
+def forward(
+    mu: Tensor,  # [N, ...]
+    logvar: Tensor,  # broadcasts to mu, as the next two
+    prior_mu: Tensor | None,
+    prior_logvar: Tensor | None,
+    eps: Tensor | None,  # [N, ...] or [K, N, ...]
+    seed: Tensor | None,  # []
+    num_samples: int | None,
+    free_bits: float,
+    reduction: str,
+    sample: bool,
+) -> tuple[Tensor | None, Tensor]:
+    """(z, kl); z is None without `sample`."""
+    shape = mu.shape
+    z = empty_output(mu, num_samples) if sample else None
+    reduce = reduction != "none"
+    kl_dtype = torch.float64 if mu.dtype is torch.float64 else torch.float32
+    kl = torch.empty(() if reduce else shape[:1], dtype=kl_dtype, device=mu.device)
+    _backends.compiled("_cpu").reparameterize_kl_forward(
+        DTYPE_NAMES[mu.dtype],
+        shape,
+        _inputs(mu, logvar, prior_mu, prior_logvar, eps, seed),
+        None if z is None else view(z, z.shape),
+        kl.data_ptr(),
+        (num_samples or 1) if sample else 0,
+        free_bits,
+        reduce,
+        _scale(reduction, shape[0]),
+        torch.get_num_threads(),
+    )
+    return z, kl
+
+
+def backward(
+    grad_z: Tensor | None,  # [N, ...] or [K, N, ...]
+    grad_kl: Tensor | None,  # [N] or []
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None,
+    prior_logvar: Tensor | None,
+    eps: Tensor | None,
+    seed: Tensor | None,
+    num_samples: int | None,
+    free_bits: float,
+    reduction: str,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of mu, logvar, prior_mu, prior_logvar; None where needs is False."""
+    shape = mu.shape
+    inputs = (mu, logvar, prior_mu, prior_logvar)
+    grads = tuple(
+        empty_gradient(t, shape) if n and t is not None else None for t, n in zip(inputs, needs, strict=True)
+    )
+    reduce = reduction != "none"
+    _backends.compiled("_cpu").reparameterize_kl_backward(
+        DTYPE_NAMES[mu.dtype],
+        shape,
+        _inputs(mu, logvar, prior_mu, prior_logvar, eps, seed),
+        None if grad_z is None else view(grad_z, grad_z.shape),
+        address(grad_kl),
+        0 if grad_kl is None or reduce else grad_kl.stride(0),
+        tuple(view(g, shape) for g in grads),
+        tuple(g is not None and t is not None and t.shape != shape for g, t in zip(grads, inputs, strict=True)),
+        num_samples or (0 if grad_z is None else 1),
+        free_bits,
+        reduce,
+        _scale(reduction, shape[0]),
+        torch.get_num_threads(),
+    )
+    return tuple(
+        g if g is None or t is None else sum_to(g, t) for g, t in zip(grads, inputs, strict=True)
+    )

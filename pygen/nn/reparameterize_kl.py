@@ -1,0 +1,84 @@
+"""Modules over reparameterize_kl."""
+
+from torch import Generator, Tensor, nn
+
+from pygen.functional import gaussian_kl, reparameterize_kl
+
+
+class ReparameterizeKL(nn.Module):
+    """(mu, logvar) -> (z, kl): see pygen.functional.reparameterize_kl. No parameters.
+
+    Args:
+        free_bits: nats per latent element that count at least.
+        reduction: "batchmean", "sum" or "none".
+    """
+
+    def __init__(self, *, free_bits: float = 0.0, reduction: str = "batchmean", backend: str | None = None) -> None:
+        super().__init__()
+        self.free_bits, self.reduction, self.backend = free_bits, reduction, backend
+
+    def forward(
+        self,
+        mu: Tensor,  # [N, ...]
+        logvar: Tensor,
+        prior_mu: Tensor | None = None,
+        prior_logvar: Tensor | None = None,
+        *,
+        num_samples: int | None = None,
+        seed: int | Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return reparameterize_kl(
+            mu,
+            logvar,
+            prior_mu=prior_mu,
+            prior_logvar=prior_logvar,
+            num_samples=num_samples,
+            seed=seed,
+            generator=generator,
+            free_bits=self.free_bits,
+            reduction=self.reduction,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        return f"free_bits={self.free_bits}, reduction={self.reduction!r}"
+
+
+class DiagonalGaussian(nn.Module):
+    """An encoder's last layer: features [N, D] -> (z [N, latent_dim], kl), through one linear map to mu | logvar.
+
+    Args:
+        in_features: D.
+        latent_dim: the size of mu and of logvar.
+        free_bits, reduction, backend: as ReparameterizeKL.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        latent_dim: int,
+        *,
+        free_bits: float = 0.0,
+        reduction: str = "batchmean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, 2 * latent_dim)
+        self.reparameterize = ReparameterizeKL(free_bits=free_bits, reduction=reduction, backend=backend)
+
+    def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and logvar, [N, latent_dim] each."""
+        mu, logvar = self.linear(features).chunk(2, dim=-1)
+        return mu, logvar
+
+    def forward(
+        self, features: Tensor, *, num_samples: int | None = None, seed: int | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.reparameterize(*self.parameters_of(features), num_samples=num_samples, seed=seed)
+
+    def kl(self, features: Tensor) -> Tensor:
+        """The KL to the standard normal alone, without drawing."""
+        return gaussian_kl(
+            *self.parameters_of(features), reduction=self.reparameterize.reduction, backend=self.reparameterize.backend
+        )

@@ -1,0 +1,1 @@
+"""One file per op: the public function, its checks, its schema and fake, its autograd."""

@@ -1,0 +1,186 @@
+"""reparameterize_kl: the reparameterised sample and the Gaussian KL in one pass, the noise never stored."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from pygen import _checks, _dispatch, _noise
+from pygen._layout import empty_like_input, empty_output
+from pygen.ops import _library
+from pygen.ops._gaussian import check_gaussians
+from pygen.ops._second_order import composite_gradients
+from pygen.reference import reparameterize_kl as reference
+
+_OP = "reparameterize_kl"
+
+
+def reparameterize_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    prior_mu: Tensor | None = None,
+    prior_logvar: Tensor | None = None,
+    num_samples: int | None = None,
+    eps: Tensor | None = None,
+    seed: int | Tensor | None = None,
+    generator: Generator | None = None,
+    free_bits: float = 0.0,
+    reduction: str = "batchmean",
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draws z = mu + exp(logvar / 2) eps and computes KL(N(mu, e^logvar) || prior), in one pass.
+
+    Backward makes the noise again from its seed: only the inputs and the seed are kept. Differentiable to any order in mu,
+    logvar, prior_mu and prior_logvar (first order under torch.compile). Kingma and Welling 2014, "Auto-Encoding Variational
+    Bayes", appendix B.
+
+    Args:
+        mu: [N, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
+        logvar: log sigma^2; broadcasts to mu's shape. -inf gives z = mu and kl = +inf.
+        prior_mu: mean of the prior, broadcasts to mu's shape; None means 0. Given with prior_logvar or not at all.
+        prior_logvar: log variance of the prior, broadcasts to mu's shape; None means 0.
+        num_samples: K Monte-Carlo samples: z is [K, N, ...], and z[0] equals z without it. kl does not depend on it.
+        eps: the noise itself, exactly z's shape and mu's dtype; may not require grad.
+        seed: an int or a 0-dim int64 tensor on mu's device; equal seeds give equal noise on every backend and layout.
+        generator: draws the seed, instead of torch's default generator. At most one of eps, seed and generator.
+        free_bits: nats per latent element; each element's KL counts as at least this much, without a gradient below. 0: off.
+        reduction: "none" gives kl per sample [N], summed over the other dims; "sum" the total; "batchmean" the total over N.
+        backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
+
+    Returns:
+        z, mu's dtype, channels_last iff mu is; and kl in nats, float32 (float64 for float64).
+
+    Raises:
+        TypeError: a dtype or type is not accepted.
+        ValueError: shapes, devices or options do not fit.
+        RuntimeError: the requested backend cannot run; the message says why.
+    """
+    mu, logvar, prior_mu, prior_logvar, eps = _checks.promote_under_autocast(mu, logvar, prior_mu, prior_logvar, eps)
+    check_gaussians(_OP, mu, logvar, prior_mu, prior_logvar)
+    _checks.check_reduction(_OP, reduction)
+    _check_options(mu, num_samples, eps, seed, generator, free_bits)
+    name = _dispatch.requested(_OP, backend)
+    plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed if isinstance(seed, Tensor) else None)
+    if plain:
+        name = _dispatch.resolve(_OP, name, mu.device.type)
+    seed = None if eps is not None else _noise.resolve_seed(_OP, seed, generator, mu.device)
+    args = (mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, float(free_bits), reduction, name)
+    if not plain:
+        return torch.ops.pygen.reparameterize_kl(*args)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[:4]):
+        return _ReparameterizeKl.apply(_launch, *args)
+    return _launch(*args)
+
+
+def _check_options(
+    mu: Tensor, num_samples: object, eps: Tensor | None, seed: object, generator: object, free_bits: float
+) -> None:
+    if num_samples is not None:
+        if isinstance(num_samples, bool) or not isinstance(num_samples, (int, torch.SymInt)):
+            raise _checks.fail(_OP, "num_samples", "an int or None", type(num_samples).__name__, kind=TypeError)
+        if num_samples < 1 or num_samples >= 2**32:
+            raise _checks.fail(_OP, "num_samples", "1 <= num_samples < 2^32", num_samples)
+    if isinstance(free_bits, bool) or not isinstance(free_bits, (int, float)):
+        raise _checks.fail(_OP, "free_bits", "a number of nats", type(free_bits).__name__, kind=TypeError)
+    if not 0 <= free_bits < math.inf:
+        raise _checks.fail(_OP, "free_bits", "0 <= free_bits < inf", free_bits)
+    if eps is None:
+        return
+    if seed is not None or generator is not None:
+        other = "seed" if seed is not None else "generator"
+        raise _checks.fail(_OP, other, "at most one of eps, seed and generator", f"both eps and {other}")
+    _checks.check_tensor(_OP, "eps", eps)
+    _checks.check_like(_OP, "eps", eps, "mu", mu)
+    shape = mu.shape if num_samples is None else (num_samples, *mu.shape)
+    if eps.shape != torch.Size(shape):
+        raise _checks.fail(_OP, "eps", f"z's shape {list(shape)}", list(eps.shape))
+    if eps.requires_grad:
+        raise _checks.fail(_OP, "eps", "noise that does not require grad (detach it)", "requires_grad=True")
+
+
+def _launch(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend):
+    launcher = _dispatch.launcher(_OP, _dispatch.resolve(_OP, backend, mu.device.type))
+    return launcher.forward(
+        mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, True
+    )
+
+
+def _launch_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options):
+    *rest, needs, backend = options
+    launcher = _dispatch.launcher(_OP, _dispatch.resolve(_OP, backend, mu.device.type))
+    grads = launcher.backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *rest, needs)
+    return [g for g in grads if g is not None]
+
+
+def _fake(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend):
+    kl_shape = mu.shape[:1] if reduction == "none" else ()
+    kl = torch.empty(kl_shape, dtype=torch.promote_types(mu.dtype, torch.float32), device=mu.device)
+    return empty_output(mu, num_samples), kl
+
+
+def _fake_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, needs, backend):
+    return [
+        empty_like_input(t, mu.shape)
+        for t, n in zip((mu, logvar, prior_mu, prior_logvar), needs, strict=True)
+        if n
+    ]
+
+
+class _ReparameterizeKl(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, call, mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)
+        ctx.call, ctx.options, ctx.backend = call, (num_samples, free_bits, reduction), backend
+        return call(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend)
+
+    @staticmethod
+    def backward(ctx, grad_z, grad_kl):
+        needs = ctx.needs_input_grad[1:5]
+        grads = iter(())
+        if grad_z is not None or grad_kl is not None:
+            args = (grad_z, grad_kl, *ctx.saved_tensors, *ctx.options, needs, ctx.backend)
+            if ctx.call is not _launch:
+                grads = iter(torch.ops.pygen.reparameterize_kl_backward(*args))
+            elif torch.is_grad_enabled():
+                grads = iter(_ReparameterizeKlBackward.apply(_launch_backward, *args))
+            else:
+                grads = iter(_launch_backward(*args))
+        return None, *(next(grads, None) if n else None for n in needs), None, None, None, None, None, None
+
+
+class _ReparameterizeKlBackward(torch.autograd.Function):
+    """The kernel forward, the composite of its formula backward."""
+
+    @staticmethod
+    def forward(ctx, call, grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed)
+        ctx.options = options
+        return tuple(call(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options))
+
+    @staticmethod
+    def backward(ctx, *grad_grads):
+        *options, backend = ctx.options
+        needs = (*ctx.needs_input_grad[1:7], False, False)
+        grads = composite_gradients(lambda *t: reference.backward(*t, *options), ctx.saved_tensors, needs, grad_grads)
+        return None, *grads, *(None for _ in ctx.options)
+
+
+_TENSORS = "Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, Tensor? eps, Tensor? seed"
+_OPTIONS = "SymInt? num_samples, float free_bits, str reduction"
+
+_below = _library.register(
+    f"reparameterize_kl({_TENSORS}, {_OPTIONS}, str backend) -> (Tensor, Tensor)",
+    _launch,
+    _fake,
+    lambda *args: _ReparameterizeKl.apply(_below, *args),
+)
+_below_backward = _library.register(
+    f"reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, {_TENSORS}, {_OPTIONS}, bool[] needs, str backend)"
+    " -> Tensor[]",
+    _launch_backward,
+    _fake_backward,
+    lambda *args: list(_ReparameterizeKlBackward.apply(_below_backward, *args)),
+)

@@ -1,0 +1,1 @@
+"""Pure-PyTorch truth: what every kernel must equal. Imports nothing else from pygen."""
