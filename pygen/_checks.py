@@ -56,7 +56,9 @@ def check_reduction(op: str, reduction: object) -> None:
 
 def promote_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Under autocast losses take mixed dtypes and promote to the widest; outside, tensors come back as they are."""
-    present = [t for t in tensors if t is not None]
+    if not torch._C._is_any_autocast_enabled():
+        return tensors
+    present = [t for t in tensors if isinstance(t, Tensor)]
     if not present or not torch.is_autocast_enabled(present[0].device.type):
         return tensors
     widest = present[0].dtype

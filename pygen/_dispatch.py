@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -63,19 +64,27 @@ def requested(op: str, argument: str | None) -> str:
     return argument
 
 
-def resolve(op: str, name: str, device_type: str) -> str:
-    """A backend that runs: the one asked for, or the first of the table. Raises if the one asked for cannot."""
-    if name == AUTO:
-        name = _requested.get()
-    if name == AUTO:
-        for candidate in _PREFERENCE.get(device_type, ("reference",)):
-            if why_not(candidate, device_type) is None:
-                return candidate
-        return "reference"
+@cache
+def _first_that_runs(device_type: str) -> str:
+    for candidate in _PREFERENCE.get(device_type, ()):
+        if why_not(candidate, device_type) is None:
+            return candidate
+    return "reference"
+
+
+@cache
+def _checked(op: str, name: str, device_type: str) -> str:
     reason = why_not(name, device_type)
     if reason is not None:
         raise RuntimeError(f"{op}: backend {name!r} cannot run: {reason}")
     return name
+
+
+def resolve(op: str, name: str, device_type: str) -> str:
+    """A backend that runs: the one asked for, or the first of the table. Raises if the one asked for cannot."""
+    if name == AUTO:
+        name = _requested.get()
+    return _first_that_runs(device_type) if name == AUTO else _checked(op, name, device_type)
 
 
 def choose(op: str, argument: str | None, device_type: str) -> Choice:
@@ -90,9 +99,9 @@ def choose(op: str, argument: str | None, device_type: str) -> Choice:
     return Choice(backend, preferred, rejected)
 
 
-def launcher(stem: str, backend: str) -> ModuleType:
-    """The module with `forward` and `backward` of an op on a backend."""
-    return _backends.load_launcher(stem, backend)
+def launcher(op: str, stem: str, backend: str, t: torch.Tensor) -> ModuleType:
+    """The module with `forward` and `backward` that runs `op` on tensors like `t`."""
+    return _backends.load_launcher(stem, resolve(op, backend, "cpu" if t.is_cpu else t.device.type))
 
 
 @contextmanager

@@ -10,11 +10,12 @@ def is_channels_last(t: Tensor) -> bool:
 
 def empty_output(like: Tensor, lead: int | None = None) -> Tensor:
     """An uninitialised tensor of like's shape (or [lead, *shape], each slab laid out alike), dtype and device."""
-    shape = like.shape if lead is None else (lead, *like.shape)
-    if not is_channels_last(like):
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
     if lead is None:
-        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+        if like.is_contiguous() or is_channels_last(like):
+            return torch.empty_like(like)
+        return torch.empty_like(like, memory_format=torch.contiguous_format)
+    if not is_channels_last(like):
+        return torch.empty((lead, *like.shape), dtype=like.dtype, device=like.device)
     n, c, h, w = like.shape
     return torch.empty((lead, n, h, w, c), dtype=like.dtype, device=like.device).permute(0, 1, 4, 2, 3)
 

@@ -13,14 +13,8 @@ DTYPE_NAMES = {
 Argument = int | tuple[int, tuple[int, ...]] | None
 
 
-def view(t: Tensor | None, shape: torch.Size) -> Argument:
+def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     """`t` as the kernel sees it: expanded to `shape` (a broadcast dim gets stride 0)."""
-    if t is None:
-        return None
     if t.shape != shape:
         t = t.expand(shape)
     return t.data_ptr() if t.is_contiguous() else (t.data_ptr(), t.stride())
-
-
-def address(t: Tensor | None) -> int | None:
-    return None if t is None else t.data_ptr()

@@ -1,26 +1,39 @@
 """Launcher of the C++ (and CUDA C++) kernels of reparameterize_kl and gaussian_kl."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from pygen import _backends
 from pygen._broadcast import sum_to
 from pygen._layout import empty_gradient, empty_output
-from pygen.native._arguments import DTYPE_NAMES, address, view
+from pygen.native._arguments import DTYPE_NAMES, Argument, view
 
 
 def _inputs(
-    mu: Tensor, logvar: Tensor, prior_mu: Tensor | None, prior_logvar: Tensor | None, eps: Tensor | None, seed: Tensor | None
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None,
+    prior_logvar: Tensor | None,
+    eps: Tensor | None,
+    seed: Tensor | None,
 ) -> tuple:
     shape = mu.shape
-    eps_view = None if eps is None else view(eps, eps.shape)
-    return view(mu, shape), view(logvar, shape), view(prior_mu, shape), view(prior_logvar, shape), eps_view, address(seed)
+    return (
+        view(mu, shape),
+        view(logvar, shape),
+        None if prior_mu is None else view(prior_mu, shape),
+        None if prior_logvar is None else view(prior_logvar, shape),
+        None if eps is None else view(eps, eps.shape),
+        None if seed is None else seed.data_ptr(),
+    )
 
 
 def _scale(reduction: str, rows: int) -> float:
     if reduction != "batchmean":
         return 1.0
-    return 1.0 / rows if rows else float("nan")
+    return 1.0 / rows if rows else math.nan
 
 
 def forward(
@@ -39,10 +52,11 @@ def forward(
     shape = mu.shape
     z = empty_output(mu, num_samples) if sample else None
     reduce = reduction != "none"
-    kl_dtype = torch.float64 if mu.dtype is torch.float64 else torch.float32
-    kl = torch.empty(() if reduce else shape[:1], dtype=kl_dtype, device=mu.device)
+    dtype = mu.dtype
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    kl = torch.empty(() if reduce else shape[:1], dtype=wide)
     _backends.compiled("_cpu").reparameterize_kl_forward(
-        DTYPE_NAMES[mu.dtype],
+        DTYPE_NAMES[dtype],
         shape,
         _inputs(mu, logvar, prior_mu, prior_logvar, eps, seed),
         None if z is None else view(z, z.shape),
@@ -73,25 +87,31 @@ def backward(
     """Gradients of mu, logvar, prior_mu, prior_logvar; None where needs is False."""
     shape = mu.shape
     inputs = (mu, logvar, prior_mu, prior_logvar)
-    grads = tuple(
-        empty_gradient(t, shape) if n and t is not None else None for t, n in zip(inputs, needs, strict=True)
-    )
+    grads: list[Tensor | None] = [None] * 4
+    views: list[Argument] = [None] * 4
+    wide = [False] * 4  # a broadcast input's gradient, still to be summed
+    for i, t in enumerate(inputs):
+        if t is not None and needs[i]:
+            wide[i] = t.shape != shape
+            grad = grads[i] = empty_gradient(t, shape)
+            views[i] = view(grad, shape)
     reduce = reduction != "none"
     _backends.compiled("_cpu").reparameterize_kl_backward(
         DTYPE_NAMES[mu.dtype],
         shape,
         _inputs(mu, logvar, prior_mu, prior_logvar, eps, seed),
         None if grad_z is None else view(grad_z, grad_z.shape),
-        address(grad_kl),
+        None if grad_kl is None else grad_kl.data_ptr(),
         0 if grad_kl is None or reduce else grad_kl.stride(0),
-        tuple(view(g, shape) for g in grads),
-        tuple(g is not None and t is not None and t.shape != shape for g, t in zip(grads, inputs, strict=True)),
+        tuple(views),
+        tuple(wide),
         num_samples or (0 if grad_z is None else 1),
         free_bits,
         reduce,
         _scale(reduction, shape[0]),
         torch.get_num_threads(),
     )
-    return tuple(
-        g if g is None or t is None else sum_to(g, t) for g, t in zip(grads, inputs, strict=True)
-    )
+    for i, t in enumerate(inputs):
+        if wide[i]:
+            grads[i] = sum_to(grads[i], t)
+    return tuple(grads)

@@ -56,12 +56,12 @@ def gaussian_kl(
 
 
 def _launch(mu, logvar, prior_mu, prior_logvar, reduction, backend):
-    launcher = _dispatch.launcher(_STEM, _dispatch.resolve(_OP, backend, mu.device.type))
+    launcher = _dispatch.launcher(_OP, _STEM, backend, mu)
     return launcher.forward(mu, logvar, prior_mu, prior_logvar, None, None, None, 0.0, reduction, False)[1]
 
 
 def _launch_backward(grad_kl, mu, logvar, prior_mu, prior_logvar, reduction, needs, backend):
-    launcher = _dispatch.launcher(_STEM, _dispatch.resolve(_OP, backend, mu.device.type))
+    launcher = _dispatch.launcher(_OP, _STEM, backend, mu)
     grads = launcher.backward(
         None, grad_kl, mu, logvar, prior_mu, prior_logvar, None, None, None, 0.0, reduction, needs
     )

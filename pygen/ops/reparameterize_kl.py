@@ -59,18 +59,23 @@ def reparameterize_kl(
     mu, logvar, prior_mu, prior_logvar, eps = _checks.promote_under_autocast(mu, logvar, prior_mu, prior_logvar, eps)
     check_gaussians(_OP, mu, logvar, prior_mu, prior_logvar)
     _checks.check_reduction(_OP, reduction)
-    _check_options(mu, num_samples, eps, seed, generator, free_bits)
+    if num_samples is not None or eps is not None or free_bits != 0.0:
+        _check_options(mu, num_samples, eps, seed, generator, free_bits)
     name = _dispatch.requested(_OP, backend)
     plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed if isinstance(seed, Tensor) else None)
     if plain:
         name = _dispatch.resolve(_OP, name, mu.device.type)
     seed = None if eps is not None else _noise.resolve_seed(_OP, seed, generator, mu.device)
-    args = (mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, float(free_bits), reduction, name)
+    options = (num_samples, float(free_bits), reduction, name)
     if not plain:
-        return torch.ops.pygen.reparameterize_kl(*args)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args[:4]):
-        return _ReparameterizeKl.apply(_launch, *args)
-    return _launch(*args)
+        return torch.ops.pygen.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
+    if torch.is_grad_enabled() and (
+        mu.requires_grad
+        or logvar.requires_grad
+        or (prior_mu is not None and (prior_mu.requires_grad or prior_logvar.requires_grad))
+    ):
+        return _ReparameterizeKl.apply(_launch, mu, logvar, prior_mu, prior_logvar, eps, seed, options)
+    return _launch(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
 
 
 def _check_options(
@@ -100,7 +105,7 @@ def _check_options(
 
 
 def _launch(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend):
-    launcher = _dispatch.launcher(_OP, _dispatch.resolve(_OP, backend, mu.device.type))
+    launcher = _dispatch.launcher(_OP, _OP, backend, mu)
     return launcher.forward(
         mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, True
     )
@@ -108,7 +113,7 @@ def _launch(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bit
 
 def _launch_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options):
     *rest, needs, backend = options
-    launcher = _dispatch.launcher(_OP, _dispatch.resolve(_OP, backend, mu.device.type))
+    launcher = _dispatch.launcher(_OP, _OP, backend, mu)
     grads = launcher.backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *rest, needs)
     return [g for g in grads if g is not None]
 
@@ -129,25 +134,27 @@ def _fake_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, see
 
 class _ReparameterizeKl(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, call, mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend):
+    def forward(ctx, call, mu, logvar, prior_mu, prior_logvar, eps, seed, options):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)
-        ctx.call, ctx.options, ctx.backend = call, (num_samples, free_bits, reduction), backend
-        return call(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend)
+        ctx.call, ctx.options = call, options
+        return call(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
 
     @staticmethod
     def backward(ctx, grad_z, grad_kl):
-        needs = ctx.needs_input_grad[1:5]
-        grads = iter(())
-        if grad_z is not None or grad_kl is not None:
-            args = (grad_z, grad_kl, *ctx.saved_tensors, *ctx.options, needs, ctx.backend)
-            if ctx.call is not _launch:
-                grads = iter(torch.ops.pygen.reparameterize_kl_backward(*args))
-            elif torch.is_grad_enabled():
-                grads = iter(_ReparameterizeKlBackward.apply(_launch_backward, *args))
-            else:
-                grads = iter(_launch_backward(*args))
-        return None, *(next(grads, None) if n else None for n in needs), None, None, None, None, None, None
+        if grad_z is None and grad_kl is None:
+            return (None,) * 8
+        _, *needs, _, _, _ = ctx.needs_input_grad
+        *options, backend = ctx.options
+        args = (grad_z, grad_kl, *ctx.saved_tensors, *options, needs, backend)
+        if ctx.call is not _launch:
+            grads = torch.ops.pygen.reparameterize_kl_backward(*args)
+        elif torch.is_grad_enabled():
+            grads = _ReparameterizeKlBackward.apply(_launch_backward, *args)
+        else:
+            grads = _launch_backward(*args)
+        each = iter(grads)
+        return None, *[next(each) if n else None for n in needs], None, None, None
 
 
 class _ReparameterizeKlBackward(torch.autograd.Function):
@@ -175,7 +182,7 @@ _below = _library.register(
     f"reparameterize_kl({_TENSORS}, {_OPTIONS}, str backend) -> (Tensor, Tensor)",
     _launch,
     _fake,
-    lambda *args: _ReparameterizeKl.apply(_below, *args),
+    lambda *args: _ReparameterizeKl.apply(_below, *args[:6], args[6:]),
 )
 _below_backward = _library.register(
     f"reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, {_TENSORS}, {_OPTIONS}, bool[] needs, str backend)"
