@@ -1,0 +1,15 @@
+"""The main job, `pygen demo`: the same work done with plain PyTorch and with pygen, side by side.
+
+One file per job; a new one is added to `JOBS`. It is a function of `Setting` that returns a `JobResult`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import vae_digits
+from ._report import JobResult, Setting
+
+JOBS: dict[str, Callable[[Setting], JobResult]] = {
+    "vae_digits": vae_digits.run,
+}

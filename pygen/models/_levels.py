@@ -1,0 +1,42 @@
+"""Integer pixel levels: the one form of image that every pixel model takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pygen._checks import check_tensor, fail
+
+_DTYPES = (torch.uint8, torch.int64)
+
+
+def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[int | None]) -> None:
+    """Refuse anything but levels 0 .. num_levels - 1, uint8 or int64, [N, *image_shape] (None: any size).
+
+    Values are read where that is free, which is in eager mode on a CPU; elsewhere `scale_levels` marks wrong ones.
+    """
+    check_tensor(model, "x", x)
+    if x.dtype not in _DTYPES:
+        raise fail(model, "x", f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64", x.dtype, kind=TypeError)
+    if x.dim() != 1 + len(image_shape) or any(
+        e not in (None, s) for e, s in zip(image_shape, x.shape[1:], strict=True)
+    ):
+        names = ", ".join(name if e is None else str(e) for e, name in zip(image_shape, "CHW", strict=False))
+        raise fail(model, "x", f"shape [N, {names}]", list(x.shape))
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
+        return
+    if int(x.max()) >= num_levels or (x.dtype == torch.int64 and int(x.min()) < 0):
+        raise fail(model, "x", f"levels 0 .. {num_levels - 1}", f"{int(x.min())} .. {int(x.max())}")
+
+
+def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
+    """Levels to [-1, 1]: 2 x / (num_levels - 1) - 1.
+
+    On a GPU, where looking at the values would wait for the device, a wrong level becomes NaN and so does the loss.
+    """
+    scaled = x.to(dtype).mul_(2 / (num_levels - 1)).sub_(1)
+    if x.device.type == "cpu":
+        return scaled
+    return scaled.masked_fill_((x < 0) | (x >= num_levels), float("nan"))
