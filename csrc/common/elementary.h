@@ -14,8 +14,8 @@ template <class V>
 PYGEN_HD V log_positive(V u) {
   using L = Lanes<V>;
   const auto bits = L::bits(u);
-  const auto e = (bits - 0x3f3504f3) >> 23;  // exponent that leaves the mantissa in [sqrt(1/2), sqrt(2))
-  const V x = L::from_bits(bits - (e << 23)) - 1.0f;
+  const auto e = (bits - 0x3f3504f3) & ~0x7fffff;  // 2^23 * exponent that leaves the mantissa in [sqrt(1/2), sqrt(2))
+  const V x = L::from_bits(bits - e) - 1.0f;
   const V n = L::to_real(e);
   const V z = x * x;
   V y = 7.0376836292e-2f * x - 1.1514610310e-1f;
@@ -26,8 +26,8 @@ PYGEN_HD V log_positive(V u) {
   y = y * x + 2.0000714765e-1f;
   y = y * x - 2.4999993993e-1f;
   y = y * x + 3.3333331174e-1f;
-  y = y * (x * z) + n * -2.12194440e-4f - 0.5f * z;
-  return n * 0.693359375f + (x + y);
+  y = y * x - 0.5f;
+  return n * 8.26295829e-8f + (y * z + x);  // ln 2 / 2^23
 }
 template <>
 PYGEN_HD double log_positive(double u) {
@@ -40,14 +40,16 @@ PYGEN_HD void sincos_turn(V u, V& sine, V& cosine) {
   using L = Lanes<V>;
   const V shifted = u * 4.0f + kRoundMagic;
   const auto quadrant = L::bits(shifted);
-  const V x = (u - (shifted - kRoundMagic) * 0.25f) * 6.2831853071795864769f;  // [-pi/4, pi/4]
+  const V x = u - (shifted - kRoundMagic) * 0.25f;  // [-1/8, 1/8]; the coefficients hold the powers of 2 pi
   const V z = x * x;
-  V s = -1.9515295891e-4f * z + 8.3321608736e-3f;
-  s = s * z - 1.6666654611e-1f;
-  s = s * (z * x) + x;
-  V c = 2.443315711809948e-5f * z - 1.388731625493765e-3f;
-  c = c * z + 4.166664568298827e-2f;
-  c = c * (z * z) + (1.0f - 0.5f * z);
+  V s = -75.4456525026f * z + 81.5937678118f;
+  s = s * z - 41.3416723363f;
+  s = s * z + 6.28318530718f;
+  s = s * x;
+  V c = 59.3497008987f * z - 85.4471409617f;
+  c = c * z + 64.9393613187f;
+  c = c * z - 19.7392088022f;
+  c = c * z + 1.0f;
   const auto odd = quadrant << 31;
   const auto sine_sign = (quadrant & 2) << 30;
   const auto cosine_sign = ((quadrant + 1) & 2) << 30;
@@ -93,7 +95,7 @@ PYGEN_HD ExpTerms<V> exp_terms(V x) {
   h = L::at_most(h, 90.0f);
   const V shifted = h * 1.44269504088896341f + kRoundMagic;
   const V n = shifted - kRoundMagic;
-  const auto whole = L::bits(shifted) - 0x4B400000;
+  const auto whole = L::bits(shifted);  // n in the low bits; the shifts below drop what is above
   V r = n * -0.693359375f + h;
   r = n * 2.12194440e-4f + r;
   V q = 1.9875691500e-4f * r + 1.3981999507e-3f;

@@ -157,7 +157,7 @@ void backward(const ReparameterizeKlBackward& p) {
   const Real* grad_kl = static_cast<const Real*>(p.grad_kl);
   const Real free_bits = static_cast<Real>(p.free_bits);
   const bool sampled = p.grad_z.present();
-  const bool need_noise = sampled && p.grad[1].present();
+  const bool need_noise = sampled && p.grad[1].present(), one_sample = p.num_samples == 1;
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
     const int64_t start = blocks.start(block), n = blocks.size(block);
@@ -171,24 +171,20 @@ void backward(const ReparameterizeKlBackward& p) {
         for (int64_t i = 0; i < per_row; ++i) s.grad_kl[r * per_row + i] = g;
       }
     }
-    const Real* grad_z = nullptr;
+    // Over the samples: the sum of grad_z, and of grad_z eps. One sample needs no sums.
+    const Real *grad_z = nullptr, *eps = nullptr;
     for (int64_t k = 0; sampled && k < p.num_samples; ++k) {
-      const int64_t at = k * p.rows * p.cols + start;
-      const Real* g = read_block<T>(p.grad_z, at, n, s.grad_z);
-      const Real* eps = need_noise ? noise_block<T>(p, k, start, n, s) : g;
+      grad_z = read_block<T>(p.grad_z, k * p.rows * p.cols + start, n, s.grad_z);
+      eps = need_noise ? noise_block<T>(p, k, start, n, s) : grad_z;
+      if (one_sample) break;
       for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using V = decltype(zero);
-        const V gz = load<V>(g + i), weighted = gz * load<V>(eps + i);
-        if (k == 0) {
-          store(s.sum_grad_z_eps + i, weighted);
-          if (p.num_samples > 1) store(s.sum_grad_z + i, gz);
-        } else {
-          store(s.sum_grad_z_eps + i, V(load<V>(s.sum_grad_z_eps + i) + weighted));
-          store(s.sum_grad_z + i, V(load<V>(s.sum_grad_z + i) + gz));
-        }
+        const V g = load<V>(grad_z + i), weighted = g * load<V>(eps + i);
+        store(s.sum_grad_z + i, k == 0 ? g : V(load<V>(s.sum_grad_z + i) + g));
+        store(s.sum_grad_z_eps + i, k == 0 ? weighted : V(load<V>(s.sum_grad_z_eps + i) + weighted));
       });
-      grad_z = p.num_samples > 1 ? s.sum_grad_z : g;
     }
+    if (!one_sample) grad_z = s.sum_grad_z;
     Real* out[4];
     for (int j = 0; j < 4; ++j) {
       out[j] = !p.grad[j].present() ? nullptr
@@ -208,7 +204,10 @@ void backward(const ReparameterizeKlBackward& p) {
       }
       if (sampled) {
         grad_mu += load<V>(grad_z + i);
-        if (need_noise) grad_logvar += load<V>(s.sum_grad_z_eps + i) * (t.std * Real(0.5));
+        if (need_noise) {
+          const V weighted = one_sample ? V(load<V>(grad_z + i) * load<V>(eps + i)) : load<V>(s.sum_grad_z_eps + i);
+          grad_logvar += weighted * (t.std * Real(0.5));
+        }
       }
       if (out[0]) store(out[0] + i, grad_mu);
       if (out[1]) store(out[1] + i, grad_logvar);
