@@ -1,7 +1,11 @@
 """How tensors reach the compiled modules: None, an address (contiguous) or (address, strides)."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
+
+from pygen import _backends
 
 DTYPE_NAMES = {
     torch.float32: "float32",
@@ -18,3 +22,11 @@ def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     if t.shape != shape:
         t = t.expand(shape)
     return t.data_ptr() if t.is_contiguous() else (t.data_ptr(), t.stride())
+
+
+def target(t: Tensor) -> tuple[ModuleType, tuple[int, ...]]:
+    """The compiled module for t's device, and where it shall run: (threads,) or (device, stream)."""
+    if t.is_cpu:
+        return _backends.compiled("_cpu"), (torch.get_num_threads(),)
+    index = t.get_device()
+    return _backends.compiled("_cuda"), (index, torch.cuda.current_stream(index).cuda_stream)

@@ -1,14 +1,13 @@
-"""Launcher of the C++ (and CUDA C++) kernels of reparameterize_kl and gaussian_kl."""
+"""Launcher of the C++ and the CUDA C++ kernels of reparameterize_kl and gaussian_kl. CUDA: not yet run on a GPU."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from pygen import _backends
 from pygen._broadcast import sum_to
 from pygen._layout import empty_gradient, empty_output
-from pygen.native._arguments import DTYPE_NAMES, Argument, view
+from pygen.native._arguments import DTYPE_NAMES, Argument, target, view
 
 
 def _inputs(
@@ -54,8 +53,14 @@ def forward(
     reduce = reduction != "none"
     dtype = mu.dtype
     wide = torch.float64 if dtype is torch.float64 else torch.float32
-    kl = torch.empty(() if reduce else shape[:1], dtype=wide)
-    _backends.compiled("_cpu").reparameterize_kl_forward(
+    kl = torch.empty(() if reduce else shape[:1], dtype=wide, device=mu.device)
+    compiled, where = target(mu)
+    if len(where) == 2:  # a device and a stream; the blocks' partial sums need a place
+        partials = torch.empty(
+            compiled.reparameterize_kl_workspace(DTYPE_NAMES[dtype], shape, reduce), dtype=wide, device=mu.device
+        )
+        where = (*where, partials.data_ptr())
+    compiled.reparameterize_kl_forward(
         DTYPE_NAMES[dtype],
         shape,
         _inputs(mu, logvar, prior_mu, prior_logvar, eps, seed),
@@ -65,7 +70,7 @@ def forward(
         free_bits,
         reduce,
         _scale(reduction, shape[0]),
-        torch.get_num_threads(),
+        *where,
     )
     return z, kl
 
@@ -96,7 +101,8 @@ def backward(
             grad = grads[i] = empty_gradient(t, shape)
             views[i] = view(grad, shape)
     reduce = reduction != "none"
-    _backends.compiled("_cpu").reparameterize_kl_backward(
+    compiled, where = target(mu)
+    compiled.reparameterize_kl_backward(
         DTYPE_NAMES[mu.dtype],
         shape,
         _inputs(mu, logvar, prior_mu, prior_logvar, eps, seed),
@@ -109,7 +115,7 @@ def backward(
         free_bits,
         reduce,
         _scale(reduction, shape[0]),
-        torch.get_num_threads(),
+        *where,
     )
     for i, t in enumerate(inputs):
         if wide[i]:

@@ -1,0 +1,55 @@
+// Launching a kernel from raw integers: every CUDA error becomes an exception, and the tensors' device is the current one
+// for as long as the guard lives.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/runtime.h"
+
+namespace pygen::cuda {
+
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // the exception reports it; the next call starts clean
+  const char* hint = status == cudaErrorNoKernelImageForDevice ? "; this build is for " PYGEN_CUDA_ARCHS : "";
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")" +
+                           hint);
+}
+
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) : device_(device) {
+    check(cudaGetDevice(&previous_), "cudaGetDevice");
+    if (previous_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");
+  }
+  ~DeviceGuard() {
+    if (previous_ != device_) cudaSetDevice(previous_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int device_;
+  int previous_ = 0;
+};
+
+// Blocks go on the x axis alone: y and z end at 65535.
+template <class Params>
+void launch(const char* name, void (*kernel)(Params), int64_t blocks, int threads, cudaStream_t stream,
+            const Params& params) {
+  if (blocks < 1 || blocks > 0x7fffffff) {
+    throw std::invalid_argument(std::string(name) + ": between 1 and 2^31 - 1 blocks can be launched, got " +
+                                std::to_string(blocks));
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, params), name);
+}
+
+}  // namespace pygen::cuda

@@ -1,0 +1,74 @@
+// CUDA C++ on the host: force-included before a .cu file that g++ compiles. The toolkit's own headers give vector types, half
+// and bf16; what is missing without nvcc is here. Every CUDA thread is a thread of the operating system, so sanitizers see
+// races and stray accesses. One block runs at a time: __shared__ is static.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#undef __shared__
+#define __shared__ static
+#define __noinline__ __attribute__((noinline))
+#define __launch_bounds__(...)
+
+extern thread_local uint3 threadIdx, blockIdx;
+extern thread_local dim3 blockDim, gridDim;
+
+namespace cuda_host {
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& kernel);
+void block_barrier();
+// What lane `from` of the calling thread's warp passes in `bits`.
+uint64_t exchange(uint64_t bits, unsigned from);
+
+template <class T>
+T shuffle(T value, unsigned from) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = exchange(bits, from);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace cuda_host
+
+inline void __syncthreads() { cuda_host::block_barrier(); }
+
+template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned delta, int width) {
+  const unsigned lane = threadIdx.x % 32, segment_end = (lane / width + 1) * width;
+  return cuda_host::shuffle(value, lane + delta < segment_end ? lane + delta : lane);
+}
+
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+
+using std::max;
+using std::min;
+
+// The toolkit's own passes untyped arguments to a driver that is not there.
+#define cudaLaunchKernelEx cuda_host::launch_kernel
+namespace cuda_host {
+template <class... Params, class... Args>
+cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Args&&... args) {
+  return launch(*config, [&] { kernel(args...); });
+}
+}  // namespace cuda_host
