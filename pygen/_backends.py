@@ -45,7 +45,11 @@ def _triton() -> str | None:
         return "the package triton is not installed"
     if triton_interpreted():
         return None
-    return None if torch.cuda.is_available() else "torch finds no CUDA device, and TRITON_INTERPRET=1 was not set before import"
+    return (
+        None
+        if torch.cuda.is_available()
+        else "torch finds no CUDA device, and TRITON_INTERPRET=1 was not set before import"
+    )
 
 
 @cache

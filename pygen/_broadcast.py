@@ -7,7 +7,7 @@ _CHUNK = 1024
 
 
 def _total(flat: Tensor) -> Tensor:
-    """Sum of a vector through chunks of fixed size: torch splits one long sum by threads, many short ones it does not."""
+    """Sum of a vector through chunks of fixed size: torch splits one long sum by threads, but not many short ones."""
     while flat.numel() > _CHUNK:
         whole = flat.numel() // _CHUNK * _CHUNK
         parts = flat[:whole].view(-1, _CHUNK).sum(1)

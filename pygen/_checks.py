@@ -1,4 +1,4 @@
-"""Argument checks with one wording: `op: argument: expected ..., got ...`. They read metadata only, so fake tensors pass too."""
+"""Argument checks, one wording: `op: argument: expected ..., got ...`. They read metadata only: fake tensors too."""
 
 from collections.abc import Sequence
 
@@ -50,18 +50,21 @@ def check_reduction(op: str, reduction: object) -> None:
         return
     hint = ""
     if reduction == "mean":
-        hint = " ('mean' over elements shrinks the KL by the latent size; 'batchmean' sums over a sample and averages over N)"
+        hint = " (a mean over elements shrinks the KL by the latent size; 'batchmean' averages over N alone)"
     raise fail(op, "reduction", "'batchmean', 'none' or 'sum'", f"{reduction!r}{hint}")
 
 
+def autocast_enabled() -> bool:
+    """Whether any device's autocast is on: a cheap question before `promote_under_autocast`."""
+    return torch._C._is_any_autocast_enabled()
+
+
 def promote_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Under autocast losses take mixed dtypes and promote to the widest; outside, tensors come back as they are."""
-    if not torch._C._is_any_autocast_enabled():
-        return tensors
+    """Under their device's autocast losses promote mixed dtypes to the widest; else tensors come back as they are."""
     present = [t for t in tensors if isinstance(t, Tensor)]
     if not present or not torch.is_autocast_enabled(present[0].device.type):
         return tensors
     widest = present[0].dtype
     for t in present[1:]:
         widest = torch.promote_types(widest, t.dtype)
-    return tuple(t if t is None or t.dtype == widest else t.to(widest) for t in tensors)
+    return tuple(t.to(widest) if isinstance(t, Tensor) and t.dtype != widest else t for t in tensors)

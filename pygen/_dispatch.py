@@ -1,6 +1,6 @@
 """The one place that chooses a backend, and can say why not another.
 
-The name is resolved once, in forward: the argument, then `use_backend`, then the measured table. Backward gets the result.
+The name is resolved once, in forward: the argument, then `use_backend`, then the table. Backward gets the result.
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def why_not(name: str, device_type: str) -> str | None:
 
 
 def requested(op: str, argument: str | None) -> str:
-    """The user's choice, by argument or context; AUTO if there is none, and while compiling: the op then asks at run time."""
+    """The user's choice, by argument or context. AUTO if there is none, or while compiling: the op asks at run time."""
     if argument is None:
         return AUTO if torch.compiler.is_compiling() else _requested.get()
     check_name(op, argument)
@@ -95,7 +95,9 @@ def choose(op: str, argument: str | None, device_type: str) -> Choice:
     rejected = {}
     for other in NAMES:
         if other != backend:
-            rejected[other] = why_not(other, device_type) or (f"{backend} was asked for" if name != AUTO else f"{backend} is preferred")
+            rejected[other] = why_not(other, device_type) or (
+                f"{backend} was asked for" if name != AUTO else f"{backend} is preferred"
+            )
     return Choice(backend, preferred, rejected)
 
 
@@ -126,12 +128,26 @@ def use_backend(name: str) -> Iterator[None]:
         _requested.reset(token)
 
 
-def is_plain(*tensors: torch.Tensor | None) -> bool:
-    """Whether a call may go straight to the launcher: ordinary tensors, nothing tracing, transforming or intercepting."""
+def under_transform(op: str, name: str) -> bool:
+    """Whether torch.func (vmap, grad, jvp) is at work: then only the reference composition knows the rules."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return False
+    if name not in (AUTO, "reference"):
+        raise NotImplementedError(
+            f"{op}: backend {name!r} has no rules for torch.func transforms; use backend='reference'"
+        )
+    return True
+
+
+_PLAIN_TYPES = {torch.Tensor, torch.nn.Parameter, type(None), int}
+
+
+def is_plain(*arguments: object) -> bool:
+    """Whether a call may go straight to the launcher: plain tensors, nothing tracing, transforming or intercepting."""
     if torch.compiler.is_compiling():
         return False
-    for t in tensors:
-        if t is not None and type(t) is not torch.Tensor and type(t) is not torch.nn.Parameter:
+    for argument in arguments:
+        if type(argument) not in _PLAIN_TYPES:
             return False
     return not (
         torch._C._len_torch_dispatch_stack()

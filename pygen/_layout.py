@@ -1,4 +1,4 @@
-"""Which memory layout outputs have: channels_last iff the input is (and is not plainly contiguous too), else contiguous."""
+"""Which layout outputs have: channels_last iff the input is (and not plainly contiguous too), else contiguous."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,9 @@ def empty_gradient(like: Tensor, shape: torch.Size) -> Tensor:
 
 def empty_like_input(like: Tensor, shape: torch.Size) -> Tensor:
     """The finished gradient of `like`, for fakes: what sum_to makes of empty_gradient."""
-    return torch.empty_like(like) if like.shape == shape else torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return (
+        torch.empty_like(like) if like.shape == shape else torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    )
 
 
 def to_output_layout(t: Tensor, like: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Seeds: from torch's generators through an opaque op, or from the caller. The noise itself is made inside the kernels.
 
-A seed is a 0-dim int64 tensor on the inputs' device, all 64 bits used; kernels read it from memory, so a CUDA graph that
-captured the draw replays with fresh noise, and checkpointing, which restores the generator, draws the same seed again.
+A seed is a 0-dim int64 tensor on the inputs' device, all 64 bits used. Kernels read it from memory, so a CUDA graph
+that captured the draw replays with fresh noise; checkpointing restores the generator and draws the same seed again.
 """
 
 import torch
@@ -16,7 +16,9 @@ DOMAINS = {"reparameterize_kl": 0}
 _INT64_MIN = -(2**63)
 
 _library = torch.library.Library("pygen", "FRAGMENT")
-_library.define("draw_seed(Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag))
+_library.define(
+    "draw_seed(Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag)
+)
 
 
 def draw_seed(device: torch.device, generator: Generator | None = None) -> Tensor:
@@ -34,7 +36,7 @@ def _(device: torch.device) -> Tensor:
 
 
 def resolve_seed(op: str, seed: object, generator: Generator | None, device: torch.device) -> Tensor:
-    """The seed of one call, from `seed=`, `generator=` or torch's default generator. Checks before anything is drawn."""
+    """The seed of one call, from `seed=`, `generator=` or torch's default generator, checked first."""
     if seed is not None and generator is not None:
         raise fail(op, "generator", "at most one of eps, seed and generator", "both seed and generator")
     if seed is None:

@@ -30,25 +30,29 @@ struct ScalarWord {
 };
 
 template <class Carrier>
-PYGEN_HD void philox4x32_10(typename Carrier::Word (&c)[4], uint32_t key0, uint32_t key1) {
+PYGEN_HD void philox_round(typename Carrier::Word (&c)[4], typename Carrier::Word key0, typename Carrier::Word key1) {
+  const auto p0 = Carrier::multiply(c[0], 0xD2511F53u);
+  const auto p1 = Carrier::multiply(c[2], 0xCD9E8D57u);
+  c[0] = Carrier::high(p1) ^ c[1] ^ key0;
+  c[1] = Carrier::low(p1);
+  c[2] = Carrier::high(p0) ^ c[3] ^ key1;
+  c[3] = Carrier::low(p0);
+}
+
+constexpr int kPhiloxRounds = 10;
+constexpr uint32_t kPhiloxBump0 = 0x9E3779B9u, kPhiloxBump1 = 0xBB67AE85u;  // added to the key after each round
+
+PYGEN_HD void philox4x32_10(uint32_t (&c)[4], uint32_t key0, uint32_t key1) {
   PYGEN_UNROLL
-  for (int round = 0; round < 10; ++round) {
-    const auto p0 = Carrier::multiply(c[0], 0xD2511F53u);
-    const auto p1 = Carrier::multiply(c[2], 0xCD9E8D57u);
-    c[0] = Carrier::high(p1) ^ c[1] ^ key0;
-    c[1] = Carrier::low(p1);
-    c[2] = Carrier::high(p0) ^ c[3] ^ key1;
-    c[3] = Carrier::low(p0);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
+  for (int round = 0; round < kPhiloxRounds; ++round, key0 += kPhiloxBump0, key1 += kPhiloxBump1)
+    philox_round<ScalarWord>(c, key0, key1);
 }
 
 // The four normals of quad q, one thread. float: within 6 ulp of the float64 formula; double: Box-Muller in float64.
 template <class Real>
 PYGEN_HD void philox_normal4(uint64_t seed, uint64_t q, uint32_t k, NoiseDomain domain, Real (&z)[4]) {
   uint32_t c[4] = {static_cast<uint32_t>(q), static_cast<uint32_t>(q >> 32), k, static_cast<uint32_t>(domain)};
-  philox4x32_10<ScalarWord>(c, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+  philox4x32_10(c, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
   for (int pair = 0; pair < 4; pair += 2) {
     const float u0 = static_cast<float>(c[pair]) * 0x1p-32f + 0x1p-33f;
     const float u1 = static_cast<float>(c[pair + 1]) * 0x1p-32f + 0x1p-33f;

@@ -19,7 +19,12 @@ __attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, ui
   uint64_t order[2][kLanes / 2];
   for (int lane = 0; lane < kLanes; ++lane) order[lane % 2][lane / 2] = (lane % 4) * (kLanes / 4) + lane / 4;
   const VecQ even_quads = load<VecQ>(order[0]), odd_quads = load<VecQ>(order[1]);
-  const uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+  VecQ key0[kPhiloxRounds], key1[kPhiloxRounds];  // in memory: broadcast anew they would cost as much as the rounds
+  for (uint32_t round = 0; round < kPhiloxRounds; ++round) {
+    key0[round] = VecQ{} + (static_cast<uint32_t>(seed) + round * kPhiloxBump0);
+    key1[round] = VecQ{} + (static_cast<uint32_t>(seed >> 32) + round * kPhiloxBump1);
+  }
+  asm volatile("" : "+m"(key0), "+m"(key1));
   for (int64_t done = 0; done < quads; done += kGroups * kLanes) {
     const int64_t left = (quads - done + kLanes - 1) / kLanes;
     const int groups = left < kGroups ? static_cast<int>(left) : kGroups;
@@ -29,8 +34,11 @@ __attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, ui
       const VecQ qe = even_quads + q, qo = odd_quads + q;
       VecQ e[4] = {qe, qe >> 32, VecQ{} + k, VecQ{} + static_cast<uint32_t>(domain)};
       VecQ o[4] = {qo, qo >> 32, VecQ{} + k, VecQ{} + static_cast<uint32_t>(domain)};
-      philox4x32_10<VectorWord>(e, key0, key1);
-      philox4x32_10<VectorWord>(o, key0, key1);
+      PYGEN_UNROLL
+      for (int round = 0; round < kPhiloxRounds; ++round) {
+        philox_round<VectorWord>(e, key0[round], key1[round]);
+        philox_round<VectorWord>(o, key0[round], key1[round]);
+      }
       for (int w = 0; w < 4; ++w) store(u[g][w], uniform(e[w], o[w]));
     }
     for (int g = 0; g < groups; ++g, out += 4 * kLanes) {

@@ -1,7 +1,7 @@
 """How an op is registered: schema, implementation, fake and autograd under one name.
 
-An op's autograd.Function takes, as its first argument, the function that does the work: the launcher (the fast door of the
-public functions) or the op below autograd (under compile, fake tensors and other modes).
+An op's autograd.Function takes, as its first argument, what does the work: the launcher (the fast door of the public
+functions), or the op below autograd (under compile, fake tensors and other modes).
 """
 
 from collections.abc import Callable

@@ -21,9 +21,7 @@ def composite_gradients(
     with torch.enable_grad():
         views = [t.view_as(t) if t is not None and n else t for t, n in zip(tensors, needs, strict=True)]
         outputs = [o for o in formula(*views) if o is not None]
-        pairs = [
-            (o, g) for o, g in zip(outputs, grad_outputs, strict=True) if g is not None and o.requires_grad
-        ]
+        pairs = [(o, g) for o, g in zip(outputs, grad_outputs, strict=True) if g is not None and o.requires_grad]
         wanted = [v for v, n in zip(views, needs, strict=True) if n]
         if not pairs:
             return (None,) * len(tensors)

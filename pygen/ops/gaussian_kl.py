@@ -42,12 +42,15 @@ def gaussian_kl(
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
     """
-    mu, logvar, prior_mu, prior_logvar = _checks.promote_under_autocast(mu, logvar, prior_mu, prior_logvar)
+    if _checks.autocast_enabled():
+        mu, logvar, prior_mu, prior_logvar = _checks.promote_under_autocast(mu, logvar, prior_mu, prior_logvar)
     check_gaussians(_OP, mu, logvar, prior_mu, prior_logvar)
     _checks.check_reduction(_OP, reduction)
     name = _dispatch.requested(_OP, backend)
     tensors = (mu, logvar, prior_mu, prior_logvar)
     if not _dispatch.is_plain(*tensors):
+        if _dispatch.under_transform(_OP, name):
+            return reference.forward(*tensors, None, None, None, 0.0, reduction, False)[1]
         return torch.ops.pygen.gaussian_kl(*tensors, reduction, name)
     name = _dispatch.resolve(_OP, name, mu.device.type)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):

@@ -31,9 +31,10 @@ def reparameterize_kl(
 ) -> tuple[Tensor, Tensor]:
     """Draws z = mu + exp(logvar / 2) eps and computes KL(N(mu, e^logvar) || prior), in one pass.
 
-    Backward makes the noise again from its seed: only the inputs and the seed are kept. Differentiable to any order in mu,
-    logvar, prior_mu and prior_logvar (first order under torch.compile). Kingma and Welling 2014, "Auto-Encoding Variational
-    Bayes", appendix B.
+    Backward makes the noise again from its seed: only the inputs and the seed are kept. Differentiable to any order in
+    mu, logvar, prior_mu and prior_logvar (first order under torch.compile). torch.func transforms run the reference
+    composition; under vmap every example has the same noise for the same seed. Kingma and Welling 2014, "Auto-Encoding
+    Variational Bayes", appendix B.
 
     Args:
         mu: [N, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -44,8 +45,8 @@ def reparameterize_kl(
         eps: the noise itself, exactly z's shape and mu's dtype; may not require grad.
         seed: an int or a 0-dim int64 tensor on mu's device; equal seeds give equal noise on every backend and layout.
         generator: draws the seed, instead of torch's default generator. At most one of eps, seed and generator.
-        free_bits: nats per latent element; each element's KL counts as at least this much, without a gradient below. 0: off.
-        reduction: "none" gives kl per sample [N], summed over the other dims; "sum" the total; "batchmean" the total over N.
+        free_bits: nats; each element's KL counts as at least this much, without a gradient below it. 0: off.
+        reduction: "none" gives kl per sample, [N], summed over the other dims; "sum" the total; "batchmean" total / N.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 
     Returns:
@@ -56,26 +57,32 @@ def reparameterize_kl(
         ValueError: shapes, devices or options do not fit.
         RuntimeError: the requested backend cannot run; the message says why.
     """
-    mu, logvar, prior_mu, prior_logvar, eps = _checks.promote_under_autocast(mu, logvar, prior_mu, prior_logvar, eps)
+    if _checks.autocast_enabled():
+        mu, logvar, prior_mu, prior_logvar, eps = _checks.promote_under_autocast(
+            mu, logvar, prior_mu, prior_logvar, eps
+        )
     check_gaussians(_OP, mu, logvar, prior_mu, prior_logvar)
     _checks.check_reduction(_OP, reduction)
     if num_samples is not None or eps is not None or free_bits != 0.0:
         _check_options(mu, num_samples, eps, seed, generator, free_bits)
     name = _dispatch.requested(_OP, backend)
-    plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed if isinstance(seed, Tensor) else None)
-    if plain:
-        name = _dispatch.resolve(_OP, name, mu.device.type)
+    plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed)
+    launcher = _dispatch.launcher(_OP, _OP, name, mu) if plain else None
     seed = None if eps is not None else _noise.resolve_seed(_OP, seed, generator, mu.device)
     options = (num_samples, float(free_bits), reduction, name)
-    if not plain:
+    if launcher is None:
+        if _dispatch.under_transform(_OP, name):
+            return reference.forward(mu, logvar, prior_mu, prior_logvar, eps, seed, *options[:3], True)
         return torch.ops.pygen.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
     if torch.is_grad_enabled() and (
         mu.requires_grad
         or logvar.requires_grad
         or (prior_mu is not None and (prior_mu.requires_grad or prior_logvar.requires_grad))
     ):
-        return _ReparameterizeKl.apply(_launch, mu, logvar, prior_mu, prior_logvar, eps, seed, options)
-    return _launch(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
+        return _ReparameterizeKl.apply(launcher, mu, logvar, prior_mu, prior_logvar, eps, seed, options)
+    return launcher.forward(
+        mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, float(free_bits), reduction, True
+    )
 
 
 def _check_options(
@@ -106,9 +113,7 @@ def _check_options(
 
 def _launch(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, backend):
     launcher = _dispatch.launcher(_OP, _OP, backend, mu)
-    return launcher.forward(
-        mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, True
-    )
+    return launcher.forward(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, True)
 
 
 def _launch_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options):
@@ -124,37 +129,42 @@ def _fake(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits,
     return empty_output(mu, num_samples), kl
 
 
-def _fake_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, needs, backend):
+def _fake_backward(
+    grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, needs, backend
+):
     return [
-        empty_like_input(t, mu.shape)
-        for t, n in zip((mu, logvar, prior_mu, prior_logvar), needs, strict=True)
-        if n
+        empty_like_input(t, mu.shape) for t, n in zip((mu, logvar, prior_mu, prior_logvar), needs, strict=True) if n
     ]
 
 
 class _ReparameterizeKl(torch.autograd.Function):
+    """With a launcher: the fast door. Without: the op below autograd."""
+
     @staticmethod
-    def forward(ctx, call, mu, logvar, prior_mu, prior_logvar, eps, seed, options):
+    def forward(ctx, launcher, mu, logvar, prior_mu, prior_logvar, eps, seed, options):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)
-        ctx.call, ctx.options = call, options
-        return call(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
+        ctx.launcher, ctx.options = launcher, options
+        if launcher is None:
+            return _below(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
+        num_samples, free_bits, reduction, _ = options
+        return launcher.forward(mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, free_bits, reduction, True)
 
     @staticmethod
     def backward(ctx, grad_z, grad_kl):
         if grad_z is None and grad_kl is None:
             return (None,) * 8
-        _, *needs, _, _, _ = ctx.needs_input_grad
-        *options, backend = ctx.options
-        args = (grad_z, grad_kl, *ctx.saved_tensors, *options, needs, backend)
-        if ctx.call is not _launch:
-            grads = torch.ops.pygen.reparameterize_kl_backward(*args)
-        elif torch.is_grad_enabled():
-            grads = _ReparameterizeKlBackward.apply(_launch_backward, *args)
+        needs = ctx.needs_input_grad[1:5]
+        num_samples, free_bits, reduction, backend = ctx.options
+        args = (grad_z, grad_kl, *ctx.saved_tensors, num_samples, free_bits, reduction, needs)
+        if ctx.launcher is not None and not torch.is_grad_enabled():
+            mu, logvar, prior_mu, prior_logvar = ctx.launcher.backward(*args)
+            return None, mu, logvar, prior_mu, prior_logvar, None, None, None
+        if ctx.launcher is None:
+            grads = iter(torch.ops.pygen.reparameterize_kl_backward(*args, backend))
         else:
-            grads = _launch_backward(*args)
-        each = iter(grads)
-        return None, *[next(each) if n else None for n in needs], None, None, None
+            grads = iter(_ReparameterizeKlBackward.apply(_launch_backward, *args, backend))
+        return None, *[next(grads) if n else None for n in needs], None, None, None
 
 
 class _ReparameterizeKlBackward(torch.autograd.Function):
@@ -169,7 +179,7 @@ class _ReparameterizeKlBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grad_grads):
-        *options, backend = ctx.options
+        *options, _ = ctx.options
         needs = (*ctx.needs_input_grad[1:7], False, False)
         grads = composite_gradients(lambda *t: reference.backward(*t, *options), ctx.saved_tensors, needs, grad_grads)
         return None, *grads, *(None for _ in ctx.options)
@@ -182,7 +192,7 @@ _below = _library.register(
     f"reparameterize_kl({_TENSORS}, {_OPTIONS}, str backend) -> (Tensor, Tensor)",
     _launch,
     _fake,
-    lambda *args: _ReparameterizeKl.apply(_below, *args[:6], args[6:]),
+    lambda *args: _ReparameterizeKl.apply(None, *args[:6], args[6:]),
 )
 _below_backward = _library.register(
     f"reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, {_TENSORS}, {_OPTIONS}, bool[] needs, str backend)"

@@ -12,7 +12,7 @@ _MASK = 0xFFFFFFFF
 
 
 def _multiply(x: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of x * m; the product itself may not fit int64, so the high half is made of 16-bit halves."""
+    """High and low 32 bits of x * m; the product may not fit int64, so the high half is made of 16-bit halves."""
     high = (m * (x >> 16) + (m * (x & 0xFFFF) >> 16)) >> 16
     return high, (m * x) & _MASK
 
@@ -44,7 +44,7 @@ def uniform(word: Tensor) -> Tensor:
 
 
 def box_muller(u0: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
-    """Two float64 normals from float32 uniforms; the quadrant is taken off u1 exactly, so zeros of sin and cos are zeros."""
+    """Two float64 normals from float32 uniforms; the quadrant is taken off u1 exactly, so zeros stay zeros."""
     u0, u1 = u0.double(), u1.double()
     radius = torch.sqrt(-2.0 * torch.log(u0))
     quarter = torch.round(4.0 * u1)

@@ -29,8 +29,10 @@ def _log_variance_ratio(logvar: Tensor, prior_logvar: Tensor | None) -> Tensor:
     return logvar if prior_logvar is None else logvar - prior_logvar
 
 
-def _scaled_difference(mu: Tensor, prior_mu: Tensor | None, prior_logvar: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """((mu - prior_mu) / prior sigma, 1 / prior sigma). The scale stays finite, so that equal means contribute exactly 0."""
+def _scaled_difference(
+    mu: Tensor, prior_mu: Tensor | None, prior_logvar: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """((mu - prior_mu) / prior sigma, 1 / prior sigma). The scale stays finite, so that equal means give exactly 0."""
     if prior_mu is None or prior_logvar is None:
         return mu, None
     scale = torch.exp((-0.5 * prior_logvar).clamp(max=math.log(_largest(mu.dtype))))

@@ -1,0 +1,166 @@
+"""How every benchmark runs: check first, then time all providers in turn, then hand the samples to pytest-benchmark.
+
+In turn, because a machine that slows down between two providers would otherwise decide the ratio. Medians, with spread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import torch
+
+import pygen
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DEVICE = torch.device(os.environ.get("PYGEN_BENCH_DEVICE", "cpu"))  # set by `make bench` and `make gpu`
+
+Work = Callable[[], object]
+
+
+@dataclass
+class Measurement:
+    """One provider on one case: its samples in seconds and what else the report shows."""
+
+    samples: list[float]
+    info: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+
+def device_name() -> str:
+    if DEVICE.type == "cuda":
+        return torch.cuda.get_device_name(DEVICE)
+    model = ""
+    if os.path.exists("/proc/cpuinfo"):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = found[1] if found else ""
+    return f"{model or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def environment() -> dict[str, object]:
+    """What a figure is worthless without."""
+    facts: dict[str, object] = {
+        "device": device_name(),
+        "date": date.today().isoformat(),
+        "pygen": pygen.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "allocator_tamed": "MALLOC_TRIM_THRESHOLD_" in os.environ,
+    }
+    if DEVICE.type == "cuda":
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    else:
+        facts["instruction_set"] = pygen._backends.compiled("_cpu").isa()
+    return facts
+
+
+def synchronize() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize(DEVICE)
+
+
+def seconds(work: Work) -> float:
+    """One call; on a GPU between two events on the stream, so that the host's time counts where it is longer."""
+    if DEVICE.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) * 1e-3
+
+
+_flush: list[torch.Tensor] = []
+
+
+def flush_cache() -> None:
+    """Writes more than a GPU's L2 holds: without it small workloads would run from cache and beat the floor."""
+    if DEVICE.type != "cuda":
+        return
+    if not _flush:
+        _flush.append(torch.empty(256 << 20, dtype=torch.int8, device=DEVICE))
+    _flush[0].zero_()
+
+
+def graphed(work: Work) -> Work:
+    """The same work as one CUDA graph replay."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def measure(works: dict[str, Work], budget_s: float = 2.0, least: int = 7) -> dict[str, Measurement]:
+    """Samples of each work, one call of each in turn, every second round backwards, until the budget is spent."""
+    for work in works.values():
+        for _ in range(3):
+            work()
+    synchronize()
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    names = list(works)
+    end = time.perf_counter() + budget_s
+    rounds = 0
+    while rounds < least or (time.perf_counter() < end and rounds < 2000):
+        for name in names if rounds % 2 == 0 else reversed(names):
+            flush_cache()
+            taken[name].append(seconds(works[name]))
+        rounds += 1
+    return {name: Measurement(samples) for name, samples in taken.items()}
+
+
+def peak_bytes(work: Work) -> int:
+    """The most memory that one call holds beyond what was there before."""
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(DEVICE)
+        before = torch.cuda.memory_allocated(DEVICE)
+        work()
+        return torch.cuda.max_memory_allocated(DEVICE) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    events = profile.profiler.kineto_results.events()
+    held = peak = 0
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def record(benchmark, measurement: Measurement) -> None:
+    """Gives samples taken in turn to pytest-benchmark, which would otherwise time one provider after the other."""
+    stats = benchmark._make_stats(iterations=1)
+    for sample in measurement.samples:
+        stats.update(sample)
+    benchmark._mode = "samples taken in turn"
+    benchmark.extra_info.update(environment() | measurement.info)
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def save(op: str, rows: list[dict[str, object]]) -> Path:
+    """Writes benchmarks/results/<device>/<op>.json."""
+    path = RESULTS / slug(device_name()) / f"{op}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"op": op, **environment(), "rows": rows}, indent=1) + "\n")
+    return path
