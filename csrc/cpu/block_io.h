@@ -19,9 +19,14 @@ PYGEN_INLINE float widen(float x) { return x; }
 PYGEN_INLINE double widen(double x) { return x; }
 PYGEN_INLINE float widen(BFloat16 x) { return Lanes<float>::from_bits(static_cast<int32_t>(static_cast<uint32_t>(x.bits) << 16)); }
 PYGEN_INLINE float widen(Float16 x) {
-  _Float16 h;
-  std::memcpy(&h, &x, sizeof h);
-  return static_cast<float>(h);
+#if defined(__F16C__)
+  return _cvtsh_ss(x.bits);
+#else
+  const int32_t magnitude = (x.bits & 0x7fff) << 13;  // the exponent is 112 short; the product also lifts subnormals
+  const float scaled = Lanes<float>::from_bits(magnitude) * 0x1p112f;
+  const int32_t special = (x.bits & 0x7c00) == 0x7c00 ? magnitude | 0x7f800000 : Lanes<float>::bits(scaled);
+  return Lanes<float>::from_bits(special | static_cast<int32_t>(static_cast<uint32_t>(x.bits & 0x8000) << 16));
+#endif
 }
 PYGEN_INLINE void narrow(float x, float* out) { *out = x; }
 PYGEN_INLINE void narrow(double x, double* out) { *out = x; }
@@ -31,8 +36,23 @@ PYGEN_INLINE void narrow(float x, BFloat16* out) {
   out->bits = static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
 }
 PYGEN_INLINE void narrow(float x, Float16* out) {
-  const _Float16 h = static_cast<_Float16>(x);
-  std::memcpy(out, &h, sizeof h);
+#if defined(__F16C__)
+  out->bits = static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+  const uint32_t bits = static_cast<uint32_t>(Lanes<float>::bits(x)), magnitude = bits & 0x7fffffffu;
+  const float positive = Lanes<float>::from_bits(static_cast<int32_t>(magnitude));
+  uint32_t half;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u;  // NaN
+  } else if (positive >= 65520.0f) {
+    half = 0x7c00u;
+  } else if (positive < 0x1p-14f) {  // subnormal: at 0.5 a float's last bit is worth as much as a half's here
+    half = static_cast<uint32_t>(Lanes<float>::bits(positive + 0.5f)) - 0x3f000000u;
+  } else {
+    half = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  }
+  out->bits = static_cast<uint16_t>(half | ((bits >> 16) & 0x8000u));
+#endif
 }
 
 template <class T, class Real>
