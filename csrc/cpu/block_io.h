@@ -33,7 +33,7 @@ PYGEN_INLINE void narrow(double x, double* out) { *out = x; }
 PYGEN_INLINE void narrow(float x, BFloat16* out) {
   const uint32_t bits = static_cast<uint32_t>(Lanes<float>::bits(x));
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
-  out->bits = static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
+  out->bits = static_cast<uint16_t>(x != x ? bits >> 16 | 0x40u : rounded);
 }
 PYGEN_INLINE void narrow(float x, Float16* out) {
 #if defined(__F16C__)
@@ -55,25 +55,106 @@ PYGEN_INLINE void narrow(float x, Float16* out) {
 #endif
 }
 
+// One register of numbers; then a vector of one or two.
+typedef uint16_t RegH __attribute__((vector_size(2 * PYGEN_REGISTER_LANES)));
+
+PYGEN_INLINE RegF widen_register(const BFloat16* p) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<RegF>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load<__m256i>(p)), 16));
+#elif defined(__AVX2__)
+  return reinterpret_cast<RegF>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load<__m128i>(p)), 16));
+#else
+  return reinterpret_cast<RegF>(__builtin_convertvector(load<RegH>(p), RegU) << 16);
+#endif
+}
+PYGEN_INLINE void narrow_register(RegF x, BFloat16* p) {
+  const RegU bits = reinterpret_cast<RegU>(x);
+  const RegU rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const RegU quiet = bits | 0x400000u;
+  const RegU high = (x == x ? rounded : quiet) >> 16;
+#if defined(__AVX512F__)
+  store(p, _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(high)));
+#elif defined(__AVX2__)
+  const __m256i h = reinterpret_cast<__m256i>(high);
+  store(p, _mm_packus_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
+#else
+  store(p, __builtin_convertvector(high, RegH));
+#endif
+}
+PYGEN_INLINE RegF widen_register(const Float16* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(load<__m256i>(p));
+#elif defined(__AVX2__)
+  return _mm256_cvtph_ps(load<__m128i>(p));
+#else
+  RegF x;
+  for (int i = 0; i < PYGEN_REGISTER_LANES; ++i) x[i] = widen(p[i]);
+  return x;
+#endif
+}
+PYGEN_INLINE void narrow_register(RegF x, Float16* p) {
+#if defined(__AVX512F__)
+  store(p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX2__)
+  store(p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (int i = 0; i < PYGEN_REGISTER_LANES; ++i) narrow(x[i], p + i);
+#endif
+}
+template <class T>
+PYGEN_INLINE VecF widen_vector(const T* p) {
+#if PYGEN_TWIN
+  return {widen_register(p), widen_register(p + PYGEN_REGISTER_LANES)};
+#else
+  return widen_register(p);
+#endif
+}
+template <class T>
+PYGEN_INLINE void narrow_vector(VecF x, T* p) {
+#if PYGEN_TWIN
+  narrow_register(x.a, p);
+  narrow_register(x.b, p + PYGEN_REGISTER_LANES);
+#else
+  narrow_register(x, p);
+#endif
+}
+
+// V from memory that holds T, and back; V is one number or a vector.
+template <class V, class T>
+PYGEN_INLINE V load_as(const T* p) {
+  if constexpr (std::is_same_v<T, typename Lanes<V>::Real>) {
+    return load<V>(p);
+  } else if constexpr (sizeof(V) == sizeof(float)) {
+    return widen(*p);
+  } else {
+    return widen_vector(p);
+  }
+}
+template <class V, class T>
+PYGEN_INLINE void store_as(T* p, V v) {
+  if constexpr (std::is_same_v<T, typename Lanes<V>::Real>) {
+    store(p, v);
+  } else if constexpr (sizeof(V) == sizeof(float)) {
+    narrow(v, p);
+  } else {
+    narrow_vector(v, p);
+  }
+}
+
 template <class T, class Real>
 PYGEN_INLINE void widen_run(const T* in, Real* out, int64_t n) {
   int64_t i = 0;
-#if defined(__F16C__)
-  if constexpr (sizeof(T) == 2 && __is_same(T, Float16)) {
-    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+  if constexpr (std::is_same_v<Real, float>) {
+    for (; i + kLanes <= n; i += kLanes) store(out + i, load_as<VecF>(in + i));
   }
-#endif
   for (; i < n; ++i) out[i] = widen(in[i]);
 }
 template <class T, class Real>
 PYGEN_INLINE void narrow_run(const Real* in, T* out, int64_t n) {
   int64_t i = 0;
-#if defined(__F16C__)
-  if constexpr (sizeof(T) == 2 && __is_same(T, Float16)) {
-    for (; i + 8 <= n; i += 8)
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+  if constexpr (std::is_same_v<Real, float>) {
+    for (; i + kLanes <= n; i += kLanes) store_as(out + i, load<VecF>(in + i));
   }
-#endif
   for (; i < n; ++i) narrow(in[i], out + i);
 }
 
@@ -108,7 +189,7 @@ template <class T, class Real>
 PYGEN_INLINE const Real* read_block(const View& view, int64_t start, int64_t n, Real* scratch) {
   const T* data = static_cast<const T*>(view.data);
   if (view.contiguous()) {
-    if constexpr (__is_same(T, Real)) return data + start;
+    if constexpr (std::is_same_v<T, Real>) return data + start;
     widen_run(data + start, scratch, n);
     return scratch;
   }
@@ -130,7 +211,7 @@ PYGEN_INLINE const Real* read_block(const View& view, int64_t start, int64_t n, 
 // Where to compute the block: the tensor itself if it is contiguous Real, else `scratch`, which write_block then stores.
 template <class T, class Real>
 PYGEN_INLINE Real* block_target(const View& view, int64_t start, Real* scratch) {
-  if constexpr (__is_same(T, Real)) {
+  if constexpr (std::is_same_v<T, Real>) {
     if (view.contiguous()) return static_cast<Real*>(view.data) + start;
   }
   return scratch;
@@ -139,7 +220,7 @@ template <class T, class Real>
 PYGEN_INLINE void write_block(const View& view, int64_t start, int64_t n, const Real* block) {
   T* data = static_cast<T*>(view.data);
   if (view.contiguous()) {
-    if constexpr (!__is_same(T, Real)) narrow_run(block, data + start, n);
+    if constexpr (!std::is_same_v<T, Real>) narrow_run(block, data + start, n);
     return;
   }
   for_each_run(view, start, n, [&](int64_t offset, int64_t stride, int64_t at, int64_t count) PYGEN_INLINE_LAMBDA {

@@ -3,6 +3,9 @@
 // and writes two gradients (20). The noise costs more than the memory: about 10 instructions a number.
 #include "cpu/reparameterize_kl.h"
 
+#include <initializer_list>
+#include <type_traits>
+
 #include "common/reparameterize_kl.h"
 #include "cpu/block_io.h"
 #include "cpu/noise.h"
@@ -55,27 +58,62 @@ __attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use woul
 template <class Real, class Body>
 PYGEN_INLINE void for_each_vector(int64_t n, Body body) {
   int64_t i = 0;
-  if constexpr (__is_same(Real, float)) {
+  if constexpr (std::is_same_v<Real, float>) {
     for (; i + kLanes <= n; i += kLanes) body(i, VecF{});
   }
   for (; i < n; ++i) body(i, Real{});
 }
 
-template <class T, class Real>
+// Where a block of a tensor of T is computed on. S = T: in place, the tensor is contiguous; S = Real: in place if that is T,
+// else in scratch, for any layout.
+template <class T, class S, class Real>
+PYGEN_INLINE const S* read(const View& view, int64_t start, int64_t n, Real* scratch) {
+  if constexpr (std::is_same_v<S, Real>) {
+    return read_block<T>(view, start, n, scratch);
+  } else {
+    return static_cast<const T*>(view.data) + start;
+  }
+}
+template <class T, class S, class Real>
+PYGEN_INLINE S* target(const View& view, int64_t start, Real* scratch) {
+  if constexpr (std::is_same_v<S, Real>) {
+    return block_target<T>(view, start, scratch);
+  } else {
+    return static_cast<T*>(view.data) + start;
+  }
+}
+template <class T, class S, class Real>
+PYGEN_INLINE void write(const View& view, int64_t start, int64_t n, const S* block) {
+  if constexpr (std::is_same_v<S, Real>) write_block<T>(view, start, n, block);
+}
+// A broadcast input's gradient, of Real whatever T is; only where S = Real.
+template <class S, class Real>
+PYGEN_INLINE S* wide_target(const View& view, int64_t start, Real* scratch) {
+  if constexpr (std::is_same_v<S, Real>) return block_target<Real>(view, start, scratch);
+  return nullptr;
+}
+inline bool in_place(std::initializer_list<const View*> views) {
+  for (const View* v : views)
+    if (v->present() && !v->contiguous()) return false;
+  return true;
+}
+
+template <class T, class S, class Real>
 struct Inputs {
-  const Real *mu, *logvar, *prior_mu = nullptr, *prior_logvar = nullptr;
+  const S *mu, *logvar, *prior_mu = nullptr, *prior_logvar = nullptr;
   Inputs(const ReparameterizeKlParams& p, int64_t start, int64_t n, Scratch<Real>& s)
-      : mu(read_block<T>(p.mu, start, n, s.mu)), logvar(read_block<T>(p.logvar, start, n, s.logvar)) {
+      : mu(read<T, S>(p.mu, start, n, s.mu)), logvar(read<T, S>(p.logvar, start, n, s.logvar)) {
     if (!p.prior_mu.present()) return;
-    prior_mu = read_block<T>(p.prior_mu, start, n, s.prior_mu);
-    prior_logvar = read_block<T>(p.prior_logvar, start, n, s.prior_logvar);
+    prior_mu = read<T, S>(p.prior_mu, start, n, s.prior_mu);
+    prior_logvar = read<T, S>(p.prior_logvar, start, n, s.prior_logvar);
   }
   template <bool kPrior, class V>
   PYGEN_INLINE GaussianKl<V> unclamped(int64_t i) const {
     if constexpr (kPrior) {
-      return gaussian_kl_prior(load<V>(mu + i), load<V>(logvar + i), load<V>(prior_mu + i), load<V>(prior_logvar + i));
+      return gaussian_kl_prior(load_as<V>(mu + i), load_as<V>(logvar + i), load_as<V>(prior_mu + i),
+                               load_as<V>(prior_logvar + i));
     } else {
-      return gaussian_kl_standard(load<V>(mu + i), load<V>(logvar + i));
+      return gaussian_kl_standard(load_as<V>(mu + i), load_as<V>(logvar + i));
     }
   }
   template <bool kPrior, class V>
@@ -96,8 +134,8 @@ PYGEN_INLINE const Real* noise_block(const ReparameterizeKlParams& p, int64_t k,
   return s.noise + lead;
 }
 
-template <class T, class Real, bool kPrior>
-void forward(const ReparameterizeKlForward& p) {
+template <class T, class S, class Real, bool kPrior>
+void forward_blocks(const ReparameterizeKlForward& p) {
   const Blocks blocks(p.rows, p.cols);
   const bool per_block = p.reduce || blocks.blocks_per_row > 1;
   std::vector<double> partial(per_block ? blocks.count : 0);
@@ -106,13 +144,13 @@ void forward(const ReparameterizeKlForward& p) {
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
     const int64_t start = blocks.start(block), n = blocks.size(block);
-    const Inputs<T, Real> in(p, start, n, s);
-    auto first_sample = [&](Real* z, const Real* eps) PYGEN_INLINE_LAMBDA {
+    const Inputs<T, S, Real> in(p, start, n, s);
+    auto first_sample = [&](S* z, const Real* eps) PYGEN_INLINE_LAMBDA {
       for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using V = decltype(zero);
         const auto t = in.template terms<kPrior, V>(i, free_bits);
         store(s.kl + i, t.kl);
-        if (z) store(z + i, V(load<V>(in.mu + i) + t.std * load<V>(eps + i)));
+        if (z) store_as(z + i, V(load_as<V>(in.mu + i) + t.std * load<V>(eps + i)));
         if (p.num_samples > 1) store(s.std + i, t.std);
       });
     };
@@ -120,16 +158,16 @@ void forward(const ReparameterizeKlForward& p) {
     for (int64_t k = 0; k < p.num_samples; ++k) {
       const int64_t at = k * p.rows * p.cols + start;
       const Real* eps = noise_block<T>(p, k, start, n, s);
-      Real* z = block_target<T>(p.z, at, s.z);
+      S* z = target<T, S>(p.z, at, s.z);
       if (k == 0) {
         first_sample(z, eps);
       } else {
         for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
           using V = decltype(zero);
-          store(z + i, V(load<V>(in.mu + i) + load<V>(s.std + i) * load<V>(eps + i)));
+          store_as(z + i, V(load_as<V>(in.mu + i) + load<V>(s.std + i) * load<V>(eps + i)));
         });
       }
-      write_block<T>(p.z, at, n, z);
+      write<T, S, Real>(p.z, at, n, z);
     }
     if (per_block) {
       partial[block] = sum_block(s.kl, n);
@@ -151,8 +189,8 @@ void forward(const ReparameterizeKlForward& p) {
   }
 }
 
-template <class T, class Real, bool kPrior>
-void backward(const ReparameterizeKlBackward& p) {
+template <class T, class S, class Real, bool kPrior>
+void backward_blocks(const ReparameterizeKlBackward& p) {
   const Blocks blocks(p.rows, p.cols);
   const Real* grad_kl = static_cast<const Real*>(p.grad_kl);
   const Real free_bits = static_cast<Real>(p.free_bits);
@@ -161,7 +199,7 @@ void backward(const ReparameterizeKlBackward& p) {
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
     const int64_t start = blocks.start(block), n = blocks.size(block);
-    const Inputs<T, Real> in(p, start, n, s);
+    const Inputs<T, S, Real> in(p, start, n, s);
     if (grad_kl) {
       const int64_t rows = p.reduce ? 1 : blocks.num_rows(block);
       const int64_t per_row = n / rows;
@@ -172,24 +210,26 @@ void backward(const ReparameterizeKlBackward& p) {
       }
     }
     // Over the samples: the sum of grad_z, and of grad_z eps. One sample needs no sums.
-    const Real *grad_z = nullptr, *eps = nullptr;
+    const S* grad_z = nullptr;
+    const Real* eps = nullptr;
     for (int64_t k = 0; sampled && k < p.num_samples; ++k) {
-      grad_z = read_block<T>(p.grad_z, k * p.rows * p.cols + start, n, s.grad_z);
-      eps = need_noise ? noise_block<T>(p, k, start, n, s) : grad_z;
+      grad_z = read<T, S>(p.grad_z, k * p.rows * p.cols + start, n, s.grad_z);
+      if (need_noise) eps = noise_block<T>(p, k, start, n, s);
       if (one_sample) break;
       for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using V = decltype(zero);
-        const V g = load<V>(grad_z + i), weighted = g * load<V>(eps + i);
+        const V g = load_as<V>(grad_z + i);
         store(s.sum_grad_z + i, k == 0 ? g : V(load<V>(s.sum_grad_z + i) + g));
+        if (!need_noise) return;
+        const V weighted = g * load<V>(eps + i);
         store(s.sum_grad_z_eps + i, k == 0 ? weighted : V(load<V>(s.sum_grad_z_eps + i) + weighted));
       });
     }
-    if (!one_sample) grad_z = s.sum_grad_z;
-    Real* out[4];
+    S* out[4];
     for (int j = 0; j < 4; ++j) {
       out[j] = !p.grad[j].present() ? nullptr
-               : p.wide[j]         ? block_target<Real>(p.grad[j], start, s.grad[j])
-                                   : block_target<T>(p.grad[j], start, s.grad[j]);
+               : p.wide[j]         ? wide_target<S>(p.grad[j], start, s.grad[j])
+                                   : target<T, S>(p.grad[j], start, s.grad[j]);
     }
     for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
       using V = decltype(zero);
@@ -203,26 +243,49 @@ void backward(const ReparameterizeKlBackward& p) {
         grad_prior_logvar = g * t.grad_prior_logvar;
       }
       if (sampled) {
-        grad_mu += load<V>(grad_z + i);
+        const V g = one_sample ? load_as<V>(grad_z + i) : load<V>(s.sum_grad_z + i);
+        grad_mu += g;
         if (need_noise) {
-          const V weighted = one_sample ? V(load<V>(grad_z + i) * load<V>(eps + i)) : load<V>(s.sum_grad_z_eps + i);
+          const V weighted = one_sample ? V(g * load<V>(eps + i)) : load<V>(s.sum_grad_z_eps + i);
           grad_logvar += weighted * (t.std * Real(0.5));
         }
       }
-      if (out[0]) store(out[0] + i, grad_mu);
-      if (out[1]) store(out[1] + i, grad_logvar);
-      if (kPrior && out[2]) store(out[2] + i, grad_prior_mu);
-      if (kPrior && out[3]) store(out[3] + i, grad_prior_logvar);
+      if (out[0]) store_as(out[0] + i, grad_mu);
+      if (out[1]) store_as(out[1] + i, grad_logvar);
+      if (kPrior && out[2]) store_as(out[2] + i, grad_prior_mu);
+      if (kPrior && out[3]) store_as(out[3] + i, grad_prior_logvar);
     });
     for (int j = 0; j < 4; ++j) {
       if (!out[j]) continue;
-      if (p.wide[j]) {
-        write_block<Real>(p.grad[j], start, n, out[j]);
-      } else {
-        write_block<T>(p.grad[j], start, n, out[j]);
+      if constexpr (std::is_same_v<S, Real>) {
+        if (p.wide[j]) {
+          write_block<Real>(p.grad[j], start, n, out[j]);
+          continue;
+        }
       }
+      write<T, S, Real>(p.grad[j], start, n, out[j]);
     }
   });
+}
+
+template <class T, class Real, bool kPrior>
+void forward(const ReparameterizeKlForward& p) {
+  if constexpr (!std::is_same_v<T, Real>) {
+    if (!in_place({&p.mu, &p.logvar, &p.prior_mu, &p.prior_logvar, &p.z}))
+      return forward_blocks<T, Real, Real, kPrior>(p);
+  }
+  return forward_blocks<T, T, Real, kPrior>(p);
+}
+
+template <class T, class Real, bool kPrior>
+void backward(const ReparameterizeKlBackward& p) {
+  if constexpr (!std::is_same_v<T, Real>) {
+    const bool wide = p.wide[0] || p.wide[1] || p.wide[2] || p.wide[3];
+    if (wide || !in_place({&p.mu, &p.logvar, &p.prior_mu, &p.prior_logvar, &p.grad_z, &p.grad[0], &p.grad[1], &p.grad[2],
+                           &p.grad[3]}))
+      return backward_blocks<T, Real, Real, kPrior>(p);
+  }
+  return backward_blocks<T, T, Real, kPrior>(p);
 }
 
 }  // namespace

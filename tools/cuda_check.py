@@ -1,0 +1,118 @@
+"""Compiles every CUDA and Triton kernel for GPUs that need not be there; prints registers, spills and shared memory.
+
+    python tools/cuda_check.py [--only nvcc|triton] [--archs 90a,100]
+
+Fails if anything does not compile, warns, or spills without being listed in SPILLS.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+ARCHS = ("80", "90a", "100", "120")  # nvcc; Triton compiles for the first three
+TRITON_ARCHS = (80, 90, 100)
+NVCC_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Icsrc", "-Xptxas=-v", "-Werror=all-warnings"]
+NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror"]
+# (part of a kernel's name, architecture) -> why its spills are accepted
+SPILLS: dict[tuple[str, str], str] = {}
+
+
+class Row(NamedTuple):
+    arch: str
+    kernel: str
+    registers: int
+    spills: int  # bytes
+    shared: int  # bytes
+
+
+def _plain_name(mangled: str) -> str:
+    name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
+    name = re.sub(r"\(anonymous namespace\)::|pygen::cuda::|^void |\(.*\)$", "", name.replace("(bool)", ""))
+    return name.replace(", 0", ", false").replace(", 1", ", true")
+
+
+def nvcc(source: Path, arch: str) -> list[Row]:
+    """The resources of each kernel in `source`; raises CalledProcessError with nvcc's message."""
+    number = arch.rstrip("a")
+    code = f"-gencode=arch=compute_{arch},code=sm_{arch}" if arch != number else f"-gencode=arch=compute_{number},code=sm_{number}"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [os.environ.get("NVCC", "nvcc"), *NVCC_FLAGS, code, "-c", str(source), "-o", f"{folder}/out.o"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{source.name} for sm_{arch}:\n{done.stdout}{done.stderr}")
+    rows = []
+    for block in re.split(r"Compiling entry function ", done.stderr)[1:]:
+        mangled = re.match(r"'(\w+)'", block)[1]
+        spills = sum(map(int, re.findall(r"(\d+) bytes spill (?:stores|loads)", block)))
+        shared = re.search(r"(\d+) bytes smem", block)
+        registers = int(re.search(r"Used (\d+) registers", block)[1])
+        rows.append(Row(f"sm_{arch}", _plain_name(mangled), registers, spills, int(shared[1]) if shared else 0))
+    return rows
+
+
+def all_nvcc(archs: list[str]) -> Iterator[Row]:
+    jobs = [(source, arch) for arch in archs for source in sorted((ROOT / "csrc" / "cuda").glob("*.cu"))]
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        for rows in pool.map(lambda job: nvcc(*job), jobs):
+            yield from sorted(rows, key=lambda row: row.kernel)
+
+
+def all_triton(archs: list[int]) -> Iterator[Row]:
+    sys.path.insert(0, str(ROOT))
+    from pygen.kernels import _aot
+    from tools.triton_cases import cases
+
+    for arch in archs:
+        with _aot.compile_only(arch) as compiled:
+            for name, call in cases():
+                compiled.clear()
+                call()
+                for c in compiled:
+                    yield Row(f"sm_{arch}", f"{c.kernel} [{name}] {c.constants}", c.registers, c.stack, c.shared)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("nvcc", "triton"))
+    parser.add_argument("--archs", default=",".join(ARCHS), help="comma-separated, default %(default)s")
+    options = parser.parse_args()
+    if os.environ.pop("TRITON_INTERPRET", None):  # fixed when a kernel is decorated
+        return subprocess.run([sys.executable, *sys.argv]).returncode
+    archs = options.archs.split(",")
+    sources = []
+    if options.only != "triton":
+        if not shutil.which(os.environ.get("NVCC", "nvcc")):
+            print("no nvcc on PATH: the CUDA C++ is not checked")
+            if options.only == "nvcc":
+                return 1
+        else:
+            sources.append(all_nvcc(archs))
+    if options.only != "nvcc":
+        numbers = [int(a.rstrip("a")) for a in archs]
+        sources.append(all_triton([n for n in numbers if n in TRITON_ARCHS]))
+    spilled = 0
+    print(f"{'arch':8}{'registers':>10}{'spilled':>9}{'shared':>8}  kernel")
+    for rows in sources:
+        for row in rows:
+            reason = next((why for (part, arch), why in SPILLS.items() if part in row.kernel and arch == row.arch), None)
+            spilled += row.spills > 0 and reason is None
+            note = f"  <- {reason or 'SPILLS'}" if row.spills else ""
+            print(f"{row.arch:8}{row.registers:>10}{row.spills:>9}{row.shared:>8}  {row.kernel}{note}", flush=True)
+    print(f"{spilled} kernels spill" if spilled else "every kernel compiles; none spills unlisted")
+    return int(spilled > 0)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RuntimeError as error:
+        sys.exit(str(error))
