@@ -8,7 +8,13 @@ from types import ModuleType
 
 import torch  # before the compiled modules: their OpenMP symbols resolve to torch's own runtime
 
-_MODULES = {"reference": "pygen.reference", "cpu": "pygen.native", "triton": "pygen.kernels", "cuda": "pygen.native"}
+_MODULES = {
+    "reference": "pygen.reference",
+    "composite": "pygen.composite",
+    "cpu": "pygen.native",
+    "triton": "pygen.kernels",
+    "cuda": "pygen.native",
+}
 
 
 @cache

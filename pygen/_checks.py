@@ -68,3 +68,14 @@ def promote_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]
     for t in present[1:]:
         widest = torch.promote_types(widest, t.dtype)
     return tuple(t.to(widest) if isinstance(t, Tensor) and t.dtype != widest else t for t in tensors)
+
+
+def cast_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Under their device's autocast the tensors in its dtype, as torch casts those of F.conv2d (float64 stays)."""
+    present = [t for t in tensors if isinstance(t, Tensor)]
+    if not present or not torch.is_autocast_enabled(present[0].device.type):
+        return tensors
+    dtype = torch.get_autocast_dtype(present[0].device.type)
+    return tuple(
+        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors
+    )

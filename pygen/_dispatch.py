@@ -15,12 +15,16 @@ import torch
 from pygen import _backends
 
 AUTO = "auto"
-NAMES = ("reference", "cpu", "triton", "cuda")
+NAMES = ("reference", "composite", "cpu", "triton", "cuda")
 
 _requested: ContextVar[str] = ContextVar("pygen_backend", default=AUTO)
 
 # Order of preference where the user chose nothing, by device type. CUDA: not yet measured on a GPU.
-_PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+_PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "triton", "composite", "reference")}
+
+# What an op lacks beside that: "composite" where no composition of torch ops is an entry of its own, kernels not yet written.
+_LACKS = {"masked_conv2d": ("cpu", "triton", "cuda")}
+_LACKS_BY_DEFAULT = ("composite",)
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,11 @@ def check_name(op: str, name: object) -> None:
         raise ValueError(f"{op}: backend: expected one of {', '.join(NAMES)} or None, got {name!r}")
 
 
-def why_not(name: str, device_type: str) -> str | None:
-    """Why `name` cannot run on tensors of that device; None if it can."""
-    if name == "reference":
+def why_not(op: str, name: str, device_type: str) -> str | None:
+    """Why `name` cannot run `op` on tensors of that device; None if it can."""
+    if name in _LACKS.get(op, _LACKS_BY_DEFAULT):
+        return f"{op} has none"
+    if name in ("reference", "composite"):
         return None
     if name == "cpu" and device_type != "cpu":
         return f"it runs on CPU tensors, these are on {device_type}"
@@ -65,16 +71,16 @@ def requested(op: str, argument: str | None) -> str:
 
 
 @cache
-def _first_that_runs(device_type: str) -> str:
-    for candidate in _PREFERENCE.get(device_type, ()):
-        if why_not(candidate, device_type) is None:
+def _first_that_runs(op: str, device_type: str) -> str:
+    for candidate in _PREFERENCE.get(device_type, ("composite",)):
+        if why_not(op, candidate, device_type) is None:
             return candidate
     return "reference"
 
 
 @cache
 def _checked(op: str, name: str, device_type: str) -> str:
-    reason = why_not(name, device_type)
+    reason = why_not(op, name, device_type)
     if reason is not None:
         raise RuntimeError(f"{op}: backend {name!r} cannot run: {reason}")
     return name
@@ -84,7 +90,7 @@ def resolve(op: str, name: str, device_type: str) -> str:
     """A backend that runs: the one asked for, or the first of the table. Raises if the one asked for cannot."""
     if name == AUTO:
         name = _requested.get()
-    return _first_that_runs(device_type) if name == AUTO else _checked(op, name, device_type)
+    return _first_that_runs(op, device_type) if name == AUTO else _checked(op, name, device_type)
 
 
 def choose(op: str, argument: str | None, device_type: str) -> Choice:
@@ -95,7 +101,7 @@ def choose(op: str, argument: str | None, device_type: str) -> Choice:
     rejected = {}
     for other in NAMES:
         if other != backend:
-            rejected[other] = why_not(other, device_type) or (
+            rejected[other] = why_not(op, other, device_type) or (
                 f"{backend} was asked for" if name != AUTO else f"{backend} is preferred"
             )
     return Choice(backend, preferred, rejected)
@@ -111,14 +117,14 @@ def use_backend(name: str) -> Iterator[None]:
     """Within the block every pygen op runs on backend `name`.
 
     Args:
-        name: "reference", "cpu", "triton" or "cuda".
+        name: "reference", "cpu", "triton", "cuda", or "composite" (torch's own ops, for the ops that have one).
 
     Raises:
         ValueError: the name is unknown.
         RuntimeError: that backend cannot run on this machine; the message says why.
     """
     check_name("use_backend", name)
-    reason = _backends.status()[name]
+    reason = _backends.status().get(name)
     if reason is not None:
         raise RuntimeError(f"use_backend: backend {name!r} cannot run: {reason}")
     token = _requested.set(name)

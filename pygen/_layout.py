@@ -20,6 +20,13 @@ def empty_output(like: Tensor, lead: int | None = None) -> Tensor:
     return torch.empty((lead, n, h, w, c), dtype=like.dtype, device=like.device).permute(0, 1, 4, 2, 3)
 
 
+def empty_images(like: Tensor, channels: int) -> Tensor:
+    """An uninitialised [N, channels, H, W] for an input [N, C, H, W]."""
+    n, _, h, w = like.shape
+    layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
+    return torch.empty((n, channels, h, w), dtype=like.dtype, device=like.device, memory_format=layout)
+
+
 def empty_gradient(like: Tensor, shape: torch.Size) -> Tensor:
     """Where the gradient of `like` goes; a broadcast input's is as wide as `shape` and still to be summed."""
     if like.shape == shape:

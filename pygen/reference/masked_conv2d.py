@@ -1,0 +1,161 @@
+"""Masked convolution in plain PyTorch (van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4).
+
+    output[n, o, p] = bias[o] + sum over live (tap, i) of weight[o, i, tap] input[n, i, p + offset(tap)]
+
+with zeros outside the image. One product per live tap over the pixels it reaches, so nothing dead is ever multiplied. The
+three functions are bilinear, and each one's gradients are the other two. Computed in float32 (float64 for float64),
+rounded once.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def live_blocks(
+    kernel_size: Sequence[int],
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    out_channels: int,
+    in_channels: int,
+) -> Iterator[tuple[int, slice, slice]]:
+    """(tap, output channels, input channels) of each block of the weight that is live."""
+    for tap in taps:
+        yield tap, slice(0, out_channels), slice(0, in_channels)
+    if color_groups == 1:
+        return
+    height, width = kernel_size
+    outs, ins = out_channels // color_groups, in_channels // color_groups
+    for group in range(color_groups):
+        end = group if strict else group + 1
+        if end:
+            yield (height // 2) * width + width // 2, slice(group * outs, (group + 1) * outs), slice(0, end * ins)
+
+
+def _reach(
+    tap: int, kernel: tuple[int, int], dilation: int, size: torch.Size
+) -> tuple[tuple[int, int, int, int], ...] | None:
+    """Rows and columns of the output that the tap reaches inside the image, and of the input they read; None: nowhere."""
+    spans = []
+    for index, side, extent in zip(divmod(tap, kernel[1]), kernel, size[2:], strict=True):
+        offset = (index - side // 2) * dilation
+        start, stop = max(0, -offset), min(extent, extent - offset)
+        if start >= stop:
+            return None
+        spans.append((start, stop, start + offset, stop + offset))
+    (y0, y1, v0, v1), (x0, x1, u0, u1) = spans
+    return (y0, y1, x0, x1), (v0, v1, u0, u1)
+
+
+def _crop(t: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    return t[:, :, box[0] : box[1], box[2] : box[3]]
+
+
+def _place(part: Tensor, box: tuple[int, int, int, int], channels: slice, like: tuple[int, int, int]) -> Tensor:
+    """`part` where it belongs, zeros around it up to [N, *like]."""
+    count, height, width = like
+    pads = (box[2], width - box[3], box[0], height - box[1], channels.start, count - channels.stop)
+    return F.pad(part, pads)
+
+
+def forward(
+    input: Tensor,  # [N, Cin, H, W]
+    weight: Tensor,  # [Cout, Cin, kH, kW]
+    bias: Tensor | None,  # [Cout]
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> Tensor:
+    """[N, Cout, H, W], channels_last iff the input is."""
+    return _in_layout_of(compose(input, weight, bias, taps, color_groups, strict, dilation), input)
+
+
+def compose(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> Tensor:
+    """`forward` in whatever layout comes; differentiable, and torch.func can transform it."""
+    wide = compute_dtype(input.dtype)
+    x, w = input.to(wide), weight.to(wide)
+    out_channels, in_channels, *kernel = weight.shape
+    batch, _, height, width = input.shape
+    out = torch.zeros(batch, out_channels, height, width, dtype=wide, device=input.device)
+    for tap, outs, ins in live_blocks(kernel, taps, color_groups, strict, out_channels, in_channels):
+        reach = _reach(tap, kernel, dilation, input.shape)
+        if reach is None:
+            continue
+        part = torch.einsum("oc,nchw->nohw", w[outs, ins].flatten(2)[:, :, tap], _crop(x[:, ins], reach[1]))
+        out = out + _place(part, reach[0], outs, (out_channels, height, width))
+    if bias is not None:
+        out = out + bias.to(wide).view(1, -1, 1, 1)
+    return out.to(input.dtype)
+
+
+def grad_input(
+    grad: Tensor,  # [N, Cout, H, W]
+    weight: Tensor,  # [Cout, Cin, kH, kW]
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> Tensor:
+    """[N, Cin, H, W]"""
+    wide = compute_dtype(grad.dtype)
+    g, w = grad.to(wide), weight.to(wide)
+    out_channels, in_channels, *kernel = weight.shape
+    batch, _, height, width = grad.shape
+    out = torch.zeros(batch, in_channels, height, width, dtype=wide, device=grad.device)
+    for tap, outs, ins in live_blocks(kernel, taps, color_groups, strict, out_channels, in_channels):
+        reach = _reach(tap, kernel, dilation, grad.shape)
+        if reach is None:
+            continue
+        part = torch.einsum("oc,nohw->nchw", w[outs, ins].flatten(2)[:, :, tap], _crop(g[:, outs], reach[0]))
+        out = out + _place(part, reach[1], ins, (in_channels, height, width))
+    return _in_layout_of(out.to(grad.dtype), grad)
+
+
+def grad_weight(
+    grad: Tensor,  # [N, Cout, H, W]
+    input: Tensor,  # [N, Cin, H, W]
+    kernel_size: Sequence[int],
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+    need_bias: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """weight's gradient [Cout, Cin, kH, kW], 0 where it is dead, and bias's [Cout]."""
+    wide = compute_dtype(grad.dtype)
+    g, x = grad.to(wide), input.to(wide)
+    kernel, out_channels, in_channels = tuple(kernel_size), grad.shape[1], input.shape[1]
+    by_tap = [
+        torch.zeros(out_channels, in_channels, dtype=wide, device=grad.device) for _ in range(kernel[0] * kernel[1])
+    ]
+    for tap, outs, ins in live_blocks(kernel, taps, color_groups, strict, out_channels, in_channels):
+        reach = _reach(tap, kernel, dilation, input.shape)
+        if reach is None:
+            continue
+        part = torch.einsum("nohw,nchw->oc", _crop(g[:, outs], reach[0]), _crop(x[:, ins], reach[1]))
+        pads = (ins.start, in_channels - ins.stop, outs.start, out_channels - outs.stop)
+        by_tap[tap] = by_tap[tap] + F.pad(part, pads)
+    grad_w = torch.stack(by_tap, dim=-1).view(out_channels, in_channels, *kernel).to(grad.dtype)
+    return grad_w, g.sum((0, 2, 3)).to(grad.dtype) if need_bias else None
+
+
+def _in_layout_of(out: Tensor, like: Tensor) -> Tensor:
+    """channels_last iff `like` is and is not plainly contiguous too."""
+    last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
