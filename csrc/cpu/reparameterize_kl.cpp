@@ -3,9 +3,6 @@
 // and writes two gradients (20). The noise costs more than the memory: about 10 instructions a number.
 #include "cpu/reparameterize_kl.h"
 
-#include <initializer_list>
-#include <type_traits>
-
 #include "common/reparameterize_kl.h"
 #include "cpu/block_io.h"
 #include "cpu/noise.h"
@@ -62,40 +59,6 @@ PYGEN_INLINE void for_each_vector(int64_t n, Body body) {
     for (; i + kLanes <= n; i += kLanes) body(i, VecF{});
   }
   for (; i < n; ++i) body(i, Real{});
-}
-
-// Where a block of a tensor of T is computed on. S = T: in place, the tensor is contiguous; S = Real: in place if that is T,
-// else in scratch, for any layout.
-template <class T, class S, class Real>
-PYGEN_INLINE const S* read(const View& view, int64_t start, int64_t n, Real* scratch) {
-  if constexpr (std::is_same_v<S, Real>) {
-    return read_block<T>(view, start, n, scratch);
-  } else {
-    return static_cast<const T*>(view.data) + start;
-  }
-}
-template <class T, class S, class Real>
-PYGEN_INLINE S* target(const View& view, int64_t start, Real* scratch) {
-  if constexpr (std::is_same_v<S, Real>) {
-    return block_target<T>(view, start, scratch);
-  } else {
-    return static_cast<T*>(view.data) + start;
-  }
-}
-template <class T, class S, class Real>
-PYGEN_INLINE void write(const View& view, int64_t start, int64_t n, const S* block) {
-  if constexpr (std::is_same_v<S, Real>) write_block<T>(view, start, n, block);
-}
-// A broadcast input's gradient, of Real whatever T is; only where S = Real.
-template <class S, class Real>
-PYGEN_INLINE S* wide_target(const View& view, int64_t start, Real* scratch) {
-  if constexpr (std::is_same_v<S, Real>) return block_target<Real>(view, start, scratch);
-  return nullptr;
-}
-inline bool in_place(std::initializer_list<const View*> views) {
-  for (const View* v : views)
-    if (v->present() && !v->contiguous()) return false;
-  return true;
 }
 
 template <class T, class S, class Real>
