@@ -90,9 +90,8 @@ struct ExpTerms {
 template <class V>
 PYGEN_HD ExpTerms<V> exp_terms(V x) {
   using L = Lanes<V>;
-  V h = 0.5f * x;
-  h = L::at_least(h, -105.0f);  // exp(-105) rounds to 0
-  h = L::at_most(h, 90.0f);
+  const V capped = L::at_most(x, 180.0f);            // exp(180) is inf, as exp(inf); and inf - 180 is a number
+  const V h = L::at_least(0.5f * capped, -105.0f);  // exp(-105) rounds to 0
   const V shifted = h * 1.44269504088896341f + kRoundMagic;
   const V n = shifted - kRoundMagic;
   const auto whole = L::bits(shifted);  // n in the low bits; the shifts below drop what is above
@@ -111,9 +110,9 @@ PYGEN_HD ExpTerms<V> exp_terms(V x) {
   ExpTerms<V> out;
   out.root = (p * scale + scale) * scale_rest;
   const auto small = n == 0.0f;  // |x| < 0.69: no subtraction below cancels
-  out.em1 = L::select(small, p * (p + 2.0f), out.root * out.root - 1.0f);
-  const V finite = L::at_most(x, L::kMax);
-  out.excess = L::select(small, p * p + 2.0f * tail, out.em1 - finite);
+  const V em1 = out.root * out.root - 1.0f;
+  out.em1 = L::select(small, p * (p + 2.0f), em1);
+  out.excess = L::select(small, p * p + 2.0f * tail, em1 - capped);
   return out;
 }
 template <>
@@ -124,7 +123,7 @@ PYGEN_HD ExpTerms<double> exp_terms(double x) {
   // Below 0.5 the difference would lose digits: Taylor to x^13 / 13! is exact to 1e-17 relative there.
   if (x > -0.5 && x < 0.5) {
     double q = 1.0;
-    for (int i = 15; i > 2; --i) q = 1.0 + q * x / i;
+    for (int i = 15; i > 2; --i) q = 1.0 + q * x * (1.0 / i);
     out.excess = 0.5 * x * x * q;
   } else {
     out.excess = out.em1 - Lanes<double>::at_most(x, Lanes<double>::kMax);
