@@ -1,0 +1,54 @@
+"""Set-up of the suite, before pygen is imported: Triton fixes its interpreter when kernels are decorated."""
+
+import gc
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+THREADS = 2
+torch.set_num_threads(THREADS)
+
+import pytest  # noqa: E402
+import support  # noqa: E402
+
+import pygen  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Each test starts from the same seed and thread count, whatever ran before it."""
+    torch.manual_seed(0)
+    torch.set_num_threads(THREADS)
+    yield
+    if torch.get_num_threads() != THREADS:
+        torch.set_num_threads(THREADS)
+
+
+@pytest.fixture
+def poisoned():
+    """Memory that torch.empty hands out is NaN, so a value that a kernel forgot to write shows."""
+    with support.poisoned_memory():
+        yield
+
+
+@pytest.fixture(params=[pytest.param(t, marks=pytest.mark.slow if t.slow else (), id=str(t)) for t in support.TARGETS])
+def target(request):
+    """Each backend that runs here, with the device it runs on."""
+    return request.param
+
+
+@pytest.fixture
+def no_leak():
+    """The test leaves no tensor behind: neither a reference cycle nor something kept by a context or a cache."""
+    gc.collect()
+    before = support.live_tensors()
+    yield
+    gc.collect()
+    after = support.live_tensors()
+    assert after <= before, f"{after - before} tensors outlive the test"
+
+
+def pytest_report_header() -> list[str]:
+    return pygen.show_config().splitlines()
