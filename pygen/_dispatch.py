@@ -11,6 +11,7 @@ from functools import cache
 from types import ModuleType
 
 import torch
+from torch.autograd import forward_ad
 
 from pygen import _backends
 
@@ -134,18 +135,29 @@ def use_backend(name: str) -> Iterator[None]:
         _requested.reset(token)
 
 
+def transformed(*grads: torch.Tensor | None) -> bool:
+    """Whether torch.func (vmap, grad, jvp), forward mode or batched upstream gradients (is_grads_batched) are at work."""
+    if torch.compiler.is_compiling():
+        return False
+    for grad in grads:
+        if grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad):
+            return True
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def under_transform(op: str, name: str) -> bool:
-    """Whether torch.func (vmap, grad, jvp) is at work: then only the reference composition knows the rules."""
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+    """Whether a call must take the reference, which alone knows the rules of transforms. Raises if `name` is another."""
+    if not transformed():
         return False
     if name not in (AUTO, "reference"):
         raise NotImplementedError(
-            f"{op}: backend {name!r} has no rules for torch.func transforms; use backend='reference'"
+            f"{op}: backend {name!r} has no rules for torch.func transforms or forward mode; use backend='reference'"
         )
     return True
 
 
-_PLAIN_TYPES = {torch.Tensor, torch.nn.Parameter, type(None), int}
+_TENSOR_TYPES = {torch.Tensor, torch.nn.Parameter}
+_PLAIN_TYPES = _TENSOR_TYPES | {type(None), int}
 
 
 def is_plain(*arguments: object) -> bool:
@@ -153,11 +165,22 @@ def is_plain(*arguments: object) -> bool:
     if torch.compiler.is_compiling():
         return False
     for argument in arguments:
-        if type(argument) not in _PLAIN_TYPES:
+        kind = type(argument)
+        if kind not in _PLAIN_TYPES or (kind in _TENSOR_TYPES and argument.is_neg()):
             return False
     return not (
         torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
     )
+
+
+def readable(grad: torch.Tensor | None) -> torch.Tensor | None:
+    """An upstream gradient as launchers can read it: autograd may send sparse ones, negated views, zeros without memory."""
+    if grad is None:
+        return None
+    if grad.layout is not torch.strided:
+        grad = grad.to_dense()
+    return grad.clone() if grad.is_neg() or grad._is_zerotensor() else grad

@@ -21,7 +21,10 @@ def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     """`t` as the kernel sees it: expanded to `shape` (a broadcast dim gets stride 0)."""
     if t.shape != shape:
         t = t.expand(shape)
-    return t.data_ptr() if t.is_contiguous() else (t.data_ptr(), t.stride())
+    address = t.data_ptr()
+    if not address and t.numel():
+        raise RuntimeError(f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)")
+    return address if t.is_contiguous() else (address, t.stride())
 
 
 def target(t: Tensor) -> tuple[ModuleType, tuple[int, ...]]:

@@ -91,7 +91,10 @@ class _GaussianKl(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_kl):
         needs = ctx.needs_input_grad[1:5]
-        args = (grad_kl, *ctx.saved_tensors, ctx.reduction, needs, ctx.backend)
+        args = (_dispatch.readable(grad_kl), *ctx.saved_tensors, ctx.reduction, needs, ctx.backend)
+        if _dispatch.transformed(grad_kl):
+            grads = reference.backward(None, *args[:-3], None, None, None, 0.0, ctx.reduction, needs)
+            return None, *grads, None, None
         if ctx.call is not _launch:
             grads = iter(torch.ops.pygen.gaussian_kl_backward(*args))
         elif torch.is_grad_enabled():

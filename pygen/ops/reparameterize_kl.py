@@ -63,11 +63,13 @@ def reparameterize_kl(
         )
     check_gaussians(_OP, mu, logvar, prior_mu, prior_logvar)
     _checks.check_reduction(_OP, reduction)
-    if num_samples is not None or eps is not None or free_bits != 0.0:
+    if num_samples is not None or eps is not None or free_bits.__class__ is not float or free_bits != 0.0:
         _check_options(mu, num_samples, eps, seed, generator, free_bits)
     name = _dispatch.requested(_OP, backend)
     plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed)
     launcher = _dispatch.launcher(_OP, _OP, name, mu) if plain else None
+    if launcher is None and not torch.compiler.is_compiling():
+        _dispatch.resolve(_OP, name, mu.device.type)  # refuses before a seed is drawn
     seed = None if eps is not None else _noise.resolve_seed(_OP, seed, generator, mu.device)
     options = (num_samples, float(free_bits), reduction, name)
     if launcher is None:
@@ -155,8 +157,10 @@ class _ReparameterizeKl(torch.autograd.Function):
         if grad_z is None and grad_kl is None:
             return (None,) * 8
         needs = ctx.needs_input_grad[1:5]
-        num_samples, free_bits, reduction, backend = ctx.options
-        args = (grad_z, grad_kl, *ctx.saved_tensors, num_samples, free_bits, reduction, needs)
+        *options, backend = ctx.options
+        args = (_dispatch.readable(grad_z), _dispatch.readable(grad_kl), *ctx.saved_tensors, *options, needs)
+        if _dispatch.transformed(grad_z, grad_kl):
+            return None, *reference.backward(*args), None, None, None
         if ctx.launcher is not None and not torch.is_grad_enabled():
             mu, logvar, prior_mu, prior_logvar = ctx.launcher.backward(*args)
             return None, mu, logvar, prior_mu, prior_logvar, None, None, None

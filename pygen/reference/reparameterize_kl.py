@@ -86,7 +86,14 @@ def forward(
     if not sample:
         return None, kl
     z = m + torch.exp(0.5 * lv) * draw(mu, eps, seed, num_samples)
-    return z.to(mu.dtype), kl
+    return _laid_out(z.to(mu.dtype), mu), kl
+
+
+def _laid_out(z: Tensor, mu: Tensor) -> Tensor:
+    """Each sample channels_last iff mu is (and is not plainly contiguous too), else contiguous."""
+    if mu.dim() != 4 or mu.is_contiguous() or not mu.is_contiguous(memory_format=torch.channels_last):
+        return z.contiguous()
+    return z.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 def _sum_to(grad: Tensor, like: Tensor | None) -> Tensor | None:
