@@ -1,23 +1,68 @@
+# What each target is for: README.md. What can be set: docs/building.md.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
+TORCH ?=
+OP ?=
+ARGS ?=
+BIN := .venv/bin
+SETUP := .ci/setup constraints.txt pyproject.toml setup.py
+SOURCES := $(shell find csrc -type f)
+CLANG_FORMAT = find csrc tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
-.PHONY: demo test quick
+.NOTPARALLEL:
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check wheel lint format clean
+
+.venv: .venv/.stamp
+
+# A change of C++ alone only compiles; anything else sets up anew, which is quick where all is installed.
+.venv/.stamp: $(SETUP) $(SOURCES)
+	$(if $(filter-out csrc/%,$?),.ci/setup "$(PYTHON)" "$(TORCH)",$(BIN)/python setup.py -q build_ext --inplace)
+	@touch $@
+
 demo: .venv
-	$(BIN)/pygen demo
+	$(BIN)/pygen demo $(ARGS)
 
 test: .venv
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests $(ARGS)
 
 quick: .venv
-	$(BIN)/python -m pytest tests -m "not slow" -q
+	$(BIN)/python -m pytest tests -q -m "not slow" $(ARGS)
 
-.PHONY: .venv
-.venv: $(VENV)/.stamp
+bench: .venv
+	$(BIN)/pygen bench $(if $(OP),--op $(OP)) $(ARGS)
 
-$(VENV)/.stamp: $(SOURCES)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel pybind11 torch==2.13.0 triton
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[test,demo]"
-	touch $@
+gpu: gpu-build gpu-test gpu-micro gpu-bench
+
+gpu-build: .venv
+	$(BIN)/python -c "import pygen, sys; why = pygen.backends()['cuda']; sys.exit(why and 'pygen._cuda cannot run here: ' + why)"
+
+gpu-test: gpu-build
+	$(BIN)/python -m pytest tests $(ARGS)
+
+gpu-micro: gpu-build
+	PYGEN_BENCH_DEVICE=cuda $(BIN)/python benchmarks/gpu_ceilings.py
+
+gpu-bench: gpu-build
+	PYGEN_BENCH_DEVICE=cuda $(BIN)/pygen bench $(if $(OP),--op $(OP)) $(ARGS)
+
+cuda-check: .venv
+	$(BIN)/python tools/cuda_check.py $(ARGS)
+
+# What setuptools left in build/lib would end up in the wheel, deleted modules too.
+wheel:
+	rm -rf build/lib* build/bdist*
+	$(PYTHON) -m pip wheel -q --no-deps -w dist .
+	ls -l dist
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy pygen kernels
+	$(CLANG_FORMAT) --dry-run -Werror
+
+format: .venv
+	$(BIN)/ruff check -q --fix --exit-zero .
+	$(BIN)/ruff format .
+	$(CLANG_FORMAT) -i
+
+clean:
+	rm -rf build dist out *.egg-info pygen/*.so
