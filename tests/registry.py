@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import layouts
 import pytest
 import torch
 from support import SEED, Target, compute_dtype, mixed_weights
@@ -128,12 +127,15 @@ def gradients(
     return list(torch.autograd.grad(chosen, list(inputs), weights, allow_unused=True, **options))
 
 
+def tiny(op: Op, device: str = "cpu") -> tuple[Tensors, list[Tensor], Mapping[str, object]]:
+    """A sample small enough for finite differences, as float64 leaves."""
+    sample = op.sample("odd everything")
+    cut = {
+        k: t[tuple(slice(0, 2) for _ in t.shape)].contiguous() for k, t in sample.cast(torch.float64, device).items()
+    }
+    return (*leaves(op, cut), sample.options)
+
+
 def layout_sample(op: Op, sample: Sample, maker: Callable, dtype: torch.dtype, device: str) -> Tensors:
     """The sample's tensors, each laid out by the maker."""
     return {k: maker(t) for k, t in sample.cast(dtype, device).items()}
-
-
-__all__ = [
-    "OPS", "ErrorInput", "Op", "Sample", "each_error", "each_op", "each_sample", "gradients", "layout_sample", "layouts",
-    "leaves", "skip_if_slow",
-]  # fmt: skip

@@ -1,0 +1,233 @@
+"""What autograd asks of every op: any subset of gradients, any order, twice, through hooks, checkpoints and transforms."""
+
+import itertools
+
+import layouts
+import pytest
+import torch
+from registry import each_op, each_sample, gradients, leaves, skip_if_slow, tiny
+from support import assert_accurate, assert_same, fast_targets, mixed_weights
+from torch.utils.checkpoint import checkpoint
+
+pytestmark = pytest.mark.usefixtures("poisoned")
+
+
+def subsets(names):
+    return itertools.chain.from_iterable(itertools.combinations(names, n) for n in range(len(names) + 1))
+
+
+@each_op
+def test_every_subset_of_requires_grad(op, target):
+    """Asking for fewer gradients changes none of the others, and no output requires grad without need."""
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32, target.device)
+    marked, inputs = leaves(op, tensors)
+    names = [k for k in tensors if k in op.differentiable]
+    expected = dict(zip(names, gradients(op.run(marked, sample.options, target.backend), inputs), strict=True))
+    for wanted in subsets(list(expected)):
+        marked, inputs = leaves(op, tensors, wanted)
+        outputs = op.run(marked, sample.options, target.backend)
+        if not wanted:
+            assert not any(o.requires_grad for o in outputs)
+            continue
+        for name, g in zip([k for k in names if k in wanted], gradients(outputs, inputs), strict=True):
+            assert_same(g, expected[name], what=f"{name} of {wanted}")
+
+
+@each_op
+def test_outputs_used_alone_or_together(op, target):
+    """The gradient of all outputs is the sum of the gradients of each, and an unused output poisons nothing."""
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float64, target.device)
+    marked, inputs = leaves(op, tensors)
+    outputs = op.run(marked, sample.options, target.backend)
+    together = gradients(outputs, inputs, retain_graph=True)
+    parts = [gradients(op.run(marked, sample.options, target.backend), inputs, only=(i,)) for i in range(len(outputs))]
+    for j, whole in enumerate(together):
+        each = [p[j] for p in parts if p[j] is not None]
+        torch.testing.assert_close(sum(each), whole, rtol=1e-12, atol=1e-12)
+    # And each alone equals that of the composite.
+    marked, inputs = leaves(op, {k: t.cpu() for k, t in tensors.items()})
+    truth = op.truth(marked, sample.options)
+    for i in range(len(outputs)):
+        for got, ref in zip(parts[i], gradients(truth, inputs, only=(i,), retain_graph=True), strict=True):
+            if ref is None:
+                assert got is None or not got.any()
+            else:
+                assert_accurate(got, ref, ref, what=f"output {i}")
+
+
+@each_op
+def test_second_backward_is_equal(op, target):
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+    outputs = op.run(marked, sample.options, target.backend)
+    first = gradients(outputs, inputs, retain_graph=True)
+    for a, b in zip(first, gradients(outputs, inputs), strict=True):
+        assert_same(a, b)
+    with pytest.raises(RuntimeError, match=r"second time|freed"):
+        gradients(outputs, inputs)
+
+
+@each_op
+def test_inputs_changed_in_place_are_noticed(op, target):
+    sample = op.sample("odd everything")
+    for changed in op.differentiable:
+        marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+        copies = {k: t * 1 for k, t in marked.items()}
+        outputs = op.run(copies, sample.options, target.backend)
+        with torch.no_grad():
+            copies[changed].add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            gradients(outputs, inputs)
+
+
+@each_op
+def test_outputs_may_be_changed_in_place(op, target):
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+    expected = gradients(op.run(marked, sample.options, target.backend), inputs)
+    outputs = [o * 1 for o in op.run(marked, sample.options, target.backend)]
+    direct = op.run(marked, sample.options, target.backend)
+    changed = [o.mul_(1) for o in direct]
+    for a, b, c in zip(expected, gradients(outputs, inputs), gradients(changed, inputs), strict=True):
+        assert_same(a, b)
+        assert_same(a, c)
+
+
+@each_sample
+def test_backward_keeps_the_inputs_and_the_seed_only(op, sample, target):
+    skip_if_slow(target, sample)
+    marked, _ = leaves(op, sample.cast(torch.float32, target.device))
+    kept = {}
+
+    def pack(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        outputs = op.run(marked, sample.options, target.backend)
+    if target.backend == "reference":
+        return  # also goes through the op's own Function, but nothing is promised of it
+    given = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in marked.values()}
+    extra = sum(n for where, n in kept.items() if where not in given)
+    assert extra <= op.saved_extra + 8 * op.seeded, f"{extra} bytes beside the inputs"
+    assert not {o.untyped_storage().data_ptr() for o in outputs if o.numel()} & kept.keys()
+
+
+@each_op
+def test_saved_tensor_hooks_may_move_what_is_saved(op, target):
+    """As save_on_cpu does: what comes back lies elsewhere."""
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+    expected = gradients(op.run(marked, sample.options, target.backend), inputs)
+
+    def unpack(t):
+        return (layouts.misaligned(t) if t.is_floating_point() else t).to(target.device)
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().cpu().clone(), unpack):
+        outputs = op.run(marked, sample.options, target.backend)
+    for a, b in zip(expected, gradients(outputs, inputs), strict=True):
+        assert_same(a, b)
+
+
+@each_op
+def test_gradcheck(op, target):
+    marked, inputs, options = tiny(op, target.device)
+    names = [k for k in marked if k in op.differentiable]
+
+    def call(*values):
+        return op.run({**marked, **dict(zip(names, values, strict=True))}, options, target.backend)
+
+    torch.autograd.gradcheck(call, inputs, nondet_tol=0.0, fast_mode=target.slow)
+
+
+@each_op
+def test_gradgradcheck(op, target):
+    if target.slow:
+        pytest.skip("second order is the composite's, as on the other backends; its first order is checked")
+    marked, inputs, options = tiny(op, target.device)
+    names = [k for k in marked if k in op.differentiable]
+
+    def call(*values):
+        return op.run({**marked, **dict(zip(names, values, strict=True))}, options, target.backend)
+
+    torch.autograd.gradgradcheck(call, inputs, nondet_tol=0.0)
+
+
+@each_op
+@fast_targets
+def test_third_order_equals_the_composite(op, target):
+    def third(run):
+        marked, inputs, options = tiny(op)
+        total = sum((o.sin() * mixed_weights(o.shape, o.dtype)).sum() for o in run(marked, options))
+        for _ in range(2):
+            grads = torch.autograd.grad(total, inputs, create_graph=True)
+            total = sum((g * mixed_weights(g.shape, g.dtype)).sum() for g in grads)
+        return torch.autograd.grad(total, inputs)
+
+    got = third(lambda t, o: op.run(t, o, target.backend))
+    for a, b in zip(got, third(lambda t, o: op.truth(t, o)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12 * b.abs().max().item())
+
+
+@each_op
+def test_a_gradient_penalty_reaches_the_inputs(op, target):
+    """create_graph through a function of the inputs: grad_mu depends on mu, logvar and what they were made of."""
+    marked, inputs, options = tiny(op, target.device)
+    weight = torch.full((), 0.7, dtype=torch.float64, device=target.device, requires_grad=True)
+
+    def penalty(run):
+        made = {k: t * weight if k in op.differentiable else t for k, t in marked.items()}
+        outputs = run(made, options)
+        through = [made[k] for k in op.differentiable if k in made]
+        grads = torch.autograd.grad(sum((o**2).sum() for o in outputs), through, create_graph=True)
+        return torch.autograd.grad(sum((g**2).sum() for g in grads), [weight, *inputs])
+
+    ours = penalty(lambda t, o: op.run(t, o, target.backend))
+    if target.device == "cpu":
+        for a, b in zip(ours, penalty(lambda t, o: op.truth(t, o)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@each_op
+@pytest.mark.parametrize("use_reentrant", (True, False))
+def test_checkpoint_recomputes_the_same(op, target, use_reentrant):
+    """Also where the noise comes from torch's generator, which checkpoint restores."""
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+    names = list(marked)
+
+    def call(*values):
+        outputs = op.call(dict(zip(names, values, strict=True)), sample.options, target.backend)
+        return tuple(o.sin() for o in outputs)
+
+    torch.manual_seed(3)
+    plain = call(*marked.values())
+    expected = gradients(plain, inputs)
+    torch.manual_seed(3)
+    outputs = checkpoint(call, *marked.values(), use_reentrant=use_reentrant)
+    for a, b in zip(plain, outputs, strict=True):
+        assert_same(a, b)
+    torch.rand(5)  # the generator moves on between forward and backward
+    for a, b in zip(expected, gradients_of(outputs, inputs), strict=True):
+        assert_same(a, b)
+
+
+def gradients_of(outputs, inputs):
+    """By .backward(): a reentrant checkpoint does not support torch.autograd.grad."""
+    for t in inputs:
+        t.grad = None
+    torch.autograd.backward(outputs, [mixed_weights(o.shape, o.dtype, o.device.type) for o in outputs])
+    return [t.grad for t in inputs]
+
+
+@each_op
+@pytest.mark.usefixtures("no_leak")
+def test_forward_without_backward_leaks_nothing(op, target):
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+    for _ in range(3):
+        op.run(marked, sample.options, target.backend)
+        gradients(op.run(marked, sample.options, target.backend), inputs)
+    del marked, inputs
