@@ -10,7 +10,7 @@
 namespace pygen {
 
 // Which op a counter belongs to; pygen/_noise.py holds the same list.
-enum class NoiseDomain : uint32_t { ReparameterizeKl = 0 };
+enum class NoiseDomain : uint32_t { ReparameterizeKl = 0, Sampling = 1 };
 
 // One 32-bit word in a register of its own. SIMD carriers live in csrc/cpu/simd.h.
 struct ScalarWord {
