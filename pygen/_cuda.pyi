@@ -1,0 +1,9 @@
+"""pygen's CUDA C++ kernels: called by pygen.native, arguments unchecked. Built where PYGEN_BUILD_CUDA says so."""
+
+from collections.abc import Callable
+
+def archs() -> str: ...
+def why_not() -> str: ...
+
+# The kernels, <op>_forward and <op>_backward: their arguments are named in csrc/cuda/<op>.bind.h.
+def __getattr__(name: str) -> Callable[..., None]: ...
