@@ -145,8 +145,14 @@ def transformed(*grads: torch.Tensor | None) -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def under_transform(op: str, name: str) -> bool:
-    """Whether a call must take the reference, which alone knows the rules of transforms. Raises if `name` is another."""
+def under_transform(op: str, name: str, device_type: str) -> bool:
+    """Of a call that is not plain: whether it must take the reference, which alone knows the rules of transforms.
+
+    Raises if `name` cannot run, or not so. Ask before a seed is drawn.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    resolve(op, name, device_type)
     if not transformed():
         return False
     if name not in (AUTO, "reference"):

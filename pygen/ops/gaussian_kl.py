@@ -49,7 +49,7 @@ def gaussian_kl(
     name = _dispatch.requested(_OP, backend)
     tensors = (mu, logvar, prior_mu, prior_logvar)
     if not _dispatch.is_plain(*tensors):
-        if _dispatch.under_transform(_OP, name):
+        if _dispatch.under_transform(_OP, name, mu.device.type):
             return reference.forward(*tensors, None, None, None, 0.0, reduction, False)[1]
         return torch.ops.pygen.gaussian_kl(*tensors, reduction, name)
     name = _dispatch.resolve(_OP, name, mu.device.type)

@@ -60,7 +60,7 @@ def masked_conv2d(
     options = (taps, color_groups, mask_type == "A", dilation, name)
     if _dispatch.is_plain(input, weight, bias):
         return _forward(_dispatch.launcher(_OP, _OP, name, input), input, weight, bias, options)
-    if _dispatch.under_transform(_OP, name):
+    if _dispatch.under_transform(_OP, name, input.device.type):
         return reference.compose(input, weight, bias, *options[:-1])
     return _forward(None, input, weight, bias, options)
 

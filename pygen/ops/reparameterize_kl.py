@@ -68,12 +68,11 @@ def reparameterize_kl(
     name = _dispatch.requested(_OP, backend)
     plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed)
     launcher = _dispatch.launcher(_OP, _OP, name, mu) if plain else None
-    if launcher is None and not torch.compiler.is_compiling():
-        _dispatch.resolve(_OP, name, mu.device.type)  # refuses before a seed is drawn
+    composite = launcher is None and _dispatch.under_transform(_OP, name, mu.device.type)
     seed = None if eps is not None else _noise.resolve_seed(_OP, seed, generator, mu.device)
     options = (num_samples, float(free_bits), reduction, name)
     if launcher is None:
-        if _dispatch.under_transform(_OP, name):
+        if composite:
             return reference.forward(mu, logvar, prior_mu, prior_logvar, eps, seed, *options[:3], True)
         return torch.ops.pygen.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
     if torch.is_grad_enabled() and (
