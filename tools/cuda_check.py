@@ -20,10 +20,24 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 ARCHS = ("80", "90a", "100", "120")  # nvcc; Triton compiles for the first three
 TRITON_ARCHS = (80, 90, 100)
-NVCC_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Icsrc", "-Xptxas=-v", "-Werror=all-warnings"]
-NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror"]
+NVCC_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-DNDEBUG",
+    "--expt-relaxed-constexpr",
+    "-Icsrc",
+    "-Xptxas=-v",
+    "-Werror=all-warnings",
+]
+NVCC_FLAGS.append("-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror")
 # (part of a kernel's name, architecture) -> why its spills are accepted
-SPILLS: dict[tuple[str, str], str] = {}
+_FEW = "8 to 16 bytes, in short rows of 16-bit types and in float64, which bandwidth does not bound"
+SPILLS: dict[tuple[str, str], str] = {
+    ("float16 4 quads", "sm_80"): _FEW,
+    ("float16 16 quads", "sm_80"): _FEW,
+    ("float64 256 quads", "sm_80"): _FEW,
+    ("float64 prior", "sm_90"): _FEW,
+}
 
 
 class Row(NamedTuple):
@@ -41,9 +55,8 @@ def _plain_name(mangled: str) -> str:
 
 
 def nvcc(source: Path, arch: str) -> list[Row]:
-    """The resources of each kernel in `source`; raises CalledProcessError with nvcc's message."""
-    number = arch.rstrip("a")
-    code = f"-gencode=arch=compute_{arch},code=sm_{arch}" if arch != number else f"-gencode=arch=compute_{number},code=sm_{number}"
+    """The resources of each kernel in `source`; raises RuntimeError with nvcc's message."""
+    code = f"-gencode=arch=compute_{arch},code=sm_{arch}"
     with tempfile.TemporaryDirectory() as folder:
         command = [os.environ.get("NVCC", "nvcc"), *NVCC_FLAGS, code, "-c", str(source), "-o", f"{folder}/out.o"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -69,6 +82,7 @@ def all_nvcc(archs: list[str]) -> Iterator[Row]:
 def all_triton(archs: list[int]) -> Iterator[Row]:
     sys.path.insert(0, str(ROOT))
     from pygen.kernels import _aot
+
     from tools.triton_cases import cases
 
     for arch in archs:
@@ -103,7 +117,9 @@ def main() -> int:
     print(f"{'arch':8}{'registers':>10}{'spilled':>9}{'shared':>8}  kernel")
     for rows in sources:
         for row in rows:
-            reason = next((why for (part, arch), why in SPILLS.items() if part in row.kernel and arch == row.arch), None)
+            reason = next(
+                (why for (part, arch), why in SPILLS.items() if part in row.kernel and arch == row.arch), None
+            )
             spilled += row.spills > 0 and reason is None
             note = f"  <- {reason or 'SPILLS'}" if row.spills else ""
             print(f"{row.arch:8}{row.registers:>10}{row.spills:>9}{row.shared:>8}  {row.kernel}{note}", flush=True)

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
-
 from pygen.kernels import _blocks, reparameterize_kl
+from torch import Tensor
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-def _reparameterize_kl(mu: Tensor, *, prior=False, eps=False, samples=None, free_bits=0.0, reduction="none", sample=True):
+def _reparameterize_kl(
+    mu: Tensor, *, prior=False, eps=False, samples=None, free_bits=0.0, reduction="none", sample=True
+):
     given = torch.zeros_like(mu) if eps else None
     seed = torch.tensor(1) if sample and not eps else None
     prior_tensor = torch.zeros_like(mu) if prior else None
@@ -27,7 +28,10 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         for quads in _blocks.QUADS:
             yield f"{name} {quads} quads", lambda d=dtype, q=quads: _reparameterize_kl(torch.zeros(8, 4 * q, dtype=d))
         yield f"{name} prior", lambda d=dtype: _reparameterize_kl(torch.zeros(8, 1024, dtype=d), prior=True)
-        yield f"{name} strided", lambda d=dtype: _reparameterize_kl(torch.zeros(4, 16, 16, 8, dtype=d).permute(0, 3, 1, 2))
+        yield (
+            f"{name} strided",
+            lambda d=dtype: _reparameterize_kl(torch.zeros(4, 16, 16, 8, dtype=d).permute(0, 3, 1, 2)),
+        )
     mu = torch.zeros(8, 1024)
     yield "total", lambda: _reparameterize_kl(mu, reduction="batchmean")
     yield "eps", lambda: _reparameterize_kl(mu, eps=True)

@@ -11,8 +11,8 @@
 namespace pygen::cuda {
 namespace py = pybind11;
 
-// A tensor is None (absent), its address (contiguous) or (address, strides). More strides than sizes: the first one belongs
-// to an axis of Monte-Carlo samples.
+// A tensor is None (absent), its address (contiguous) or (address, strides). More strides than sizes: the first one
+// belongs to an axis of Monte-Carlo samples.
 inline Tensor parse_tensor(py::handle arg, const std::vector<int64_t>& sizes) {
   Tensor tensor;
   if (arg.is_none()) return tensor;

@@ -1,5 +1,5 @@
-// Launching a kernel from raw integers: every CUDA error becomes an exception, and the tensors' device is the current one
-// for as long as the guard lives.
+// Launching a kernel from raw integers: every CUDA error becomes an exception, and the tensors' device is the current
+// one for as long as the guard lives.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,8 +16,8 @@ inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // the exception reports it; the next call starts clean
   const char* hint = status == cudaErrorNoKernelImageForDevice ? "; this build is for " PYGEN_CUDA_ARCHS : "";
-  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")" +
-                           hint);
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) +
+                           ")" + hint);
 }
 
 class DeviceGuard {

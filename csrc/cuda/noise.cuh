@@ -1,5 +1,5 @@
-// The normals of a thread's units: the caller's tensor, or Philox of a seed that is read from device memory, so that a CUDA
-// graph draws afresh at each replay.
+// The normals of a thread's units: the caller's tensor, or Philox of a seed that is read from device memory, so that a
+// CUDA graph draws afresh at each replay.
 #pragma once
 
 #include "common/philox.h"

@@ -5,8 +5,8 @@
 
 namespace pygen::cuda {
 
-// Sums `value` over aligned groups of `width` threads (a power of two, the same in the whole block); the first thread of
-// each group gets the sum. Every thread of the block must call it, once per kernel.
+// Sums `value` over aligned groups of `width` threads (a power of two, the same in the whole block); the first thread
+// of each group gets the sum. Every thread of the block must call it, once per kernel.
 template <int kThreads, class Acc>
 __device__ __forceinline__ Acc group_sum(Acc value, int width) {
   static_assert(kThreads % 32 == 0);

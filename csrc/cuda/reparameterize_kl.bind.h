@@ -42,7 +42,8 @@ inline void bind_reparameterize_kl(py::module_& m) {
         const py::gil_scoped_release release;
         reparameterize_kl_forward(call);
       },
-      "dtype, sizes [N, ...], (mu, logvar, prior_mu, prior_logvar, eps, seed), z, kl, K, free_bits, reduce, kl_scale, device, "
+      "dtype, sizes [N, ...], (mu, logvar, prior_mu, prior_logvar, eps, seed), z, kl, K, free_bits, reduce, kl_scale, "
+      "device, "
       "stream, workspace");
   m.def(
       "reparameterize_kl_backward",
@@ -62,7 +63,8 @@ inline void bind_reparameterize_kl(py::module_& m) {
         const py::gil_scoped_release release;
         reparameterize_kl_backward(call);
       },
-      "dtype, sizes, inputs as forward, grad_z, grad_kl, its stride, 4 gradients, which are wide, K, free_bits, reduce, "
+      "dtype, sizes, inputs as forward, grad_z, grad_kl, its stride, 4 gradients, which are wide, K, free_bits, "
+      "reduce, "
       "kl_scale, device, stream");
 }
 

@@ -13,29 +13,29 @@ struct ReparameterizeKlCall {
   int device;
   std::uintptr_t stream;
   std::string dtype;
-  std::vector<int64_t> shape;        // [N, ...]
-  Tensor mu, logvar;                 // [N, ...]
-  Tensor prior_mu, prior_logvar;     // [N, ...], or both absent
-  Tensor eps;                        // [K, N, ...], or absent
-  std::uintptr_t seed;               // [] int64 in device memory, or 0
-  int64_t num_samples;               // K, 1 without a sample axis; 0: nothing is drawn
+  std::vector<int64_t> shape;     // [N, ...]
+  Tensor mu, logvar;              // [N, ...]
+  Tensor prior_mu, prior_logvar;  // [N, ...], or both absent
+  Tensor eps;                     // [K, N, ...], or absent
+  std::uintptr_t seed;            // [] int64 in device memory, or 0
+  int64_t num_samples;            // K, 1 without a sample axis; 0: nothing is drawn
   double free_bits;
-  bool reduce;                       // kl is one number instead of [N]
-  double kl_scale;                   // 1 / N for the batch mean
+  bool reduce;      // kl is one number instead of [N]
+  double kl_scale;  // 1 / N for the batch mean
 };
 
 struct ReparameterizeKlForwardCall : ReparameterizeKlCall {
-  Tensor z;                          // [K, N, ...], or absent
-  std::uintptr_t kl;                 // [N] or []; float, double for float64
-  std::uintptr_t workspace;          // [reparameterize_kl_workspace] of kl's type
+  Tensor z;                  // [K, N, ...], or absent
+  std::uintptr_t kl;         // [N] or []; float, double for float64
+  std::uintptr_t workspace;  // [reparameterize_kl_workspace] of kl's type
 };
 
 struct ReparameterizeKlBackwardCall : ReparameterizeKlCall {
-  Tensor grad_z;                     // [K, N, ...], or absent
-  std::uintptr_t grad_kl;            // [N] or [], or 0
+  Tensor grad_z;           // [K, N, ...], or absent
+  std::uintptr_t grad_kl;  // [N] or [], or 0
   int64_t grad_kl_stride;
-  Tensor grads[4];                   // [N, ...] of mu, logvar, prior_mu, prior_logvar; absent where not wanted
-  bool wide[4];                      // that one is float (double) whatever the dtype
+  Tensor grads[4];  // [N, ...] of mu, logvar, prior_mu, prior_logvar; absent where not wanted
+  bool wide[4];     // that one is float (double) whatever the dtype
 };
 
 // How many partial sums forward needs room for.

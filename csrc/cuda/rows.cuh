@@ -70,7 +70,8 @@ struct Place {
     d += step(t);
   }
 
-  // The thread's unit u. False where it holds nothing of the row: s then is one that may be read, and must not be written.
+  // The thread's unit u. False where it holds nothing of the row: s then is one that may be read, and must not be
+  // written.
   template <bool kAligned>
   __device__ __forceinline__ bool span(const Tiling& t, int u, Span& s) const {
     const int ahead = (u << t.lane_bits) * kUnit;

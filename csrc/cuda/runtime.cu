@@ -1,13 +1,14 @@
-#include "cuda/runtime.h"
-
 #include <cuda_runtime.h>
+
+#include "cuda/runtime.h"
 
 namespace pygen::cuda {
 namespace {
 
 std::string version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
 
-// https://docs.nvidia.com/deploy/cuda-compatibility: a driver runs every runtime of its own major version, and older ones.
+// https://docs.nvidia.com/deploy/cuda-compatibility: a driver runs every runtime of its own major version, and older
+// ones.
 constexpr int kMinimumDriver = CUDART_VERSION >= 13000 ? 580 : 525;
 
 }  // namespace

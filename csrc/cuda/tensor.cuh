@@ -1,8 +1,8 @@
-// Tensors as kernels see them: rows (dimension 0) of row_size elements, moved in units of V logically consecutive elements
-// that start at a multiple of V.
+// Tensors as kernels see them: rows (dimension 0) of row_size elements, moved in units of V logically consecutive
+// elements that start at a multiple of V.
 //
-// A tensor is dense (128-bit accesses) or strided (one access per element). The unit decides noise and the order of sums,
-// the access does not, so results do not depend on the layout.
+// A tensor is dense (128-bit accesses) or strided (one access per element). The unit decides noise and the order of
+// sums, the access does not, so results do not depend on the layout.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -20,11 +20,11 @@ constexpr int kMaxInner = 12;
 enum class Access : int { Dense, Strided };
 
 struct View {
-  char* data;                            // null: absent
-  int64_t sample_stride, row_stride;     // in elements, as all strides
+  char* data;                         // null: absent
+  int64_t sample_stride, row_stride;  // in elements, as all strides
   Access access;
-  bool wide;                             // holds the accumulation type whatever the dtype
-  int rank;                              // of the dimensions inside a row, innermost first, merged
+  bool wide;  // holds the accumulation type whatever the dtype
+  int rank;   // of the dimensions inside a row, innermost first, merged
   int64_t size[kMaxInner], stride[kMaxInner];
 };
 
@@ -123,8 +123,8 @@ __device__ __forceinline__ T* row_pointer(const View& view, int64_t k, int64_t r
   return reinterpret_cast<T*>(view.data) + row * view.row_stride + k * view.sample_stride;
 }
 
-// Element by element, for what 128-bit accesses cannot do. Calls and rolled loops: inlined into every load and store of a
-// kernel this took ptxas minutes and spilled.
+// Element by element, for what 128-bit accesses cannot do. Calls and rolled loops: inlined into every load and store of
+// a kernel this took ptxas minutes and spilled.
 template <class T>
 __device__ __noinline__ void gather(const View& view, const Span& s, const T* row, T* out) {
 #pragma unroll 1

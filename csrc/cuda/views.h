@@ -17,7 +17,8 @@ struct Dim {
 };
 
 // The dimensions from `first` on, innermost first; neighbours that one stride serves are merged.
-inline std::vector<Dim> merge_dims(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides, size_t first) {
+inline std::vector<Dim> merge_dims(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides,
+                                   size_t first) {
   std::vector<Dim> merged;
   for (size_t i = shape.size(); i-- > first;) {
     if (shape[i] == 1) continue;

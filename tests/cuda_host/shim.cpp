@@ -1,4 +1,5 @@
-// The machine behind shim.h, and as much of the runtime as the launchers call: two devices, one stream, no errors of its own.
+// The machine behind shim.h, and as much of the runtime as the launchers call: two devices, one stream, no errors of
+// its own.
 #include "shim.h"
 
 thread_local uint3 threadIdx, blockIdx;
@@ -39,7 +40,8 @@ uint64_t exchange(uint64_t bits, unsigned from) {
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
   const dim3 grid = config.gridDim, block = config.blockDim;
-  if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1) return cudaErrorInvalidConfiguration;
+  if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
+    return cudaErrorInvalidConfiguration;
   Block shared(static_cast<int>(block.x));
   std::barrier next(block.x);
   std::vector<std::thread> threads;

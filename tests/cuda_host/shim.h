@@ -1,7 +1,11 @@
-// CUDA C++ on the host: force-included before a .cu file that g++ compiles. The toolkit's own headers give vector types, half
-// and bf16; what is missing without nvcc is here. Every CUDA thread is a thread of the operating system, so sanitizers see
-// races and stray accesses. One block runs at a time: __shared__ is static.
+// CUDA C++ on the host: force-included before a .cu file that g++ compiles. The toolkit's own headers give vector
+// types, half and bf16; what is missing without nvcc is here. Every CUDA thread is a thread of the operating system, so
+// sanitizers see races and stray accesses. One block runs at a time: __shared__ is static.
 #pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,11 +20,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <cuda_runtime.h>
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 
 #undef __shared__
 #define __shared__ static

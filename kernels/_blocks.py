@@ -1,0 +1,50 @@
+"""All block sizes. A program works on [rows, 4 * quads] elements: quads of four normals, rows of dimension 0.
+
+Not yet measured on a GPU. Reasons so far: 1024 elements over 128 threads give each thread 8, two 128-bit loads a tensor in
+float32 and one in 16-bit types; float64 spills at 8 and has 4. Registers: tools/cuda_check.py.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+PROGRAM_QUADS = 256
+QUADS = (4, 16, 64, 256)  # of a row; few values, as each is a compilation of its own
+MAX_TURNS = 8  # a program sums up to 8192 elements before it writes a partial sum
+MANY_PROGRAMS = 2048  # with fewer, a total is not worth several turns a program
+FEW_PROGRAMS = 512  # with fewer, Monte-Carlo samples are dealt to programs of their own
+FINISH_BLOCK = 1024
+FINISH_WARPS = 8
+
+
+def num_warps(dtype: torch.dtype) -> int:
+    return 8 if dtype == torch.float64 else 4
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How rows are dealt to programs: `rows` of them to one, or a long row to `per_row` programs of `turns` turns."""
+
+    rows: int
+    quads: int
+    turns: int
+    per_row: int
+    programs: int
+
+
+def tile(rows: int, row_size: int, *, total: bool, max_turns: int = MAX_TURNS) -> Tiling:
+    """Deals `rows` rows of `row_size` elements.
+
+    Args:
+        total: one sum runs over all rows. Sums per row are cut by the row's size alone, so that a row's result does not
+            depend on its batch.
+        max_turns: 1 where nothing is summed.
+    """
+    # A row that starts inside a quad may touch one quad more.
+    row_quads = row_size // 4 if row_size % 4 == 0 else (row_size + 6) // 4
+    quads = next((q for q in QUADS if q >= row_quads), QUADS[-1])
+    block_rows = PROGRAM_QUADS // quads
+    tiles = -(-row_quads // quads)
+    turns = min(max(rows * tiles // MANY_PROGRAMS if total else tiles, 1), max_turns)
+    per_row = -(-tiles // turns)
+    return Tiling(block_rows, quads, -(-tiles // per_row), per_row, -(-rows // block_rows) * per_row)

@@ -1,0 +1,66 @@
+"""The CUDA C++ of csrc/cuda as a Python module that runs on the host: csrc with the shim of tests/cuda_host, built by g++."""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIM = ROOT / "tests" / "cuda_host"
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Werror"]
+FLAGS += ["-Wno-unknown-pragmas", "-Wno-maybe-uninitialized"]
+
+
+@cache
+def toolkit_headers() -> Path | None:
+    """The toolkit's include folder. The nvcc on PATH may be a wrapper: its dry run says where the real one lies."""
+    nvcc = f"{os.environ['CUDA_HOME']}/bin/nvcc" if "CUDA_HOME" in os.environ else shutil.which("nvcc")
+    if nvcc is None:
+        return None
+    dryrun = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True).stderr
+    top = re.search(r"^#\$ TOP=(.+?)\s*$", dryrun, re.MULTILINE)
+    include = Path(top[1]) / "include" if top else None
+    return include if include and (include / "cuda_runtime.h").exists() else None
+
+
+def _sources() -> list[Path]:
+    return [SHIM / "shim.cpp", ROOT / "csrc" / "bindings_cuda.cpp", *sorted((ROOT / "csrc" / "cuda").glob("*.cu"))]
+
+
+def _key(flags: list[str]) -> str:
+    key = hashlib.sha256(repr(flags).encode())
+    for folder in (ROOT / "csrc", SHIM):
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".h", ".cuh", ".cu", ".cpp")):
+            key.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return key.hexdigest()[:16]
+
+
+def build(*extra: str) -> Path:
+    """The module's file, compiled unless one of the same sources and flags is there."""
+    flags = [*FLAGS, *extra, "-include", str(SHIM / "shim.h"), f"-I{ROOT / 'csrc'}", f"-I{SHIM}"]
+    flags += ["-isystem", str(toolkit_headers()), f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+    output = ROOT / "build" / f"cuda_host-{_key(flags)}" / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if not output.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part = output.with_suffix(f".{os.getpid()}.part")
+        command = [os.environ.get("CXX", "g++"), *flags, "-x", "c++", *map(str, _sources()), "-o", str(part)]
+        subprocess.run(command, check=True)
+        os.replace(part, output)
+    return output
+
+
+@cache
+def module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_cuda", build())
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
