@@ -1,0 +1,213 @@
+"""Every op under torch.compile, torch.export, opcheck and torch.jit.trace. Shapes are small: compiling is what takes the time."""
+
+import pytest
+import torch
+from registry import OPS, Op, Sample, each_op, gradients, leaves, tiny
+from support import DTYPES, SEED, assert_same, dtype_name
+from torch import Tensor
+
+OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(op: Op, sample: Sample, names: list[str], seed: int | None, **options):
+    def call(*values):
+        given = {**sample.options} if seed is None or not op.seeded else {**sample.options, "seed": seed}
+        return op.call(dict(zip(names, values, strict=True)), given, None)
+
+    return call, torch.compile(call, fullgraph=True, **options)
+
+
+def check_compiled(op: Op, sample: Sample, **options) -> None:
+    """Forward and all gradients equal eager's, with the noise of the default generator; the region has no graph break."""
+    marked, inputs = leaves(op, sample.cast(torch.float32))
+    call, fast = compiled(op, sample, list(marked), None, **options)
+    results = []
+    for run in (call, fast, fast):
+        torch.manual_seed(5)
+        outputs = run(*marked.values())
+        results.append([*outputs, *gradients(outputs, inputs)])
+        state = torch.get_rng_state()
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            assert_same(a, b)
+            assert a.stride() == b.stride() or a.numel() == 0
+    # The generator has moved on, so the next call has other noise; both ways move it alike.
+    torch.manual_seed(5)
+    call(*marked.values())
+    assert torch.equal(state, torch.get_rng_state())
+    if op.seeded and "eps" not in marked and outputs[0].numel():
+        first = fast(*marked.values())[0]
+        assert not torch.equal(first, fast(*marked.values())[0]), "two calls drew equal noise"
+
+
+@each_op
+def test_compiled_graph_equals_eager(op):
+    check_compiled(op, op.sample("odd everything"), backend="aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", (False, True))
+@pytest.mark.parametrize(
+    ("op", "sample"), [pytest.param(op, s, id=f"{op}-{s.name}") for op in OPS for s in op.samples()]
+)
+def test_inductor_equals_eager(op, sample, dynamic):
+    if dynamic and sample.name not in ("odd everything", "one block of 1024", "eps"):
+        pytest.skip("dynamic shapes: a few samples")
+    check_compiled(op, sample, backend="inductor", dynamic=dynamic)
+
+
+@each_op
+def test_many_batch_sizes_recompile_twice_at_most(op):
+    sample = op.sample("a block plus one")
+    tensors = sample.cast(torch.float32)
+    names = list(tensors)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    call, fast = compiled(op, sample, names, SEED, backend=counter, dynamic=True)
+    for n in (*range(2, 21), 64):
+        values = [t[:, :37].expand(n, -1).contiguous().requires_grad_() for t in tensors.values()]
+        outputs, expected = fast(*values), call(*values)
+        for a, b in zip(outputs, expected, strict=True):
+            assert_same(a, b)
+        for a, b in zip(gradients(outputs, values), gradients(expected, values), strict=True):
+            assert_same(a, b)
+    assert counter.frame_count <= 3, f"{counter.frame_count} compilations for 20 batch sizes"
+
+
+@each_op
+def test_second_order_through_a_compiled_region_is_pytorchs_own_error(op):
+    """Not a silent zero: torch.compile supports first order only, and says so."""
+    marked, inputs, options = tiny(op)
+    sample = Sample("tiny", marked, options)
+    _, fast = compiled(op, sample, list(marked), SEED, backend="aot_eager")
+    outputs = fast(*marked.values())
+    grads = torch.autograd.grad(sum((o**2).sum() for o in outputs), inputs, create_graph=True)
+    with pytest.raises(
+        RuntimeError, match=r"torch.compile with aot_autograd does not currently support double backward"
+    ):
+        torch.autograd.grad(sum((g**2).sum() for g in grads), inputs)
+
+
+@each_op
+def test_no_graph_break_and_no_guard_on_the_backend(op):
+    """A backend chosen by context is asked for at run time: the compiled region is not compiled anew."""
+    import pygen
+
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    _, fast = compiled(op, sample, list(tensors), SEED, backend=counter)
+    plain = fast(*tensors.values())
+    with pygen.use_backend("reference"):
+        other = fast(*tensors.values())
+        expected = op.run(tensors, sample.options)
+    assert counter.frame_count == 1
+    for name, a, b, c in zip(op.outputs, plain, other, expected, strict=True):
+        assert_same(b, c, what=f"{name} under use_backend")
+        torch.testing.assert_close(a, b)
+
+
+@each_op
+def test_refusals_come_out_of_a_compiled_region(op):
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32)
+    first = next(iter(tensors))
+    mixed = {**tensors, first: tensors[first].double()}
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def fast(*values):
+        return op.run(dict(zip(tensors, values, strict=True)), sample.options)
+
+    with pytest.raises(Exception, match=f"{op}: .*expected torch.float64"):
+        fast(*mixed.values())
+
+
+@each_op
+def test_export_holds_the_op(op):
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32)
+    names = list(tensors)
+
+    class Model(torch.nn.Module):
+        def forward(self, *values: Tensor):
+            return op.run(dict(zip(names, values, strict=True)), sample.options)
+
+    batch = torch.export.Dim("batch", min=2)
+    shapes = ({0: batch},) * len(names)
+    program = torch.export.export(Model(), tuple(tensors.values()), dynamic_shapes=(shapes,))
+    assert any("pygen" in str(node.target) for node in program.graph.nodes), "the op was taken apart"
+    for given in (tensors, {k: t[:3] for k, t in tensors.items()}):
+        for a, b in zip(program.module()(*given.values()), Model()(*given.values()), strict=True):
+            assert_same(a, b)
+
+
+def _opcheck_cases():
+    """At least 20 an op: samples in two dtypes, a batch of 65536, and strides that say little."""
+    for op in OPS:
+        for sample in op.samples():
+            for dtype in (torch.float32, torch.bfloat16):
+                mark = () if sample.name == "odd everything" and dtype == torch.float32 else pytest.mark.slow
+                yield pytest.param(op, sample, dtype, id=f"{op}-{sample.name}-{dtype_name(dtype)}", marks=mark)
+        named = op.sample("one element")
+        big = Sample("batch 65536", {k: t.expand(65536).contiguous() for k, t in named.tensors.items()}, named.options)
+        odd = op.sample("odd everything")
+        n1hw = Sample("N1HW", {k: _ambiguous(t[:, :1]) for k, t in odd.tensors.items()}, odd.options)
+        nc11 = Sample("NC11", {k: _ambiguous(t[..., :1, :1]) for k, t in odd.tensors.items()}, odd.options)
+        last = {k: t.to(memory_format=torch.channels_last) for k, t in odd.tensors.items()}
+        turned = {k: t.transpose(0, 3).contiguous().transpose(0, 3) for k, t in odd.tensors.items()}
+        for sample in (big, n1hw, nc11, Sample("channels_last", last), Sample("transposed", turned)):
+            yield pytest.param(op, sample, torch.float32, id=f"{op}-{sample.name}", marks=pytest.mark.slow)
+
+
+def _ambiguous(t: Tensor) -> Tensor:
+    """Dims of size 1 with the strides of a channels_last tensor, which is_contiguous says nothing of."""
+    return t.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("op", "sample", "dtype"), list(_opcheck_cases()))
+def test_opcheck(op, sample, dtype):
+    cases = op.registered(sample, dtype)
+    assert cases, f"{op} gives no arguments for opcheck"
+    for function, args in cases:
+        result = torch.library.opcheck(function, args, test_utils=OPCHECKS, raise_exception=True)
+        assert set(result) == set(OPCHECKS) and set(result.values()) == {"SUCCESS"}
+
+
+@each_op
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+def test_the_registered_op_equals_the_public_function(op, dtype):
+    """Both doors give the same: the fast one and torch.ops.pygen."""
+    for sample in op.samples():
+        tensors = sample.cast(dtype)
+        direct = op.run(tensors, sample.options)
+        with torch.device("cpu"):  # a torch function mode: the call goes through the dispatcher
+            through = op.run(tensors, sample.options)
+        for a, b in zip(direct, through, strict=True):
+            assert_same(a, b)
+        marked, inputs = leaves(op, tensors)
+        with torch.device("cpu"):
+            outputs = op.run(marked, sample.options)
+        for a, b in zip(gradients(outputs, inputs), gradients(op.run(marked, sample.options), inputs), strict=True):
+            assert_same(a, b)
+
+
+@each_op
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_tracing_by_jit_keeps_the_op(op):
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32)
+    names = list(tensors)
+
+    def call(*values):
+        return op.run(dict(zip(names, values, strict=True)), sample.options)
+
+    traced = torch.jit.trace(call, tuple(tensors.values()), check_trace=False)
+    other = {k: t * 0.5 for k, t in tensors.items()}
+    for a, b in zip(traced(*other.values()), call(*other.values()), strict=True):
+        assert_same(a, b)
