@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/isa.h"
+#include "cpu/masked_conv2d.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
 
 PYBIND11_MODULE(_cpu, m) {
@@ -9,5 +10,6 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("isa", &pygen::current_isa, "The instruction set in use.");
   m.def("isas", &pygen::usable_isas, "Those that this processor can run, best first.");
   m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
+  pygen::bind_masked_conv2d(m);
   pygen::bind_reparameterize_kl(m);
 }

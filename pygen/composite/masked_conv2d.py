@@ -73,7 +73,6 @@ def forward(
 ) -> Tensor:
     """[N, Cout, H, W]"""
     outs, ins, *kernel = weight.shape
-    batch, _, height, width = input.shape
     total: Tensor | None = None
     for box, out, in_ in _pieces(kernel, taps, color_groups, strict, outs, ins):
         x = _shift(input[:, in_], _shifts(box, kernel, dilation))

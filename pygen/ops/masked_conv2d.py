@@ -29,8 +29,8 @@ def masked_conv2d(
 ) -> Tensor:
     """Convolution with stride 1 and zero padding to the same size, over the live taps alone.
 
-    A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. Differentiable to any
-    order (first order under torch.compile). Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Pixel
+    A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. Differentiable
+    to any order (first order under torch.compile). Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Pixel
     Recurrent Neural Networks".
 
     Args:
@@ -88,6 +88,8 @@ def _check(input: object, weight: object, bias: object, mask_type: Any, color_gr
 
 # With a launcher: the fast door. Without: the op, as under torch.compile.
 def _forward(launcher, input, weight, bias, options):
+    if _dispatch.transformed(input, weight):
+        return reference.compose(input, weight, bias, *options[:-1])
     if launcher is None:
         return torch.ops.pygen.masked_conv2d(input, weight, bias, *options)
     if torch.is_grad_enabled() and (
@@ -98,6 +100,8 @@ def _forward(launcher, input, weight, bias, options):
 
 
 def _grad_input(launcher, grad, weight, options):
+    if _dispatch.transformed(grad, weight):
+        return reference.compose_grad_input(grad, weight, *options[:-1])
     if launcher is None:
         return torch.ops.pygen.masked_conv2d_grad_input(grad, weight, *options)
     if torch.is_grad_enabled() and (grad.requires_grad or weight.requires_grad):
@@ -107,6 +111,8 @@ def _grad_input(launcher, grad, weight, options):
 
 def _grad_weight(launcher, grad, input, kernel_size, need_bias, options):
     *mask, name = options
+    if _dispatch.transformed(grad, input):
+        return reference.grad_weight(grad, input, kernel_size, *mask, need_bias)
     if launcher is None:
         grads = torch.ops.pygen.masked_conv2d_grad_weight(grad, input, kernel_size, *mask, need_bias, name)
     elif torch.is_grad_enabled() and (grad.requires_grad or input.requires_grad):
@@ -131,6 +137,7 @@ class _MaskedConv2d(torch.autograd.Function):
         if grad is None:
             return (None,) * 5
         input, weight = ctx.saved_tensors
+        grad = _dispatch.readable(grad)
         _, need_input, need_weight, need_bias, _ = ctx.needs_input_grad
         grad_input = _grad_input(ctx.launcher, grad, weight, ctx.options) if need_input else None
         grad_weight = grad_bias = None
@@ -157,6 +164,7 @@ class _MaskedConv2dGradInput(torch.autograd.Function):
         if upstream is None:
             return (None,) * 4
         grad, weight = ctx.saved_tensors
+        upstream = _dispatch.readable(upstream)
         _, need_grad, need_weight, _ = ctx.needs_input_grad
         to_grad = _forward(ctx.launcher, upstream, weight, None, ctx.options) if need_grad else None
         to_weight = None
@@ -180,6 +188,7 @@ class _MaskedConv2dGradWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx, to_weight, to_bias=None):  # [Cout, Cin, kH, kW], [Cout]
         grad, input = ctx.saved_tensors
+        to_weight, to_bias = _dispatch.readable(to_weight), _dispatch.readable(to_bias)
         _, need_grad, need_input, *_ = ctx.needs_input_grad
         to_grad = to_input = None
         if need_grad and to_weight is not None:

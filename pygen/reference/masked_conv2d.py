@@ -1,9 +1,9 @@
-"""Masked convolution in plain PyTorch (van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4).
+"""Masked convolution in plain PyTorch (van den Oord et al. 2016, "Pixel Recurrent Neural Networks").
 
     output[n, o, p] = bias[o] + sum over live (tap, i) of weight[o, i, tap] input[n, i, p + offset(tap)]
 
-with zeros outside the image. One product per live tap over the pixels it reaches, so nothing dead is ever multiplied. The
-three functions are bilinear, and each one's gradients are the other two. Computed in float32 (float64 for float64),
+with zeros outside the image. One product per live tap over the pixels it reaches, so nothing dead is ever multiplied.
+The three functions are bilinear, and each one's gradients are the other two. Computed in float32 (float64 for float64),
 rounded once.
 """
 
@@ -42,7 +42,7 @@ def live_blocks(
 def _reach(
     tap: int, kernel: tuple[int, int], dilation: int, size: torch.Size
 ) -> tuple[tuple[int, int, int, int], ...] | None:
-    """Rows and columns of the output that the tap reaches inside the image, and of the input they read; None: nowhere."""
+    """Rows and columns of the output that the tap reaches inside the image, and those of the input it reads; or None."""
     spans = []
     for index, side, extent in zip(divmod(tap, kernel[1]), kernel, size[2:], strict=True):
         offset = (index - side // 2) * dilation
@@ -112,7 +112,14 @@ def grad_input(
     strict: bool,
     dilation: int,
 ) -> Tensor:
-    """[N, Cin, H, W]"""
+    """[N, Cin, H, W], channels_last iff grad is."""
+    return _in_layout_of(compose_grad_input(grad.contiguous(), weight, taps, color_groups, strict, dilation), grad)
+
+
+def compose_grad_input(
+    grad: Tensor, weight: Tensor, taps: Sequence[int], color_groups: int, strict: bool, dilation: int
+) -> Tensor:
+    """`grad_input` in whatever layout comes; torch.func can transform it."""
     wide = compute_dtype(grad.dtype)
     g, w = grad.to(wide), weight.to(wide)
     out_channels, in_channels, *kernel = weight.shape
@@ -124,7 +131,7 @@ def grad_input(
             continue
         part = torch.einsum("oc,nohw->nchw", w[outs, ins].flatten(2)[:, :, tap], _crop(g[:, outs], reach[0]))
         out = out + _place(part, reach[1], ins, (in_channels, height, width))
-    return _in_layout_of(out.to(grad.dtype), grad)
+    return out.to(grad.dtype)
 
 
 def grad_weight(
@@ -139,7 +146,7 @@ def grad_weight(
 ) -> tuple[Tensor, Tensor | None]:
     """weight's gradient [Cout, Cin, kH, kW], 0 where it is dead, and bias's [Cout]."""
     wide = compute_dtype(grad.dtype)
-    g, x = grad.to(wide), input.to(wide)
+    g, x = grad.to(wide).contiguous(), input.to(wide)
     kernel, out_channels, in_channels = tuple(kernel_size), grad.shape[1], input.shape[1]
     by_tap = [
         torch.zeros(out_channels, in_channels, dtype=wide, device=grad.device) for _ in range(kernel[0] * kernel[1])

@@ -1,0 +1,108 @@
+"""Launcher of the C++ kernels of masked_conv2d."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pygen._layout import empty_images
+from pygen.native._arguments import DTYPE_NAMES, target
+
+
+def _view(t: Tensor) -> tuple[int, tuple[int, ...]]:
+    address = t.data_ptr()
+    if not address and t.numel():
+        raise RuntimeError(
+            f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)"
+        )
+    return address, t.stride()
+
+
+def forward(
+    input: Tensor,  # [N, Cin, H, W]
+    weight: Tensor,  # [Cout, Cin, kH, kW]
+    bias: Tensor | None,  # [Cout]
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> Tensor:
+    """[N, Cout, H, W]"""
+    output = empty_images(input, weight.shape[0])
+    bias = bias if bias is None else bias.contiguous()
+    compiled, where = target(input)
+    compiled.masked_conv2d_forward(
+        DTYPE_NAMES[input.dtype],
+        input.shape,
+        weight.shape,
+        tuple(taps),
+        color_groups,
+        strict,
+        dilation,
+        _view(input),
+        _view(output),
+        _view(weight),
+        None if bias is None else bias.data_ptr(),
+        *where,
+    )
+    return output
+
+
+def grad_input(
+    grad: Tensor,  # [N, Cout, H, W]
+    weight: Tensor,  # [Cout, Cin, kH, kW]
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> Tensor:
+    """[N, Cin, H, W]"""
+    result = empty_images(grad, weight.shape[1])
+    compiled, where = target(grad)
+    compiled.masked_conv2d_grad_input(
+        DTYPE_NAMES[grad.dtype],
+        result.shape,
+        weight.shape,
+        tuple(taps),
+        color_groups,
+        strict,
+        dilation,
+        _view(result),
+        _view(grad),
+        _view(weight),
+        None,
+        *where,
+    )
+    return result
+
+
+def grad_weight(
+    grad: Tensor,  # [N, Cout, H, W]
+    input: Tensor,  # [N, Cin, H, W]
+    kernel_size: Sequence[int],
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+    need_bias: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """weight's gradient [Cout, Cin, kH, kW], 0 where it is dead, and bias's [Cout]."""
+    channels = grad.shape[1]
+    weight = torch.empty((channels, input.shape[1], *kernel_size), dtype=grad.dtype, device=grad.device)
+    bias = torch.empty(channels, dtype=grad.dtype, device=grad.device) if need_bias else None
+    compiled, where = target(grad)
+    compiled.masked_conv2d_grad_weight(
+        DTYPE_NAMES[grad.dtype],
+        input.shape,
+        weight.shape,
+        tuple(taps),
+        color_groups,
+        strict,
+        dilation,
+        _view(input),
+        _view(grad),
+        _view(weight),
+        None if bias is None else bias.data_ptr(),
+        *where,
+    )
+    return weight, bias
