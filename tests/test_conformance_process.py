@@ -1,0 +1,174 @@
+"""Every op among threads, processes and thousands of calls; its modules copied, pickled and loaded."""
+
+import concurrent.futures
+import copy
+import gc
+import io
+import multiprocessing
+import os
+import pickle
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+from registry import OPS, each_op, gradients, leaves
+from support import FAST_TARGETS, assert_same, threads
+
+import pygen
+
+each_module = pytest.mark.parametrize("make", [pytest.param(m, id=n) for op in OPS for n, m in op.modules.items()])
+KERNELS = [t for t in FAST_TARGETS if t.backend != "reference"]
+
+
+def results_of(op, backend, scale=1.0):
+    """Values and gradients of every sample."""
+    found = []
+    for sample in op.samples():
+        tensors = {k: t * scale for k, t in sample.cast(torch.float32).items()}
+        marked, inputs = leaves(op, tensors)
+        outputs = op.run(marked, sample.options, backend)
+        found += [*(o.detach() for o in outputs), *gradients(outputs, inputs)]
+    return found
+
+
+@each_op
+@pytest.mark.parametrize("target", KERNELS, ids=str)
+def test_eight_threads_get_the_same_as_one(op, target):
+    scales = [0.5 + i / 8 for i in range(8)]
+    alone = [results_of(op, target.backend, s) for s in scales]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(2):
+            together = list(pool.map(lambda s: results_of(op, target.backend, s), scales))
+            for first, second in zip(alone, together, strict=True):
+                for a, b in zip(first, second, strict=True):
+                    assert_same(a, b)
+
+
+@each_op
+def test_use_backend_stays_in_its_thread(op):
+    seen = []
+    tensors = op.sample("odd everything").cast(torch.float32)
+
+    def other_thread():
+        seen.append(str(pygen.explain(op.name, *tensors.values()).backend))
+
+    with pygen.use_backend("reference"):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            pool.submit(other_thread).result()
+        assert pygen.explain(op.name, *tensors.values()).backend == "reference"
+    assert seen == [pygen.explain(op.name, *tensors.values()).backend]
+
+
+def _in_child(name, backend, connection):
+    torch.set_num_threads(1)  # as DataLoader's workers do: OpenMP's threads do not survive a fork
+    op = next(o for o in OPS if o.name == name)
+    connection.send([t.numpy() for t in results_of(op, backend)])
+    connection.close()
+
+
+@each_op
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_child_processes_get_the_same(op, method):
+    """Also after the parent has used its threads."""
+    if method == "fork" and (sys.platform != "linux" or torch.cuda.is_initialized()):
+        pytest.skip("fork is Linux's, and no child can use a CUDA context of its parent")
+    backend = "cpu" if pygen.backends()["cpu"] is None else "reference"
+    with threads(2):
+        expected = results_of(op, backend)
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=_in_child, args=(op.name, backend, there))
+    child.start()
+    try:
+        assert here.poll(60), "the child hangs"
+        found = here.recv()
+    finally:
+        child.join(10)
+        child.kill()
+    assert child.exitcode == 0
+    for a, b in zip(found, expected, strict=True):
+        assert_same(torch.from_numpy(a), b)
+
+
+def resident() -> int:
+    """Bytes of memory that the process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@each_op
+@pytest.mark.parametrize("target", FAST_TARGETS, ids=str)
+@pytest.mark.slow
+def test_memory_is_flat_over_ten_thousand_calls(op, target):
+    """Python's memory, the process's, and reference cycles: with the collector off nothing may pile up."""
+    sample = op.sample("one element")
+    calls = 10_000 if target.backend != "reference" else 500
+
+    def loop(n):
+        for _ in range(n):
+            marked, inputs = leaves(op, sample.cast(torch.float32))
+            outputs = op.call(marked, sample.options, target.backend)
+            gradients(outputs, inputs)
+            op.call(marked, sample.options, target.backend)  # a graph that never runs backward
+            with torch.no_grad():
+                op.call(marked, sample.options, target.backend)
+
+    loop(200)
+    gc.collect()
+    gc.disable()
+    try:
+        before = resident()
+        loop(calls)
+        grown = resident() - before
+        tracemalloc.start()
+        loop(20)
+        start = tracemalloc.get_traced_memory()[0]
+        loop(200)
+        python_grown = tracemalloc.get_traced_memory()[0] - start
+        tracemalloc.stop()
+        garbage = gc.collect()
+    finally:
+        gc.enable()
+    assert grown < 4 * 2**20, f"{grown} bytes in {calls} calls"
+    assert python_grown < 20_000, f"{python_grown} bytes of Python objects in 200 calls"
+    assert garbage < 500, f"{garbage} objects in reference cycles"
+
+
+def _run(module, inputs):
+    torch.manual_seed(4)
+    outputs = module(*inputs)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+@each_module
+def test_modules_copy_pickle_and_load(make):
+    module, inputs = make()
+    expected = _run(module, inputs)
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    buffer.seek(0)
+    loaded, _ = make()
+    for p in loaded.parameters():
+        torch.nn.init.constant_(p, 0.1)
+    missing = loaded.load_state_dict(torch.load(buffer, weights_only=True), strict=True)
+    assert not missing.missing_keys and not missing.unexpected_keys
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), loaded):
+        for a, b in zip(_run(other, inputs), expected, strict=True):
+            assert_same(a, b)
+        assert repr(other) == repr(module)
+    for a, b in zip(copy.deepcopy(module).parameters(), module.parameters(), strict=True):
+        assert a.data_ptr() != b.data_ptr()
+
+
+@each_module
+def test_modules_move_between_dtypes(make):
+    module, inputs = make()
+    for dtype in (torch.float64, torch.bfloat16, torch.float32):
+        outputs = _run(module.to(dtype), [t.to(dtype) if t.is_floating_point() else t for t in inputs])
+        assert outputs[0].dtype == dtype or outputs[0].dtype == torch.promote_types(dtype, torch.float32)
+        if any(o.requires_grad for o in outputs):
+            sum(o.double().sum() for o in outputs).backward()
+        for p in module.parameters():
+            assert p.grad is not None and p.grad.dtype == dtype
+            p.grad = None
