@@ -24,7 +24,11 @@ _requested: ContextVar[str] = ContextVar("pygen_backend", default=AUTO)
 _PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "triton", "composite", "reference")}
 
 # What an op lacks beside that: "composite" where no composition of torch ops is an entry of its own, kernels not yet written.
-_LACKS = {"masked_conv2d": ("triton", "cuda")}
+_LACKS = {
+    "gated_activation": ("composite", "cpu", "triton", "cuda"),
+    "masked_conv2d": ("triton", "cuda"),
+    "masked_linear": ("cpu", "triton", "cuda"),
+}
 _LACKS_BY_DEFAULT = ("composite",)
 
 

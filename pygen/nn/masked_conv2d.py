@@ -1,0 +1,182 @@
+"""Masked convolutions as modules: one layer, and the two stacks of Gated PixelCNN."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pygen import _taps
+from pygen._checks import fail
+from pygen.functional import gated_activation, masked_conv2d
+
+
+class MaskedConv2d(nn.Conv2d):
+    """nn.Conv2d over the live taps of a mask, the same size out: see pygen.functional.masked_conv2d.
+
+    Initialised like nn.Conv2d. The state_dict has `weight` and `bias`; a checkpoint that also has a `mask` loads if that mask
+    is this one.
+
+    Args:
+        mask_type: "A", "B" or a pattern of live taps, bool [kH, kW].
+        color_groups: as in masked_conv2d.
+        padding: None, "same", or the number that is the same.
+        stride, groups, padding_mode: only nn.Conv2d's defaults.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        mask_type: Any,
+        *,
+        color_groups: int = 1,
+        dilation: int = 1,
+        padding: int | tuple[int, int] | str | None = None,
+        bias: bool = True,
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str | None = None,
+    ) -> None:
+        name = type(self).__name__
+        height, width = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        _taps.check_kernel_size(name, "kernel_size", (height, width))
+        mask_type = _taps.normalize_mask_type(name, mask_type)
+        _taps.live_taps(name, mask_type, color_groups, height, width)
+        _taps.check_groups(name, mask_type, color_groups, in_channels, out_channels)
+        _taps.check_dilation(name, dilation)
+        same = (height // 2 * dilation, width // 2 * dilation)
+        if padding not in (None, "same", same) and not (same[0] == same[1] and padding == same[0]):
+            raise fail(name, "padding", f"None, 'same' or {same}", repr(padding))
+        for option, value, default in (
+            ("stride", stride, (1, (1, 1))),
+            ("groups", groups, (1,)),
+            ("padding_mode", padding_mode, ("zeros",)),
+        ):
+            if value not in default:
+                raise fail(name, option, repr(default[0]), repr(value))
+        super().__init__(
+            in_channels,
+            out_channels,
+            (height, width),
+            padding=same,
+            dilation=dilation,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
+        self.mask_type, self.color_groups, self.backend = mask_type, color_groups, backend
+
+    def forward(self, input: Tensor) -> Tensor:  # [N, Cin, H, W] -> [N, Cout, H, W]
+        return masked_conv2d(
+            input,
+            self.weight,
+            self.bias,
+            mask_type=self.mask_type,
+            color_groups=self.color_groups,
+            dilation=self.dilation[0],
+            backend=self.backend,
+        )
+
+    def live_mask(self) -> Tensor:
+        """bool [Cout, Cin, kH, kW]: which weights are used."""
+        return _taps.dense_mask(self.mask_type, self.color_groups, tuple(self.weight.shape))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        theirs = state_dict.pop(prefix + "mask", None)
+        if theirs is not None:
+            _compare_masks(prefix + "mask", theirs, self.live_mask())
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        live = repr(self.mask_type) if isinstance(self.mask_type, str) else "a pattern"
+        groups = f", color_groups={self.color_groups}" if self.color_groups > 1 else ""
+        return f"{super().extra_repr()}, mask_type={live}{groups}"
+
+
+def _compare_masks(name: str, theirs: Tensor, ours: Tensor) -> None:
+    """Raises, naming the first tap, where a checkpoint's mask (of any shape that broadcasts) differs."""
+    try:
+        theirs = theirs.detach().cpu().expand(ours.shape)
+    except RuntimeError:
+        raise fail("MaskedConv2d", name, f"a mask {list(ours.shape)}", list(theirs.shape)) from None
+    different = (theirs != ours.to(theirs.dtype)).nonzero()
+    if len(different):
+        out, in_, y, x = different[0].tolist()
+        where = f"output {out}, input {in_}, tap ({y}, {x})"
+        expected, got = ("live", "dead") if ours[out, in_, y, x] else ("dead", "live")
+        raise fail("MaskedConv2d", name, f"this layer's mask, {expected} at {where}", got)
+
+
+class GatedMaskedConv2d(nn.Module):
+    """A layer of Gated PixelCNN: a vertical stack that sees the rows above, a horizontal one that sees the row so far.
+
+    vertical' = gate(conv(vertical)); horizontal' = out(gate(conv(horizontal) + vertical_to_horizontal(conv(vertical)))),
+    added to horizontal with type B (with A that would show each pixel to itself). No blind spot. Van den Oord et al. 2016,
+    "Conditional Image Generation with PixelCNN Decoders", figure 2.
+
+    Args:
+        in_channels, out_channels: of either stack; equal with type B.
+        kernel_size: k, odd: k x k over the rows above, 1 x k along the row.
+        mask_type: "A" for the first layer, "B" for the others.
+        color_groups: of the horizontal stack.
+        cond_channels: K, to condition on [N, K] or [N, K, H, W]; None: no condition.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        mask_type: str,
+        *,
+        color_groups: int = 1,
+        cond_channels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if mask_type not in ("A", "B"):
+            raise fail(name, "mask_type", "'A' or 'B'", repr(mask_type))
+        if mask_type == "B" and in_channels != out_channels:
+            raise fail(name, "out_channels", f"{in_channels}, in_channels (the residual connection)", out_channels)
+        _taps.check_kernel_size(name, "kernel_size", (kernel_size, kernel_size))
+        self.mask_type, self.color_groups, self.backend = mask_type, color_groups, backend
+        there = {"device": device, "dtype": dtype}
+        live_rows = kernel_size // 2 + (mask_type == "B")
+        above = tuple((row < live_rows,) * kernel_size for row in range(kernel_size))
+        wide = 2 * out_channels
+        masked: dict[str, Any] = {"backend": backend, **there}
+        self.vertical = MaskedConv2d(in_channels, wide, kernel_size, above, **masked)
+        self.vertical_to_horizontal = nn.Conv2d(wide, wide, 1, **there)
+        self.horizontal = MaskedConv2d(
+            in_channels, wide, (1, kernel_size), mask_type, color_groups=color_groups, **masked
+        )
+        self.out = (
+            nn.Conv2d(out_channels, out_channels, 1, **there)
+            if color_groups == 1
+            else MaskedConv2d(out_channels, out_channels, 1, "B", color_groups=color_groups, **masked)
+        )
+        self.cond = nn.Linear(cond_channels, 2 * wide, bias=False, **there) if cond_channels else None
+
+    def forward(self, vertical: Tensor, horizontal: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Either stack [N, C, H, W], cond [N, K] or [N, K, H, W] -> the two stacks."""
+        if (cond is None) != (self.cond is None):
+            expected = (
+                "None (cond_channels was not set)" if self.cond is None else "a tensor, since cond_channels is set"
+            )
+            raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
+        to_vertical = to_horizontal = None
+        if self.cond is not None:
+            both = self.cond(cond) if cond.dim() == 2 else F.conv2d(cond, self.cond.weight[:, :, None, None])
+            to_vertical, to_horizontal = both.chunk(2, dim=1)
+        v = self.vertical(vertical)
+        h = self.horizontal(horizontal) + self.vertical_to_horizontal(v)
+        out = self.out(gated_activation(h, to_horizontal, color_groups=self.color_groups))
+        return gated_activation(v, to_vertical), out if self.mask_type == "A" else horizontal + out

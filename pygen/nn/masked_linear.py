@@ -1,0 +1,47 @@
+"""MADE's layer as a module."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pygen.functional import masked_linear
+
+
+class MaskedLinear(nn.Linear):
+    """nn.Linear whose connections obey degrees: see pygen.functional.masked_linear. Initialised like nn.Linear; no mask is kept.
+
+    Args:
+        in_degrees: one int for each input.
+        out_degrees: one int for each output.
+        strict: input i feeds output o where out_degrees[o] > in_degrees[i]; else where >=.
+    """
+
+    def __init__(
+        self,
+        in_degrees: Sequence[int],
+        out_degrees: Sequence[int],
+        *,
+        strict: bool,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(len(in_degrees), len(out_degrees), bias=bias, device=device, dtype=dtype)
+        self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
+        self.strict, self.backend = strict, backend
+
+    def forward(self, input: Tensor) -> Tensor:  # [..., in] -> [..., out]
+        return masked_linear(
+            input,
+            self.weight,
+            self.bias,
+            in_degrees=self.in_degrees,
+            out_degrees=self.out_degrees,
+            strict=self.strict,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, strict={self.strict}"
