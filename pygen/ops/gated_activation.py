@@ -1,5 +1,6 @@
 """gated_activation: tanh times sigmoid over the halves of the channels. A composition of torch ops; no kernel yet."""
 
+import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch, _taps
@@ -32,7 +33,9 @@ def gated_activation(
     if _checks.autocast_enabled():
         input, cond = _checks.cast_under_autocast(input, cond)
     _check(input, cond, color_groups)
-    _dispatch.resolve(_OP, _dispatch.requested(_OP, backend), input.device.type)
+    name = _dispatch.requested(_OP, backend)
+    if not torch.compiler.is_compiling():  # where the context cannot be read
+        _dispatch.resolve(_OP, name, input.device.type)
     out = reference.compose(input, cond, color_groups)
     return out if _dispatch.transformed(input) else to_output_layout(out, input)
 

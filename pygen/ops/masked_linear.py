@@ -46,7 +46,9 @@ def masked_linear(
     if _checks.autocast_enabled():
         input, weight, bias = _checks.cast_under_autocast(input, weight, bias)
     _check(input, weight, bias, in_degrees, out_degrees, strict)
-    name = _dispatch.resolve(_OP, _dispatch.requested(_OP, backend), input.device.type)
+    name = _dispatch.requested(_OP, backend)
+    if not torch.compiler.is_compiling():  # where the context cannot be read, and the compiler chooses anyway
+        name = _dispatch.resolve(_OP, name, input.device.type)
     if name == "composite" and _finite(input):
         return reference.where(input, weight, bias, in_degrees, out_degrees, strict)
     return reference.stairs(input, weight, bias, in_degrees, out_degrees, strict)
