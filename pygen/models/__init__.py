@@ -1,5 +1,8 @@
 """Generative models built from pygen's layers; each has a plain-PyTorch twin in `pygen.reference.models`."""
 
+from .gated_pixel_cnn import GatedPixelCNN
+from .made import MADE
+from .pixel_cnn import PixelCNN
 from .vae import VAE
 
-__all__ = ["VAE"]
+__all__ = ["MADE", "VAE", "GatedPixelCNN", "PixelCNN"]

@@ -21,14 +21,19 @@ def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[i
     if x.dtype not in _DTYPES:
         raise fail(model, "x", f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64", x.dtype, kind=TypeError)
     if x.dim() != 1 + len(image_shape) or any(
-        e not in (None, s) for e, s in zip(image_shape, x.shape[1:], strict=True)
+        e is not None and e != s for e, s in zip(image_shape, x.shape[1:], strict=True)
     ):
         names = ", ".join(name if e is None else str(e) for e, name in zip(image_shape, "CHW", strict=False))
         raise fail(model, "x", f"shape [N, {names}]", list(x.shape))
+    check_level_range(model, "x", x, num_levels)
+
+
+def check_level_range(model: str, argument: str, x: Tensor, num_levels: int) -> None:
+    """Refuse values beyond 0 .. num_levels - 1, where they can be read for free."""
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
         return
     if int(x.max()) >= num_levels or (x.dtype == torch.int64 and int(x.min()) < 0):
-        raise fail(model, "x", f"levels 0 .. {num_levels - 1}", f"{int(x.min())} .. {int(x.max())}")
+        raise fail(model, argument, f"levels 0 .. {num_levels - 1}", f"{int(x.min())} .. {int(x.max())}")
 
 
 def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
@@ -40,3 +45,8 @@ def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
     if x.device.type == "cpu":
         return scaled
     return scaled.masked_fill_((x < 0) | (x >= num_levels), float("nan"))
+
+
+def target_levels(x: Tensor, num_levels: int) -> Tensor:
+    """Levels as int64 targets of a cross entropy, which on a GPU would end the process at a wrong one."""
+    return x.long() if x.device.type == "cpu" else x.long().clamp(0, num_levels - 1)

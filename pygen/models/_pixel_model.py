@@ -1,0 +1,176 @@
+"""What the pixel models share: likelihoods of integer levels, sampling, and the memory of the image size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pygen._checks import fail
+
+from . import _sampling
+from ._arguments import check_int, check_ints
+from ._levels import check_levels, scale_levels, target_levels
+
+_PIXELS_AT_ONCE = 1 << 18  # the naive sampler's forward works on so many
+
+
+class ShapeMemory(nn.Module):
+    """Remembers the image size of the last training batch, and keeps it in the state_dict as `_extra_state`."""
+
+    trained_shape: tuple[int, ...] = ()
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.trained_shape, dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.trained_shape = tuple(state.tolist())
+
+
+class PixelModel(ShapeMemory):
+    """An autoregressive model of images: pixels in raster order, within a pixel the colour groups in turn.
+
+    A subclass defines `_logits`. Images are levels 0 .. num_levels - 1, uint8 or int64 [N, C, H, W], of any size.
+    """
+
+    def __init__(self, in_channels: int, num_levels: int, color_groups: int) -> None:
+        super().__init__()
+        self.in_channels, self.color_groups = in_channels, color_groups
+        self.num_levels = check_int(self._name, "num_levels", num_levels, at_least=2)
+
+    def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        """[N, C * L, H, W], channel after channel, of scaled images x [N, C, H, W] and a prepared condition."""
+        raise NotImplementedError
+
+    def _prepare_cond(self, cond: Tensor | None, n: int, size: torch.Size | tuple[int, int]) -> Tensor | None:
+        """The condition as `_logits` takes it, for n images of that size."""
+        if cond is not None:
+            expected = "None, as this model is unconditional"
+            raise fail(self._name, "cond", expected, type(cond).__name__, kind=TypeError)
+        return None
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _weight(self) -> Tensor:
+        """Any parameter, for the model's dtype and device."""
+        return next(self.parameters())
+
+    def logits(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """The levels' logits of each channel and pixel given all before it, [N, C, num_levels, H, W]."""
+        check_levels(self._name, x, self.num_levels, (self.in_channels, None, None))
+        cond = self._prepare_cond(cond, x.shape[0], x.shape[2:])
+        logits = self._logits(scale_levels(x, self.num_levels, self._weight.dtype), cond)
+        return logits.unflatten(1, (self.in_channels, self.num_levels))
+
+    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """log p(x | cond), [N] nats: exact, and differentiable to any order.
+
+        Args:
+            x: levels [N, C, H, W].
+            cond: of a conditional model.
+        """
+        return -self._nll(x, cond, "none").unflatten(0, (-1, self.in_channels)).flatten(1).sum(1)
+
+    def loss(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Minus the batch's mean of log p(x | cond), in nats."""
+        loss = self._nll(x, cond, "sum") / x.shape[0]
+        if self.training:
+            self.trained_shape = tuple(x.shape[2:])
+        return loss
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """`loss`, under the name that wrappers such as DistributedDataParallel call."""
+        return self.loss(x, cond)
+
+    def _nll(self, x: Tensor, cond: Tensor | None, reduction: str) -> Tensor:
+        """Of every channel and pixel, [N * C, H, W], or their sum."""
+        logits = self.logits(x, cond).flatten(0, 1)  # [N * C, L, H, W]
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        return F.cross_entropy(logits, target_levels(x, self.num_levels).flatten(0, 1), reduction=reduction)
+
+    def sample(
+        self,
+        n: int,
+        shape: tuple[int, int] | None = None,
+        *,
+        cond: Tensor | None = None,
+        known: Tensor | None = None,
+        known_mask: Tensor | None = None,
+        temperature: float = 1.0,
+        seed: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        engine: str | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """n images drawn from the model: levels [n, C, H, W], uint8 (int64 beyond 256 levels).
+
+        Image i depends on the seed, its index i, its condition and what is known of it: not on its batch-mates.
+
+        Args:
+            n: how many.
+            shape: (H, W). None means that of the last training batch.
+            cond: the images' conditions, as in `log_prob`.
+            known: levels that are given, for in-painting; broadcasts to [n, C, H, W]. They guide what comes after them.
+            known_mask: bool, broadcasts to [n, C, H, W]; true where `known` counts.
+            temperature: the logits are divided by it.
+            seed, generator: at most one; with neither the noise follows torch.manual_seed.
+            engine: "naive", a forward of the whole images for every pixel and colour group; None chooses.
+            progress: a line on stderr that counts pixels.
+        """
+        n = check_int(self._name, "n", n, at_least=0)
+        height, width = self._shape(shape)
+        cond = self._prepare_cond(cond, n, (height, width))
+        drawing, _ = _sampling.prepare(
+            self._name,
+            n,
+            (self.in_channels, height, width),
+            self.num_levels,
+            self._weight.device,
+            known=known,
+            known_mask=known_mask,
+            temperature=temperature,
+            seed=seed,
+            generator=generator,
+            engine=engine,
+            progress=progress,
+        )
+        with _sampling.evaluating(self):
+            images_at_once = max(1, _PIXELS_AT_ONCE // max(1, height * width))
+            for start in range(0, n, images_at_once):
+                some = slice(start, start + images_at_once)
+                self._draw(drawing.rows(some), None if cond is None else cond[some])
+        return drawing.levels
+
+    def _shape(self, shape: Any) -> tuple[int, int]:
+        if shape is None:
+            shape = self.trained_shape
+            if not shape:
+                raise fail(self._name, "shape", "(H, W), as the model has not been trained yet", "None")
+        shape = check_ints(self._name, "shape", shape)
+        if len(shape) != 2:
+            raise fail(self._name, "shape", "(H, W)", shape)
+        return shape[0], shape[1]
+
+    def _draw(self, drawing: _sampling.Drawing, cond: Tensor | None) -> None:
+        """The naive engine."""
+        group = self.in_channels // self.color_groups
+        height, width = drawing.levels.shape[2:]
+        undecided = drawing.open_positions()
+        for pixel in range(height * width):
+            i, j = divmod(pixel, width)
+            for start in range(0, self.in_channels, group):
+                where = (slice(None), slice(start, start + group), i, j)
+                if undecided is not None and not undecided[where[1:]].any():
+                    drawing.take_known(where)
+                    continue
+                scaled = scale_levels(drawing.levels, self.num_levels, self._weight.dtype)
+                logits = self._logits(scaled, cond).unflatten(1, (self.in_channels, self.num_levels))
+                drawing.put(where, logits[:, start : start + group, :, i, j])
+            if drawing.progress:
+                _sampling.show_progress(self._name, pixel + 1, height * width)

@@ -1,0 +1,178 @@
+"""How the density models draw: the arguments of `sample`, its noise, and one decision.
+
+Each decision has one uniform number, a pure function of (seed, image, position): position j = pixel * C + channel is word j of
+the Philox counter (j // 4, 0, image, domain). A decision takes the first level whose cumulated probability reaches the
+number. So a sample depends neither on its batch-mates nor on how a batch is cut, and engines that compute equal logits
+draw equal images.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from pygen._checks import check_tensor, fail
+from pygen._noise import DOMAINS, resolve_seed
+from pygen.reference.noise import philox4x32_10, uniform
+
+from ._levels import check_level_range
+
+ENGINES = ("naive",)  # "naive": a forward of whole images for every decision
+
+_WORD = 0xFFFFFFFF
+_QUADS_AT_ONCE = 1 << 18  # Philox works in a dozen int64 tensors
+_UNDRAWN = 0  # level of what is not drawn yet; no conditional depends on it
+
+
+def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:
+    """float32 in (0, 1], [n, draws]: row i depends on the seed (0-dim int64) and on i alone."""
+    quads = (draws + 3) // 4
+    quad = torch.arange(quads, device=seed.device)
+    key = (seed & _WORD, (seed >> 32) & _WORD)
+    rows = []
+    for images in torch.arange(n, device=seed.device).split(max(1, _QUADS_AT_ONCE // max(1, quads))):
+        zero = torch.zeros(len(images), quads, dtype=torch.int64, device=seed.device)
+        counter = (zero + (quad & _WORD), zero + (quad >> 32), zero + images.unsqueeze(1), zero + DOMAINS["sampling"])
+        words = torch.stack(philox4x32_10(counter, key), dim=-1)  # [images, quads, 4]
+        rows.append(uniform(words).flatten(1)[:, :draws])
+    return torch.cat(rows)
+
+
+def decide(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
+    """Levels [...], int64, from logits [..., L] and uniforms u [...]; a level of probability 0 is never drawn."""
+    cumulated = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
+    return (cumulated < u.double().unsqueeze(-1) * cumulated[..., -1:]).sum(-1)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What an engine is given, checked, and where it writes."""
+
+    levels: Tensor  # [n, *shape], filled step by step
+    u: Tensor  # [n, *shape]
+    known: Tensor | None  # [n, *shape], to be taken over where known_mask [n, *shape] says so
+    known_mask: Tensor | None
+    temperature: float
+    progress: bool
+
+    def rows(self, rows: slice | Tensor) -> Drawing:
+        """Some of the images; levels written into a slice's are written into this one's."""
+        known, mask = (None if t is None else t[rows] for t in (self.known, self.known_mask))
+        return Drawing(self.levels[rows], self.u[rows], known, mask, self.temperature, self.progress)
+
+    def flat(self) -> Drawing:
+        """The same memory as [n, positions]."""
+        known, mask = (None if t is None else t.flatten(1) for t in (self.known, self.known_mask))
+        return Drawing(self.levels.flatten(1), self.u.flatten(1), known, mask, self.temperature, self.progress)
+
+    def open_positions(self) -> Tensor | None:
+        """bool [*shape] on the CPU: where any image has something to draw; None: everywhere."""
+        return None if self.known_mask is None else (~self.known_mask).any(0).cpu()
+
+    def take_known(self, where: tuple) -> None:
+        """Positions that are known in all images."""
+        if self.known is not None:
+            self.levels[where] = self.known[where]
+
+    def put(self, where: tuple, logits: Tensor) -> None:
+        """Decides the positions `where` from their logits [n, ..., L]; known ones keep their level."""
+        drawn = decide(logits, self.u[where], self.temperature).to(self.levels.dtype)
+        if self.known is not None and self.known_mask is not None:
+            drawn = torch.where(self.known_mask[where], self.known[where], drawn)
+        self.levels[where] = drawn
+
+
+def prepare(
+    model: str,
+    n: int,
+    shape: Sequence[int],
+    num_levels: int,
+    device: torch.device,
+    *,
+    known: Tensor | None,
+    known_mask: Tensor | None,
+    temperature: float,
+    seed: int | Tensor | None,
+    generator: Generator | None,
+    engine: str | None,
+    progress: bool,
+    extra_draws: int = 0,
+) -> tuple[Drawing, Tensor]:
+    """A checked drawing of n images [n, *shape] and extra uniforms [n, extra_draws]. The seed is taken last.
+
+    The noise's positions are those of [n, H, W, C] for images [C, H, W], of [n, D] otherwise.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise fail(model, "engine", f"{' or '.join(map(repr, ENGINES))} or None", repr(engine))
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise fail(model, "temperature", "a number", type(temperature).__name__, kind=TypeError)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise fail(model, "temperature", "a finite number > 0", temperature)
+    dtype = torch.uint8 if num_levels <= 256 else torch.int64
+    known, known_mask = _check_known(model, known, known_mask, (n, *shape), num_levels, dtype, device)
+    draws = math.prod(shape)
+    u = uniforms(n, draws + extra_draws, resolve_seed(model, seed, generator, device))
+    own, extra = u[:, :draws], u[:, draws:]
+    if len(shape) == 3:
+        channels, height, width = shape
+        own = own.view(n, height, width, channels).permute(0, 3, 1, 2)
+    levels = torch.full((n, *shape), _UNDRAWN, dtype=dtype, device=device)
+    own = own.reshape(n, *shape)
+    return Drawing(levels, own, known, known_mask, float(temperature), progress), extra
+
+
+def _check_known(
+    model: str,
+    known: Tensor | None,
+    known_mask: Tensor | None,
+    shape: tuple[int, ...],
+    num_levels: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor | None, Tensor | None]:
+    if known is None and known_mask is None:
+        return None, None
+    for name, t, other in (("known", known, "known_mask"), ("known_mask", known_mask, "known")):
+        if t is None:
+            raise fail(model, name, f"a tensor together with {other}", "None", kind=TypeError)
+        check_tensor(model, name, t)
+        if t.device != device:
+            raise fail(model, name, f"a tensor on {device}, where the model is", t.device)
+        if t.dim() > len(shape) or any(
+            a not in (1, b) for a, b in zip(reversed(t.shape), reversed(shape), strict=False)
+        ):
+            raise fail(model, name, f"a shape that broadcasts to {list(shape)}", list(t.shape))
+    assert known is not None and known_mask is not None
+    if known_mask.dtype != torch.bool:
+        raise fail(model, "known_mask", "torch.bool, true where known", known_mask.dtype, kind=TypeError)
+    if known.dtype not in (torch.uint8, torch.int64):
+        raise fail(
+            model, "known", f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64", known.dtype, kind=TypeError
+        )
+    known, known_mask = known.expand(shape), known_mask.expand(shape)
+    check_level_range(model, "known", known[known_mask], num_levels)
+    return known.to(dtype), known_mask
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients, every module in eval mode; each one's own mode comes back, whatever ends the block."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def show_progress(model: str, done: int, total: int) -> None:
+    """One line on stderr, rewritten."""
+    print(f"\r{model}.sample: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,0 +1,76 @@
+"""PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pygen.nn import MaskedConv2d
+
+from ._arguments import check_color_groups, check_int, check_odd, hidden_width
+from ._pixel_model import PixelModel
+
+
+class PixelCNN(PixelModel):
+    """A single stack of masked convolutions: simple, and with a blind spot to the upper right of each pixel.
+
+    One type A convolution, then residual blocks x + conv1x1(relu(masked B(relu(conv1x1(relu(x)))))) of widths C, C/2, C/2, C,
+    then relu, 1x1, relu, 1x1. Dead taps are skipped. The twin is `pygen.reference.models.PixelCNN`: same keys, same methods.
+
+    Args:
+        in_channels: of the images.
+        hidden_channels: C, even; with colour groups a multiple of twice their number. None: 64, or 66 for three groups.
+        num_blocks: residual blocks.
+        num_levels: L; pixels are levels 0 .. L - 1.
+        color_groups: 1: a pixel's channels are independent given the pixels before. More: the channels are that many contiguous
+            groups, such as R|G|B, and each one sees those before it in its own pixel.
+        kernel_size: k of the blocks' masked convolutions, odd.
+        first_kernel_size: that of the first, odd.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        *,
+        hidden_channels: int | None = None,
+        num_blocks: int = 7,
+        num_levels: int = 2,
+        color_groups: int = 1,
+        kernel_size: int = 3,
+        first_kernel_size: int = 7,
+    ) -> None:
+        in_channels, groups = check_color_groups("PixelCNN", in_channels, color_groups)
+        super().__init__(in_channels, num_levels, groups)
+        width = hidden_width("PixelCNN", hidden_channels, 2 * groups, "twice color_groups")
+        kernel_size = check_odd("PixelCNN", "kernel_size", kernel_size)
+        first_kernel_size = check_odd("PixelCNN", "first_kernel_size", first_kernel_size)
+        num_blocks = check_int("PixelCNN", "num_blocks", num_blocks, at_least=0)
+        self.first = MaskedConv2d(in_channels, width, first_kernel_size, "A", color_groups=groups)
+        self.blocks = nn.Sequential(*(_Block(width, kernel_size, groups) for _ in range(num_blocks)))
+        self.head = output_head(width, in_channels * self.num_levels, groups)
+
+    def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        return self.head(self.blocks(self.first(x)))
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, kernel_size: int, color_groups: int) -> None:
+        super().__init__()
+        self.narrow = pointwise(width, width // 2, color_groups)
+        self.masked = MaskedConv2d(width // 2, width // 2, kernel_size, "B", color_groups=color_groups)
+        self.widen = pointwise(width // 2, width, color_groups)
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> same
+        return x + self.widen(F.relu(self.masked(F.relu(self.narrow(F.relu(x))))))
+
+
+def pointwise(ins: int, outs: int, color_groups: int) -> nn.Conv2d:
+    """A 1x1 convolution; masked where a pixel's channels are ordered, and only there (it would cut them off)."""
+    return nn.Conv2d(ins, outs, 1) if color_groups == 1 else MaskedConv2d(ins, outs, 1, "B", color_groups=color_groups)
+
+
+def output_head(width: int, outs: int, color_groups: int) -> nn.Sequential:
+    """relu, 1x1, relu, 1x1."""
+    return nn.Sequential(
+        nn.ReLU(), pointwise(width, width, color_groups), nn.ReLU(), pointwise(width, outs, color_groups)
+    )

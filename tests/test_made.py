@@ -1,0 +1,205 @@
+"""pygen.models.MADE against its twin, by enumeration, and its samples."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from pixel_twins import all_binary_images, randomise
+from torch import Tensor
+
+from pygen.models import MADE, _sampling
+from pygen.reference.models import MADE as PlainMADE
+
+# (num_inputs, hidden_sizes, options): one hidden layer, several, narrower than the inputs, levels, orderings, one input.
+CASES = {
+    "one-layer": (9, 16, {}),
+    "two-layers": (9, (12, 11), {}),
+    "narrow": (12, (5, 3), {}),
+    "levels": (6, 14, {"num_levels": 4}),
+    "orders": (9, (16, 16), {"num_orders": 4}),
+    "one-input": (1, 3, {}),
+}
+each_case = pytest.mark.parametrize("name", CASES)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """These models are too small for two."""
+    torch.set_num_threads(1)
+
+
+def twins(name: str, dtype: torch.dtype = torch.float64) -> tuple[PlainMADE, MADE]:
+    inputs, hidden, options = CASES[name]
+    plain, ours = PlainMADE(inputs, hidden, **options), MADE(inputs, hidden, **options)
+    randomise(plain)
+    ours.load_state_dict(plain.state_dict(), strict=True)
+    return plain.to(dtype), ours.to(dtype)
+
+
+def levels(model: MADE, n: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, model.num_levels, (n, model.num_inputs), generator=generator, dtype=torch.uint8)
+
+
+@each_case
+def test_made_equals_its_twin_in_values_and_gradients(name: str) -> None:
+    plain, ours = twins(name)
+    assert ours.orders == plain.orders
+    x = levels(ours, 7)
+    for method in (
+        lambda m: m.loss(x),
+        lambda m: m(x),
+        lambda m: m.log_prob(x),
+        lambda m: m.order_log_probs(x),
+        lambda m: m.logits(x, m.num_orders - 1),
+    ):
+        a, b = method(plain), method(ours)
+        torch.testing.assert_close(b, a, rtol=1e-11, atol=1e-11)
+        weights = torch.linspace(-1, 2, a.numel(), dtype=torch.float64).view(a.shape)
+        plain_grads = torch.autograd.grad(a, list(plain.parameters()), weights)
+        our_grads = torch.autograd.grad(b, list(ours.parameters()), weights)
+        torch.testing.assert_close(our_grads, plain_grads, rtol=1e-9, atol=1e-10)
+
+
+def test_made_trains_as_its_twin_step_by_step() -> None:
+    for name in ("two-layers", "orders"):
+        sides = twins(name)
+        optimizers = [torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.1) for model in sides]
+        for step in range(20):
+            losses = []
+            for model, optimizer in zip(sides, optimizers, strict=True):
+                optimizer.zero_grad()
+                loss = model.loss(levels(model, 8, seed=step))
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+
+
+@each_case
+def test_made_sees_the_inputs_before_alone(name: str) -> None:
+    """Exact zeros in the Jacobian of each ordering; with enough hidden units every earlier input is seen."""
+    _, model = twins(name)
+    inputs = model.num_inputs
+    for order, when in enumerate(model.orders):
+        total = torch.zeros(inputs, inputs, dtype=torch.float64)
+        for draw in range(5):
+            x = torch.randn(1, inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(draw))
+            jacobian = torch.autograd.functional.jacobian(lambda t, k=order: model._logits(t, k)[0], x)
+            total += jacobian[:, :, 0].abs().sum(1)
+        after = torch.tensor(when)[:, None] > torch.tensor(when)
+        assert (total[~after] == 0).all()
+        if name != "narrow":
+            assert (total[after] == 0).sum() <= 0.1 * after.sum()  # a relu may be shut by chance
+
+
+@pytest.mark.parametrize("name", ["one-layer", "two-layers", "orders"])
+def test_made_probabilities_sum_to_one_in_each_ordering_and_for_the_ensemble(name: str) -> None:
+    _, model = twins(name)
+    x = all_binary_images(3, 3)
+    each = model.order_log_probs(x)
+    assert each.exp().sum(1).tolist() == pytest.approx([1] * model.num_orders, abs=1e-9)
+    assert model.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-9)
+    torch.testing.assert_close(model.log_prob(x), each.exp().mean(0).log())
+    if model.num_orders > 1:
+        assert (each[0] - each[1]).abs().max() > 0.1
+        mean_logits = torch.stack([model.logits(x, k) for k in range(model.num_orders)]).mean(0)
+        invalid = torch.log_softmax(mean_logits, -1).gather(2, x.flatten(1).long()[..., None]).sum((1, 2))
+        assert abs(invalid.exp().sum().item() - 1) > 1e-3  # averaging logits is no distribution
+
+
+def test_made_probabilities_of_4x4_images_sum_to_one() -> None:
+    model = MADE(16, 24, num_orders=2).double()
+    randomise(model)
+    x = all_binary_images(4, 4)
+    with torch.no_grad():
+        assert model.order_log_probs(x).exp().sum(1).tolist() == pytest.approx([1, 1], abs=1e-9)
+
+
+def test_made_log_prob_is_the_sum_of_its_conditionals() -> None:
+    _, model = twins("levels")
+    x = levels(model, 5)
+    log_p = torch.log_softmax(model.logits(x), dim=-1)
+    manual = sum(log_p[torch.arange(5), d, x[:, d].long()] for d in range(6))
+    torch.testing.assert_close(model.log_prob(x), manual)
+    torch.testing.assert_close(model.loss(x.view(5, 1, 2, 3)), -manual.mean())
+    assert model.sample(2).shape == (2, 1, 2, 3)
+
+
+def test_made_orderings_are_permutations_that_stay() -> None:
+    model = MADE(64, 8, num_orders=3)
+    first, second, third = model.orders
+    assert first == list(range(64)) and sorted(second) == sorted(third) == first and second != third != first
+    assert MADE(64, 8, num_orders=3).orders == model.orders
+    assert second[:6] == [13, 17, 41, 3, 24, 20]  # checkpoints depend on it
+
+
+@each_case
+def test_made_sample_equals_its_twins_whatever_the_batch(name: str) -> None:
+    plain, ours = twins(name)
+    whole = ours.sample(9, seed=3)
+    assert torch.equal(whole, plain.sample(9, seed=3)) and whole.dtype == torch.uint8
+    assert torch.equal(ours.sample(4, seed=3), whole[:4])
+    known, mask = levels(ours, 9, seed=1), torch.rand(9, ours.num_inputs) < 0.5
+    args = {"seed": 3, "known": known, "known_mask": mask, "temperature": 1.5}
+    guided = ours.sample(9, **args)
+    assert torch.equal(guided, plain.sample(9, **args)) and torch.equal(guided[mask], known[mask])
+
+
+def test_made_sample_frequencies_are_the_models_probabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    model = MADE(4, 12, num_orders=3).double()
+    randomise(model)
+    n = 40_000
+    drawn = model.sample(n, seed=0, progress=True).long()
+    counts = torch.bincount((drawn << torch.arange(4)).sum(1), minlength=16)
+    expected = n * model.log_prob(all_binary_images(2, 2)).detach().exp()
+    big = expected > 5
+    assert ((counts - expected).square() / expected)[big].sum() < 45  # 15 degrees of freedom
+    assert capsys.readouterr().err.count("MADE.sample: 4 of 4\n") == 3
+
+
+def test_made_inpainting_is_not_led_by_later_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model = twins("orders")
+    free = model.sample(8, seed=2)
+    monkeypatch.setattr(_sampling, "_UNDRAWN", 1)
+    assert torch.equal(model.sample(8, seed=2), free)
+    _, model = twins("two-layers")
+    free, known = model.sample(8, seed=2), levels(model, 8)
+    guided = model.sample(8, seed=2, known=known, known_mask=torch.arange(9) >= 5)
+    assert torch.equal(guided[:, :5], free[:, :5]) and torch.equal(guided[:, 5:], known[:, 5:])
+
+
+@each_case
+def test_made_state_dict_copies_and_pickles(name: str) -> None:
+    plain, ours = twins(name)
+    assert list(plain.state_dict()) == list(ours.state_dict())
+    x = levels(ours, 3)
+    ours.loss(x).backward()
+    plain.load_state_dict(ours.state_dict(), strict=True)
+    assert plain.trained_shape == ours.trained_shape == (ours.num_inputs,)
+    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert torch.equal(twin.log_prob(x), ours.log_prob(x))
+
+
+def test_made_compiles_to_one_graph_and_trains() -> None:
+    model = MADE(3, 4, num_orders=2).double()
+    x = levels(model, 5)
+    expected = torch.autograd.grad(model.loss(x), list(model.parameters()))
+    model.trained_shape = ()
+    loss = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
+    loss.backward()
+    torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
+    assert model.trained_shape == (3,)
+
+
+def test_made_in_half_precision_gives_float32_likelihoods() -> None:
+    (_, wide), (_, model) = twins("orders"), twins("orders", torch.bfloat16)
+    x = levels(model, 5)
+    assert model.loss(x).dtype == torch.float32
+    torch.testing.assert_close(model.log_prob(x).double(), wide.log_prob(x), rtol=0.05, atol=0.3)
+    assert model.log_prob(x[:0]).shape == (0,)
+    assert math.isfinite(model.loss(x.long()).item())
