@@ -3,6 +3,17 @@
 from pygen import functional, nn
 from pygen._config import backends, explain, show_config
 from pygen._dispatch import use_backend
+from pygen._patch import patch, unpatch
 from pygen._version import __version__
 
-__all__ = ["__version__", "backends", "explain", "functional", "nn", "show_config", "use_backend"]
+__all__ = [
+    "__version__",
+    "backends",
+    "explain",
+    "functional",
+    "nn",
+    "patch",
+    "show_config",
+    "unpatch",
+    "use_backend",
+]
