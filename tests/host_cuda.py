@@ -57,10 +57,14 @@ def build(*extra: str) -> Path:
     return output
 
 
-@cache
-def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_cuda", build())
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_cuda", path)
     assert spec is not None and spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
+
+
+@cache
+def module() -> ModuleType:
+    return load(build())

@@ -2,7 +2,7 @@
 
     python tools/cuda_check.py [--only nvcc|triton] [--archs 90a,100]
 
-Fails if anything does not compile, warns, or spills without being listed in SPILLS.
+Fails if anything does not compile, warns, or spills more than TOLERATED.
 """
 
 import argparse
@@ -30,14 +30,9 @@ NVCC_FLAGS = [
     "-Werror=all-warnings",
 ]
 NVCC_FLAGS.append("-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror")
-# (part of a kernel's name, architecture) -> why its spills are accepted
-_FEW = "8 to 16 bytes, in short rows of 16-bit types and in float64, which bandwidth does not bound"
-SPILLS: dict[tuple[str, str], str] = {
-    ("float16 4 quads", "sm_80"): _FEW,
-    ("float16 16 quads", "sm_80"): _FEW,
-    ("float64 256 quads", "sm_80"): _FEW,
-    ("float64 prior", "sm_90"): _FEW,
-}
+# Bytes a thread that are printed and not failed. Which of Triton's kernels spill a few differs between its versions, each of
+# which brings its own ptxas, and between architectures; short rows and float64, which bandwidth does not bound.
+TOLERATED = {"nvcc": 0, "triton": 32}
 
 
 class Row(NamedTuple):
@@ -109,21 +104,19 @@ def main() -> int:
             if options.only == "nvcc":
                 return 1
         else:
-            sources.append(all_nvcc(archs))
+            sources.append(("nvcc", all_nvcc(archs)))
     if options.only != "nvcc":
         numbers = [int(a.rstrip("a")) for a in archs]
-        sources.append(all_triton([n for n in numbers if n in TRITON_ARCHS]))
+        sources.append(("triton", all_triton([n for n in numbers if n in TRITON_ARCHS])))
     spilled = 0
     print(f"{'arch':8}{'registers':>10}{'spilled':>9}{'shared':>8}  kernel")
-    for rows in sources:
+    for compiler, rows in sources:
         for row in rows:
-            reason = next(
-                (why for (part, arch), why in SPILLS.items() if part in row.kernel and arch == row.arch), None
-            )
-            spilled += row.spills > 0 and reason is None
-            note = f"  <- {reason or 'SPILLS'}" if row.spills else ""
+            too_many = row.spills > TOLERATED[compiler]
+            spilled += too_many
+            note = "  <- spills too much" if too_many else ""
             print(f"{row.arch:8}{row.registers:>10}{row.spills:>9}{row.shared:>8}  {row.kernel}{note}", flush=True)
-    print(f"{spilled} kernels spill" if spilled else "every kernel compiles; none spills unlisted")
+    print(f"{spilled} kernels spill too much" if spilled else "every kernel compiles, none spills more than tolerated")
     return int(spilled > 0)
 
 

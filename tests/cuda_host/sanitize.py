@@ -1,0 +1,65 @@
+"""Runs the CUDA kernels on the host under a sanitizer: python tests/cuda_host/sanitize.py address,undefined | thread
+
+Starts itself again with the sanitizer's runtime loaded first. Tensors come from malloc, so address finds what lies beside them;
+thread finds shared memory read without a barrier. Exits non-zero with the sanitizer's report.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1",
+}
+
+
+RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
+FLAGS = ["-fno-sanitize-recover=all", "-g1", "-fno-omit-frame-pointer"]
+
+
+def runtime(sanitizer: str) -> str:
+    command = ["g++", f"-print-file-name={RUNTIMES[sanitizer]}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def again(sanitizers: str) -> int:
+    import host_cuda
+
+    module = host_cuda.build(f"-fsanitize={sanitizers}", *FLAGS)  # here: the compilers do not bear the preload
+    preload = ":".join(map(runtime, sanitizers.split(",")))
+    env = {**os.environ, **OPTIONS, "LD_PRELOAD": preload, "PYGEN_SANITIZED": str(module), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, __file__, sanitizers], env=env).returncode
+
+
+def exercise(module: Path) -> None:
+    import host_cuda
+    import torch
+
+    from pygen.native import reparameterize_kl as native
+
+    compiled = host_cuda.load(module)
+    native.target = lambda t: (compiled, (0, 0))
+    torch.set_num_threads(1)
+    seed = torch.tensor(11)
+    shapes = [(2, 3000), (70, 10), (3, 5, 4, 2)]
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for shape in shapes:
+            for lay in (lambda t: t, lambda t: t.transpose(1, -1).contiguous().transpose(1, -1)):
+                mu, logvar = lay(torch.zeros(shape, dtype=dtype)), lay(torch.zeros(shape, dtype=dtype))
+                prior = torch.zeros(shape[-1:], dtype=dtype)
+                for reduction in ("none", "batchmean"):
+                    inputs, options = (mu, logvar, prior, prior, None, seed), (2, 0.1, reduction)
+                    z, kl = native.forward(*inputs, *options, True)
+                    native.backward(z, kl, *inputs, *options, (True,) * 4)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    if "PYGEN_SANITIZED" not in os.environ:
+        sys.exit(again(sys.argv[1]))
+    exercise(Path(os.environ["PYGEN_SANITIZED"]))
+    print(f"no fault found by {sys.argv[1]}")
