@@ -31,3 +31,8 @@ def register(schema: str, impl: Callable, fake: Callable, autograd: Callable) ->
             return op(*args)
 
     return below_autograd
+
+
+def fast_apply(function: type[torch.autograd.Function]) -> Callable:
+    """`function.apply` less what it does about torch.func transforms: where is_plain holds there are none. Saves 3 us."""
+    return super(torch.autograd.Function, function).apply

@@ -80,7 +80,7 @@ def reparameterize_kl(
         or logvar.requires_grad
         or (prior_mu is not None and (prior_mu.requires_grad or prior_logvar.requires_grad))
     ):
-        return _ReparameterizeKl.apply(launcher, mu, logvar, prior_mu, prior_logvar, eps, seed, options)
+        return _fast_apply(launcher, mu, logvar, prior_mu, prior_logvar, eps, seed, options)
     return launcher.forward(
         mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, float(free_bits), reduction, True
     )
@@ -187,6 +187,8 @@ class _ReparameterizeKlBackward(torch.autograd.Function):
         grads = composite_gradients(lambda *t: reference.backward(*t, *options), ctx.saved_tensors, needs, grad_grads)
         return None, *grads, *(None for _ in ctx.options)
 
+
+_fast_apply = _library.fast_apply(_ReparameterizeKl)
 
 _TENSORS = "Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, Tensor? eps, Tensor? seed"
 _OPTIONS = "SymInt? num_samples, float free_bits, str reduction"
