@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -type f)
 CLANG_FORMAT = find csrc tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
-.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check wheel lint format clean
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check wheel lint format clean
 
 .venv: .venv/.stamp
 
@@ -46,6 +46,11 @@ gpu-bench: gpu-build
 
 cuda-check: .venv
 	$(BIN)/python tools/cuda_check.py $(ARGS)
+
+# NEON, where a cross compiler is at hand (g++-aarch64-linux-gnu): compiles, runs nothing.
+arm-check:
+	set -e; for source in csrc/cpu/*.cpp; do aarch64-linux-gnu-g++ -std=c++17 -O3 -fno-math-errno -fno-trapping-math -fopenmp \
+	  -Wall -Wextra -Werror -Icsrc -DPYGEN_ISA=baseline -DPYGEN_LANES=4 -c $$source -o /dev/null; done
 
 # What setuptools left in build/lib would end up in the wheel, deleted modules too.
 wheel:
