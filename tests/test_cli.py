@@ -24,15 +24,18 @@ def test_cli_demo_quick_writes_everything(tmp_path: Path, capsys: pytest.Capture
     assert "plain PyTorch" in printed and "passed" in printed and torch.__version__ in printed
     report = json.loads((out / "report.json").read_text())
     assert {"device", "threads", "torch_version", "pygen_version", "backend", "date"} <= set(report["machine"])
-    (job,) = report["jobs"]
-    assert job["job"] == "vae_digits" and all(check["passed"] for check in job["checks"])
-    for picture in job["pictures"]:
-        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    jobs = {job["job"]: job for job in report["jobs"]}
+    assert list(jobs) == ["vae_digits", "pixelcnn_digits"]
+    for job in jobs.values():
+        assert job["pictures"] and all(check["passed"] for check in job["checks"])
+        for picture in job["pictures"]:
+            assert (out / picture).read_bytes().startswith(b"\x89PNG")
     with open(out / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(job["measures"]) == 6
+    measures = [measure for job in jobs.values() for measure in job["measures"]]
+    assert len(rows) == len(measures) == 10
     assert {row["kind"] for row in rows} == {"time", "nats", "error"}
-    for row, measure in zip(rows, job["measures"], strict=True):
+    for row, measure in zip(rows, measures, strict=True):
         assert row["measure"] == measure["what"] and row["date"] == report["machine"]["date"]
         assert 0 < float(row["plain"]) == measure["plain"] and 0 < float(row["pygen"]) == measure["pygen"]
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import vae_digits
+from . import pixelcnn_digits, vae_digits
 from ._report import JobResult, Setting
 
 JOBS: dict[str, Callable[[Setting], JobResult]] = {
     "vae_digits": vae_digits.run,
+    "pixelcnn_digits": pixelcnn_digits.run,
 }

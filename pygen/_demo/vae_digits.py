@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from pygen.data import ImageData, digits
@@ -15,6 +14,7 @@ from pygen.reference import models as plain_models
 
 from . import _op_reparameterize_kl as op
 from ._pictures import image_grid, principal_plane, save_grids, save_scatter
+from ._progress import training_bars
 from ._report import Check, JobResult, Measure, Setting
 from ._timing import compare_ms, one_thread, shuffled_batches, train_in_turn
 
@@ -36,8 +36,7 @@ def run(setting: Setting) -> JobResult:
     test_x = data.test_x.to(setting.device)
     step_ms: list[list[float]] = [[], []]
     nlls, negative_elbos = [], []
-    with _progress(setting) as progress:
-        on_step = _bars(progress, runs * steps)
+    with training_bars(setting, runs * steps) as on_step:
         for seed in range(setting.seed, setting.seed + runs):
             plain, ours, taken = train(data, steps, seed, setting.device, on_step)
             step_ms = [before + now for before, now in zip(step_ms, taken, strict=True)]
@@ -99,21 +98,6 @@ def _measures_of_the_op(setting: Setting) -> list[Measure]:
         both_ms = compare_ms(op.workloads(n, z, setting.device), setting.device, budget_s)
         times.append(Measure(f"reparameterize_kl [{n}, {z}]", "time", *both_ms))
     return [*times, Measure("reparameterize_kl [1024, 256]", "error", *op.errors(1024, 256, setting.device))]
-
-
-def _progress(setting: Setting) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("loss {task.fields[loss]:.2f} nats"), console=setting.console)
-
-
-def _bars(progress: Progress, steps: int) -> Callable[[list[float]], None]:
-    bars = [progress.add_task(name, total=steps, loss=float("nan")) for name in ("plain PyTorch", "pygen")]
-
-    def on_step(losses: list[float]) -> None:
-        for bar, loss in zip(bars, losses, strict=True):
-            progress.update(bar, advance=1, loss=loss)
-
-    return on_step
 
 
 def _means(pairs: list[list[float]]) -> tuple[float, float]:

@@ -1,0 +1,24 @@
+"""A bar for each side of a training in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ._report import Setting
+
+
+@contextmanager
+def training_bars(setting: Setting, steps: int) -> Iterator[Callable[[list[float]], None]]:
+    """Shows progress within the block; gives what `train_in_turn` takes as on_step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("loss {task.fields[loss]:.2f} nats"), console=setting.console) as progress:
+        bars = [progress.add_task(name, total=steps, loss=float("nan")) for name in ("plain PyTorch", "pygen")]
+
+        def on_step(losses: list[float]) -> None:
+            for bar, loss in zip(bars, losses, strict=True):
+                progress.update(bar, advance=1, loss=loss)
+
+        yield on_step
