@@ -1,6 +1,7 @@
 // pygen._cpu: the names, and the choice of the instruction set. Arguments are addresses and strides; pygen/native checks them.
 #include <pybind11/stl.h>
 
+#include "cpu/gan_loss.bind.h"
 #include "cpu/isa.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
@@ -10,6 +11,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("isa", &pygen::current_isa, "The instruction set in use.");
   m.def("isas", &pygen::usable_isas, "Those that this processor can run, best first.");
   m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
+  pygen::bind_gan_loss(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_reparameterize_kl(m);
 }

@@ -15,6 +15,8 @@ MANY_PROGRAMS = 2048  # with fewer, a total is not worth several turns a program
 FEW_PROGRAMS = 512  # with fewer, Monte-Carlo samples are dealt to programs of their own
 FINISH_BLOCK = 1024
 FINISH_WARPS = 8
+GAN_BLOCK = 2048  # logits of one program: 16 a thread
+GAN_WARPS = 4
 
 
 def num_warps(dtype: torch.dtype) -> int:

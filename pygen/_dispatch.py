@@ -29,6 +29,7 @@ _LACKS = {
     "masked_conv2d": ("triton", "cuda"),
     "masked_linear": ("cpu", "triton", "cuda"),
 }
+_LACKS |= dict.fromkeys(("discriminator_loss", "generator_loss", "gan_loss"), ("composite", "cuda"))
 _LACKS_BY_DEFAULT = ("composite",)
 
 

@@ -1,9 +1,19 @@
 """The public functions."""
 
+from pygen.ops.gan_loss import GanStats as GanStats
+from pygen.ops.gan_loss import discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
 from pygen.ops.gaussian_kl import gaussian_kl
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.reparameterize_kl import reparameterize_kl
 
-__all__ = ["gated_activation", "gaussian_kl", "masked_conv2d", "masked_linear", "reparameterize_kl"]
+__all__ = [
+    "discriminator_loss",
+    "gated_activation",
+    "gaussian_kl",
+    "generator_loss",
+    "masked_conv2d",
+    "masked_linear",
+    "reparameterize_kl",
+]

@@ -57,6 +57,7 @@ struct Lanes<double> {
   using Real = double;
   static constexpr double kMax = 1.7976931348623157e308;
   static PYGEN_HD double select(bool mask, double a, double b) { return mask ? a : b; }
+  static PYGEN_HD double at_least(double x, double low) { return x < low ? low : x; }
   static PYGEN_HD double at_most(double x, double high) { return x > high ? high : x; }
   static PYGEN_HD double sqrt(double x) { return ::sqrt(x); }
 };

@@ -1,0 +1,223 @@
+// gan_loss on CPUs. Formula: common/gan_loss.h.
+// Traffic, fp32, a logit: forward reads it (4 bytes), backward reads it and writes the gradient (8).
+// relativistic_average reads once more in forward, for the means. The softplus forms take 20 instructions a vector, the
+// others 5.
+#include "cpu/gan_loss.h"
+
+#include "cpu/gan_loss_block.h"
+#include "cpu/parallel.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+namespace {
+
+constexpr int64_t kBlock = 2048;          // logits; six blocks of scratch fit the L1 and L2 caches
+constexpr int64_t kBlocksPerThread = 16;  // about 12 us of work in the softplus forms, 3 in the others
+
+template <class Real>
+struct Scratch {
+  alignas(64) Real x[kBlock], other[kBlock], upstream[kBlock], out[kBlock], other_out[kBlock], e[kBlock];
+};
+template <class Real>
+__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
+  static thread_local Scratch<Real> s;
+  return s;
+}
+
+// The segments' blocks, numbered through.
+struct Blocks {
+  std::vector<int64_t> first;
+  explicit Blocks(const std::vector<GanSegment>& segments) : first{0} {
+    for (const GanSegment& s : segments) first.push_back(first.back() + (s.numel + kBlock - 1) / kBlock);
+  }
+  int64_t count() const { return first.back(); }
+  template <class Body>  // body(segment, block, start, n)
+  void run(const std::vector<GanSegment>& segments, int threads, const Body& body) const {
+    parallel_blocks(count(), kBlocksPerThread, threads, [&](int64_t block) {
+      size_t i = 0;
+      while (block >= first[i + 1]) ++i;
+      const int64_t start = (block - first[i]) * kBlock, left = segments[i].numel - start;
+      body(i, block, start, left < kBlock ? left : kBlock);
+    });
+  }
+  // The blocks' sums of each segment, in order.
+  std::vector<double> total(const std::vector<double>& partial) const {
+    std::vector<double> sums(first.size() - 1, 0.0);
+    for (size_t i = 0; i < sums.size(); ++i)
+      for (int64_t b = first[i]; b < first[i + 1]; ++b) sums[i] += partial[b];
+    return sums;
+  }
+};
+
+template <class Call>
+PYGEN_INLINE void with_form(GanForm form, Call call) {
+  switch (form) {
+    case GanForm::Softplus:
+      return call(std::integral_constant<GanForm, GanForm::Softplus>());
+    case GanForm::SmoothedSoftplus:
+      return call(std::integral_constant<GanForm, GanForm::SmoothedSoftplus>());
+    case GanForm::Hinge:
+      return call(std::integral_constant<GanForm, GanForm::Hinge>());
+    case GanForm::Square:
+      return call(std::integral_constant<GanForm, GanForm::Square>());
+    case GanForm::Linear:
+      return call(std::integral_constant<GanForm, GanForm::Linear>());
+  }
+}
+
+template <class T, class Real>
+PYGEN_INLINE Block<Real> read(const GanSegment& segment, int64_t start, int64_t n, Real mean, Scratch<Real>& s) {
+  const Real* other = segment.other.present() ? read_block<T>(segment.other, start, n, s.other) : nullptr;
+  return {segment, read_block<T>(segment.x, start, n, s.x), other, mean, n, s.e};
+}
+
+// The mean of each segment's logits.
+template <class T, class Real>
+std::vector<double> means(const GanLossParams& p, const Blocks& blocks) {
+  std::vector<double> partial(blocks.count());
+  blocks.run(p.segments, p.threads, [&](size_t i, int64_t block, int64_t start, int64_t n) {
+    partial[block] = sum_block(read_block<T>(p.segments[i].x, start, n, scratch<Real>().x), n);
+  });
+  std::vector<double> sums = blocks.total(partial);
+  for (size_t i = 0; i < sums.size(); ++i)
+    sums[i] /= static_cast<double>(p.segments[i].numel > 0 ? p.segments[i].numel : 1);
+  return sums;
+}
+
+template <class T, class Real>
+void forward(const GanLossForward& p) {
+  const Blocks blocks(p.segments);
+  const bool average = p.other == GanOther::Mean;
+  const std::vector<double> mean = average ? means<T, Real>(p, blocks) : std::vector<double>();
+  const bool reduce = p.loss != nullptr, stats = p.stats != nullptr;
+  std::vector<Sums> partial(reduce || stats || average ? blocks.count() : 0);
+  std::vector<double> pair_x(stats && p.other == GanOther::Pair ? blocks.count() : 0);
+  blocks.run(p.segments, p.threads, [&](size_t i, int64_t block, int64_t start, int64_t n) {
+    const GanSegment& segment = p.segments[i];
+    Scratch<Real>& s = scratch<Real>();
+    const Block<Real> b = read<T>(segment, start, n, average ? static_cast<Real>(mean[segment.opposite]) : Real(0), s);
+    with_form(segment.form, [&](auto form) {
+      constexpr GanForm kForm = decltype(form)::value;
+      if constexpr (uses_exp(kForm)) fill_exp(b);
+      if (segment.out.present()) {
+        Real* out = block_target<Real>(segment.out, start, s.out);
+        store_terms<kForm>(b, static_cast<Real>(segment.weight), out);
+        write_block<Real>(segment.out, start, n, out);
+      }
+      if (partial.empty()) return;
+      if constexpr (kForm == GanForm::Softplus) {
+        if (average) {
+          partial[block] = stats ? sum_block_terms<kForm, true, true>(b) : sum_block_terms<kForm, false, true>(b);
+          return;
+        }
+      }
+      partial[block] = stats ? sum_block_terms<kForm, true, false>(b) : sum_block_terms<kForm, false, false>(b);
+    });
+    if (!pair_x.empty()) pair_x[block] = sum_block(b.other, n);
+  });
+  double loss = 0, totals[4] = {};
+  for (size_t i = 0; i < p.segments.size() && !partial.empty(); ++i) {
+    const GanSegment& segment = p.segments[i];
+    Sums sums;
+    double other_x = 0;
+    for (int64_t b = blocks.first[i]; b < blocks.first[i + 1]; ++b) {
+      sums += partial[b];
+      if (!pair_x.empty()) other_x += pair_x[b];
+    }
+    if (segment.numel > 0) loss += sums.value * segment.weight;
+    const double n = static_cast<double>(segment.numel);
+    totals[segment.side] += sums.x / n;
+    totals[2 + segment.side] += sums.right / n;
+    if (!pair_x.empty()) {
+      totals[1] += other_x / n;
+      totals[3] += sums.right / n;
+    }
+    if (average) {
+      Real* reused = static_cast<Real*>(p.reused) + 4 * segment.member + segment.side;
+      reused[0] = static_cast<Real>(mean[i]);
+      reused[2] = static_cast<Real>(sums.slope);
+    }
+  }
+  if (reduce) *static_cast<Real*>(p.loss) = static_cast<Real>(loss);
+  for (int j = 0; stats && j < 4; ++j) static_cast<Real*>(p.stats)[j] = static_cast<Real>(totals[j] / p.members);
+}
+
+// With relativistic_average and gradients of single terms: the sums of slopes times upstream, which forward could not
+// know.
+template <class T, class Real>
+std::vector<double> weighted_slopes(const GanLossBackward& p, const Blocks& blocks) {
+  std::vector<double> partial(blocks.count());
+  const Real* reused = static_cast<const Real*>(p.reused);
+  blocks.run(p.segments, p.threads, [&](size_t i, int64_t block, int64_t start, int64_t n) {
+    const GanSegment& segment = p.segments[i];
+    if (!segment.upstream.present()) return;
+    Scratch<Real>& s = scratch<Real>();
+    const Block<Real> b = read<T>(segment, start, n, reused[4 * segment.member + 1 - segment.side], s);
+    const Real* upstream = read_block<Real>(segment.upstream, start, n, s.upstream);
+    fill_exp(b);
+    store_gradients<GanForm::Softplus, true>(b, upstream, Real(1), Real(0), s.out);
+    partial[block] = sum_block(s.out, n);
+  });
+  return blocks.total(partial);
+}
+
+template <class T, class Real>
+void backward(const GanLossBackward& p) {
+  const Blocks blocks(p.segments);
+  const bool average = p.other == GanOther::Mean, reduce = p.grad_loss != nullptr;
+  const double grad_loss = reduce ? static_cast<double>(*static_cast<const Real*>(p.grad_loss)) : 1.0;
+  const Real* reused = static_cast<const Real*>(p.reused);
+  const std::vector<double> sums = average && !reduce ? weighted_slopes<T, Real>(p, blocks) : std::vector<double>();
+  blocks.run(p.segments, p.threads, [&](size_t i, int64_t, int64_t start, int64_t n) {
+    const GanSegment& segment = p.segments[i];
+    if (!segment.out.present() && !segment.other_grad.present()) return;
+    Scratch<Real>& s = scratch<Real>();
+    Real mean = 0, constant = 0;
+    if (average) {  // x also moves its mean, which the other side's terms subtract
+      const GanSegment& o = p.segments[segment.opposite];
+      mean = reused[4 * segment.member + 1 - segment.side];
+      const double slopes =
+          reduce ? static_cast<double>(reused[4 * segment.member + 2 + o.side]) : sums[segment.opposite];
+      constant = static_cast<Real>(-o.sign * o.weight * grad_loss * slopes / static_cast<double>(segment.numel));
+    }
+    const Block<Real> b = read<T>(segment, start, n, mean, s);
+    const bool zero = !reduce && !segment.upstream.present();
+    const Real* upstream = reduce || zero ? nullptr : read_block<Real>(segment.upstream, start, n, s.upstream);
+    const Real factor = zero ? Real(0) : static_cast<Real>(segment.sign * segment.weight * grad_loss);
+    Real* out = segment.out.present() ? block_target<T>(segment.out, start, s.out) : s.out;
+    with_form(segment.form, [&](auto form) {
+      constexpr GanForm kForm = decltype(form)::value;
+      if constexpr (uses_exp(kForm)) fill_exp(b);
+      if (upstream) {
+        store_gradients<kForm, true>(b, upstream, factor, constant, out);
+      } else {
+        store_gradients<kForm, false>(b, upstream, factor, constant, out);
+      }
+    });
+    if (segment.out.present()) write_block<T>(segment.out, start, n, out);
+    if (!segment.other_grad.present()) return;
+    Real* other_out = block_target<T>(segment.other_grad, start, s.other_out);
+    for (int64_t j = 0; j < n; ++j) other_out[j] = -out[j];
+    write_block<T>(segment.other_grad, start, n, other_out);
+  });
+}
+
+}  // namespace
+
+#define PYGEN_DISPATCH(function, p)        \
+  switch (p.dtype) {                       \
+    case DType::Float64:                   \
+      return function<double, double>(p);  \
+    case DType::Float32:                   \
+      return function<float, float>(p);    \
+    case DType::BFloat16:                  \
+      return function<BFloat16, float>(p); \
+    case DType::Float16:                   \
+      return function<Float16, float>(p);  \
+  }
+
+void gan_loss_forward(const GanLossForward& p) { PYGEN_DISPATCH(forward, p) }
+void gan_loss_backward(const GanLossBackward& p) { PYGEN_DISPATCH(backward, p) }
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen

@@ -1,0 +1,45 @@
+"""softplus and the logistic function out of one exponential: csrc/common/softplus.h in Triton, which says why."""
+
+import triton
+import triton.language as tl
+
+from ._elementary import log_positive
+
+
+@triton.jit
+def exp_minus_abs(y):
+    """exp(-|y|) of float32 or float64 y; subnormal float32 results included."""
+    x = tl.abs(y)
+    if y.dtype == tl.float64:
+        return tl.exp(-x)
+    x = tl.where(x > 104.0, 104.0, x)  # exp(-104) rounds to 0; the comparison leaves NaN in place
+    shifted = x * -1.44269504088896341 + 12582912.0
+    n = shifted - 12582912.0
+    r = n * -0.69314718055994531 - x
+    z = r * r
+    high = (8.3687518919e-3 * 5.9604644775390625e-8) * r + 4.1668407364e-2 * 5.9604644775390625e-8  # 2^-24
+    middle = (1.6666520269e-1 * 5.9604644775390625e-8) * r + 4.9999993289e-1 * 5.9604644775390625e-8
+    low = r * 5.9604644775390625e-8 + 5.9604644775390625e-8
+    p = (z * (1.3814138470e-3 * 5.9604644775390625e-8) + high) * z + middle
+    scale = ((shifted.to(tl.int32, bitcast=True) + 151) << 23).to(tl.float32, bitcast=True)
+    return (p * z + low) * scale
+
+
+@triton.jit
+def log1p_positive(x):
+    """log(1 + x), x >= 0: the rounding of 1 + x is put back."""
+    u = 1.0 + x
+    if x.dtype == tl.float64:
+        return tl.log(u) + (x - (u - 1.0)) / u
+    return log_positive(u) + (x - (u - 1.0)) / u
+
+
+@triton.jit
+def relu(x):
+    return tl.where(x < 0.0, 0.0, x)  # NaN stays
+
+
+@triton.jit
+def sigmoid_of(y, e):
+    """e = exp(-|y|)."""
+    return tl.where(y < 0.0, e, tl.where(y == y, 1.0, y)) / (1.0 + e)

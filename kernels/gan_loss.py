@@ -1,0 +1,305 @@
+"""Triton kernels of gan_loss, and their launcher. Not yet run on a GPU. Formulas: csrc/common/gan_loss.h.
+
+Traffic, T = bytes of the logits: forward reads T, backward reads T and writes T; relativistic_average reads T once more in
+forward, for the means. All members of a list go through one launch. Sums run over blocks of fixed size and then over the
+blocks in order, so results repeat. Logits that are not contiguous are copied first.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from pygen._gan_terms import empty_terms, term_likes
+
+from . import _blocks
+from ._compat import OPTIONS, bits_float, cast, device_of
+from ._gan import Segments, gan_slope, gan_value, load_block, segment_sum
+from ._softplus import exp_minus_abs
+
+
+@triton.jit
+def gan_loss_fwd_kernel(
+    x_ptrs,  # each segment's logits, [numel]
+    other_ptrs,  # with pairs the other side's logits, [numel], else ()
+    upstream_ptrs,  # weights of the slopes' sums, [numel] each, or ()
+    out_ptrs,  # the terms, [numel] each, or ()
+    mean_ptr,  # [segments]: what the segment's logits are compared with, or None
+    partial_ptr,  # [5, programs]: sums of the terms, logits, right answers, slopes and other logits; or None
+    numels,
+    firsts,  # each segment's first program
+    programs,
+    weights,  # of the stored terms, as bits
+    SIDES: tl.constexpr,
+    ONLY_LOGITS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    program = tl.program_id(0).to(tl.int64)
+    for i in tl.static_range(len(x_ptrs)):
+        if (program >= firsts[i]) & (program < firsts[i + 1]):
+            FORM: tl.constexpr = SIDES[i][0]
+            SIGN: tl.constexpr = SIDES[i][1]
+            OFFSET: tl.constexpr = SIDES[i][2]
+            LIMIT: tl.constexpr = SIDES[i][4]
+            offs = (program - firsts[i]) * BLOCK + tl.arange(0, BLOCK)
+            mask = offs < numels[i]
+            x = load_block(x_ptrs[i], offs, mask, WIDE)
+            if partial_ptr is not None:
+                tl.store(partial_ptr + programs + program, tl.sum(x, axis=0))
+            if not ONLY_LOGITS:
+                d = x
+                if len(other_ptrs) > 0:
+                    other = load_block(other_ptrs[i], offs, mask, WIDE)
+                    tl.store(partial_ptr + 4 * programs + program, tl.sum(other, axis=0))
+                    d = x - other
+                if mean_ptr is not None:
+                    d = x - tl.load(mean_ptr + i)
+                y = d * SIGN
+                e = exp_minus_abs(y)
+                value = gan_value(y, e, OFFSET, FORM)
+                if len(out_ptrs) > 0:
+                    tl.store(out_ptrs[i] + offs, value * bits_float(weights[i], WIDE), mask=mask)
+                slope = gan_slope(y, e, OFFSET, FORM)
+                if len(upstream_ptrs) > 0:
+                    slope = slope * load_block(upstream_ptrs[i], offs, mask, WIDE)
+                right = tl.where(y < LIMIT, 1.0, 0.0).to(WIDE)
+                tl.store(partial_ptr + program, tl.sum(tl.where(mask, value, 0.0), axis=0))
+                tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.where(mask, right, 0.0), axis=0))
+                tl.store(partial_ptr + 3 * programs + program, tl.sum(tl.where(mask, slope, 0.0), axis=0))
+
+
+@triton.jit
+def gan_loss_finish_kernel(
+    partial_ptr,  # [5, programs], as gan_loss_fwd_kernel leaves it
+    loss_ptr,  # [], or None
+    stats_ptr,  # [4], or None
+    mean_ptr,  # [segments], or None: each segment gets the mean of its opposite
+    slopes_ptr,  # [segments], or None
+    reused_ptr,  # [members, 4], or None
+    firsts,
+    programs,
+    weights,  # of each segment's sum in the loss, as bits, as the next
+    inverses,  # of the segments' numbers of logits
+    PAIR: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    SEGMENTS: tl.constexpr = len(weights)
+    SHARE: tl.constexpr = 1.0 if PAIR else 2.0
+    loss = tl.zeros((), tl.float64)
+    real = tl.zeros((), tl.float64)
+    fake = tl.zeros((), tl.float64)
+    real_right = tl.zeros((), tl.float64)
+    fake_right = tl.zeros((), tl.float64)
+    for i in tl.static_range(SEGMENTS):
+        inverse = bits_float(inverses[i], tl.float64)
+        if loss_ptr is not None:
+            loss += segment_sum(partial_ptr, firsts[i], firsts[i + 1], BLOCK) * bits_float(weights[i], tl.float64)
+        mean = segment_sum(partial_ptr + programs, firsts[i], firsts[i + 1], BLOCK) * inverse
+        if mean_ptr is not None:
+            tl.store(mean_ptr + (i ^ 1), mean.to(WIDE))
+        if reused_ptr is not None:
+            slopes = segment_sum(partial_ptr + 3 * programs, firsts[i], firsts[i + 1], BLOCK)
+            tl.store(reused_ptr + (i // 2 * 4 + i % 2), mean.to(WIDE))
+            tl.store(reused_ptr + (i // 2 * 4 + i % 2 + 2), slopes.to(WIDE))
+        if slopes_ptr is not None:
+            slopes = segment_sum(partial_ptr + 3 * programs, firsts[i], firsts[i + 1], BLOCK)
+            tl.store(slopes_ptr + i, slopes.to(WIDE))
+        if stats_ptr is not None:
+            right = segment_sum(partial_ptr + 2 * programs, firsts[i], firsts[i + 1], BLOCK) * inverse
+            if PAIR:
+                real += mean
+                fake += segment_sum(partial_ptr + 4 * programs, firsts[i], firsts[i + 1], BLOCK) * inverse
+                real_right += right
+                fake_right += right
+            elif i % 2 == 0:
+                real += mean
+                real_right += right
+            else:
+                fake += mean
+                fake_right += right
+    if loss_ptr is not None:
+        tl.store(loss_ptr, loss.to(WIDE))
+    if stats_ptr is not None:
+        MEMBERS: tl.constexpr = SEGMENTS / SHARE
+        tl.store(stats_ptr, (real / MEMBERS).to(WIDE))
+        tl.store(stats_ptr + 1, (fake / MEMBERS).to(WIDE))
+        tl.store(stats_ptr + 2, (real_right / MEMBERS).to(WIDE))
+        tl.store(stats_ptr + 3, (fake_right / MEMBERS).to(WIDE))
+
+
+@triton.jit
+def gan_loss_bwd_kernel(
+    x_ptrs,  # each segment's logits, [numel]
+    other_ptrs,  # with pairs the other side's logits, [numel], else ()
+    upstream_ptrs,  # gradients of the terms, [numel] each, or ()
+    grad_ptrs,  # the logits' gradients, [numel] each or None
+    other_grad_ptrs,  # with pairs the other side's, or ()
+    grad_loss_ptr,  # [], or None
+    reused_ptr,  # [members, 4], or None
+    slopes_ptr,  # [segments], or None where reused has them
+    numels,
+    firsts,
+    weights,  # as bits, as the next
+    inverses,
+    SIDES: tl.constexpr,
+    LIVE: tl.constexpr,  # whether a segment's terms have a gradient
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    program = tl.program_id(0).to(tl.int64)
+    for i in tl.static_range(len(x_ptrs)):
+        if (program >= firsts[i]) & (program < firsts[i + 1]):
+            FORM: tl.constexpr = SIDES[i][0]
+            SIGN: tl.constexpr = SIDES[i][1]
+            OFFSET: tl.constexpr = SIDES[i][2]
+            offs = (program - firsts[i]) * BLOCK + tl.arange(0, BLOCK)
+            mask = offs < numels[i]
+            g = tl.full((), 1.0, WIDE)
+            if grad_loss_ptr is not None:
+                g = tl.load(grad_loss_ptr)
+            grad = tl.zeros((BLOCK,), WIDE)
+            if LIVE[i]:
+                d = load_block(x_ptrs[i], offs, mask, WIDE)
+                if len(other_ptrs) > 0:
+                    d = d - load_block(other_ptrs[i], offs, mask, WIDE)
+                if reused_ptr is not None:
+                    d = d - tl.load(reused_ptr + (i // 2 * 4 + 1 - i % 2))
+                y = d * SIGN
+                slope = gan_slope(y, exp_minus_abs(y), OFFSET, FORM)
+                grad = slope * (g * (bits_float(weights[i], WIDE) * SIGN))
+                if len(upstream_ptrs) > 0:
+                    grad = grad * load_block(upstream_ptrs[i], offs, mask, WIDE)
+            if reused_ptr is not None:  # x also moves its mean, which the other side's terms subtract
+                O_SIGN: tl.constexpr = SIDES[i ^ 1][1]
+                if slopes_ptr is not None:
+                    slopes = tl.load(slopes_ptr + (i ^ 1))
+                else:
+                    slopes = tl.load(reused_ptr + (i // 2 * 4 + 3 - i % 2))
+                grad -= g * slopes * (O_SIGN * (bits_float(weights[i ^ 1], WIDE) * bits_float(inverses[i], WIDE)))
+            if grad_ptrs[i] is not None:
+                tl.store(grad_ptrs[i] + offs, cast(grad, grad_ptrs[i].dtype.element_ty), mask=mask)
+            if len(other_grad_ptrs) > 0:  # noqa: SIM102
+                if other_grad_ptrs[i] is not None:  # not with `and`: Triton evaluates both sides
+                    tl.store(other_grad_ptrs[i] + offs, cast(-grad, other_grad_ptrs[i].dtype.element_ty), mask=mask)
+
+
+def _sums(
+    s: Segments, upstream: tuple = (), outs: tuple = (), mean: Tensor | None = None, *, only_logits: bool = False
+) -> Tensor:
+    """The blocks' sums, [5, programs]."""
+    partial = torch.empty((5, s.programs), dtype=s.dtype, device=s.device)
+    gan_loss_fwd_kernel[(s.programs,)](
+        s.tensors, () if only_logits else s.others, upstream, outs, mean, partial, s.numels, s.firsts, s.programs,
+        s.weights, SIDES=s.sides, ONLY_LOGITS=only_logits, **s.constants(),
+    )  # fmt: skip
+    return partial
+
+
+def _finish(s: Segments, partial: Tensor, loss=None, stats=None, mean=None, slopes=None, reused=None) -> None:
+    gan_loss_finish_kernel[(1,)](
+        partial, loss, stats, mean, slopes, reused, s.firsts, s.programs, s.weights, s.inverses,
+        PAIR=s.other == "pair", WIDE=s.wide, BLOCK=_blocks.FINISH_BLOCK, num_warps=_blocks.FINISH_WARPS, **OPTIONS,
+    )  # fmt: skip
+
+
+def forward(
+    real: Sequence[Tensor],  # the members' logits; empty where the loss has no use for them
+    fake: Sequence[Tensor],
+    kind: str,
+    player: str,
+    label_smoothing: float,
+    scale: float,
+    reduction: str,
+    stats: bool,
+) -> list[Tensor]:
+    """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
+    segments = Segments(real, fake, kind, player, label_smoothing, scale, reduction)
+    dtype, device = segments.dtype, segments.device
+    loss = statistics = reused = None
+    outputs: list[Tensor] = []
+    if reduction == "none":
+        outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
+        work = tuple(t if t.is_contiguous() else torch.empty(t.shape, dtype=dtype, device=device) for t in outputs)
+    else:
+        loss, work = torch.empty((), dtype=dtype, device=device), ()
+        outputs = [loss]
+    if stats:
+        statistics = torch.empty(4, dtype=dtype, device=device)
+        outputs.append(statistics)
+    if segments.other == "mean":
+        reused = torch.empty((len(real), 4), dtype=dtype, device=device)
+        outputs.append(reused)
+    if segments.programs == 0:
+        for t, value in ((loss, 0.0), (statistics, float("nan")), (reused, 0.0)):
+            if t is not None:
+                t.fill_(value)
+        return outputs
+    with device_of(segments.tensors[0]):
+        mean = None
+        if segments.other == "mean":
+            mean = torch.empty(len(segments.numels), dtype=dtype, device=device)
+            _finish(segments, _sums(segments, only_logits=True), mean=mean)
+        partial = _sums(segments, (), work, mean)
+        if loss is not None or stats or reused is not None:
+            _finish(segments, partial, loss, statistics, None, None, reused)
+    for out, done in zip(outputs, work, strict=False):
+        if out is not done:
+            out.copy_(done)
+    return outputs
+
+
+def backward(
+    grad_losses: Sequence[Tensor | None],  # of the loss, or of the terms
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    reused: Tensor | None,  # [members, 4]
+    kind: str,
+    player: str,
+    label_smoothing: float,
+    scale: float,
+    reduction: str,
+    needs: Sequence[bool],  # of real, then of fake
+) -> list[Tensor | None]:
+    """Gradients of real, then of fake; None where needs is False."""
+    segments = Segments(real, fake, kind, player, label_smoothing, scale, reduction)
+    logits = (*real, *fake)
+    grads = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
+    if segments.programs == 0:
+        return grads
+    work = [
+        g if g is None or g.is_contiguous() else torch.empty(g.shape, dtype=g.dtype, device=g.device) for g in grads
+    ]
+    of_real, of_fake = work[: len(real)], work[len(real) :]
+    each = [g for pair in zip(of_real, of_fake, strict=True) for g in pair] if real and fake else [*of_real, *of_fake]
+    if segments.other == "pair":
+        each = of_real
+    count = len(segments.numels)
+    grad_loss, upstream, live = grad_losses[0], (), (True,) * count
+    if reduction == "none":
+        grad_loss = None
+        live = tuple(g is not None for g in grad_losses)
+        upstream = tuple(t if g is None else g.contiguous() for g, t in zip(grad_losses, segments.tensors, strict=True))
+    with device_of(segments.tensors[0]):
+        slopes = None
+        if segments.other == "mean" and reduction == "none":
+            assert reused is not None
+            zeros = tuple(
+                torch.zeros(t.shape, dtype=segments.dtype, device=t.device) if g is None else u
+                for g, u, t in zip(grad_losses, upstream, segments.tensors, strict=True)
+            )
+            slopes = torch.empty(count, dtype=segments.dtype, device=segments.device)
+            mean = reused[:, :2].flip(1).reshape(-1)
+            _finish(segments, _sums(segments, zeros, (), mean), slopes=slopes)
+        gan_loss_bwd_kernel[(segments.programs,)](
+            segments.tensors, segments.others, upstream, tuple(each), tuple(of_fake) if segments.other == "pair" else (),
+            grad_loss, reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses,
+            SIDES=segments.sides, LIVE=live, **segments.constants(),
+        )  # fmt: skip
+    for grad, done in zip(grads, work, strict=True):
+        if grad is not None and grad is not done:
+            grad.copy_(done)
+    return grads

@@ -1,0 +1,100 @@
+"""Launcher of the C++ kernels of gan_loss."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pygen._gan_terms import empty_terms, term_likes, terms, wide_dtype
+from pygen.native._arguments import DTYPE_NAMES, target
+
+
+def _view(t: Tensor) -> tuple:
+    """(address, numel) where contiguous, else (address, sizes, strides)."""
+    if t.is_contiguous():
+        return t.data_ptr(), t.numel()
+    return t.data_ptr(), t.shape, t.stride()
+
+
+def forward(
+    real: Sequence[Tensor],  # the members' logits; empty where the loss has no use for them
+    fake: Sequence[Tensor],
+    kind: str,
+    player: str,
+    label_smoothing: float,
+    scale: float,
+    reduction: str,
+    stats: bool,
+) -> list[Tensor]:
+    """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
+    first = (real or fake)[0]
+    dtype = first.dtype
+    wide = wide_dtype(dtype)
+    of_kind = terms(kind, player, label_smoothing)
+    if reduction == "none":
+        outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
+        loss, views = None, tuple(map(_view, outputs))
+    else:
+        outputs = [first.new_empty(()) if dtype is wide else first.new_empty((), dtype=wide)]
+        loss, views = outputs[0].data_ptr(), ()
+    statistics = reused = None
+    if stats:
+        outputs.append(first.new_empty(4, dtype=wide))
+        statistics = outputs[-1].data_ptr()
+    if of_kind.other == "mean":
+        outputs.append(first.new_empty((len(real), 4), dtype=wide))
+        reused = outputs[-1].data_ptr()
+    compiled, where = target(first)
+    compiled.gan_loss_forward(
+        DTYPE_NAMES[dtype],
+        tuple([_view(t) for t in real]),
+        tuple([_view(t) for t in fake]),
+        of_kind,
+        of_kind.other,
+        scale,
+        reduction,
+        loss,
+        views,
+        statistics,
+        reused,
+        *where,
+    )
+    return outputs
+
+
+def backward(
+    grad_losses: Sequence[Tensor | None],  # of the loss, or of the terms
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    reused: Tensor | None,  # [members, 4]
+    kind: str,
+    player: str,
+    label_smoothing: float,
+    scale: float,
+    reduction: str,
+    needs: Sequence[bool],  # of real, then of fake
+) -> list[Tensor | None]:
+    """Gradients of real, then of fake; None where needs is False."""
+    logits = (*real, *fake)
+    grads = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
+    views = tuple([None if g is None else _view(g) for g in grads])
+    of_kind = terms(kind, player, label_smoothing)
+    reduce = reduction != "none"
+    grad_loss = grad_losses[0] if reduce else None
+    compiled, where = target(logits[0])
+    compiled.gan_loss_backward(
+        DTYPE_NAMES[logits[0].dtype],
+        tuple([_view(t) for t in real]),
+        tuple([_view(t) for t in fake]),
+        of_kind,
+        of_kind.other,
+        scale,
+        reduction,
+        None if grad_loss is None else grad_loss.data_ptr(),
+        () if reduce else tuple([None if g is None else _view(g) for g in grad_losses]),
+        None if reused is None else reused.data_ptr(),
+        views[: len(real)],
+        views[len(real) :],
+        *where,
+    )
+    return grads

@@ -1,0 +1,300 @@
+"""gan_loss: discriminator_loss and generator_loss of every kind, with their statistics, in one pass."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pygen import _checks, _dispatch
+from pygen._gan_terms import empty_terms, term_likes, wide_dtype
+from pygen.ops import _library
+from pygen.ops._gan_checks import Logits, check_logits, check_options, check_players, members
+from pygen.ops._second_order import composite_gradients
+from pygen.reference import gan_loss as reference
+
+_OP = "gan_loss"
+
+
+class GanStats(NamedTuple):
+    """What people log of a discriminator, 0-dim tensors without a gradient; of several scales the mean.
+
+    An accuracy is the fraction of logits on the right side: of 0, of 1/2 for least_squares, and for the relativistic kinds of
+    what the logit is compared with. NaN where there are no logits.
+    """
+
+    real_mean: Tensor
+    fake_mean: Tensor
+    real_accuracy: Tensor
+    fake_accuracy: Tensor
+
+
+def discriminator_loss(
+    *,
+    real: Logits,
+    fake: Logits,
+    kind: str = "nonsaturating",
+    label_smoothing: float = 0.0,
+    scale: float = 1.0,
+    reduction: str = "mean",
+    return_stats: bool = False,
+    backend: str | None = None,
+) -> Any:
+    """The discriminator's loss of logits (not probabilities), to be minimised; sp = softplus.
+
+    =====================  ==============  ==============
+    kind                   on real r       on fake f
+    =====================  ==============  ==============
+    minimax                sp(-r)          sp(f)
+    nonsaturating          sp(-r)          sp(f)
+    hinge                  relu(1-r)       relu(1+f)
+    least_squares          (r-1)^2         f^2
+    wasserstein            -r              f
+    relativistic           sp(-(r-f)), one term, equal shapes
+    relativistic_average   sp(-(r-mean f)) sp(f-mean r)
+    =====================  ==============  ==============
+
+    Differentiable to any order in real and fake, through the means too (first order under torch.compile); torch.func
+    transforms run the reference composition. There is no factor 0.5: use scale. (Goodfellow et al. 2014; Lim and Ye
+    2017; Mao et al. 2017; Arjovsky et al. 2017; Jolicoeur-Martineau 2018.)
+
+    Args:
+        real: logits of real samples, any shape, float64, float32, bfloat16 or float16; or a list, one for each scale.
+        fake: logits of generated samples, any shape, as many scales as real. Detach the samples, not the logits.
+        kind: see the table.
+        label_smoothing: s, 0 <= s < 0.5: the target of real logits is 1 - s, (1-s) sp(-r) + s sp(r) and (r-(1-s))^2; for
+            minimax, nonsaturating and least_squares.
+        scale: a factor.
+        reduction: "mean", the mean of the real terms plus the mean of the fake terms; "sum", their sum, 0 of nothing;
+            "none", a tuple (real_terms, fake_terms) in the shapes of real and fake, one tensor for relativistic. Of a list
+            the mean over its members; with "none" a list.
+        return_stats: also return GanStats, from the same pass.
+        backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
+
+    Returns:
+        float32 (float64 for float64); with return_stats a tuple (loss, GanStats).
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message names it.
+        RuntimeError: the requested backend cannot run; the message says why.
+    """
+    op = "discriminator_loss"
+    check_options(op, kind, label_smoothing, scale, reduction)
+    reals, fakes = members(op, "real", real), members(op, "fake", fake)
+    are_lists = (not isinstance(real, Tensor), not isinstance(fake, Tensor))
+    options = (kind, "discriminator", float(label_smoothing), float(scale), reduction, bool(return_stats))
+    outputs = call(op, reals, fakes, are_lists, options, backend)
+    if reduction == "mean" or reduction == "sum":
+        loss = outputs[0]
+    else:
+        loss = outputs[: len(reals)] if kind == "relativistic" else _pairs(outputs[: 2 * len(reals)])
+        loss = list(loss) if are_lists[0] else loss[0]
+    if not return_stats:
+        return loss
+    stats = outputs[-2] if kind == "relativistic_average" else outputs[-1]
+    return loss, GanStats(*stats.unbind())
+
+
+def generator_loss(
+    *,
+    fake: Logits,
+    real: Logits | None = None,
+    kind: str = "nonsaturating",
+    scale: float = 1.0,
+    reduction: str = "mean",
+    backend: str | None = None,
+) -> Any:
+    """The generator's loss of the discriminator's logits, to be minimised; sp = softplus.
+
+    =====================  ============================================
+    kind                   on fake f (and real r)
+    =====================  ============================================
+    minimax                -sp(f), saturating: no gradient while f << 0
+    nonsaturating          sp(-f)
+    hinge                  -f
+    least_squares          (f-1)^2
+    wasserstein            -f
+    relativistic           sp(-(f-r)), one term, equal shapes
+    relativistic_average   sp(-(f-mean r)) and sp(r-mean f)
+    =====================  ============================================
+
+    Differentiable to any order in fake and real (first order under torch.compile).
+
+    Args:
+        fake: logits of generated samples, any shape, or a list, one for each scale.
+        real: logits of real samples: required for the relativistic kinds, refused for the others.
+        kind, scale, reduction, backend: as in discriminator_loss; with "none" relativistic_average gives (real_terms,
+            fake_terms), the others one tensor.
+
+    Returns:
+        float32 (float64 for float64).
+
+    Raises:
+        As discriminator_loss.
+    """
+    op = "generator_loss"
+    check_options(op, kind, 0.0, scale, reduction)
+    check_players(op, "generator", kind, real)
+    fakes = members(op, "fake", fake)
+    reals = () if real is None else members(op, "real", real)
+    are_lists = (not isinstance(real, Tensor), not isinstance(fake, Tensor))
+    options = (kind, "generator", 0.0, float(scale), reduction, False)
+    outputs = call(op, reals, fakes, are_lists, options, backend)
+    if reduction == "mean" or reduction == "sum":
+        return outputs[0]
+    both = kind == "relativistic_average"
+    loss = _pairs(outputs[: 2 * len(fakes)]) if both else list(outputs)
+    return loss if are_lists[1] else loss[0]
+
+
+def _pairs(terms: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(real terms, fake terms) of each member."""
+    return list(zip(terms[::2], terms[1::2], strict=True))
+
+
+def call(
+    op: str,
+    real: tuple[Tensor, ...],
+    fake: tuple[Tensor, ...],
+    are_lists: tuple[bool, bool],
+    options: tuple,
+    backend: str | None,
+) -> Sequence[Tensor]:
+    """Checks and runs gan_loss; the outputs of its launcher. A side that is () has no terms."""
+    if _checks.autocast_enabled():
+        both = _checks.promote_under_autocast(*real, *fake)
+        real, fake = both[: len(real)], both[len(real) :]
+    check_logits(op, real, fake, are_lists, options[0], options[4])
+    name = _dispatch.requested(op, backend)
+    tensors = real + fake
+    if not _dispatch.is_plain(*tensors):
+        if _dispatch.under_transform(op, name, tensors[0].device.type):
+            return reference.forward(real, fake, *options)
+        return torch.ops.pygen.gan_loss(list(real), list(fake), *options, name)
+    launcher = _dispatch.launcher(op, _OP, name, tensors[0])
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t.requires_grad:
+                return _GanLoss.apply(launcher, len(real), (*options, name), *tensors)
+    return launcher.forward(real, fake, *options)
+
+
+def _launch(real, fake, kind, player, label_smoothing, scale, reduction, stats, backend):
+    launcher = _dispatch.launcher(_OP, _OP, backend, (real or fake)[0])
+    return launcher.forward(real, fake, kind, player, label_smoothing, scale, reduction, stats)
+
+
+def _launch_backward(grad_losses, real, fake, reused, *options):
+    *rest, backend = options
+    launcher = _dispatch.launcher(_OP, _OP, backend, (real or fake)[0])
+    return [g for g in launcher.backward(grad_losses, real, fake, reused, *rest) if g is not None]
+
+
+def _fake(real, fake, kind, player, label_smoothing, scale, reduction, stats, backend):
+    first = (real or fake)[0]
+    dtype, device = wide_dtype(first.dtype), first.device
+    if reduction == "none":
+        outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
+    else:
+        outputs = [torch.empty((), dtype=dtype, device=device)]
+    if stats:
+        outputs.append(torch.empty(4, dtype=dtype, device=device))
+    if kind == "relativistic_average":
+        outputs.append(torch.empty((len(real), 4), dtype=dtype, device=device))
+    return outputs
+
+
+def _fake_backward(grad_losses, real, fake, reused, kind, player, label_smoothing, scale, reduction, needs, backend):
+    return [torch.empty_like(t) for t, n in zip((*real, *fake), needs, strict=True) if n]
+
+
+class _GanLoss(torch.autograd.Function):
+    """With a launcher: the fast door. Without: the op below autograd."""
+
+    @staticmethod
+    def forward(ctx, launcher, num_real, options, *logits):
+        ctx.set_materialize_grads(False)
+        real, fake = logits[:num_real], logits[num_real:]
+        kind, player, label_smoothing, scale, reduction, stats, _ = options
+        if launcher is None:
+            outputs = _below(real, fake, *options)
+        else:
+            outputs = launcher.forward(real, fake, kind, player, label_smoothing, scale, reduction, stats)
+        reused = outputs[-1] if kind == "relativistic_average" else None
+        losses = len(outputs) - stats - (reused is not None)
+        if losses < len(outputs):
+            ctx.mark_non_differentiable(*outputs[losses:])
+        ctx.save_for_backward(reused, *logits)
+        ctx.launcher, ctx.num_real, ctx.num_losses, ctx.options = launcher, num_real, losses, options
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        needs = ctx.needs_input_grad[3:]
+        grad_losses = [_dispatch.readable(g) for g in grad_outputs[: ctx.num_losses]]
+        if grad_losses[0] is None and all(g is None for g in grad_losses):
+            return (None,) * (3 + len(needs))
+        reused, *logits = ctx.saved_tensors
+        real, fake = logits[: ctx.num_real], logits[ctx.num_real :]
+        kind, player, label_smoothing, scale, reduction, _, backend = ctx.options
+        rest = (kind, player, label_smoothing, scale, reduction, needs)
+        if _dispatch.transformed(*grad_losses):
+            return None, None, None, *reference.backward(grad_losses, real, fake, reused, *rest)
+        if ctx.launcher is not None and not torch.is_grad_enabled():
+            return None, None, None, *ctx.launcher.backward(grad_losses, real, fake, reused, *rest)
+        if ctx.launcher is None:
+            grads = torch.ops.pygen.gan_loss_backward(grad_losses, real, fake, reused, *rest, backend)
+        else:
+            sizes = (len(grad_losses), len(real))
+            grads = _GanLossBackward.apply(_launch_backward, sizes, (*rest, backend), *grad_losses, reused, *logits)
+        each = iter(grads)
+        return None, None, None, *[next(each) if n else None for n in needs]
+
+
+class _GanLossBackward(torch.autograd.Function):
+    """The kernel forward, the composite of its formula backward."""
+
+    @staticmethod
+    def forward(ctx, launch, sizes, options, *tensors):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.sizes, ctx.options = sizes, options
+        return tuple(launch(*_split(tensors, sizes), *options))
+
+    @staticmethod
+    def backward(ctx, *grad_grads):
+        *options, _ = ctx.options
+
+        def formula(*tensors):
+            return reference.backward(*_split(tensors, ctx.sizes), *options)
+
+        grads = composite_gradients(formula, ctx.saved_tensors, ctx.needs_input_grad[3:], grad_grads)
+        return None, None, None, *grads
+
+
+def _split(tensors: Sequence, sizes: tuple[int, int]) -> tuple:
+    """(grad_losses, real, fake, reused) of the flat list (*grad_losses, reused, *real, *fake)."""
+    num_losses, num_real = sizes
+    logits = tensors[num_losses + 1 :]
+    return tensors[:num_losses], logits[:num_real], logits[num_real:], tensors[num_losses]
+
+
+_OPTIONS = "str kind, str player, float label_smoothing, float scale, str reduction"
+
+_below = _library.register(
+    f"gan_loss(Tensor[] real, Tensor[] fake, {_OPTIONS}, bool stats, str backend) -> Tensor[]",
+    _launch,
+    _fake,
+    lambda real, fake, *options: list(_GanLoss.apply(None, len(real), options, *real, *fake)),
+)
+_below_backward = _library.register(
+    f"gan_loss_backward(Tensor?[] grad_losses, Tensor[] real, Tensor[] fake, Tensor? reused, {_OPTIONS}, bool[] needs,"
+    " str backend) -> Tensor[]",
+    _launch_backward,
+    _fake_backward,
+    lambda grad_losses, real, fake, reused, *options: list(
+        _GanLossBackward.apply(
+            _below_backward, (len(grad_losses), len(real)), options, *grad_losses, reused, *real, *fake
+        )
+    ),
+)
