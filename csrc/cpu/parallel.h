@@ -16,8 +16,7 @@ inline void parallel_blocks(int64_t blocks, int64_t blocks_per_thread, int threa
     for (int64_t b = 0; b < blocks; ++b) body(b);
     return;
   }
-  // Dynamic: a worker that was asleep joins some 100 us late, and by then the caller has done more than its share.
-#pragma omp parallel for num_threads(team) schedule(dynamic)
+#pragma omp parallel for num_threads(team) schedule(static)
   for (int64_t b = 0; b < blocks; ++b) body(b);
 }
 
