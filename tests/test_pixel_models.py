@@ -167,6 +167,17 @@ def test_pixel_model_compiles_to_one_graph_and_trains(name: str, backend: str) -
     assert model.trained_shape == (7, 6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain-rgb", "gated"])
+def test_pixel_model_exports(name: str) -> None:
+    case = CASES[name]
+    _, model = twins(case)
+    x = case.images(3)
+    for training in (True, False):
+        exported = torch.export.export(model.train(training), (x,))
+        torch.testing.assert_close(exported.module()(x), model(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 def test_pixel_model_in_half_precision_gives_float32_likelihoods_near_the_truth(dtype: torch.dtype) -> None:
     for name in ("plain", "gated"):
