@@ -57,7 +57,11 @@ class Op:
     elementwise: frozenset[str] = frozenset()  # those without a sum, equal bit for bit over layouts and batches
     options: Mapping[str, tuple] = field(default_factory=dict)  # option -> two values that give different results
     seeded: bool = False  # takes seed= and generator=
+    autocast: str = "promote"  # mixed dtypes to the widest; or "cast" to autocast's own, as torch does with layers
+    unsaved: frozenset[str] = frozenset()  # arguments that no gradient depends on
+    batched: frozenset[str] | None = None  # arguments whose dim 0 is the batch; None: all
     registered: Callable[..., list] = lambda sample, dtype: []  # [(torch op, args)] for opcheck
+    more_samples: Callable[[], list[Sample]] | None = None  # for opcheck, where tensors cannot be cut and laid out at will
     modules: Mapping[str, Callable[[], tuple[nn.Module, tuple]]] = field(default_factory=dict)  # name -> module, inputs
     saved_extra: int = 0  # bytes beside the inputs that backward may keep; a seeded op keeps its seed
 
@@ -129,6 +133,9 @@ def gradients(
 
 def tiny(op: Op, device: str = "cpu") -> tuple[Tensors, list[Tensor], Mapping[str, object]]:
     """A sample small enough for finite differences, as float64 leaves."""
+    for sample in op.samples():
+        if sample.name == "tiny":  # of an op whose tensors cannot be cut at will
+            return (*leaves(op, sample.cast(torch.float64, device)), sample.options)
     sample = op.sample("odd everything")
     cut = {
         k: t[tuple(slice(0, 2) for _ in t.shape)].contiguous() for k, t in sample.cast(torch.float64, device).items()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import pygen
-from pygen import _backends
+from pygen import _backends, _dispatch
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 OTHERS_ERROR = 2.0  # how many times the error of plain PyTorch is allowed
@@ -63,6 +63,11 @@ FAST_TARGETS = [t for t in TARGETS if not t.slow]
 CPU_TARGETS = [t for t in TARGETS if t.device == "cpu"]
 
 fast_targets = pytest.mark.parametrize("target", FAST_TARGETS, ids=str)
+
+
+def has_kernel(op: str, target: Target) -> bool:
+    """Whether the op has been written for that backend."""
+    return _dispatch.why_not(op, target.backend, target.device) is None
 
 
 def isas() -> list[str]:

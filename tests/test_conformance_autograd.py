@@ -72,7 +72,7 @@ def test_second_backward_is_equal(op, target):
 @each_op
 def test_inputs_changed_in_place_are_noticed(op, target):
     sample = op.sample("odd everything")
-    for changed in op.differentiable:
+    for changed in set(op.differentiable) - op.unsaved:
         marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
         copies = {k: t * 1 for k, t in marked.items()}
         outputs = op.run(copies, sample.options, target.backend)

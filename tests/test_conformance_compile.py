@@ -65,13 +65,18 @@ def test_inductor_equals_eager(op, sample, dynamic):
 
 @each_op
 def test_many_batch_sizes_recompile_twice_at_most(op):
-    sample = op.sample("a block plus one")
+    batched = op.batched is not None
+    sample = op.sample("odd everything" if batched else "a block plus one")
     tensors = sample.cast(torch.float32)
     names = list(tensors)
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     call, fast = compiled(op, sample, names, SEED, backend=counter, dynamic=True)
     for n in (*range(2, 21), 64):
-        values = [t[:, :37].expand(n, -1).contiguous().requires_grad_() for t in tensors.values()]
+        if batched:
+            sized = {k: t[:1].expand(n, *t.shape[1:]) if k in op.batched else t for k, t in tensors.items()}
+        else:
+            sized = {k: t[:, :37].expand(n, -1) for k, t in tensors.items()}
+        values = [t.clone(memory_format=torch.contiguous_format).requires_grad_() for t in sized.values()]
         outputs, expected = fast(*values), call(*values)
         for a, b in zip(outputs, expected, strict=True):
             assert_same(a, b)
@@ -139,10 +144,11 @@ def test_export_holds_the_op(op):
             return op.run(dict(zip(names, values, strict=True)), sample.options)
 
     batch = torch.export.Dim("batch", min=2)
-    shapes = ({0: batch},) * len(names)
+    batched = set(names) if op.batched is None else op.batched
+    shapes = tuple({0: batch} if name in batched else None for name in names)
     program = torch.export.export(Model(), tuple(tensors.values()), dynamic_shapes=(shapes,))
     assert any("pygen" in str(node.target) for node in program.graph.nodes), "the op was taken apart"
-    for given in (tensors, {k: t[:3] for k, t in tensors.items()}):
+    for given in (tensors, {k: t[:3] if k in batched else t for k, t in tensors.items()}):
         for a, b in zip(program.module()(*given.values()), Model()(*given.values()), strict=True):
             assert_same(a, b)
 
@@ -154,8 +160,16 @@ def _opcheck_cases():
             for dtype in (torch.float32, torch.bfloat16):
                 mark = () if sample.name == "odd everything" and dtype == torch.float32 else pytest.mark.slow
                 yield pytest.param(op, sample, dtype, id=f"{op}-{sample.name}-{dtype_name(dtype)}", marks=mark)
+        if op.more_samples is not None:
+            for sample in op.more_samples():
+                yield pytest.param(op, sample, torch.float32, id=f"{op}-{sample.name}", marks=pytest.mark.slow)
+            continue
         named = op.sample("one element")
-        big = Sample("batch 65536", {k: t.expand(65536).contiguous() for k, t in named.tensors.items()}, named.options)
+        big = Sample(
+            "batch 65536",
+            {k: t.reshape(-1)[:1].expand(65536).contiguous() for k, t in named.tensors.items()},
+            named.options,
+        )
         odd = op.sample("odd everything")
         n1hw = Sample("N1HW", {k: _ambiguous(t[:, :1]) for k, t in odd.tensors.items()}, odd.options)
         nc11 = Sample("NC11", {k: _ambiguous(t[..., :1, :1]) for k, t in odd.tensors.items()}, odd.options)

@@ -62,7 +62,8 @@ def test_bad_arguments_are_refused_where_gradients_are_recorded(op, error):
 
 
 @each_op
-def test_different_dtypes_are_refused_outside_autocast_and_promoted_inside(op):
+def test_different_dtypes_are_refused_outside_autocast_and_made_one_inside(op):
+    """Autocast promotes to the widest (losses), or casts to its own dtype (layers)."""
     sample = op.sample("odd everything")
     names = [k for k in sample.tensors if k in op.differentiable]
     tensors = sample.cast(torch.float32)
@@ -72,8 +73,8 @@ def test_different_dtypes_are_refused_outside_autocast_and_promoted_inside(op):
             op.run(mixed, sample.options)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got = op.run(mixed, sample.options)
-        widened = {k: t.float() for k, t in mixed.items()}
-        for a, b in zip(got, op.run(widened, sample.options), strict=True):
+        made_one = {k: t.bfloat16() if op.autocast == "cast" else t.float() for k, t in mixed.items()}
+        for a, b in zip(got, op.run(made_one, sample.options), strict=True):
             assert_same(a, b)
         # Another device's autocast is none of ours.
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=torch.cuda.is_available()), pytest.raises(TypeError):

@@ -177,7 +177,8 @@ void correlate(const MaskedConv2d& p, bool flip) {
   const int64_t target_pitch = (rows * full.pitch + tile_pixels + 15) / 16 * 16;
   const T* bias = flip ? nullptr : static_cast<const T*>(p.bias);
 
-  parallel_blocks(p.batch * strips, 1, p.threads, [&](int64_t unit) {
+  const double work = static_cast<double>(blocks.back().packed) * rows * W;
+  parallel_blocks(p.batch * strips, units_per_thread(work), p.threads, [&](int64_t unit) {
     const int64_t n = unit / strips, row = unit % strips * rows;
     StripLayout strip = full;
     strip.rows = std::min(rows, H - row);

@@ -130,7 +130,8 @@ void grad_weight(const MaskedConv2d& p) {
   for (const Plan::Tap& tap : plan.taps) offsets.push_back(full.offset(plan, tap));
   Real* partials = thread_scratch<Real, 2>(batches * sums_size);
 
-  parallel_blocks(batches, 1, p.threads, [&](int64_t batch) {
+  const double work = static_cast<double>(sums_size) * rows * W * units / std::max<int64_t>(batches, 1);
+  parallel_blocks(batches, units_per_thread(work), p.threads, [&](int64_t batch) {
     Real* sums = partials + batch * sums_size;
     std::fill_n(sums, sums_size, Real(0));
     Real* planes = thread_scratch<Real, 1>(full.plane * (plan.sources + 1) + rows * W * kWide);
@@ -161,7 +162,8 @@ void grad_weight(const MaskedConv2d& p) {
 
   T *weight = static_cast<T*>(p.weight.data), *bias = static_cast<T*>(p.bias);
   const int64_t area = p.kernel_height * p.kernel_width, outs_per_group = p.out_channels / plan.groups;
-  parallel_blocks(blocks, 1, p.threads, [&](int64_t b) {
+  const double adds = static_cast<double>(sums_size) * batches / std::max<int64_t>(blocks, 1);
+  parallel_blocks(blocks, units_per_thread(8 * adds), p.threads, [&](int64_t b) {
     const int64_t first = b * kWide, there = std::min(kWide, p.out_channels - first);
     T* out = weight + first * plan.sources * area;
     std::memset(static_cast<void*>(out), 0, there * plan.sources * area * sizeof(T));

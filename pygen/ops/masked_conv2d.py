@@ -112,7 +112,7 @@ def _grad_input(launcher, grad, weight, options):
 def _grad_weight(launcher, grad, input, kernel_size, need_bias, options):
     *mask, name = options
     if _dispatch.transformed(grad, input):
-        return reference.grad_weight(grad, input, kernel_size, *mask, need_bias)
+        return reference.compose_grad_weight(grad, input, kernel_size, *mask, need_bias)
     if launcher is None:
         grads = torch.ops.pygen.masked_conv2d_grad_weight(grad, input, kernel_size, *mask, need_bias, name)
     elif torch.is_grad_enabled() and (grad.requires_grad or input.requires_grad):

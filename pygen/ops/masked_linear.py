@@ -49,9 +49,9 @@ def masked_linear(
     name = _dispatch.requested(_OP, backend)
     if not torch.compiler.is_compiling():  # where the context cannot be read, and the compiler chooses anyway
         name = _dispatch.resolve(_OP, name, input.device.type)
-    if name == "composite" and _finite(input):
-        return reference.where(input, weight, bias, in_degrees, out_degrees, strict)
-    return reference.stairs(input, weight, bias, in_degrees, out_degrees, strict)
+    compose = reference.where if name == "composite" and _finite(input) else reference.stairs
+    with torch.autocast(input.device.type, enabled=False):
+        return compose(input, weight, bias, in_degrees, out_degrees, strict)
 
 
 def _finite(input: Tensor) -> bool:

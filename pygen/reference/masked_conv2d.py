@@ -7,7 +7,8 @@ The three functions are bilinear, and each one's gradients are the other two. Co
 rounded once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,17 @@ from torch import Tensor
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
+
+
+def _in_own_dtypes(function: Callable) -> Callable:
+    """Autocast must not narrow what is computed in float32 on purpose."""
+
+    @wraps(function)
+    def wrapped(first: Tensor, *args):
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first, *args)
+
+    return wrapped
 
 
 def live_blocks(
@@ -55,7 +67,28 @@ def _reach(
 
 
 def _crop(t: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    return t[:, :, box[0] : box[1], box[2] : box[3]]
+    return t.narrow(2, box[0], box[1] - box[0]).narrow(3, box[2], box[3] - box[2])
+
+
+def _channels(t: Tensor, chosen: slice) -> Tensor:
+    return t.narrow(1, chosen.start, chosen.stop - chosen.start)
+
+
+def _mix(w: Tensor, t: Tensor) -> Tensor:
+    """w [o, c] times t [N, c, H, W], pixel by pixel: [N, o, H, W].
+
+    One channel after the other: a matrix product would be faster, but its sums depend on threads and addresses.
+    """
+    out = torch.zeros(len(t), len(w), *t.shape[2:], dtype=t.dtype, device=t.device)
+    for c in range(t.shape[1]):
+        out = out + w[:, c].view(-1, 1, 1) * t.narrow(1, c, 1)
+    return out
+
+
+def _correlate(g: Tensor, x: Tensor) -> Tensor:
+    """[o, c] = sum over N and pixels of g [N, o, H, W] times x [N, c, H, W]."""
+    columns = [(g * x.narrow(1, c, 1)).sum((0, 2, 3)) for c in range(x.shape[1])]
+    return torch.stack(columns, dim=1) if columns else g.new_zeros(g.shape[1], 0)
 
 
 def _place(part: Tensor, box: tuple[int, int, int, int], channels: slice, like: tuple[int, int, int]) -> Tensor:
@@ -75,9 +108,11 @@ def forward(
     dilation: int,
 ) -> Tensor:
     """[N, Cout, H, W], channels_last iff the input is."""
+    input, weight = input.resolve_neg(), weight.resolve_neg()
     return _in_layout_of(compose(input, weight, bias, taps, color_groups, strict, dilation), input)
 
 
+@_in_own_dtypes
 def compose(
     input: Tensor,
     weight: Tensor,
@@ -97,7 +132,7 @@ def compose(
         reach = _reach(tap, kernel, dilation, input.shape)
         if reach is None:
             continue
-        part = torch.einsum("oc,nchw->nohw", w[outs, ins].flatten(2)[:, :, tap], _crop(x[:, ins], reach[1]))
+        part = _mix(w[outs, ins].flatten(2)[:, :, tap], _crop(_channels(x, ins), reach[1]))
         out = out + _place(part, reach[0], outs, (out_channels, height, width))
     if bias is not None:
         out = out + bias.to(wide).view(1, -1, 1, 1)
@@ -116,6 +151,7 @@ def grad_input(
     return _in_layout_of(compose_grad_input(grad.contiguous(), weight, taps, color_groups, strict, dilation), grad)
 
 
+@_in_own_dtypes
 def compose_grad_input(
     grad: Tensor, weight: Tensor, taps: Sequence[int], color_groups: int, strict: bool, dilation: int
 ) -> Tensor:
@@ -129,7 +165,7 @@ def compose_grad_input(
         reach = _reach(tap, kernel, dilation, grad.shape)
         if reach is None:
             continue
-        part = torch.einsum("oc,nohw->nchw", w[outs, ins].flatten(2)[:, :, tap], _crop(g[:, outs], reach[0]))
+        part = _mix(w[outs, ins].flatten(2)[:, :, tap].t(), _crop(_channels(g, outs), reach[0]))
         out = out + _place(part, reach[1], ins, (in_channels, height, width))
     return out.to(grad.dtype)
 
@@ -145,8 +181,23 @@ def grad_weight(
     need_bias: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """weight's gradient [Cout, Cin, kH, kW], 0 where it is dead, and bias's [Cout]."""
+    return compose_grad_weight(grad.contiguous(), input, kernel_size, taps, color_groups, strict, dilation, need_bias)
+
+
+@_in_own_dtypes
+def compose_grad_weight(
+    grad: Tensor,
+    input: Tensor,
+    kernel_size: Sequence[int],
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+    need_bias: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """`grad_weight` in whatever layout comes; torch.func can transform it."""
     wide = compute_dtype(grad.dtype)
-    g, x = grad.to(wide).contiguous(), input.to(wide)
+    g, x = grad.to(wide), input.to(wide)
     kernel, out_channels, in_channels = tuple(kernel_size), grad.shape[1], input.shape[1]
     by_tap = [
         torch.zeros(out_channels, in_channels, dtype=wide, device=grad.device) for _ in range(kernel[0] * kernel[1])
@@ -155,7 +206,7 @@ def grad_weight(
         reach = _reach(tap, kernel, dilation, input.shape)
         if reach is None:
             continue
-        part = torch.einsum("nohw,nchw->oc", _crop(g[:, outs], reach[0]), _crop(x[:, ins], reach[1]))
+        part = _correlate(_crop(_channels(g, outs), reach[0]), _crop(_channels(x, ins), reach[1]))
         pads = (ins.start, in_channels - ins.stop, outs.start, out_channels - outs.stop)
         by_tap[tap] = by_tap[tap] + F.pad(part, pads)
     grad_w = torch.stack(by_tap, dim=-1).view(out_channels, in_channels, *kernel).to(grad.dtype)
