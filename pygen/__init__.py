@@ -1,6 +1,6 @@
 """Fast layers and losses for generative models in PyTorch: Triton, CUDA C++ and C++ kernels behind one slim API."""
 
-from pygen import functional, nn
+from pygen import functional, nn, presets
 from pygen._config import backends, explain, show_config
 from pygen._dispatch import use_backend
 from pygen._patch import patch, unpatch
@@ -13,6 +13,7 @@ __all__ = [
     "functional",
     "nn",
     "patch",
+    "presets",
     "show_config",
     "unpatch",
     "use_backend",

@@ -4,6 +4,7 @@ from pygen.ops.gan_loss import GanStats as GanStats
 from pygen.ops.gan_loss import discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
 from pygen.ops.gaussian_kl import gaussian_kl
+from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.reparameterize_kl import reparameterize_kl

@@ -90,7 +90,8 @@ void forward(const GanLossForward& p) {
   const bool average = p.other == GanOther::Mean;
   const std::vector<double> mean = average ? means<T, Real>(p, blocks) : std::vector<double>();
   const bool reduce = p.loss != nullptr, stats = p.stats != nullptr;
-  std::vector<Sums> partial(reduce || stats || average ? blocks.count() : 0);
+  const bool sum = reduce || stats || average;
+  std::vector<Sums> partial(sum ? blocks.count() : 0);
   std::vector<double> pair_x(stats && p.other == GanOther::Pair ? blocks.count() : 0);
   blocks.run(p.segments, p.threads, [&](size_t i, int64_t block, int64_t start, int64_t n) {
     const GanSegment& segment = p.segments[i];
@@ -104,7 +105,7 @@ void forward(const GanLossForward& p) {
         store_terms<kForm>(b, static_cast<Real>(segment.weight), out);
         write_block<Real>(segment.out, start, n, out);
       }
-      if (partial.empty()) return;
+      if (!sum) return;
       if constexpr (kForm == GanForm::Softplus) {
         if (average) {
           partial[block] = stats ? sum_block_terms<kForm, true, true>(b) : sum_block_terms<kForm, false, true>(b);
@@ -116,7 +117,7 @@ void forward(const GanLossForward& p) {
     if (!pair_x.empty()) pair_x[block] = sum_block(b.other, n);
   });
   double loss = 0, totals[4] = {};
-  for (size_t i = 0; i < p.segments.size() && !partial.empty(); ++i) {
+  for (size_t i = 0; sum && i < p.segments.size(); ++i) {
     const GanSegment& segment = p.segments[i];
     Sums sums;
     double other_x = 0;

@@ -1,7 +1,8 @@
 """Drop-in modules over pygen.functional."""
 
+from pygen.nn.gan_loss import GANLoss
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
-__all__ = ["DiagonalGaussian", "GatedMaskedConv2d", "MaskedConv2d", "MaskedLinear", "ReparameterizeKL"]
+__all__ = ["DiagonalGaussian", "GANLoss", "GatedMaskedConv2d", "MaskedConv2d", "MaskedLinear", "ReparameterizeKL"]

@@ -1,0 +1,145 @@
+"""gradient_penalty: R1, R2, WGAN-GP and DRAGAN, of the logits and per sample. A composition of torch's ops.
+
+The work is the discriminator's own second derivative; the norm beside it is two passes over one gradient.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from pygen import _checks
+
+_OP = "gradient_penalty"
+KINDS = ("r1", "r2", "wgan_gp", "dragan")
+_NEEDS = {"r1": ("real",), "r2": ("fake",), "wgan_gp": ("real", "fake"), "dragan": ("real",)}
+
+Discriminator = Callable[[Tensor], Tensor | Sequence[Tensor]]
+
+
+def gradient_penalty(
+    discriminator: Discriminator,
+    *,
+    real: Tensor | None = None,
+    fake: Tensor | None = None,
+    kind: str = "r1",
+    gamma: float = 1.0,
+    target: float = 1.0,
+    reduction: str = "mean",
+    generator: Generator | None = None,
+) -> Tensor:
+    """A penalty on g = d (sum of D's logits) / d x, one norm for each sample over all its other dims.
+
+    =======  =======================================  ==============================================================
+    kind     penalty of a sample                      at
+    =======  =======================================  ==============================================================
+    r1       gamma / 2 ||g||^2                        real (Mescheder et al. 2018, and StyleGAN2, with gamma / 2)
+    r2       gamma / 2 ||g||^2                        fake
+    wgan_gp  gamma (||g|| - target)^2                 u real + (1 - u) fake, one u for each sample (Gulrajani et al. 2017)
+    dragan   gamma (||g|| - target)^2                 real + u std(real) / 2 v, one u for each sample, one v for each
+                                                      element, both uniform (Kodali et al. 2017)
+    =======  =======================================  ==============================================================
+
+    The samples are detached: the gradient of the penalty reaches the discriminator alone. At g = 0, where the norm has no
+    derivative, it is taken as 0, so nothing becomes NaN. A batch norm in D makes samples depend on each other: then there is
+    no gradient per sample.
+
+    Args:
+        discriminator: x [N, ...] -> logits (not the loss, not probabilities) of any shape, or a list of them; all are summed.
+        real: [N, ...]; for r1, wgan_gp and dragan, refused where it has no use.
+        fake: [N, ...]; for r2 and wgan_gp.
+        kind: see the table.
+        gamma: the factor; wgan_gp's lambda is 10 in its paper.
+        target: the norm that wgan_gp and dragan aim at.
+        reduction: "mean" over the samples, "sum", or "none", [N].
+        generator: draws u and v, on the samples' device; None means torch's default.
+
+    Returns:
+        float32 (float64 for float64); differentiable in the discriminator's parameters unless gradients are off.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message names it.
+    """
+    _check(real, fake, kind, gamma, target, reduction)
+    points = _points(real, fake, kind, generator).requires_grad_()
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        logits = discriminator(points)
+        each = [logits] if isinstance(logits, Tensor) else list(logits)
+        total = torch.stack([t.sum() for t in each]).sum()
+        if not total.requires_grad:
+            raise _checks.fail(
+                _OP, "discriminator", "logits that depend on its input", "logits that do not require grad"
+            )
+        (grad,) = torch.autograd.grad(
+            total, points, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+        squared = _squared_norms(grad)
+        if kind in ("r1", "r2"):
+            penalty = (0.5 * gamma) * squared
+        else:
+            positive = squared > 0
+            norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
+            penalty = gamma * (norm - target).square()
+        if reduction == "mean":
+            penalty = penalty.mean()
+        elif reduction == "sum":
+            penalty = penalty.sum()
+    return penalty if create_graph else penalty.detach()
+
+
+def _squared_norms(grad: Tensor) -> Tensor:
+    """[N, ...] -> [N], in float32 (float64): squares of float16 gradients overflow at 256."""
+    wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
+    return wide.flatten(1).square().sum(1) if wide.dim() > 1 else wide.square()
+
+
+def _points(real: Tensor | None, fake: Tensor | None, kind: str, generator: Generator | None) -> Tensor:
+    if kind == "r2":
+        assert fake is not None
+        return fake.detach().clone()
+    assert real is not None
+    real = real.detach()
+    if kind == "r1":
+        return real.clone()
+    each = (real.shape[0], *[1] * (real.dim() - 1))
+    u = torch.rand(each, dtype=real.dtype, device=real.device, generator=generator)
+    if kind == "wgan_gp":
+        assert fake is not None
+        return torch.lerp(fake.detach(), real, u)
+    v = torch.rand(real.shape, dtype=real.dtype, device=real.device, generator=generator)
+    spread = real.std() if real.numel() > 1 else real.new_zeros(())
+    return real + u * (0.5 * spread) * v
+
+
+def _check(
+    real: Tensor | None, fake: Tensor | None, kind: object, gamma: object, target: object, reduction: object
+) -> None:
+    if kind not in KINDS:
+        raise _checks.fail(_OP, "kind", f"one of {', '.join(KINDS)}", repr(kind))
+    if reduction not in ("mean", "sum", "none"):
+        raise _checks.fail(_OP, "reduction", "'mean', 'sum' or 'none'", repr(reduction))
+    for name, value in (("gamma", gamma), ("target", target)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _checks.fail(_OP, name, "a number", type(value).__name__, kind=TypeError)
+        if not (math.isfinite(value) and value >= 0):
+            raise _checks.fail(_OP, name, "a finite number >= 0", value)
+    for name, t in (("real", real), ("fake", fake)):
+        if name not in _NEEDS[str(kind)]:
+            if t is not None:
+                raise _checks.fail(_OP, name, f"None, as kind {kind!r} does not look at it", "samples")
+            continue
+        if t is None:
+            raise _checks.fail(_OP, name, f"samples [N, ...], which kind {kind!r} needs", None)
+        _checks.check_tensor(_OP, name, t)
+        _checks.check_floating(_OP, name, t)
+        if t.dim() == 0:
+            raise _checks.fail(_OP, name, "at least one dim, [N, ...]", "a 0-dim tensor")
+        if t.shape[0] == 0 and reduction == "mean":
+            raise _checks.fail(_OP, name, "at least one sample to take the mean of", list(t.shape))
+    if kind == "wgan_gp":
+        assert real is not None and fake is not None
+        _checks.check_like(_OP, "fake", fake, "real", real)
+        if fake.shape != real.shape:
+            raise _checks.fail(_OP, "fake", f"{list(real.shape)}, the shape of real", list(fake.shape))

@@ -1,0 +1,209 @@
+"""How a backend is chosen, and importing on machines that lack something."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from support import TARGETS
+
+import pygen
+from pygen import _backends, _dispatch
+from pygen.functional import gaussian_kl, reparameterize_kl
+
+X = torch.zeros(3, 4)
+
+
+def python(script: str, **environment: str) -> str:
+    """What a fresh interpreter prints, started outside the checkout."""
+    variables = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd="/", env=variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_backends_names_each_and_says_why_not():
+    found = pygen.backends()
+    assert set(found) == {"reference", "cpu", "triton", "cuda"}
+    assert found["reference"] is None
+    for reason in found.values():
+        assert reason is None or len(reason) > 10
+    found["cpu"] = "changed by a user"
+    assert pygen.backends()["cpu"] != "changed by a user"
+
+
+def test_the_order_of_choice_is_argument_then_context_then_table():
+    default = pygen.explain("gaussian_kl", X).backend
+    assert default == "cpu"
+    assert pygen.explain("gaussian_kl", X, backend="reference").backend == "reference"
+    with pygen.use_backend("reference"):
+        assert pygen.explain("gaussian_kl", X).backend == "reference"
+        assert pygen.explain("gaussian_kl", X, backend="cpu").backend == "cpu"
+        with pygen.use_backend("cpu"):
+            assert pygen.explain("gaussian_kl", X).backend == "cpu"
+        assert pygen.explain("gaussian_kl", X).backend == "reference"
+    assert pygen.explain("gaussian_kl", X).backend == default
+
+
+def test_explain_gives_a_reason_for_every_other_backend():
+    choice = pygen.explain("reparameterize_kl", X, X)
+    assert choice.rejected.keys() == set(_dispatch.NAMES) - {choice.backend}
+    assert all(choice.rejected.values())
+    assert choice.rejected["cuda"] == "it runs on CUDA tensors, these are on cpu"
+    text = str(choice)
+    assert text.startswith("cpu: ") and all(f"not {name}: " in text for name in choice.rejected)
+    with pytest.raises(ValueError, match="op: expected one of .*gaussian_kl.*, got 'softmax'"):
+        pygen.explain("softmax", X)
+
+
+def test_triton_is_never_the_default_on_cpu_tensors():
+    assert pygen.explain("gaussian_kl", X).backend != "triton"
+    if any(t.backend == "triton" and t.device == "cpu" for t in TARGETS):
+        assert pygen.explain("gaussian_kl", X, backend="triton").backend == "triton"
+
+
+def test_use_backend_refuses_and_restores():
+    with (
+        pytest.raises(ValueError, match="use_backend: backend: expected one of reference, .* got 'gpu'"),
+        pygen.use_backend("gpu"),
+    ):
+        raise AssertionError("entered")
+    before = pygen.explain("gaussian_kl", X).backend
+    with pytest.raises(KeyError), pygen.use_backend("reference"):
+        raise KeyError
+    assert pygen.explain("gaussian_kl", X).backend == before
+
+
+def spied(monkeypatch, backend):
+    """Counts the calls of a launcher's forward and backward."""
+    launcher = _backends.load_launcher("reparameterize_kl", backend)
+    calls = []
+    for name in ("forward", "backward"):
+        run = getattr(launcher, name)
+        monkeypatch.setattr(launcher, name, lambda *a, _run=run, _name=name, **k: calls.append(_name) or _run(*a, **k))
+    return calls
+
+
+@pytest.mark.parametrize("function", (reparameterize_kl, gaussian_kl))
+def test_the_backend_of_forward_serves_backward(monkeypatch, function):
+    """Which runs outside the context, and on another thread."""
+    reference, cpu = spied(monkeypatch, "reference"), spied(monkeypatch, "cpu")
+    for inside, expected, other in (("reference", reference, cpu), ("cpu", cpu, reference)):
+        mu = torch.ones(3, 4, requires_grad=True)
+        with pygen.use_backend(inside):
+            out = function(mu, X)
+        kl = out[1] if isinstance(out, tuple) else out
+        kl.backward()
+        assert expected == ["forward", "backward"] and other == []
+        expected.clear()
+
+
+@pytest.mark.parametrize("function", (reparameterize_kl, gaussian_kl))
+def test_the_argument_wins_over_the_context(monkeypatch, function):
+    reference, cpu = spied(monkeypatch, "reference"), spied(monkeypatch, "cpu")
+    with pygen.use_backend("reference"):
+        function(X, X, backend="cpu")
+    assert cpu == ["forward"] and reference == []
+
+
+def test_show_config_is_a_bug_report():
+    text = pygen.show_config()
+    assert f"pygen {pygen.__version__}" in text and torch.__version__ in text
+    for name, reason in pygen.backends().items():
+        assert f"{name}: {reason or 'ready'}" in text
+
+
+def test_instruction_set_is_one_of_this_processor():
+    cpu = _backends.compiled("_cpu")
+    assert cpu.isa() == cpu.isas()[0]
+    with pytest.raises(ValueError, match="expected one of"):
+        cpu.set_isa("sse9")
+    assert cpu.isa() == cpu.isas()[0]
+
+
+HIDE = """
+    import importlib.abc, json, sys
+    class Hide(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name in {hidden!r} or name.split(".")[0] in {hidden!r}:
+                raise ModuleNotFoundError(f"No module named {{name!r}} (hidden)", name=name)
+    sys.meta_path.insert(0, Hide())
+    import torch, pygen
+    from pygen.functional import reparameterize_kl
+    mu = torch.ones(3, 4, requires_grad=True)
+    z, kl = reparameterize_kl(mu, torch.zeros(3, 4), seed=1)
+    (z.sum() + kl).backward()
+    chosen = pygen.explain("reparameterize_kl", mu).backend
+    text = pygen.show_config()
+    print(json.dumps([pygen.backends(), chosen, kl.item(), text]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("hidden", "missing", "chosen"),
+    [
+        (("pygen._cpu",), "cpu", "reference"),
+        (("triton",), "triton", "cpu"),
+        (("pygen._cpu", "triton", "pygen._cuda"), "cpu", "reference"),
+    ],
+    ids=["no compiled module", "no triton", "neither"],
+)
+def test_import_and_run_without(hidden, missing, chosen):
+    found, backend, kl, text = json.loads(python(HIDE.format(hidden=hidden)))
+    assert backend == chosen and kl == pytest.approx(2.0)
+    assert found["reference"] is None and found[missing]
+    assert missing in found[missing] or f"_{missing}" in found[missing], "the reason names what is missing"
+    assert found[missing] in text
+
+
+def test_import_makes_no_cuda_context_compiles_nothing_and_reads_no_home():
+    """With a home that is not there, and no compiler on PATH."""
+    script = """
+        import sys, torch, pygen
+        assert not torch.cuda.is_initialized()
+        assert "triton" not in sys.modules, "Triton is loaded at first use"
+        for name in ("sklearn", "matplotlib", "rich", "mlxtend", "scipy"):
+            assert name not in sys.modules, name
+        print("ok")
+    """
+    assert python(script, PATH="/nonexistent").strip() == "ok"
+
+
+@pytest.mark.slow
+def test_import_adds_less_than_0_3_seconds_to_torch():
+    """The median of seven, each in a fresh process; of processor time, so that a busy machine does not count."""
+    script = """
+        import time
+        import torch
+        start = time.process_time()
+        import pygen
+        print(time.process_time() - start)
+    """
+    python(script)
+    times = sorted(float(python(script)) for _ in range(7))
+    assert times[3] < 0.3, times
+
+
+def test_the_first_use_may_come_from_eight_threads_at_once():
+    script = """
+        import concurrent.futures, torch, pygen
+        x = torch.randn(64, 64)
+        def call(_):
+            return pygen.functional.reparameterize_kl(x, x, seed=1)[0]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(call, range(8)))
+        assert all(torch.equal(t, found[0]) for t in found)
+    """
+    python(script)
+
+
+def test_no_top_level_package_called_kernels_is_installed():
+    """Another project on PyPI owns that name."""
+    site = Path(sysconfig.get_path("purelib"))
+    assert not (site / "kernels").exists()
+    assert python("import importlib.util; print(importlib.util.find_spec('kernels'))").strip() == "None"
