@@ -22,7 +22,7 @@ def check_options(op: str, kind: object, label_smoothing: object, scale: object,
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _checks.fail(op, name, "a number", type(value).__name__, kind=TypeError)
-    if not math.isfinite(scale):
+    if not -math.inf < scale < math.inf:  # math.isfinite cannot be traced
         raise _checks.fail(op, "scale", "a finite number", scale)
     if label_smoothing == 0.0:
         return
