@@ -22,7 +22,7 @@ demo: .venv
 	$(BIN)/pygen demo $(ARGS)
 
 test: .venv
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest tests -n 2 $(ARGS)
 
 quick: .venv
 	$(BIN)/python -m pytest tests -q -m "not slow" $(ARGS)
