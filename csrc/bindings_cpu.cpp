@@ -1,4 +1,5 @@
-// pygen._cpu: the names, and the choice of the instruction set. Arguments are addresses and strides; pygen/native checks them.
+// pygen._cpu: the names, and the choice of the instruction set. Arguments are addresses and strides; pygen/native
+// checks them.
 #include <pybind11/stl.h>
 
 #include "cpu/gan_loss.bind.h"

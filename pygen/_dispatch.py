@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -171,7 +172,7 @@ _TENSOR_TYPES = {torch.Tensor, torch.nn.Parameter}
 _PLAIN_TYPES = _TENSOR_TYPES | {type(None), int}
 
 
-def is_plain(*arguments: object) -> bool:
+def is_plain(*arguments: Any) -> bool:
     """Whether a call may go straight to the launcher: plain tensors, nothing tracing, transforming or intercepting."""
     if torch.compiler.is_compiling():
         return False

@@ -57,4 +57,4 @@ def resolve_seed(op: str, seed: object, generator: Generator | None, device: tor
         raise fail(op, "seed", "an int or a 0-dim int64 tensor", type(seed).__name__, kind=TypeError)
     if not _INT64_MIN <= seed < 2**63:
         raise fail(op, "seed", "-2^63 <= seed < 2^63", seed)
-    return torch.full((), seed, dtype=torch.int64, device=device)
+    return torch.full((), seed, dtype=torch.int64, device=device)  # type: ignore[arg-type]  # a SymInt will do

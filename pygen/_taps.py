@@ -4,7 +4,9 @@ A kernel is told (taps, color_groups, strict): `taps`, indices ky * kW + kx of t
 color_groups > 1, the centre besides, which joins input group i to output group o where i < o (strict) or i <= o.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -13,7 +15,7 @@ from pygen import _checks
 MaskType = str | tuple[tuple[bool, ...], ...]
 
 
-def check_kernel_size(op: str, argument: str, size: object) -> None:
+def check_kernel_size(op: str, argument: str, size: Iterable[int]) -> None:
     for side, name in zip(size, ("height", "width"), strict=True):
         if side % 2 == 0:
             raise _checks.fail(op, argument, f"an odd kernel {name}", side)
@@ -44,7 +46,7 @@ def normalize_mask_type(op: str, mask_type: object) -> MaskType:
     return tuple(tuple(row) for row in rows)
 
 
-def check_groups(op: str, mask_type: MaskType, color_groups: object, in_channels: int, out_channels: int) -> None:
+def check_groups(op: str, mask_type: MaskType, color_groups: Any, in_channels: int, out_channels: int) -> None:
     check_color_groups(op, color_groups)
     if color_groups == 1:
         return
@@ -96,7 +98,7 @@ def _live_taps(op: str, mask_type: MaskType, color_groups: int, height: int, wid
 _live_taps_once = cache(_live_taps)
 
 
-def dense_mask(mask_type: MaskType, color_groups: int, shape: tuple[int, int, int, int]) -> torch.Tensor:
+def dense_mask(mask_type: MaskType, color_groups: int, shape: Sequence[int]) -> torch.Tensor:
     """The mask of the weight as other code writes it: bool [Cout, Cin, kH, kW]."""
     out_channels, in_channels, height, width = shape
     mask = torch.zeros(out_channels, in_channels, height * width, dtype=torch.bool)

@@ -6,7 +6,7 @@ import os
 # Threads that wait sleep. Spinning, as they would, two on a busy machine cost each other 15 ms in every small operation.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import torch  # noqa: E402
+import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -61,7 +61,9 @@ class Op:
     unsaved: frozenset[str] = frozenset()  # arguments that no gradient depends on
     batched: frozenset[str] | None = None  # arguments whose dim 0 is the batch; None: all
     registered: Callable[..., list] = lambda sample, dtype: []  # [(torch op, args)] for opcheck
-    more_samples: Callable[[], list[Sample]] | None = None  # for opcheck, where tensors cannot be cut and laid out at will
+    more_samples: Callable[[], list[Sample]] | None = (
+        None  # for opcheck, where tensors cannot be cut and laid out at will
+    )
     modules: Mapping[str, Callable[[], tuple[nn.Module, tuple]]] = field(default_factory=dict)  # name -> module, inputs
     saved_extra: int = 0  # bytes beside the inputs that backward may keep; a seeded op keeps its seed
 

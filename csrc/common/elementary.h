@@ -90,7 +90,7 @@ struct ExpTerms {
 template <class V>
 PYGEN_HD ExpTerms<V> exp_terms(V x) {
   using L = Lanes<V>;
-  const V capped = L::at_most(x, 180.0f);            // exp(180) is inf, as exp(inf); and inf - 180 is a number
+  const V capped = L::at_most(x, 180.0f);           // exp(180) is inf, as exp(inf); and inf - 180 is a number
   const V h = L::at_least(0.5f * capped, -105.0f);  // exp(-105) rounds to 0
   const V shifted = h * 1.44269504088896341f + kRoundMagic;
   const V n = shifted - kRoundMagic;

@@ -1,4 +1,5 @@
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC'11) and the normals made of it.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC'11) and the normals made
+// of it.
 //
 // Noise is a function of (seed, logical index j, Monte-Carlo sample k, domain):
 //   key = (seed low, seed high), counter = (q low, q high, k, domain), q = j / 4, and element j takes normal j % 4.

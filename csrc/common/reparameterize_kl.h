@@ -11,10 +11,10 @@ namespace pygen {
 
 template <class V>
 struct GaussianKl {
-  V std;           // exp(logvar / 2)
-  V kl;            // before free bits
-  V grad_mu;       // d kl / d mu; d kl / d prior_mu is its negative
-  V grad_logvar;   // d kl / d logvar
+  V std;          // exp(logvar / 2)
+  V kl;           // before free bits
+  V grad_mu;      // d kl / d mu; d kl / d prior_mu is its negative
+  V grad_logvar;  // d kl / d logvar
   V grad_prior_logvar;
 };
 

@@ -25,8 +25,8 @@ inline int64_t product(py::tuple sizes) {
   return n;
 }
 
-// A tensor argument is None (absent), its address (contiguous) or (address, strides) of a tensor of `sizes`, with `lead`
-// in front of them where it is not 0 (the Monte-Carlo samples).
+// A tensor argument is None (absent), its address (contiguous) or (address, strides) of a tensor of `sizes`, with
+// `lead` in front of them where it is not 0 (the Monte-Carlo samples).
 inline View parse_view(py::handle arg, py::tuple sizes, int64_t lead = 0) {
   View view;
   if (arg.is_none()) return view;

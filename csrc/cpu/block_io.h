@@ -1,5 +1,5 @@
-// Between memory in any dtype and layout, and contiguous blocks of float (double) in cache: kernels compute on the latter.
-// A block is a range [start, start + n) of row-major logical indices.
+// Between memory in any dtype and layout, and contiguous blocks of float (double) in cache: kernels compute on the
+// latter. A block is a range [start, start + n) of row-major logical indices.
 #pragma once
 
 #include <initializer_list>
@@ -77,7 +77,8 @@ PYGEN_INLINE const Real* read_block(const View& view, int64_t start, int64_t n, 
   return scratch;
 }
 
-// Where to compute the block: the tensor itself if it is contiguous Real, else `scratch`, which write_block then stores.
+// Where to compute the block: the tensor itself if it is contiguous Real, else `scratch`, which write_block then
+// stores.
 template <class T, class Real>
 PYGEN_INLINE Real* block_target(const View& view, int64_t start, Real* scratch) {
   if constexpr (std::is_same_v<T, Real>) {
@@ -97,8 +98,8 @@ PYGEN_INLINE void write_block(const View& view, int64_t start, int64_t n, const 
   });
 }
 
-// Where a block of a tensor of T is computed on. S = T: in place, the tensor is contiguous; S = Real: in place if that is T,
-// else in scratch, for any layout.
+// Where a block of a tensor of T is computed on. S = T: in place, the tensor is contiguous; S = Real: in place if that
+// is T, else in scratch, for any layout.
 template <class T, class S, class Real>
 PYGEN_INLINE const S* read(const View& view, int64_t start, int64_t n, Real* scratch) {
   if constexpr (std::is_same_v<S, Real>) {

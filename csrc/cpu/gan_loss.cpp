@@ -92,7 +92,8 @@ void forward(const GanLossForward& p) {
   const bool reduce = p.loss != nullptr, stats = p.stats != nullptr;
   const bool sum = reduce || stats || average;
   std::vector<Sums> partial(sum ? blocks.count() : 0);
-  std::vector<double> pair_x(stats && p.other == GanOther::Pair ? blocks.count() : 0);
+  const bool pairs = stats && p.other == GanOther::Pair;
+  std::vector<double> pair_x(pairs ? blocks.count() : 0);
   blocks.run(p.segments, p.threads, [&](size_t i, int64_t block, int64_t start, int64_t n) {
     const GanSegment& segment = p.segments[i];
     Scratch<Real>& s = scratch<Real>();
@@ -114,7 +115,7 @@ void forward(const GanLossForward& p) {
       }
       partial[block] = stats ? sum_block_terms<kForm, true, false>(b) : sum_block_terms<kForm, false, false>(b);
     });
-    if (!pair_x.empty()) pair_x[block] = sum_block(b.other, n);
+    if (pairs) pair_x[block] = sum_block(b.other, n);
   });
   double loss = 0, totals[4] = {};
   for (size_t i = 0; sum && i < p.segments.size(); ++i) {
@@ -123,13 +124,13 @@ void forward(const GanLossForward& p) {
     double other_x = 0;
     for (int64_t b = blocks.first[i]; b < blocks.first[i + 1]; ++b) {
       sums += partial[b];
-      if (!pair_x.empty()) other_x += pair_x[b];
+      if (pairs) other_x += pair_x[b];
     }
     if (segment.numel > 0) loss += sums.value * segment.weight;
     const double n = static_cast<double>(segment.numel);
     totals[segment.side] += sums.x / n;
     totals[2 + segment.side] += sums.right / n;
-    if (!pair_x.empty()) {
+    if (pairs) {
       totals[1] += other_x / n;
       totals[3] += sums.right / n;
     }

@@ -14,7 +14,8 @@ constexpr int kGroups = 16;
 PYGEN_INLINE VecF uniform(VecQ even, VecQ odd) { return float_of_words(even, odd) * 0x1p-32f + 0x1p-33f; }
 
 // out[4 i + lane] = normal `lane` of quad q + i, i < quads. Writes whole groups of kLanes quads.
-__attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k, NoiseDomain domain) {
+__attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k,
+                                                   NoiseDomain domain) {
   // Vector lane 4 b + s holds quad s * kLanes / 4 + b, so that interleaving within 128 bits ends in memory order.
   uint64_t order[2][kLanes / 2];
   for (int lane = 0; lane < kLanes; ++lane) order[lane % 2][lane / 2] = (lane % 4) * (kLanes / 4) + lane / 4;

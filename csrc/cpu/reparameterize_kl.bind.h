@@ -42,7 +42,8 @@ inline void bind_reparameterize_kl(py::module_& m) {
         constexpr decltype(&baseline::reparameterize_kl_forward) table[] = PYGEN_ISA_TABLE(reparameterize_kl_forward);
         table[isa_in_use()](p);
       },
-      "dtype, sizes [N, ...], (mu, logvar, prior_mu, prior_logvar, eps, seed), z, kl, K, free_bits, reduce, kl_scale, threads");
+      "dtype, sizes [N, ...], (mu, logvar, prior_mu, prior_logvar, eps, seed), z, kl, K, free_bits, reduce, kl_scale, "
+      "threads");
   m.def(
       "reparameterize_kl_backward",
       [](std::string_view dtype, py::tuple sizes, py::tuple inputs, py::handle grad_z, py::handle grad_kl,
@@ -61,7 +62,8 @@ inline void bind_reparameterize_kl(py::module_& m) {
         constexpr decltype(&baseline::reparameterize_kl_backward) table[] = PYGEN_ISA_TABLE(reparameterize_kl_backward);
         table[isa_in_use()](p);
       },
-      "dtype, sizes, inputs as forward, grad_z, grad_kl, its stride, 4 gradients, which are wide, K, free_bits, reduce, "
+      "dtype, sizes, inputs as forward, grad_z, grad_kl, its stride, 4 gradients, which are wide, K, free_bits, "
+      "reduce, "
       "kl_scale, threads");
 }
 

@@ -1,6 +1,6 @@
 // reparameterize_kl and gaussian_kl on CPUs. Formula: common/reparameterize_kl.h.
-// Traffic, fp32, one sample: forward reads mu, logvar and writes z (12 bytes an element); backward reads grad_z, mu, logvar
-// and writes two gradients (20). The noise costs more than the memory: about 10 instructions a number.
+// Traffic, fp32, one sample: forward reads mu, logvar and writes z (12 bytes an element); backward reads grad_z, mu,
+// logvar and writes two gradients (20). The noise costs more than the memory: about 10 instructions a number.
 #include "cpu/reparameterize_kl.h"
 
 #include "common/reparameterize_kl.h"
@@ -12,8 +12,8 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
-constexpr int64_t kBlock = 1024;          // elements; a dozen blocks of scratch fit the L1 and L2 caches
-constexpr int64_t kBlocksPerThread = 4;   // about 9 us of work, three times what waking a thread costs
+constexpr int64_t kBlock = 1024;         // elements; a dozen blocks of scratch fit the L1 and L2 caches
+constexpr int64_t kBlocksPerThread = 4;  // about 9 us of work, three times what waking a thread costs
 
 // Blocks are whole rows while a row fits, else parts of one row.
 struct Blocks {
@@ -21,10 +21,14 @@ struct Blocks {
   Blocks(int64_t rows, int64_t cols)
       : rows(rows),
         cols(cols),
-        rows_per_block(cols == 0 ? kBlock : cols >= kBlock ? 1 : kBlock / cols),
+        rows_per_block(cols == 0        ? kBlock
+                       : cols >= kBlock ? 1
+                                        : kBlock / cols),
         blocks_per_row(cols <= kBlock ? 1 : (cols + kBlock - 1) / kBlock),
         count(blocks_per_row > 1 ? rows * blocks_per_row : (rows + rows_per_block - 1) / rows_per_block) {}
-  int64_t first_row(int64_t block) const { return blocks_per_row > 1 ? block / blocks_per_row : block * rows_per_block; }
+  int64_t first_row(int64_t block) const {
+    return blocks_per_row > 1 ? block / blocks_per_row : block * rows_per_block;
+  }
   int64_t num_rows(int64_t block) const {
     const int64_t left = rows - first_row(block);
     return left < rows_per_block ? left : rows_per_block;
@@ -89,7 +93,8 @@ struct Inputs {
 
 // eps of sample k for the block: the caller's, or drawn.
 template <class T, class Real>
-PYGEN_INLINE const Real* noise_block(const ReparameterizeKlParams& p, int64_t k, int64_t start, int64_t n, Scratch<Real>& s) {
+PYGEN_INLINE const Real* noise_block(const ReparameterizeKlParams& p, int64_t k, int64_t start, int64_t n,
+                                     Scratch<Real>& s) {
   if (p.eps.present()) return read_block<T>(p.eps, k * p.rows * p.cols + start, n, s.eps);
   const int64_t q = start / 4, lead = start % 4;
   fill_normals(s.noise, static_cast<uint64_t>(*p.seed), q, (lead + n + 3) / 4, static_cast<uint32_t>(k),
@@ -191,8 +196,8 @@ void backward_blocks(const ReparameterizeKlBackward& p) {
     S* out[4];
     for (int j = 0; j < 4; ++j) {
       out[j] = !p.grad[j].present() ? nullptr
-               : p.wide[j]         ? wide_target<S>(p.grad[j], start, s.grad[j])
-                                   : target<T, S>(p.grad[j], start, s.grad[j]);
+               : p.wide[j]          ? wide_target<S>(p.grad[j], start, s.grad[j])
+                                    : target<T, S>(p.grad[j], start, s.grad[j]);
     }
     for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
       using V = decltype(zero);
@@ -244,8 +249,8 @@ template <class T, class Real, bool kPrior>
 void backward(const ReparameterizeKlBackward& p) {
   if constexpr (!std::is_same_v<T, Real>) {
     const bool wide = p.wide[0] || p.wide[1] || p.wide[2] || p.wide[3];
-    if (wide || !in_place({&p.mu, &p.logvar, &p.prior_mu, &p.prior_logvar, &p.grad_z, &p.grad[0], &p.grad[1], &p.grad[2],
-                           &p.grad[3]}))
+    if (wide || !in_place({&p.mu, &p.logvar, &p.prior_mu, &p.prior_logvar, &p.grad_z, &p.grad[0], &p.grad[1],
+                           &p.grad[2], &p.grad[3]}))
       return backward_blocks<T, Real, Real, kPrior>(p);
   }
   return backward_blocks<T, T, Real, kPrior>(p);
@@ -253,13 +258,17 @@ void backward(const ReparameterizeKlBackward& p) {
 
 }  // namespace
 
-#define PYGEN_DISPATCH(function, p)                                                                                 \
-  const bool prior = p.prior_mu.present();                                                                          \
-  switch (p.dtype) {                                                                                                \
-    case DType::Float64: return prior ? function<double, double, true>(p) : function<double, double, false>(p);     \
-    case DType::Float32: return prior ? function<float, float, true>(p) : function<float, float, false>(p);         \
-    case DType::BFloat16: return prior ? function<BFloat16, float, true>(p) : function<BFloat16, float, false>(p);  \
-    case DType::Float16: return prior ? function<Float16, float, true>(p) : function<Float16, float, false>(p);     \
+#define PYGEN_DISPATCH(function, p)                                                            \
+  const bool prior = p.prior_mu.present();                                                     \
+  switch (p.dtype) {                                                                           \
+    case DType::Float64:                                                                       \
+      return prior ? function<double, double, true>(p) : function<double, double, false>(p);   \
+    case DType::Float32:                                                                       \
+      return prior ? function<float, float, true>(p) : function<float, float, false>(p);       \
+    case DType::BFloat16:                                                                      \
+      return prior ? function<BFloat16, float, true>(p) : function<BFloat16, float, false>(p); \
+    case DType::Float16:                                                                       \
+      return prior ? function<Float16, float, true>(p) : function<Float16, float, false>(p);   \
   }
 
 void reparameterize_kl_forward(const ReparameterizeKlForward& p) { PYGEN_DISPATCH(forward, p) }

@@ -1,5 +1,5 @@
-// The vector type of one instruction set, over GCC's vector extensions: the same source serves SSE2, NEON, AVX2, AVX-512
-// and a 16-lane form over two AVX2 registers. setup.py compiles each file of csrc/cpu once per set, with
+// The vector type of one instruction set, over GCC's vector extensions: the same source serves SSE2, NEON, AVX2,
+// AVX-512 and a 16-lane form over two AVX2 registers. setup.py compiles each file of csrc/cpu once per set, with
 //   PYGEN_ISA    the name of the set, used as a namespace
 //   PYGEN_LANES  floats in a vector
 #pragma once
@@ -143,18 +143,18 @@ struct Memory<Twin<R>> {
     Memory<R>::store(static_cast<char*>(p) + sizeof(R), v.b);
   }
 };
-#define PYGEN_TWIN_OPERATOR(op)                                                                       \
-  template <class R>                                                                                  \
-  PYGEN_INLINE auto operator op(Twin<R> x, Twin<R> y)->Twin<decltype(x.a op y.a)> {                   \
-    return {x.a op y.a, x.b op y.b};                                                                  \
-  }                                                                                                   \
-  template <class R, class S, class = std::enable_if_t<std::is_arithmetic_v<S>>>                      \
-  PYGEN_INLINE auto operator op(Twin<R> x, S y)->Twin<decltype(x.a op y)> {                           \
-    return {x.a op y, x.b op y};                                                                      \
-  }                                                                                                   \
-  template <class R, class S, class = std::enable_if_t<std::is_arithmetic_v<S>>>                      \
-  PYGEN_INLINE auto operator op(S x, Twin<R> y)->Twin<decltype(x op y.a)> {                           \
-    return {x op y.a, x op y.b};                                                                      \
+#define PYGEN_TWIN_OPERATOR(op)                                                     \
+  template <class R>                                                                \
+  PYGEN_INLINE auto operator op(Twin<R> x, Twin<R> y)->Twin<decltype(x.a op y.a)> { \
+    return {x.a op y.a, x.b op y.b};                                                \
+  }                                                                                 \
+  template <class R, class S, class = std::enable_if_t<std::is_arithmetic_v<S>>>    \
+  PYGEN_INLINE auto operator op(Twin<R> x, S y)->Twin<decltype(x.a op y)> {         \
+    return {x.a op y, x.b op y};                                                    \
+  }                                                                                 \
+  template <class R, class S, class = std::enable_if_t<std::is_arithmetic_v<S>>>    \
+  PYGEN_INLINE auto operator op(S x, Twin<R> y)->Twin<decltype(x op y.a)> {         \
+    return {x op y.a, x op y.b};                                                    \
   }
 PYGEN_TWIN_OPERATOR(+)
 PYGEN_TWIN_OPERATOR(-)
@@ -175,8 +175,10 @@ PYGEN_TWIN_OPERATOR(!=)
 using VecF = Twin<RegF>;
 using VecI = Twin<RegI>;
 using VecQ = Twin<RegQ>;
-#define PYGEN_BY_REGISTER(Result, f, x) Result{f((x).a), f((x).b)}
-#define PYGEN_BY_REGISTER2(Result, f, x, y) Result{f((x).a, (y).a), f((x).b, (y).b)}
+#define PYGEN_BY_REGISTER(Result, f, x) \
+  Result { f((x).a), f((x).b) }
+#define PYGEN_BY_REGISTER2(Result, f, x, y) \
+  Result { f((x).a, (y).a), f((x).b, (y).b) }
 #else
 using VecF = RegF;
 using VecI = RegI;
@@ -201,7 +203,7 @@ struct VectorWord {
 };
 // float(word), rounded once: the words of the even lanes and of the odd lanes, back in one vector.
 PYGEN_INLINE RegF float_of_words_register(RegQ even, RegQ odd) {
-  #if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX2__) && !defined(__AVX512F__)
   const RegU words = reinterpret_cast<RegU>(
       _mm256_blend_epi32(reinterpret_cast<__m256i>(even), reinterpret_cast<__m256i>(odd << 32), 0xAA));
 #else
@@ -227,8 +229,12 @@ struct Lanes<VecF> {
   static PYGEN_INLINE VecF from_bits(VecI i) { return PYGEN_BY_REGISTER(VecF, float_of_bits_register, i); }
   static PYGEN_INLINE VecF to_real(VecI i) { return PYGEN_BY_REGISTER(VecF, convert_register, i); }
   static PYGEN_INLINE VecF sqrt(VecF x) { return PYGEN_BY_REGISTER(VecF, sqrt_register, x); }
-  static PYGEN_INLINE VecF at_least(VecF x, float low) { return PYGEN_BY_REGISTER2(VecF, at_least_register, x, VecF{} + low); }
-  static PYGEN_INLINE VecF at_most(VecF x, float high) { return PYGEN_BY_REGISTER2(VecF, at_most_register, x, VecF{} + high); }
+  static PYGEN_INLINE VecF at_least(VecF x, float low) {
+    return PYGEN_BY_REGISTER2(VecF, at_least_register, x, VecF{} + low);
+  }
+  static PYGEN_INLINE VecF at_most(VecF x, float high) {
+    return PYGEN_BY_REGISTER2(VecF, at_most_register, x, VecF{} + high);
+  }
   static PYGEN_INLINE VecF select_top_bit(VecI mask, VecF x, VecF y) {
 #if PYGEN_TWIN
     return {select_top_bit_register(mask.a, x.a, y.a), select_top_bit_register(mask.b, x.b, y.b)};

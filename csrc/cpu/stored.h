@@ -17,7 +17,9 @@ struct Float16 {
 
 PYGEN_INLINE float widen(float x) { return x; }
 PYGEN_INLINE double widen(double x) { return x; }
-PYGEN_INLINE float widen(BFloat16 x) { return Lanes<float>::from_bits(static_cast<int32_t>(static_cast<uint32_t>(x.bits) << 16)); }
+PYGEN_INLINE float widen(BFloat16 x) {
+  return Lanes<float>::from_bits(static_cast<int32_t>(static_cast<uint32_t>(x.bits) << 16));
+}
 PYGEN_INLINE float widen(Float16 x) {
 #if defined(__F16C__)
   return _cvtsh_ss(x.bits);

@@ -9,8 +9,8 @@ enum class DType : int { Float64, Float32, BFloat16, Float16 };
 
 constexpr int kMaxDims = 64;  // as many as torch has
 
-// data [sizes], strides in elements. Adjacent dims that step through memory as one are merged; a contiguous tensor has one
-// dim of stride 1. data == nullptr: the tensor is absent.
+// data [sizes], strides in elements. Adjacent dims that step through memory as one are merged; a contiguous tensor has
+// one dim of stride 1. data == nullptr: the tensor is absent.
 struct View {
   void* data = nullptr;
   int ndim = 0;

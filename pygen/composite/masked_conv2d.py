@@ -54,7 +54,7 @@ def _shifts(box: Rectangle, kernel: Sequence[int], dilation: int) -> tuple[int, 
     return (cx - x0) * dilation, (x1 - 1 - cx) * dilation, (cy - y0) * dilation, (y1 - 1 - cy) * dilation
 
 
-def _shift(t: Tensor, by: tuple[int, int, int, int]) -> Tensor:
+def _shift(t: Tensor, by: Sequence[int]) -> Tensor:
     """Grows first, then shrinks: an image may be smaller than what is cut off."""
     if any(b > 0 for b in by):
         t = F.pad(t, [max(b, 0) for b in by])

@@ -23,7 +23,9 @@ def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
         t = t.expand(shape)
     address = t.data_ptr()
     if not address and t.numel():
-        raise RuntimeError(f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)")
+        raise RuntimeError(
+            f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)"
+        )
     return address if t.is_contiguous() else (address, t.stride())
 
 

@@ -40,7 +40,7 @@ class GANLoss(nn.Module):
         if like is None:
             if variant is not None:
                 raise fail("GANLoss", "variant", "None without like", repr(variant))
-            plain = {"kind": kind or "nonsaturating", "scale": 1.0 if scale is None else scale}
+            plain: dict[str, Any] = {"kind": kind or "nonsaturating", "scale": 1.0 if scale is None else scale}
             of_discriminator = of_generator = plain
         else:
             for name, value in (("kind", kind), ("scale", scale)):
@@ -73,7 +73,7 @@ class GANLoss(nn.Module):
         """pygen.functional.generator_loss with this module's options."""
         return generator_loss(fake=fake, real=real, **self.of_generator, reduction=self.reduction, backend=self.backend)
 
-    def forward(self, prediction: Logits, target_is_real: bool, *, for_discriminator: bool = True) -> Tensor:
+    def forward(self, prediction: Logits, target_is_real: bool, *, for_discriminator: bool = True) -> Any:
         """One term, without any scale, as pix2pix and SPADE call it: their training loops halve the discriminator's sum.
 
         Args:
@@ -94,9 +94,9 @@ class GANLoss(nn.Module):
             return generator_loss(fake=prediction, **options, reduction=self.reduction, backend=self.backend)
         logits = members(op, "prediction", prediction)
         is_list = not isinstance(prediction, Tensor)
-        options = (self.kind, "discriminator", float(self.label_smoothing), 1.0, self.reduction, False)
+        how = (self.kind, "discriminator", float(self.label_smoothing), 1.0, self.reduction, False)
         real, fake = (logits, ()) if target_is_real else ((), logits)
-        outputs = call(op, real, fake, (is_list, is_list), options, self.backend)
+        outputs = call(op, real, fake, (is_list, is_list), how, self.backend)
         return list(outputs) if self.reduction == "none" and is_list else outputs[0]
 
     def extra_repr(self) -> str:

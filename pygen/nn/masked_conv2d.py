@@ -84,9 +84,9 @@ class MaskedConv2d(nn.Conv2d):
 
     def live_mask(self) -> Tensor:
         """bool [Cout, Cin, kH, kW]: which weights are used."""
-        return _taps.dense_mask(self.mask_type, self.color_groups, tuple(self.weight.shape))
+        return _taps.dense_mask(self.mask_type, self.color_groups, self.weight.shape)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.pop(prefix + "mask", None)
         if theirs is not None:
             _compare_masks(prefix + "mask", theirs, self.live_mask())
@@ -148,7 +148,7 @@ class GatedMaskedConv2d(nn.Module):
             raise fail(name, "out_channels", f"{in_channels}, in_channels (the residual connection)", out_channels)
         _taps.check_kernel_size(name, "kernel_size", (kernel_size, kernel_size))
         self.mask_type, self.color_groups, self.backend = mask_type, color_groups, backend
-        there = {"device": device, "dtype": dtype}
+        there: dict[str, Any] = {"device": device, "dtype": dtype}
         live_rows = kernel_size // 2 + (mask_type == "B")
         above = tuple((row < live_rows,) * kernel_size for row in range(kernel_size))
         wide = 2 * out_channels
@@ -173,7 +173,7 @@ class GatedMaskedConv2d(nn.Module):
             )
             raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
         to_vertical = to_horizontal = None
-        if self.cond is not None:
+        if self.cond is not None and cond is not None:
             both = self.cond(cond) if cond.dim() == 2 else F.conv2d(cond, self.cond.weight[:, :, None, None])
             to_vertical, to_horizontal = both.chunk(2, dim=1)
         v = self.vertical(vertical)

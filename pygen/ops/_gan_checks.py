@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from pygen._gan_terms import KINDS, RELATIVISTIC, SMOOTHABLE
 Logits = Tensor | Sequence[Tensor]
 
 
-def check_options(op: str, kind: object, label_smoothing: object, scale: object, reduction: object) -> None:
+def check_options(op: str, kind: object, label_smoothing: Any, scale: Any, reduction: object) -> None:
     if kind not in KINDS:
         raise _checks.fail(op, "kind", f"one of {', '.join(KINDS)}", repr(kind))
     if reduction not in ("mean", "sum", "none"):
@@ -48,7 +49,7 @@ def members(op: str, argument: str, logits: object) -> tuple[Tensor, ...]:
     return tuple(logits)
 
 
-def check_players(op: str, player: str, kind: str, real: Logits | None) -> None:
+def check_players(op: str, kind: str, real: Logits | None) -> None:
     """generator_loss takes real= for the relativistic kinds alone."""
     if (real is not None) == (kind in RELATIVISTIC):
         return

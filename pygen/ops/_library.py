@@ -35,4 +35,4 @@ def register(schema: str, impl: Callable, fake: Callable, autograd: Callable) ->
 
 def fast_apply(function: type[torch.autograd.Function]) -> Callable:
     """`function.apply` less what it does about torch.func transforms: where is_plain holds there are none. Saves 3 us."""
-    return super(torch.autograd.Function, function).apply
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]  # of a private base

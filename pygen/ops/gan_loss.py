@@ -134,7 +134,7 @@ def generator_loss(
     """
     op = "generator_loss"
     check_options(op, kind, 0.0, scale, reduction)
-    check_players(op, "generator", kind, real)
+    check_players(op, kind, real)
     fakes = members(op, "fake", fake)
     reals = () if real is None else members(op, "real", real)
     are_lists = (not isinstance(real, Tensor), not isinstance(fake, Tensor))
@@ -181,6 +181,8 @@ def call(
 
 def _launch(real, fake, kind, player, label_smoothing, scale, reduction, stats, backend):
     launcher = _dispatch.launcher(_OP, _OP, backend, (real or fake)[0])
+    if real and player == "generator":  # else their gradient would stay unwritten
+        check_players(_OP, kind, real)
     return launcher.forward(real, fake, kind, player, label_smoothing, scale, reduction, stats)
 
 

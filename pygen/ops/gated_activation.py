@@ -1,5 +1,7 @@
 """gated_activation: tanh times sigmoid over the halves of the channels. A composition of torch ops; no kernel yet."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,7 @@ def gated_activation(
     return out if _dispatch.transformed(input) else to_output_layout(out, input)
 
 
-def _check(input: object, cond: object, color_groups: object) -> None:
+def _check(input: Any, cond: Any, color_groups: Any) -> None:
     _checks.check_tensor(_OP, "input", input)
     if input.dim() < 2:
         raise _checks.fail(_OP, "input", "at least two dims [N, C, ...]", list(input.shape))

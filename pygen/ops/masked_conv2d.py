@@ -65,7 +65,7 @@ def masked_conv2d(
     return _forward(None, input, weight, bias, options)
 
 
-def _check(input: object, weight: object, bias: object, mask_type: Any, color_groups: object, dilation: object) -> None:
+def _check(input: Any, weight: Any, bias: Any, mask_type: Any, color_groups: Any, dilation: Any) -> None:
     for name, t, dims in (("input", input, "[N, Cin, H, W]"), ("weight", weight, "[Cout, Cin, kH, kW]")):
         _checks.check_tensor(_OP, name, t)
         if t.dim() != 4:

@@ -1,6 +1,7 @@
 """masked_linear: a linear layer whose connections obey degrees, as MADE needs. Compositions of torch ops; no kernel yet."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,9 +62,7 @@ def _finite(input: Tensor) -> bool:
     return input.device.type == "cpu" and bool(input.detach().isfinite().all())
 
 
-def _check(
-    input: object, weight: object, bias: object, in_degrees: object, out_degrees: object, strict: object
-) -> None:
+def _check(input: Any, weight: Any, bias: Any, in_degrees: Any, out_degrees: Any, strict: Any) -> None:
     _checks.check_tensor(_OP, "input", input)
     _checks.check_floating(_OP, "input", input)
     if input.dim() < 1:

@@ -152,16 +152,16 @@ def forward(
     relativistic_average, what backward reuses: each member's two means and two sums of slopes, [members, 4]."""
     members = _pairs(real, fake)
     outputs: list[Tensor] = []
-    losses = []
+    losses: list[Tensor] = []
     for r, f in members:
         both = terms(kind, player, label_smoothing, r, f)
         each = [scale * t for t in both if t is not None]
         if reduction == "none":
             outputs += [_laid_out(scale * t, like) for t, like in zip(both, (r, f), strict=True) if t is not None]
         else:
-            losses.append(sum(t.mean() if reduction == "mean" else t.sum() for t in each))
+            losses.append(sum(t.mean() if reduction == "mean" else t.sum() for t in each))  # type: ignore[arg-type]
     if losses:
-        outputs.append(sum(losses) / len(members))
+        outputs.append(sum(losses) / len(members))  # type: ignore[arg-type]
     if stats:
         outputs.append(torch.stack([statistics(kind, r, f) for r, f in members]).mean(0))
     if kind == "relativistic_average":

@@ -52,7 +52,7 @@ def live_blocks(
 
 
 def _reach(
-    tap: int, kernel: tuple[int, int], dilation: int, size: torch.Size
+    tap: int, kernel: Sequence[int], dilation: int, size: torch.Size
 ) -> tuple[tuple[int, int, int, int], ...] | None:
     """Rows and columns of the output that the tap reaches inside the image, and those of the input it reads; or None."""
     spans = []

@@ -6,6 +6,7 @@ from layouts import SHAPES
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
 
+from pygen._gan_terms import RELATIVISTIC
 from pygen.functional import discriminator_loss, generator_loss
 
 LOGITS = ("real", "fake")
@@ -112,8 +113,9 @@ def registered_of(player: str, default_reduction: str):
     def registered(sample: Sample, dtype: torch.dtype) -> list:
         o = sample.options
         tensors = sample.cast(dtype)
-        lists = [[tensors[n]] if n in tensors else [] for n in LOGITS]
         kind, reduction = o.get("kind", "nonsaturating"), o.get("reduction", default_reduction)
+        used = LOGITS if player == "discriminator" or kind in RELATIVISTIC else ("fake",)
+        lists = [[tensors[n]] if n in tensors and n in used else [] for n in LOGITS]
         smoothing, scale = o.get("label_smoothing", 0.0), o.get("scale", 1.0)
         options = (kind, player, smoothing, scale, reduction)
         leaves = [[t.clone().requires_grad_() for t in side] for side in lists]
