@@ -13,6 +13,7 @@ from pygen._checks import fail
 from . import _sampling
 from ._arguments import check_int, check_ints
 from ._levels import check_levels, scale_levels, target_levels
+from ._program import Program
 
 _PIXELS_AT_ONCE = 1 << 18  # the naive sampler's forward works on so many
 
@@ -42,6 +43,10 @@ class PixelModel(ShapeMemory):
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """[N, C * L, H, W], channel after channel, of scaled images x [N, C, H, W] and a prepared condition."""
+        raise NotImplementedError
+
+    def _program(self, cond: Tensor | None) -> Program:
+        """`_logits` as stages for the samplers' engines, with the weights of now."""
         raise NotImplementedError
 
     def _prepare_cond(self, cond: Tensor | None, n: int, size: torch.Size | tuple[int, int]) -> Tensor | None:

@@ -10,6 +10,7 @@ from pygen.nn import GatedMaskedConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
 from ._pixel_model import PixelModel
+from ._program import Builder, Program
 from .pixel_cnn import output_head
 
 
@@ -70,6 +71,19 @@ class GatedPixelCNN(PixelModel):
         for block in self.blocks:
             vertical, horizontal = block(vertical, horizontal, cond)
         return self.head(horizontal)
+
+    def _program(self, cond: Tensor | None) -> Program:
+        b = Builder(self.in_channels, self.num_levels, self.color_groups)
+        vertical = horizontal = 0
+        for layer in (self.first, *self.blocks):
+            to_vertical, to_horizontal = layer.conditions(cond)
+            v = b.conv(layer.vertical, vertical)
+            h = b.conv(layer.horizontal, horizontal, add=b.conv(layer.vertical_to_horizontal, v))
+            residual = None if layer.mask_type == "A" else horizontal
+            horizontal = b.conv(layer.out, b.gate(h, to_horizontal), add=residual)
+            vertical = b.gate(v, to_vertical)
+        b.conv(self.head[3], b.conv(self.head[1], horizontal, relu=True), relu=True)
+        return b.program()
 
     def _prepare_cond(self, cond: Tensor | None, n: int, size: torch.Size | tuple[int, int]) -> Tensor | None:
         if self.num_classes is None and self.cond_channels is None:

@@ -9,6 +9,7 @@ from pygen.nn import MaskedConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
 from ._pixel_model import PixelModel
+from ._program import Builder, Program
 
 
 class PixelCNN(PixelModel):
@@ -51,6 +52,16 @@ class PixelCNN(PixelModel):
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
         return self.head(self.blocks(self.first(x)))
+
+    def _program(self, cond: Tensor | None) -> Program:
+        b = Builder(self.in_channels, self.num_levels, self.color_groups)
+        x = b.conv(self.first, 0)
+        for block in self.blocks:
+            x = b.conv(
+                block.widen, b.conv(block.masked, b.conv(block.narrow, x, relu=True), relu=True), relu=True, add=x
+            )
+        b.conv(self.head[3], b.conv(self.head[1], x, relu=True), relu=True)
+        return b.program()
 
 
 class _Block(nn.Module):

@@ -172,11 +172,16 @@ class GatedMaskedConv2d(nn.Module):
                 "None (cond_channels was not set)" if self.cond is None else "a tensor, since cond_channels is set"
             )
             raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
-        to_vertical = to_horizontal = None
-        if self.cond is not None and cond is not None:
-            both = self.cond(cond) if cond.dim() == 2 else F.conv2d(cond, self.cond.weight[:, :, None, None])
-            to_vertical, to_horizontal = both.chunk(2, dim=1)
+        to_vertical, to_horizontal = self.conditions(cond)
         v = self.vertical(vertical)
         h = self.horizontal(horizontal) + self.vertical_to_horizontal(v)
         out = self.out(gated_activation(h, to_horizontal, color_groups=self.color_groups))
         return gated_activation(v, to_vertical), out if self.mask_type == "A" else horizontal + out
+
+    def conditions(self, cond: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What cond [N, K] or [N, K, H, W] adds to the two gates, [N, 2 C] or [N, 2 C, H, W] each."""
+        if self.cond is None or cond is None:
+            return None, None
+        both = self.cond(cond) if cond.dim() == 2 else F.conv2d(cond, self.cond.weight[:, :, None, None])
+        to_vertical, to_horizontal = both.chunk(2, dim=1)
+        return to_vertical, to_horizontal

@@ -1,0 +1,126 @@
+"""A pixel model's sampling program: what has to be computed per row and per pixel, stated once for every engine.
+
+A program is a list of stages. Stage s makes stream s + 1, a map [n, channels, H, W], out of earlier streams; stream 0 is the
+scaled image; the last stream holds the levels' logits, channel after channel. A stream is *early* if row y of it depends on
+the pixels of rows before y alone: an engine makes it a row at a time, before the row's first pixel. The others are *late*: at
+each pixel, colour group after colour group. The channels of a late stream are `groups` contiguous blocks, and block g of a
+pixel depends on blocks 0 .. g of it at most. A late stage reads its sources in the present row only, at and left of the pixel:
+`Builder.conv` splits a convolution into what it takes from rows above, an early stage, and the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tap = tuple[int, int]  # (dy, dx): reads source[y + dy, x + dx], zero outside the image
+
+
+@dataclass(frozen=True)
+class Conv:
+    """bias + sum over taps t of weight[t] @ (relu of) source[y + dy, x + dx], plus the stream `add` at the same place."""
+
+    source: int
+    taps: tuple[Tap, ...]
+    weight: Tensor  # [T, Cout, Cin]; dead entries are exactly zero
+    bias: Tensor | None  # [Cout]
+    relu: bool = False
+    add: int | None = None
+    strict: bool = False  # with groups: at tap (0, 0) block g reads blocks before g, not itself
+
+
+@dataclass(frozen=True)
+class Gate:
+    """tanh(a) * sigmoid(b), the two halves of each of `groups` blocks of the source, after `cond` was added."""
+
+    source: int
+    groups: int
+    cond: Tensor | None  # [n, C, 1, 1] or [n, C, H, W]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the engines run.
+
+    channels, early: of each stream.  groups: colour groups.  in_channels: of the image.  num_levels: L.
+    """
+
+    stages: tuple[Conv | Gate, ...]
+    channels: tuple[int, ...]
+    early: tuple[bool, ...]
+    groups: int
+    in_channels: int
+    num_levels: int
+
+    def rows_back(self) -> tuple[int, ...]:
+        """Of each stream, how many rows before the present one are still read: the depth of an engine's ring of rows."""
+        back = [0] * len(self.channels)
+        for stage in self.stages:
+            if isinstance(stage, Conv) and stage.taps:
+                back[stage.source] = max(back[stage.source], -min(dy for dy, _ in stage.taps))
+        return tuple(back)
+
+
+@dataclass
+class Builder:
+    """Collects a program. Each method returns the number of the stream that it makes."""
+
+    in_channels: int
+    num_levels: int
+    groups: int
+    stages: list[Conv | Gate] = field(default_factory=list)
+    channels: list[int] = field(init=False)
+    early: list[bool] = field(default_factory=lambda: [False])
+
+    def __post_init__(self) -> None:
+        self.channels = [self.in_channels]
+
+    def conv(self, layer: Any, source: int, *, relu: bool = False, add: int | None = None) -> int:
+        """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1."""
+        masked = hasattr(layer, "live_mask")
+        weight, (height, width), dilation = layer.weight.detach(), layer.kernel_size, int(layer.dilation[0])
+        live = layer.live_mask().to(weight.device) if masked else torch.ones_like(weight, dtype=torch.bool)
+        weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
+        used = live.flatten(2).any(0).any(0).nonzero()[:, 0].tolist()
+        taps = {i: ((i // width - height // 2) * dilation, (i % width - width // 2) * dilation) for i in used}
+        by_tap = weight.flatten(2).permute(2, 0, 1)  # [T, Cout, Cin]
+        bias = None if layer.bias is None else layer.bias.detach()
+        strict = masked and layer.mask_type == "A"
+        above = [i for i in used if taps[i][0] < 0]
+        if above and not self.early[source]:
+            if add is not None:
+                raise NotImplementedError("a convolution over several rows of a late stream, with add")
+            add = self._conv(Conv(source, *_of(above, taps, by_tap), bias, relu))
+            used, bias = used[len(above) :], None  # taps rise row by row
+            if not used:
+                return add
+        return self._conv(Conv(source, *_of(used, taps, by_tap), bias, relu, add, strict))
+
+    def _conv(self, stage: Conv) -> int:
+        early = self.early[stage.source] or all(dy < 0 for dy, _ in stage.taps)
+        return self._append(stage, stage.weight.shape[1], early and (stage.add is None or self.early[stage.add]))
+
+    def gate(self, source: int, cond: Tensor | None = None) -> int:
+        """cond: [n, C] or [n, C, H, W]."""
+        early = self.early[source]
+        cond = None if cond is None else cond.detach().reshape(*cond.shape, *(1,) * (4 - cond.dim()))
+        return self._append(Gate(source, 1 if early else self.groups, cond), self.channels[source] // 2, early)
+
+    def _append(self, stage: Conv | Gate, channels: int, early: bool) -> int:
+        self.stages.append(stage)
+        self.channels.append(channels)
+        self.early.append(early)
+        return len(self.channels) - 1
+
+    def program(self) -> Program:
+        return Program(
+            tuple(self.stages), tuple(self.channels), tuple(self.early), self.groups, self.in_channels, self.num_levels
+        )
+
+
+def _of(used: Sequence[int], taps: dict[int, Tap], by_tap: Tensor) -> tuple[tuple[Tap, ...], Tensor]:
+    return tuple(taps[i] for i in used), by_tap[list(used)].contiguous()
