@@ -66,8 +66,6 @@ def test_inductor_equals_eager(op, sample, dynamic):
 
 @each_op
 def test_many_batch_sizes_recompile_twice_at_most(op):
-    if op.name in ("discriminator_loss", "generator_loss"):
-        pytest.xfail("known: the GAN losses recompile more often")
     batched = op.batched is not None
     sample = op.sample("odd everything" if batched else "a block plus one")
     tensors = sample.cast(torch.float32)
@@ -191,8 +189,6 @@ def _ambiguous(t: Tensor) -> Tensor:
 def test_opcheck(op, sample, dtype):
     cases = op.registered(sample, dtype)
     assert cases, f"{op} gives no arguments for opcheck"
-    if op.name in ("discriminator_loss", "generator_loss") and sample.name in ("empty", "channels_last", "transposed"):
-        pytest.xfail("known: compiled and eager differ here, at the least in an output that only backward reads")
     for function, args in cases:
         result = torch.library.opcheck(function, args, test_utils=OPCHECKS, raise_exception=True)
         assert set(result) == set(OPCHECKS) and set(result.values()) == {"SUCCESS"}

@@ -120,7 +120,9 @@ def registered_of(player: str, default_reduction: str):
         options = (kind, player, smoothing, scale, reduction)
         leaves = [[t.clone().requires_grad_() for t in side] for side in lists]
         ops = torch.ops.pygen
-        with_stats = player == "discriminator"
+        with_stats = (
+            player == "discriminator" and sample.name != "empty"
+        )  # of nothing they are NaN, which opcheck compares
         outputs = ops.gan_loss(*lists, *options, False, "auto")
         reused = outputs.pop() if kind == "relativistic_average" else None
         needs = [True] * (len(lists[0]) + len(lists[1]))
@@ -207,6 +209,7 @@ def _row(function, player: str, reduction: str, outputs: tuple[str, ...], sample
         samples=samples,
         errors=lambda: errors_of(function, base) if reduction == "mean" else [],
         registered=registered_of(player, reduction),
+        batched=frozenset(LOGITS),
         saved_extra=64,  # relativistic_average keeps its means and the sums of its slopes
         **extra,
     )
