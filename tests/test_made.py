@@ -159,7 +159,7 @@ def test_made_sample_frequencies_are_the_models_probabilities(capsys: pytest.Cap
     expected = n * model.log_prob(all_binary_images(2, 2)).detach().exp()
     big = expected > 5
     assert ((counts - expected).square() / expected)[big].sum() < 45  # 15 degrees of freedom
-    assert capsys.readouterr().err.count("MADE.sample: 4 of 4\n") == 3
+    assert capsys.readouterr().err.endswith("MADE.sample: 160000 of 160000\n")
 
 
 def test_made_inpainting_is_not_led_by_later_inputs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pixel_twins import CASES, all_binary_images, twins
 
 from pygen import models
 from pygen._noise import DOMAINS
-from pygen.models import _pixel_model, _sampling
+from pygen.models import _engines, _sampling
 from pygen.reference.models import _autoregressive
 
 SOME = ["plain", "plain-rgb", "gated", "gated-classes", "gated-map"]
@@ -86,7 +86,7 @@ def test_sample_does_not_depend_on_batch_mates_or_batch_split(name: str, monkeyp
     whole = model.sample(6, (4, 4), cond=cond, seed=5)
     few = model.sample(2, (4, 4), cond=None if cond is None else cond[:2], seed=5)
     assert torch.equal(whole[:2], few)
-    monkeypatch.setattr(_pixel_model, "_PIXELS_AT_ONCE", 2 * 16)
+    monkeypatch.setattr(_engines, "_PIXELS_AT_ONCE", 2 * 16)
     assert torch.equal(model.sample(6, (4, 4), cond=cond, seed=5), whole)
 
 

@@ -9,21 +9,17 @@ draw equal images.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from pygen._checks import check_tensor, fail
 from pygen._noise import DOMAINS, resolve_seed
 from pygen.reference.noise import philox4x32_10, uniform
 
 from ._levels import check_level_range
-
-ENGINES = ("naive",)  # "naive": a forward of whole images for every decision
 
 _WORD = 0xFFFFFFFF
 _QUADS_AT_ONCE = 1 << 18  # Philox works in a dozen int64 tensors
@@ -59,17 +55,16 @@ class Drawing:
     known: Tensor | None  # [n, *shape], to be taken over where known_mask [n, *shape] says so
     known_mask: Tensor | None
     temperature: float
-    progress: bool
 
     def rows(self, rows: slice | Tensor) -> Drawing:
         """Some of the images; levels written into a slice's are written into this one's."""
         known, mask = (None if t is None else t[rows] for t in (self.known, self.known_mask))
-        return Drawing(self.levels[rows], self.u[rows], known, mask, self.temperature, self.progress)
+        return Drawing(self.levels[rows], self.u[rows], known, mask, self.temperature)
 
     def flat(self) -> Drawing:
         """The same memory as [n, positions]."""
         known, mask = (None if t is None else t.flatten(1) for t in (self.known, self.known_mask))
-        return Drawing(self.levels.flatten(1), self.u.flatten(1), known, mask, self.temperature, self.progress)
+        return Drawing(self.levels.flatten(1), self.u.flatten(1), known, mask, self.temperature)
 
     def open_positions(self) -> Tensor | None:
         """bool [*shape] on the CPU: where any image has something to draw; None: everywhere."""
@@ -100,16 +95,12 @@ def prepare(
     temperature: float,
     seed: int | Tensor | None,
     generator: Generator | None,
-    engine: str | None,
-    progress: bool,
     extra_draws: int = 0,
 ) -> tuple[Drawing, Tensor]:
     """A checked drawing of n images [n, *shape] and extra uniforms [n, extra_draws]. The seed is taken last.
 
     The noise's positions are those of [n, H, W, C] for images [C, H, W], of [n, D] otherwise.
     """
-    if engine is not None and engine not in ENGINES:
-        raise fail(model, "engine", f"{' or '.join(map(repr, ENGINES))} or None", repr(engine))
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise fail(model, "temperature", "a number", type(temperature).__name__, kind=TypeError)
     if not (math.isfinite(temperature) and temperature > 0):
@@ -124,7 +115,7 @@ def prepare(
         own = own.view(n, height, width, channels).permute(0, 3, 1, 2)
     levels = torch.full((n, *shape), _UNDRAWN, dtype=dtype, device=device)
     own = own.reshape(n, *shape)
-    return Drawing(levels, own, known, known_mask, float(temperature), progress), extra
+    return Drawing(levels, own, known, known_mask, float(temperature)), extra
 
 
 def _check_known(
@@ -158,21 +149,3 @@ def _check_known(
     known, known_mask = known.expand(shape), known_mask.expand(shape)
     check_level_range(model, "known", known[known_mask], num_levels)
     return known.to(dtype), known_mask
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """No gradients, every module in eval mode; each one's own mode comes back, whatever ends the block."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def show_progress(model: str, done: int, total: int) -> None:
-    """One line on stderr, rewritten."""
-    print(f"\r{model}.sample: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -16,10 +16,11 @@ from pygen._noise import DOMAINS
 from pygen.functional import masked_linear
 from pygen.reference import noise
 
-from . import _sampling
+from . import _engines, _sampling
 from ._arguments import check_int, check_ints
 from ._levels import check_levels, scale_levels, target_levels
 from ._pixel_model import ShapeMemory
+from ._task import Task, Watch, evaluating
 
 Degrees = tuple[int, ...]
 
@@ -38,6 +39,8 @@ class MADE(ShapeMemory):
         num_levels: L; inputs are levels 0 .. L - 1.
         num_orders: K orderings; the first is raster order, the others are random and fixed. The cost is K-fold.
     """
+
+    program_type: type | None = None
 
     def __init__(
         self, num_inputs: int, hidden_sizes: int | Sequence[int], *, num_levels: int = 2, num_orders: int = 1
@@ -132,6 +135,7 @@ class MADE(ShapeMemory):
         shape = check_ints("MADE", "shape", tuple(self.trained_shape or (self.num_inputs,) if shape is None else shape))
         if math.prod(shape) != self.num_inputs:
             raise fail("MADE", "shape", f"{self.num_inputs} elements", shape)
+        engine = _engines.choose(self, engine)
         drawing, extra = _sampling.prepare(
             "MADE",
             n,
@@ -143,34 +147,28 @@ class MADE(ShapeMemory):
             temperature=temperature,
             seed=seed,
             generator=generator,
-            engine=engine,
-            progress=progress,
             extra_draws=1,
         )
         ordering = (extra[:, 0].double() * self.num_orders).ceil().long() - 1
         flat = drawing.flat()
-        with _sampling.evaluating(self):
+        watch = Watch(self, flat.levels.numel(), progress)
+        at_once = _engines.images_at_once(self, engine, self.num_inputs)
+        with evaluating(self):
             for order in range(self.num_orders):
-                rows = (ordering == order).nonzero()[:, 0]
-                if len(rows):
+                for rows in (ordering == order).nonzero()[:, 0].split(at_once):
                     some = flat.rows(rows)
-                    self._draw(some, order)
+                    _engines.run(engine, [self._task(some, order)], watch)
                     flat.levels[rows] = some.levels
         return drawing.levels
 
-    def _draw(self, drawing: _sampling.Drawing, order: int) -> None:
-        """The naive engine."""
-        undecided = drawing.open_positions()
+    def _task(self, drawing: _sampling.Drawing, order: int) -> Task:
         when = self._degrees[order][0]
-        for step, d in enumerate(sorted(range(self.num_inputs), key=when.__getitem__)):
-            where = (slice(None), d)
-            if undecided is not None and not undecided[d]:
-                drawing.take_known(where)
-            else:
-                scaled = scale_levels(drawing.levels, self.num_levels, self._weight.dtype)
-                drawing.put(where, self._logits(scaled, order)[:, d])
-            if drawing.progress:
-                _sampling.show_progress("MADE", step + 1, self.num_inputs)
+        steps = [(slice(None), d) for d in sorted(range(self.num_inputs), key=when.__getitem__)]
+
+        def logits(levels: Tensor) -> Tensor:
+            return self._logits(scale_levels(levels, self.num_levels, self._weight.dtype), order)
+
+        return Task(self, drawing, steps, logits, lambda: None)
 
     def _logits(self, x: Tensor, order: int) -> Tensor:  # scaled [N, D] -> [N, D, L]
         degrees = self._degrees[order]

@@ -1,0 +1,134 @@
+"""The table of sampling engines: which can run, which one runs, and the loop over a call's images."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pygen import _backends
+from pygen._checks import fail
+
+from . import _naive
+from ._program import Program
+from ._task import Task, Watch
+
+_PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
+_MULTIPLY_ADDS_AT_ONCE = 1 << 35  # of one call of C++, which Ctrl-C has to wait for: about half a second
+_LEAST_AT_ONCE = 32  # images that fill two cores' vectors
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to ask whether it can sample from a model, how to run it, and how many images it takes at once.
+
+    why_not: None if it can, else the reason.  draw: fills `task.drawing.levels`, and calls the watch between steps.
+    at_once: of a model and its images' pixels.
+    """
+
+    why_not: Callable[[nn.Module], str | None]
+    draw: Callable[[Task, Watch], None]
+    at_once: Callable[[nn.Module, int], int]
+
+
+def _always(model: nn.Module) -> str | None:
+    return None
+
+
+def _no_program(model: nn.Module) -> str | None:
+    """A program speaks for the class whose `_logits` it stands beside, and not for what hooks add."""
+    for cls in type(model).__mro__:
+        if "_program" in vars(cls):
+            break
+        if "_logits" in vars(cls):
+            return f"{cls.__name__} defines _logits without a sampling program"
+    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+        return "the model has forward hooks, which it would not call"
+    return None
+
+
+def _cpu_why_not(model: nn.Module) -> str | None:
+    reason = _no_program(model)
+    if reason is not None:
+        return reason
+    if model.program_type is not Program:
+        return f"it has no {type(model).__name__}"
+    weight = next(model.parameters())
+    if weight.device.type != "cpu":
+        return f"it runs on the CPU, the model is on {weight.device}"
+    if weight.dtype not in (torch.float32, torch.float64):
+        return f"it runs in float32 and float64, the model is in {weight.dtype}"
+    if _backends.status()["cpu"] is not None:
+        return _backends.status()["cpu"]
+    try:
+        native = importlib.import_module("pygen.native.sampling")
+    except ImportError as error:
+        return f"its launcher did not load: {error}"
+    return native.why_not()
+
+
+def _cpu_draw(task: Task, watch: Watch) -> None:
+    """pygen.native.sampling.draw(program, levels, u, known, known_mask, temperature): levels [n, C, H, W], u [n, H, W, C]."""
+    drawing = task.drawing
+    known, mask = (None if t is None else t.contiguous() for t in (drawing.known, drawing.known_mask))
+    u = drawing.u.permute(0, 2, 3, 1).contiguous()
+    native = importlib.import_module("pygen.native.sampling")
+    native.draw(task.program(), drawing.levels, u, known, mask, drawing.temperature)
+    watch(drawing.levels.numel())
+
+
+def _cuda_why_not(model: nn.Module) -> str | None:
+    return "its kernels are not written yet"
+
+
+def _refuse(task: Task, watch: Watch) -> None:
+    raise NotImplementedError
+
+
+def _whole_at_once(model: nn.Module, pixels: int) -> int:
+    return _PIXELS_AT_ONCE // pixels
+
+
+def _cpu_at_once(model: nn.Module, pixels: int) -> int:
+    weights = sum(p.numel() for p in model.parameters())
+    images = _MULTIPLY_ADDS_AT_ONCE // (weights * pixels)
+    return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
+
+
+ENGINES = {
+    "naive": Engine(_always, _naive.draw, _whole_at_once),
+    "cpu": Engine(_cpu_why_not, _cpu_draw, _cpu_at_once),
+    "cuda": Engine(_cuda_why_not, _refuse, _whole_at_once),
+}
+_PREFERENCE = ("cpu", "naive")  # where the user chose nothing
+
+
+def why_not(model: nn.Module, engine: str) -> str | None:
+    """Why that engine cannot sample from the model; None if it can."""
+    return ENGINES[engine].why_not(model)
+
+
+def choose(model: nn.Module, engine: str | None) -> str:
+    """The engine asked for, or the first of the preference that can. Raises if the one asked for cannot."""
+    name = type(model).__name__
+    if engine is None:
+        return next(candidate for candidate in _PREFERENCE if why_not(model, candidate) is None)
+    if engine not in ENGINES:
+        raise fail(name, "engine", f"{', '.join(map(repr, ENGINES))} or None", repr(engine))
+    reason = why_not(model, engine)
+    if reason is not None:
+        raise RuntimeError(f"{name}: engine {engine!r} cannot run: {reason}")
+    return engine
+
+
+def images_at_once(model: nn.Module, engine: str, pixels: int) -> int:
+    return max(1, ENGINES[engine].at_once(model, max(1, pixels)))
+
+
+def run(engine: str, tasks: Iterable[Task], watch: Watch) -> None:
+    """Draws one task after another: between them, at the latest, Ctrl-C is heard."""
+    for task in tasks:
+        ENGINES[engine].draw(task, watch)

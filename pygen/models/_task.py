@@ -1,0 +1,88 @@
+"""What a sampling engine is given: images to draw, the model's own words on how, and the watch that it calls between steps."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._sampling import Drawing
+
+Where = tuple  # an index into levels [n, *shape]
+
+_evaluating: weakref.WeakKeyDictionary[nn.Module, list] = weakref.WeakKeyDictionary()
+_evaluating_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some of a call's images. Every position is in one step, and depends on the steps before its own."""
+
+    model: nn.Module
+    drawing: Drawing
+    steps: Sequence[Where]
+    logits: Callable[[Tensor], Tensor]  # levels [n, *shape] -> [n, *shape, L], a forward of everything
+    program: Callable[[], Any]  # the same, cut into what each step needs
+
+    def undecided(self) -> Iterator[tuple[Where, bool]]:
+        """Each step, and whether any image has something to draw there."""
+        undecided = self.drawing.open_positions()
+        for where in self.steps:
+            yield where, undecided is None or bool(undecided[where[1:]].any())
+
+
+class Watch:
+    """Called between steps: refuses weights that were changed meanwhile, and counts values on stderr."""
+
+    def __init__(self, model: nn.Module, total: int, progress: bool) -> None:
+        self.model, self.total, self.done, self.progress = model, total, 0, progress
+        self._start = self._state()
+
+    def __call__(self, values: int, note: str = "") -> None:
+        """So many more are drawn."""
+        if self._state() != self._start:
+            raise RuntimeError(f"{type(self.model).__name__}.sample: the model was changed while it was sampled from")
+        self.done += values
+        if self.progress:
+            line = f"\r{type(self.model).__name__}.sample: {self.done} of {self.total}{note}"
+            print(line, end="\n" if self.done == self.total else "", file=sys.stderr, flush=True)
+
+    def _state(self) -> list[tuple]:
+        """Which tensors the model has, and how often each has been written."""
+        return [
+            (id(t), t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version)
+            for module in self.model.modules()
+            for tensors in (module._parameters, module._buffers)
+            for t in tensors.values()
+            if t is not None
+        ]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients, no autocast, every module in eval mode; each one's own mode comes back, whatever ends the block.
+
+    Several threads may be in it with one model: the last to leave brings the modes back.
+    """
+    device = next(model.parameters()).device.type
+    with _evaluating_lock:
+        if model not in _evaluating:
+            _evaluating[model] = [0, [(module, module.training) for module in model.modules()]]
+            model.eval()
+        _evaluating[model][0] += 1
+    try:
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            yield
+    finally:
+        with _evaluating_lock:
+            _evaluating[model][0] -= 1
+            if _evaluating[model][0] == 0:
+                for module, training in _evaluating.pop(model)[1]:
+                    module.training = training
