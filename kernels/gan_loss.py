@@ -24,7 +24,7 @@ from ._softplus import exp_minus_abs
 def gan_loss_fwd_kernel(
     x_ptrs,  # each segment's logits, [numel]
     other_ptrs,  # with pairs the other side's logits, [numel], else ()
-    upstream_ptrs,  # weights of the slopes' sums, [numel] each, or ()
+    upstream_ptrs,  # weights of the slopes' sums, [numel] each or None, or ()
     out_ptrs,  # the terms, [numel] each, or ()
     mean_ptr,  # [segments]: what the segment's logits are compared with, or None
     partial_ptr,  # [5, programs]: sums of the terms, logits, right answers, slopes and other logits; or None
@@ -64,7 +64,10 @@ def gan_loss_fwd_kernel(
                     tl.store(out_ptrs[i] + offs, value * bits_float(weights[i], WIDE), mask=mask)
                 slope = gan_slope(y, e, OFFSET, FORM)
                 if len(upstream_ptrs) > 0:
-                    slope = slope * load_block(upstream_ptrs[i], offs, mask, WIDE)
+                    if upstream_ptrs[i] is None:  # nothing uses these terms: what they hold, NaN too, does not matter
+                        slope = tl.zeros((BLOCK,), WIDE)
+                    else:
+                        slope = slope * load_block(upstream_ptrs[i], offs, mask, WIDE)
                 right = tl.where(y < LIMIT, 1.0, 0.0).to(WIDE)
                 tl.store(partial_ptr + program, tl.sum(tl.where(mask, value, 0.0), axis=0))
                 tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.where(mask, right, 0.0), axis=0))
@@ -287,13 +290,10 @@ def backward(
         slopes = None
         if segments.other == "mean" and reduction == "none":
             assert reused is not None
-            zeros = tuple(
-                torch.zeros(t.shape, dtype=segments.dtype, device=t.device) if g is None else u
-                for g, u, t in zip(grad_losses, upstream, segments.tensors, strict=True)
-            )
+            used = tuple(None if g is None else u for g, u in zip(grad_losses, upstream, strict=True))
             slopes = torch.empty(count, dtype=segments.dtype, device=segments.device)
             mean = reused[:, :2].flip(1).reshape(-1)
-            _finish(segments, _sums(segments, zeros, (), mean), slopes=slopes)
+            _finish(segments, _sums(segments, used, (), mean), slopes=slopes)
         gan_loss_bwd_kernel[(segments.programs,)](
             segments.tensors, segments.others, upstream, tuple(each), tuple(of_fake) if segments.other == "pair" else (),
             grad_loss, reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses,

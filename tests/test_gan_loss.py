@@ -248,6 +248,24 @@ def test_gan_loss_upstream_zero_gives_zero_and_unused_terms_too(target):
         torch.testing.assert_close(a, b)
 
 
+@each_kind
+def test_terms_that_nothing_uses_send_no_nan_back(kind, target):
+    """The gradient to unused terms is exactly 0, whatever the logits: 0 times the slope at NaN would be NaN."""
+    (good_real, good_fake), (bad_real, bad_fake) = (pair((6,), (6,), target, torch.float32) for _ in range(2))
+    with torch.no_grad():
+        bad_real[2], bad_fake[3] = math.nan, math.inf
+    options = {"kind": kind, "reduction": "none", "backend": target.backend}
+    used, _ = discriminator_loss(real=[good_real, bad_real], fake=[good_fake, bad_fake], **options)
+    upstream = [torch.ones_like(t) for t in flat(used)]
+    grads = torch.autograd.grad(flat(used), (good_real, good_fake, bad_real, bad_fake), upstream)
+    assert all(g.isfinite().all() for g in grads) and not grads[2].any() and not grads[3].any()
+    if kind in RELATIVISTIC:
+        return
+    real_terms, _ = discriminator_loss(real=good_real, fake=bad_fake, **options)
+    grads = torch.autograd.grad(real_terms.sum(), (good_real, bad_fake))
+    assert grads[0].any() and not grads[1].any()
+
+
 def test_large_gan_loss_repeats_and_is_exact():
     real, fake = torch.randn(300_007) * 3, torch.randn(150_001) * 3
     for kind in ("nonsaturating", "hinge", "relativistic_average"):

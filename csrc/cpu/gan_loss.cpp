@@ -4,6 +4,8 @@
 // others 5.
 #include "cpu/gan_loss.h"
 
+#include <algorithm>
+
 #include "cpu/gan_loss_block.h"
 #include "cpu/parallel.h"
 
@@ -182,20 +184,23 @@ void backward(const GanLossBackward& p) {
           reduce ? static_cast<double>(reused[4 * segment.member + 2 + o.side]) : sums[segment.opposite];
       constant = static_cast<Real>(-o.sign * o.weight * grad_loss * slopes / static_cast<double>(segment.numel));
     }
-    const Block<Real> b = read<T>(segment, start, n, mean, s);
-    const bool zero = !reduce && !segment.upstream.present();
-    const Real* upstream = reduce || zero ? nullptr : read_block<Real>(segment.upstream, start, n, s.upstream);
-    const Real factor = zero ? Real(0) : static_cast<Real>(segment.sign * segment.weight * grad_loss);
     Real* out = segment.out.present() ? block_target<T>(segment.out, start, s.out) : s.out;
-    with_form(segment.form, [&](auto form) {
-      constexpr GanForm kForm = decltype(form)::value;
-      if constexpr (uses_exp(kForm)) fill_exp(b);
-      if (upstream) {
-        store_gradients<kForm, true>(b, upstream, factor, constant, out);
-      } else {
-        store_gradients<kForm, false>(b, upstream, factor, constant, out);
-      }
-    });
+    if (!reduce && !segment.upstream.present()) {  // terms that nothing uses: what they hold, NaN too, does not matter
+      std::fill(out, out + n, constant);
+    } else {
+      const Block<Real> b = read<T>(segment, start, n, mean, s);
+      const Real* upstream = reduce ? nullptr : read_block<Real>(segment.upstream, start, n, s.upstream);
+      const Real factor = static_cast<Real>(segment.sign * segment.weight * grad_loss);
+      with_form(segment.form, [&](auto form) {
+        constexpr GanForm kForm = decltype(form)::value;
+        if constexpr (uses_exp(kForm)) fill_exp(b);
+        if (upstream) {
+          store_gradients<kForm, true>(b, upstream, factor, constant, out);
+        } else {
+          store_gradients<kForm, false>(b, upstream, factor, constant, out);
+        }
+      });
+    }
     if (segment.out.present()) write_block<T>(segment.out, start, n, out);
     if (!segment.other_grad.present()) return;
     Real* other_out = block_target<T>(segment.other_grad, start, s.other_out);

@@ -17,15 +17,17 @@ DTYPE_NAMES = {
 Argument = int | tuple[int, tuple[int, ...]] | None
 
 
+def without_memory(t: Tensor) -> Exception:
+    return RuntimeError(f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)")
+
+
 def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     """`t` as the kernel sees it: expanded to `shape` (a broadcast dim gets stride 0)."""
     if t.shape != shape:
         t = t.expand(shape)
     address = t.data_ptr()
     if not address and t.numel():
-        raise RuntimeError(
-            f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)"
-        )
+        raise without_memory(t)
     return address if t.is_contiguous() else (address, t.stride())
 
 

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from pygen._gan_terms import empty_terms, term_likes, terms, wide_dtype
-from pygen.native._arguments import DTYPE_NAMES, target
+from pygen.native._arguments import DTYPE_NAMES, target, without_memory
 
 
 def _view(t: Tensor) -> tuple:
     """(address, numel) where contiguous, else (address, sizes, strides)."""
-    if t.is_contiguous():
-        return t.data_ptr(), t.numel()
-    return t.data_ptr(), t.shape, t.stride()
+    address = t.data_ptr()
+    if not address and t.numel():
+        raise without_memory(t)
+    return (address, t.numel()) if t.is_contiguous() else (address, t.shape, t.stride())
 
 
 def forward(
