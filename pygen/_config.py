@@ -1,5 +1,6 @@
 """What a user asks about the installation: backends(), show_config(), explain()."""
 
+import inspect
 import platform
 import sys
 
@@ -15,19 +16,21 @@ def backends() -> dict[str, str | None]:
     return dict(_backends.status())
 
 
-def explain(op: str, *args: object, backend: str | None = None) -> _dispatch.Choice:
+def explain(op: str, *args: object, backend: str | None = None, **options: object) -> _dispatch.Choice:
     """Which backend a call of `op` with these arguments would run on, and why not another.
 
     Args:
         op: the name of a function of pygen.functional.
-        args: its arguments; the first tensor among them decides.
+        args, options: its arguments, all or the first few; the first tensor among them decides.
         backend: as in the call.
     """
     from pygen import functional
 
     if op not in functional.__all__:
         raise ValueError(f"explain: op: expected one of {', '.join(functional.__all__)}, got {op!r}")
-    tensors = [a for a in args if isinstance(a, Tensor)]
+    given = inspect.signature(getattr(functional, op)).bind_partial(*args, **options).arguments.values()
+    flat = [a for value in given for a in (value if isinstance(value, (list, tuple)) else (value,))]
+    tensors = [a for a in flat if isinstance(a, Tensor)]
     return _dispatch.choose(op, backend, tensors[0].device.type if tensors else "cpu")
 
 

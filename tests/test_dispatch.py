@@ -59,6 +59,17 @@ def test_explain_gives_a_reason_for_every_other_backend():
     assert text.startswith("cpu: ") and all(f"not {name}: " in text for name in choice.rejected)
     with pytest.raises(ValueError, match=r"op: expected one of .*gaussian_kl.*, got 'softmax'"):
         pygen.explain("softmax", X)
+    with pytest.raises(TypeError, match="mask_typ"):
+        pygen.explain("masked_conv2d", X, X, mask_typ="A")
+
+
+def test_explain_takes_the_arguments_of_the_call():
+    """By keyword too, and lists of logits: the tensors decide, wherever they stand."""
+    w = torch.zeros(1, 1, 3, 3)
+    assert pygen.explain("masked_conv2d", w, weight=w, mask_type="A", backend="reference").backend == "reference"
+    assert pygen.explain("discriminator_loss", real=[X], fake=X).backend != "triton"
+    meta = X.to("meta")
+    assert "meta" in pygen.explain("discriminator_loss", real=[meta], fake=meta).rejected["cpu"]
 
 
 def test_triton_is_never_the_default_on_cpu_tensors():
