@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 from pixel_twins import CASES, all_binary_images, twins
 
 from pygen import models
 from pygen._noise import DOMAINS
-from pygen.models import _engines, _sampling
+from pygen.models import _engines, _sampling, _task
 from pygen.reference.models import _autoregressive
 
 SOME = ["plain", "plain-rgb", "gated", "gated-classes", "gated-map"]
@@ -196,16 +194,12 @@ def test_sample_restores_modes_and_gradients_even_when_interrupted(monkeypatch: 
         images = model.sample(2, (3, 3))
         assert [m.training for m in model.modules()] == modes and torch.is_grad_enabled()
         assert not images.requires_grad and not images.is_inference()
-        calls = itertools.count()
-        original = _sampling.decide
 
-        def interrupt(*args: object, calls=calls, original=original) -> torch.Tensor:
-            if next(calls) == 4:
-                raise KeyboardInterrupt
-            assert not torch.is_grad_enabled()
-            return original(*args)
+        def interrupt(*args: object) -> None:
+            assert not torch.is_grad_enabled() and not any(m.training for m in model.modules())
+            raise KeyboardInterrupt
 
-        monkeypatch.setattr(_sampling, "decide", interrupt)
+        monkeypatch.setattr(_task.Watch, "__call__", interrupt)
         with pytest.raises(KeyboardInterrupt):
             model.sample(2, (3, 3))
         monkeypatch.undo()

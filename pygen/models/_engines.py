@@ -12,11 +12,12 @@ from torch import nn
 from pygen import _backends
 from pygen._checks import fail
 
-from . import _naive
+from . import _cached, _naive
 from ._program import Program
 from ._task import Task, Watch
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
+_ROWS_AT_ONCE = 1 << 24  # elements in a row of all streams together
 _MULTIPLY_ADDS_AT_ONCE = 1 << 35  # of one call of C++, which Ctrl-C has to wait for: about half a second
 _LEAST_AT_ONCE = 32  # images that fill two cores' vectors
 
@@ -26,12 +27,12 @@ class Engine:
     """How to ask whether it can sample from a model, how to run it, and how many images it takes at once.
 
     why_not: None if it can, else the reason.  draw: fills `task.drawing.levels`, and calls the watch between steps.
-    at_once: of a model and its images' pixels.
+    at_once: of a model, its images' height and width.
     """
 
     why_not: Callable[[nn.Module], str | None]
     draw: Callable[[Task, Watch], None]
-    at_once: Callable[[nn.Module, int], int]
+    at_once: Callable[[nn.Module, int, int], int]
 
 
 def _always(model: nn.Module) -> str | None:
@@ -50,12 +51,17 @@ def _no_program(model: nn.Module) -> str | None:
     return None
 
 
-def _cpu_why_not(model: nn.Module) -> str | None:
+def _cached_why_not(model: nn.Module) -> str | None:
     reason = _no_program(model)
+    if reason is None and model.program_type is not Program:
+        return f"it has no {type(model).__name__}"
+    return reason
+
+
+def _cpu_why_not(model: nn.Module) -> str | None:
+    reason = _cached_why_not(model)
     if reason is not None:
         return reason
-    if model.program_type is not Program:
-        return f"it has no {type(model).__name__}"
     weight = next(model.parameters())
     if weight.device.type != "cpu":
         return f"it runs on the CPU, the model is on {weight.device}"
@@ -88,22 +94,28 @@ def _refuse(task: Task, watch: Watch) -> None:
     raise NotImplementedError
 
 
-def _whole_at_once(model: nn.Module, pixels: int) -> int:
-    return _PIXELS_AT_ONCE // pixels
+def _whole_at_once(model: nn.Module, height: int, width: int) -> int:
+    return _PIXELS_AT_ONCE // (height * width)
 
 
-def _cpu_at_once(model: nn.Module, pixels: int) -> int:
+def _rows_at_once(model: nn.Module, height: int, width: int) -> int:
+    channels = sum(p.numel() for p in model.parameters() if p.dim() == 1)  # a bias for each
+    return _ROWS_AT_ONCE // (channels * width)
+
+
+def _cpu_at_once(model: nn.Module, height: int, width: int) -> int:
     weights = sum(p.numel() for p in model.parameters())
-    images = _MULTIPLY_ADDS_AT_ONCE // (weights * pixels)
+    images = _MULTIPLY_ADDS_AT_ONCE // (weights * height * width)
     return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
 
 
 ENGINES = {
     "naive": Engine(_always, _naive.draw, _whole_at_once),
+    "cached": Engine(_cached_why_not, _cached.draw, _rows_at_once),
     "cpu": Engine(_cpu_why_not, _cpu_draw, _cpu_at_once),
     "cuda": Engine(_cuda_why_not, _refuse, _whole_at_once),
 }
-_PREFERENCE = ("cpu", "naive")  # where the user chose nothing
+_PREFERENCE = ("cpu", "cached", "naive")  # where the user chose nothing
 
 
 def why_not(model: nn.Module, engine: str) -> str | None:
@@ -124,8 +136,8 @@ def choose(model: nn.Module, engine: str | None) -> str:
     return engine
 
 
-def images_at_once(model: nn.Module, engine: str, pixels: int) -> int:
-    return max(1, ENGINES[engine].at_once(model, max(1, pixels)))
+def images_at_once(model: nn.Module, engine: str, height: int, width: int) -> int:
+    return max(1, ENGINES[engine].at_once(model, height, width))
 
 
 def run(engine: str, tasks: Iterable[Task], watch: Watch) -> None:

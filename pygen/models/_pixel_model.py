@@ -151,7 +151,7 @@ class PixelModel(ShapeMemory):
             seed=seed,
             generator=generator,
         )
-        at_once = _engines.images_at_once(self, engine, height * width)
+        at_once = _engines.images_at_once(self, engine, height, width)
         parts = [slice(start, start + at_once) for start in range(0, n, at_once)]
         with evaluating(self):
             tasks = (self._task(drawing.rows(some), None if cond is None else cond[some]) for some in parts)

@@ -56,6 +56,11 @@ class Program:
     in_channels: int
     num_levels: int
 
+    @property
+    def like(self) -> Tensor:
+        """Of the weights' dtype and device, empty."""
+        return next(stage.weight for stage in self.stages if isinstance(stage, Conv)).new_empty(0)
+
     def rows_back(self) -> tuple[int, ...]:
         """Of each stream, how many rows before the present one are still read: the depth of an engine's ring of rows."""
         back = [0] * len(self.channels)

@@ -46,6 +46,13 @@ def decide(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
     return (cumulated < u.double().unsqueeze(-1) * cumulated[..., -1:]).sum(-1)
 
 
+def binary_thresholds(u: Tensor, temperature: float) -> Tensor:
+    """float64, of u's shape: `decide` takes level 1 of two iff logit 0 - logit 1 lies below it."""
+    u = u.double()
+    # At u = 1 it is the largest difference at which 1 + exp(-difference) > 1: beyond it level 1 has probability 0.
+    return temperature * (torch.log(u) - torch.log1p(-u)).clamp_max_(53 * math.log(2))
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What an engine is given, checked, and where it writes."""

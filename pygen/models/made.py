@@ -152,7 +152,7 @@ class MADE(ShapeMemory):
         ordering = (extra[:, 0].double() * self.num_orders).ceil().long() - 1
         flat = drawing.flat()
         watch = Watch(self, flat.levels.numel(), progress)
-        at_once = _engines.images_at_once(self, engine, self.num_inputs)
+        at_once = _engines.images_at_once(self, engine, 1, self.num_inputs)
         with evaluating(self):
             for order in range(self.num_orders):
                 for rows in (ordering == order).nonzero()[:, 0].split(at_once):

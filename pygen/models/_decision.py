@@ -1,0 +1,59 @@
+"""The last calls of a pixel in the engine "cached": from logits to levels, and back into the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+
+from ._levels import scale_levels
+from ._program import Program
+from ._rows import Row
+from ._sampling import Drawing, binary_thresholds, decide
+
+
+class Decision:
+    """Of one row at a time, in buffers [n, C, W] that never move. Two levels need one comparison with a ready threshold."""
+
+    def __init__(self, program: Program, drawing: Drawing, image: Row, logits: Row) -> None:
+        self.drawing, self.image, self.logits = drawing, image, logits
+        self.num_levels, self.group = program.num_levels, program.in_channels // program.groups
+        dtype = program.like.dtype
+        self.binary = self.num_levels == 2 and dtype in (torch.float32, torch.float64)
+        row = drawing.levels[:, :, 0]
+        kind = torch.bool if self.binary else torch.int64
+        self.levels, self.known = torch.empty_like(row, dtype=kind), torch.empty_like(row, dtype=kind)
+        self.known_mask = torch.empty_like(row, dtype=torch.bool)
+        self.noise = torch.empty_like(row, dtype=dtype if self.binary else torch.float32)
+        every = torch.arange(self.num_levels, device=row.device)
+        self.scaled = scale_levels(every, self.num_levels, dtype)  # [L]
+
+    def begin_row(self, y: int) -> None:
+        u = self.drawing.u[:, :, y]
+        self.noise.copy_(binary_thresholds(u, self.drawing.temperature) if self.binary else u)
+        if self.drawing.known is not None and self.drawing.known_mask is not None:
+            self.known.copy_(self.drawing.known[:, :, y])
+            self.known_mask.copy_(self.drawing.known_mask[:, :, y])
+
+    def end_row(self, y: int) -> None:
+        self.drawing.levels[:, :, y] = self.levels
+
+    def calls(self, x: int, g: int) -> Iterator[Callable[[], object]]:
+        channels = slice(g * self.group, (g + 1) * self.group)
+        outputs = slice(channels.start * self.num_levels, channels.stop * self.num_levels)
+        logits = self.logits.pixel(x, outputs).unflatten(1, (self.group, self.num_levels))  # [n, c, L]
+        levels, noise, known, mask = (t[:, channels, x] for t in (self.levels, self.noise, self.known, self.known_mask))
+        out = self.image.pixel(x, channels)
+        if self.binary:
+            difference = torch.empty_like(noise)
+            yield partial(torch.sub, logits[..., 0], logits[..., 1], out=difference)
+            yield partial(torch.lt, difference, noise, out=levels)
+        else:
+            yield lambda: levels.copy_(decide(logits, noise, self.drawing.temperature))
+        if self.drawing.known is not None:
+            yield partial(torch.where, mask, known, levels, out=levels)
+        if self.binary:
+            yield partial(torch.where, levels, self.scaled[1], self.scaled[0], out=out)
+        else:
+            yield lambda: out.copy_(self.scaled[levels])
