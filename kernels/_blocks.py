@@ -17,6 +17,12 @@ FINISH_BLOCK = 1024
 FINISH_WARPS = 8
 GAN_BLOCK = 2048  # logits of one program: 16 a thread
 GAN_WARPS = 4
+CONV_PIXELS = 128  # of one program; float64: 64
+CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
+CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
+CONV_SPLIT_PIXELS = 1024  # each of at least so many
+CONV_PACK_BLOCK = 1024
+CONV_FINISH_BLOCK = 1024
 
 
 def num_warps(dtype: torch.dtype) -> int:
@@ -50,3 +56,47 @@ def tile(rows: int, row_size: int, *, total: bool, max_turns: int = MAX_TURNS) -
     turns = min(max(rows * tiles // MANY_PROGRAMS if total else tiles, 1), max_turns)
     per_row = -(-tiles // turns)
     return Tiling(block_rows, quads, -(-tiles // per_row), per_row, -(-rows // block_rows) * per_row)
+
+
+@dataclass(frozen=True)
+class ConvTile:
+    """A program's part of the product [m, k] x [k, n]."""
+
+    m: int
+    n: int
+    k: int
+    num_warps: int
+
+    def constants(self) -> dict[str, int]:
+        return {"BLOCK_M": self.m, "BLOCK_N": self.n, "BLOCK_K": self.k, "num_warps": self.num_warps}
+
+
+def _fitting(size: int, most: int) -> int:
+    return next(c for c in CONV_CHANNELS if c >= size or c == most)
+
+
+def conv_tile(dtype: torch.dtype, n: int, k: int, whole: bool) -> ConvTile:
+    """Of forward and the input's gradient: pixels by n channels, k channels a step.
+
+    Args:
+        whole: loads of 16 bytes; else each element takes its own, with an address in registers.
+    """
+    size = dtype.itemsize
+    m = CONV_PIXELS if size < 8 else CONV_PIXELS // 2
+    channels = _fitting(n, 128 if size == 2 else 64)
+    step = {2: 64, 4: 32, 8: 16}[size] if whole else {2: 32, 4: 16, 8: 16}[size]
+    step = _fitting(k, step)
+    return ConvTile(m, channels, step, 4 if channels <= 32 and whole and size < 8 else 8)
+
+
+def conv_weight_tile(dtype: torch.dtype, outs: int, ins: int, whole: bool) -> ConvTile:
+    """Of the weight's gradient: output by input channels, k pixels a step."""
+    size = dtype.itemsize
+    m, n = _fitting(outs, 128 if size == 2 and whole else 64), _fitting(ins, 64)
+    step = 64 if whole and size == 2 else 32 if size == 2 else 16
+    return ConvTile(m, n, step, 8 if m * n > 64 * 32 or size == 8 else 4)
+
+
+def conv_splits(pixels: int, programs: int) -> int:
+    """How many parts the pixels are dealt to. By sizes alone: results must not depend on the GPU."""
+    return max(1, min(-(-CONV_SPLIT_PROGRAMS // max(programs, 1)), pixels // CONV_SPLIT_PIXELS))

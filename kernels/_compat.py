@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pygen import _tf32
+
 # Fixed when a kernel is decorated, so read once, at the same moment.
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") == "1")
 
@@ -41,6 +43,25 @@ def cast(x, dtype: tl.constexpr):
         nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return tl.where(x == x, nearest, 0x7FC0).to(tl.int16).to(tl.bfloat16, bitcast=True)
     return x.to(dtype)
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a b. The interpreter would multiply the bits of bfloat16, and add in float16 what float16 multiplies."""
+    if INTERPRETED and a.dtype != acc.dtype:
+        a, b = a.to(acc.dtype), b.to(acc.dtype)
+    return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
+
+
+def input_precision(t: Tensor) -> str:
+    """How `dot` multiplies what convolutions of tensors like `t` hand it."""
+    return "tf32" if _tf32.allowed(t) else "ieee"
+
+
+def index_type(count: int, *tensors: Tensor) -> tl.dtype:
+    """What a kernel indexes in: 32 bits, which cost half the registers, where they reach `count` and every element."""
+    last = [sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) for t in tensors]
+    return tl.int32 if max(count, 0, *last) < 1 << 31 else tl.int64
 
 
 def tl_wide(dtype: torch.dtype) -> tl.dtype:

@@ -23,6 +23,8 @@ def test_cuda_check_triton_compiles_ahead_of_time():
     table = check("--only", "triton", "--archs", "90")
     for kernel in ("fwd", "bwd", "finish"):
         assert f"reparameterize_kl_{kernel}_kernel" in table
+    for kernel in ("pack", "fwd", "bwd_weight", "bwd_bias", "finish"):
+        assert f"masked_conv2d_{kernel}_kernel" in table
 
 
 @pytest.mark.slow

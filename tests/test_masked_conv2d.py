@@ -149,8 +149,8 @@ def test_masked_conv2d_split_covers_live_taps_once():
 def test_masked_conv2d_explains_its_backend():
     choice = pygen.explain("masked_conv2d", torch.zeros(1, 1, 2, 2))
     assert choice.backend in BACKENDS and "masked_conv2d" in choice.rejected["cuda"]
-    with pytest.raises(RuntimeError, match="masked_conv2d: backend 'triton' cannot run"):
-        masked_conv2d(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1), mask_type="B", backend="triton")
+    with pytest.raises(RuntimeError, match="masked_conv2d: backend 'cuda' cannot run"):
+        masked_conv2d(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1), mask_type="B", backend="cuda")
 
 
 def test_masked_conv2d_takes_patterns_as_arrays_and_tensors():

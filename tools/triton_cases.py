@@ -1,10 +1,13 @@
 """Calls of the Triton launchers that together compile every kernel in every configuration. cuda_check.py makes them."""
 
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import torch
-from pygen.kernels import _blocks, reparameterize_kl
+from pygen.kernels import _blocks, masked_conv2d, reparameterize_kl
 from torch import Tensor
+
+from pygen import _tf32
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -19,6 +22,33 @@ def _reparameterize_kl(
     z, kl = reparameterize_kl.forward(*inputs, given, seed, samples, free_bits, reduction, sample)
     needs = (True, True, prior, prior)
     reparameterize_kl.backward(z, kl, *inputs, given, seed, samples, free_bits, reduction, needs)
+
+
+def _masked_conv2d(n: int, ins: int, outs: int, kernel: tuple[int, int], dtype, *, groups=1, holes=False, tf32=False):
+    """Type B, or a pattern with holes; channels_last, but for the first layers as they come."""
+    kh, kw = kernel
+    taps = tuple(range(0, kh * kw, 2)) if holes else tuple(range(kh // 2 * kw + kw // 2 + (groups == 1)))
+    layout = torch.channels_last if ins > 3 else torch.contiguous_format
+    x, grad = (torch.zeros(n, c, 28, 28, dtype=dtype).contiguous(memory_format=layout) for c in (ins, outs))
+    weight, mask = torch.zeros(outs, ins, kh, kw, dtype=dtype), (taps, groups, False, 1)
+    with mock.patch.object(_tf32, "allowed", lambda t: tf32):
+        masked_conv2d.forward(x, weight, weight[:, 0, 0, 0], *mask)
+        masked_conv2d.grad_input(grad, weight, *mask)
+        masked_conv2d.grad_weight(grad, x, kernel, *mask, True)
+
+
+def _masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    sizes = {torch.float32: (32, 64), torch.bfloat16: (32, 64, 256), torch.float16: (256,), torch.float64: (64,)}
+    for dtype, channels in sizes.items():
+        for c in channels:
+            yield f"{str(dtype)[6:]} C={c}", lambda d=dtype, c=c: _masked_conv2d(16, c, c, (3, 3), d)
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} first layer", lambda d=dtype: _masked_conv2d(16, 3, 64, (7, 7), d)
+        yield f"{name} RGB", lambda d=dtype: _masked_conv2d(16, 66, 66, (3, 3), d, groups=3)
+    yield "bfloat16 pattern", lambda: _masked_conv2d(16, 64, 64, (3, 5), torch.bfloat16, holes=True)
+    for c in (32, 64):
+        yield f"TF32 C={c}", lambda c=c: _masked_conv2d(16, c, c, (3, 3), torch.float32, tf32=True)
 
 
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
@@ -40,3 +70,4 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "free bits, prior", lambda: _reparameterize_kl(mu, free_bits=0.1, prior=True)
     yield "rows inside quads", lambda: _reparameterize_kl(torch.zeros(8, 1023))
     yield "many blocks a row", lambda: _reparameterize_kl(torch.zeros(1, 1 << 16))
+    yield from _masked_conv2d_cases()
