@@ -10,6 +10,13 @@
 
 #include "cuda/runtime.h"
 
+// In a kernel: char* name, the launch's shared memory.
+#ifdef PYGEN_CUDA_HOST
+#define PYGEN_DYNAMIC_SHARED(name) char* const name = cuda_host::dynamic_shared()
+#else
+#define PYGEN_DYNAMIC_SHARED(name) extern __shared__ __align__(16) char name[]
+#endif
+
 namespace pygen::cuda {
 
 inline void check(cudaError_t status, const char* what) {
@@ -37,10 +44,10 @@ class DeviceGuard {
   int previous_ = 0;
 };
 
-// Blocks go on the x axis alone: y and z end at 65535.
+// Blocks go on the x axis alone: y and z end at 65535. `shared_bytes` of memory that PYGEN_DYNAMIC_SHARED names.
 template <class Params>
 void launch(const char* name, void (*kernel)(Params), int64_t blocks, int threads, cudaStream_t stream,
-            const Params& params) {
+            const Params& params, int shared_bytes = 0) {
   if (blocks < 1 || blocks > 0x7fffffff) {
     throw std::invalid_argument(std::string(name) + ": between 1 and 2^31 - 1 blocks can be launched, got " +
                                 std::to_string(blocks));
@@ -49,6 +56,12 @@ void launch(const char* name, void (*kernel)(Params), int64_t blocks, int thread
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = stream;
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  if (shared_bytes > 48 << 10) {  // more than every kernel gets unasked
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               shared_bytes),
+          name);
+  }
   check(cudaLaunchKernelEx(&config, kernel, params), name);
 }
 

@@ -6,6 +6,9 @@ thread_local uint3 threadIdx, blockIdx;
 thread_local dim3 blockDim, gridDim;
 
 namespace cuda_host {
+
+constexpr int kProcessors = 4, kSharedBytes = 64 << 10;
+
 namespace {
 
 struct Warp {
@@ -23,9 +26,12 @@ struct Block {
 };
 
 thread_local Block* current_block = nullptr;
+thread_local char* current_shared = nullptr;
 int current_device = 0;
 
 }  // namespace
+
+char* dynamic_shared() { return current_shared; }
 
 void block_barrier() { current_block->barrier.arrive_and_wait(); }
 
@@ -43,7 +49,10 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
   if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
     return cudaErrorInvalidConfiguration;
   Block shared(static_cast<int>(block.x));
-  std::barrier next(block.x);
+  const std::unique_ptr<char[]> dynamic(new char[config.dynamicSmemBytes]);
+  const auto poison = [&]() noexcept { std::memset(dynamic.get(), 0xff, config.dynamicSmemBytes); };
+  poison();
+  std::barrier next(block.x, poison);
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < block.x; ++t) {
     threads.emplace_back([&, t] {
@@ -51,6 +60,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
       blockDim = block;
       gridDim = grid;
       current_block = &shared;
+      current_shared = dynamic.get();
       for (unsigned b = 0; b < grid.x; ++b) {
         blockIdx = {b, 0, 0};
         kernel();
@@ -78,6 +88,14 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
+  return value <= cuda_host::kSharedBytes ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  if (attribute == cudaDevAttrMultiProcessorCount) return *value = cuda_host::kProcessors, cudaSuccess;
+  if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin) return *value = cuda_host::kSharedBytes, cudaSuccess;
+  return cudaErrorInvalidValue;
 }
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t error) {

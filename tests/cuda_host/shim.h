@@ -3,6 +3,8 @@
 // sanitizers see races and stray accesses. One block runs at a time: __shared__ is static.
 #pragma once
 
+#define PYGEN_CUDA_HOST
+
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -33,6 +35,7 @@ namespace cuda_host {
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& kernel);
 void block_barrier();
+char* dynamic_shared();  // of exactly the launch's size, all NaN when a block starts
 // What lane `from` of the calling thread's warp passes in `bits`.
 uint64_t exchange(uint64_t bits, unsigned from);
 
@@ -53,6 +56,24 @@ template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned delta, int width) {
   const unsigned lane = threadIdx.x % 32, segment_end = (lane / width + 1) * width;
   return cuda_host::shuffle(value, lane + delta < segment_end ? lane + delta : lane);
+}
+
+template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned delta, int width = 32) {
+  const unsigned lane = threadIdx.x % 32, segment_start = lane / width * width;
+  return cuda_host::shuffle(value, lane >= segment_start + delta ? lane - delta : lane);
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask, int width = 32) {
+  const int lane = static_cast<int>(threadIdx.x % 32), from = lane ^ mask;
+  return cuda_host::shuffle(value, static_cast<unsigned>(from < (lane / width + 1) * width ? from : lane));
+}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int from, int width = 32) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  return cuda_host::shuffle(value, static_cast<unsigned>(lane / width * width + from % width));
 }
 
 template <class T>
