@@ -195,7 +195,7 @@ def test_sample_restores_modes_and_gradients_even_when_interrupted(monkeypatch: 
         assert [m.training for m in model.modules()] == modes and torch.is_grad_enabled()
         assert not images.requires_grad and not images.is_inference()
 
-        def interrupt(*args: object) -> None:
+        def interrupt(*args: object, model=model) -> None:
             assert not torch.is_grad_enabled() and not any(m.training for m in model.modules())
             raise KeyboardInterrupt
 
