@@ -5,7 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
+import torch
+from torch import Generator, Tensor
+
 from pygen._checks import fail
+from pygen._noise import resolve_seed
 
 
 def check_int(model: str, name: str, value: object, at_least: int = 1) -> int:
@@ -54,3 +58,17 @@ def hidden_width(model: str, hidden_channels: object, multiple: int, why: str) -
     if hidden_channels is None:
         return -(-64 // multiple) * multiple
     return check_multiple(model, "hidden_channels", hidden_channels, multiple, why)
+
+
+def noise_source(
+    model: str, seed: int | Tensor | None, generator: Generator | None, device: torch.device
+) -> Generator | None:
+    """What to draw from on `device`: a new generator with that seed, the given one, or None, torch's default."""
+    if seed is not None:
+        return Generator(device).manual_seed(int(resolve_seed(model, seed, generator, device)))
+    if generator is not None:
+        if not isinstance(generator, Generator):
+            raise fail(model, "generator", "a torch.Generator", type(generator).__name__, kind=TypeError)
+        if generator.device.type != device.type:
+            raise fail(model, "generator", f"a generator on {device}", generator.device)
+    return generator

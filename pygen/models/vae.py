@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pygen._checks import fail
 from pygen.functional import reparameterize_kl
 
+from ._arguments import noise_source
 from ._levels import check_levels, scale_levels
 from ._mirrored import conv_stacks, linear_stacks
 
@@ -153,14 +154,11 @@ class VAE(nn.Module):
         seed or generator (on the model's device) fixes them; with neither they follow torch.manual_seed.
         """
         (n,) = _ints("n", n, at_least=0)
-        if seed is not None and generator is not None:
-            raise fail("VAE", "generator", "at most one of seed and generator", "both")
-        device = self._weight.device
-        if seed is not None:
-            generator = torch.Generator(device).manual_seed(int(seed))
-        z = torch.randn(n, self.latent_dim, dtype=self._weight.dtype, device=device, generator=generator)
+        weight = self._weight
+        source = noise_source("VAE", seed, generator, weight.device)
+        z = torch.randn(n, self.latent_dim, dtype=weight.dtype, device=weight.device, generator=source)
         probabilities = torch.sigmoid(_at_least_float32(self.decode(z)))
-        return torch.bernoulli(probabilities, generator=generator).to(torch.uint8)
+        return torch.bernoulli(probabilities, generator=source).to(torch.uint8)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

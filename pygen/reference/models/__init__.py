@@ -1,8 +1,9 @@
 """The models of `pygen.models` as people usually write them in plain PyTorch: oracle and baseline."""
 
+from .gan import GAN
 from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
 from .pixel_cnn import DataPixelCNN, PixelCNN
 from .vae import VAE
 
-__all__ = ["MADE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN"]
+__all__ = ["GAN", "MADE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN"]
