@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -type f)
 CLANG_FORMAT = find csrc tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
-.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check wheel lint format clean
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz wheel lint format clean
 
 .venv: .venv/.stamp
 
@@ -51,6 +51,12 @@ cuda-check: .venv
 arm-check:
 	set -e; for source in csrc/cpu/*.cpp; do aarch64-linux-gnu-g++ -std=c++17 -O3 -fno-math-errno -fno-trapping-math -fopenmp \
 	  -Wall -Wextra -Werror -Icsrc -DPYGEN_ISA=baseline -DPYGEN_LANES=4 -c $$source -o /dev/null; done
+
+# Random calls of every op against plain PyTorch, and spoilt ones: make fuzz N=100000 SEED=1
+N ?= 2000
+SEED ?=
+fuzz: .venv
+	$(BIN)/python tools/fuzz.py --cases $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # What setuptools left in build/lib would end up in the wheel, deleted modules too.
 wheel:

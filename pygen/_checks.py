@@ -1,10 +1,12 @@
 """Argument checks, one wording: `op: argument: expected ..., got ...`. They read metadata only: fake tensors too."""
 
+import sys
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+LARGEST = sys.float_info.max  # an int may be larger, and has no float then
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -46,10 +48,10 @@ def check_broadcasts(op: str, argument: str, t: Tensor, name: str, shape: Sequen
 
 def check_reduction(op: str, reduction: object) -> None:
     """The reductions of likelihoods and KL."""
-    if reduction in ("batchmean", "none", "sum"):
+    if isinstance(reduction, str) and reduction in ("batchmean", "none", "sum"):  # an array has no one truth value
         return
     hint = ""
-    if reduction == "mean":
+    if isinstance(reduction, str) and reduction == "mean":
         hint = " (a mean over elements shrinks the KL by the latent size; 'batchmean' averages over N alone)"
     raise fail(op, "reduction", "'batchmean', 'none' or 'sum'", f"{reduction!r}{hint}")
 

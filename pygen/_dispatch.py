@@ -48,7 +48,7 @@ class Choice:
 
 
 def check_name(op: str, name: object) -> None:
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise ValueError(f"{op}: backend: expected one of {', '.join(NAMES)} or None, got {name!r}")
 
 

@@ -69,6 +69,8 @@ def check_dilation(op: str, dilation: object) -> None:
         raise _checks.fail(op, "dilation", "an int", type(dilation).__name__, kind=TypeError)
     if dilation < 1:
         raise _checks.fail(op, "dilation", "at least 1", dilation)
+    if dilation >= 2**31:  # taps times dilation must fit 64 bits
+        raise _checks.fail(op, "dilation", "less than 2^31", dilation)
 
 
 def check_color_groups(op: str, color_groups: object) -> None:

@@ -4,6 +4,7 @@ Each maker takes a contiguous tensor. `maker.what_for(y)` says whether y has the
 between and around the elements is NaN, so that reading one element too many shows.
 """
 
+import random
 from collections.abc import Callable
 
 import torch
@@ -104,3 +105,24 @@ def overlapping(x: Tensor) -> Tensor:
 
 MAKERS = (misaligned, strided, row_gaps, transposed, channels_last, channels_last_slice, expanded, overlapping)
 WRITABLE = MAKERS[:6]  # those that keep x's values and whose elements lie apart: good for leaves of a gradient check
+
+FUZZ_SIZES = (1, 1, 2, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 127, 129, 257, 1023, 1025)
+
+
+def fuzz_size(rng: random.Random, most: int = 1025) -> int:
+    """A dim: mostly small, often a power of two or one beside it, sometimes 0."""
+    if rng.random() < 0.02:
+        return 0
+    return rng.choice([s for s in FUZZ_SIZES if s <= most])
+
+
+def fuzz_shape(rng: random.Random, dims: tuple[int, int] = (1, 5), most: int = 6000) -> tuple[int, ...]:
+    n, found, left = rng.randint(*dims), [], most
+    for _ in range(n):
+        found.append(fuzz_size(rng, max(1, left)))
+        left //= max(found[-1], 1)
+    rng.shuffle(found)
+    if found and rng.random() < 0.004:
+        found[rng.randrange(n)] = rng.choice((65_535, 65_536, 65_537))  # beyond a grid's second axis
+        found = [s if s > 60_000 or s <= 2 else 2 for s in found]
+    return tuple(found)

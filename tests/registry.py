@@ -5,6 +5,7 @@ A row file defines ROWS, a list of Op. Every generic test runs over every row, s
 
 import importlib
 import itertools
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,9 @@ class Op:
     )
     modules: Mapping[str, Callable[[], tuple[nn.Module, tuple]]] = field(default_factory=dict)  # name -> module, inputs
     saved_extra: int = 0  # bytes beside the inputs that backward may keep; a seeded op keeps its seed
+    # Draws (argument -> shape, options) for fuzz.py; without one it varies the samples.
+    fuzz: Callable[[random.Random], tuple[dict[str, tuple[int, ...]], dict]] | None = None
+    finite: frozenset[str] = frozenset()  # arguments to which fuzz.py gives no NaN and no infinity; the row says why
 
     def __str__(self) -> str:
         return self.name

@@ -36,9 +36,9 @@ def rectangles(taps: tuple[int, ...], width: int) -> tuple[Rectangle, ...]:
 
 
 def _pieces(
-    kernel: Sequence[int], taps: Sequence[int], color_groups: int, strict: bool, outs: int, ins: int
+    image: Tensor, kernel: Sequence[int], taps: Sequence[int], color_groups: int, strict: bool, outs: int, ins: int
 ) -> Iterator[tuple[Rectangle, slice, slice]]:
-    if outs == 0 or ins == 0:  # conv2d refuses these
+    if outs == 0 or ins == 0 or 0 in image.shape[2:]:  # conv2d refuses these
         return
     for box in rectangles(tuple(taps), kernel[1]):
         yield box, slice(0, outs), slice(0, ins)
@@ -74,7 +74,7 @@ def forward(
     """[N, Cout, H, W]"""
     outs, ins, *kernel = weight.shape
     total: Tensor | None = None
-    for box, out, in_ in _pieces(kernel, taps, color_groups, strict, outs, ins):
+    for box, out, in_ in _pieces(input, kernel, taps, color_groups, strict, outs, ins):
         x = _shift(input[:, in_], _shifts(box, kernel, dilation))
         w = weight[out, in_, box[0] : box[1], box[2] : box[3]]
         whole = out == slice(0, outs)
@@ -103,7 +103,7 @@ def grad_input(
     outs, ins, *kernel = weight.shape
     batch, _, height, width = grad.shape
     total = grad.new_zeros(batch, ins, height, width)
-    for box, out, in_ in _pieces(kernel, taps, color_groups, strict, outs, ins):
+    for box, out, in_ in _pieces(grad, kernel, taps, color_groups, strict, outs, ins):
         by = _shifts(box, kernel, dilation)
         w = weight[out, in_, box[0] : box[1], box[2] : box[3]]
         shape = (batch, w.shape[1], height + by[2] + by[3], width + by[0] + by[1])
@@ -125,7 +125,7 @@ def grad_weight(
     """weight's gradient [Cout, Cin, kH, kW], 0 where it is dead, and bias's [Cout]."""
     outs, ins = grad.shape[1], input.shape[1]
     total = grad.new_zeros(outs, ins, *kernel_size)
-    for box, out, in_ in _pieces(kernel_size, taps, color_groups, strict, outs, ins):
+    for box, out, in_ in _pieces(grad, kernel_size, taps, color_groups, strict, outs, ins):
         x = _shift(input[:, in_], _shifts(box, kernel_size, dilation))
         g = grad[:, out].contiguous(memory_format=_format(x))
         shape = (g.shape[1], x.shape[1], box[1] - box[0], box[3] - box[2])

@@ -42,7 +42,7 @@ def forward(
         _view(input),
         _view(output),
         _view(weight),
-        None if bias is None else bias.data_ptr(),
+        None if bias is None else _view(bias)[0],
         *where,
     )
     return output

@@ -1,6 +1,5 @@
 """The checks of discriminator_loss and generator_loss. They read metadata only."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,16 +13,16 @@ Logits = Tensor | Sequence[Tensor]
 
 
 def check_options(op: str, kind: object, label_smoothing: Any, scale: Any, reduction: object) -> None:
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise _checks.fail(op, "kind", f"one of {', '.join(KINDS)}", repr(kind))
-    if reduction not in ("mean", "sum", "none"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise _checks.fail(op, "reduction", "'mean', 'sum' or 'none'", repr(reduction))
     for name, value in (("label_smoothing", label_smoothing), ("scale", scale)):
         if value.__class__ is float:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _checks.fail(op, name, "a number", type(value).__name__, kind=TypeError)
-    if not -math.inf < scale < math.inf:  # math.isfinite cannot be traced
+    if not -_checks.LARGEST <= scale <= _checks.LARGEST:  # math.isfinite cannot be traced
         raise _checks.fail(op, "scale", "a finite number", scale)
     if label_smoothing == 0.0:
         return

@@ -1,7 +1,5 @@
 """reparameterize_kl: the reparameterised sample and the Gaussian KL in one pass, the noise never stored."""
 
-import math
-
 import torch
 from torch import Generator, Tensor
 
@@ -96,7 +94,7 @@ def _check_options(
             raise _checks.fail(_OP, "num_samples", "1 <= num_samples < 2^32", num_samples)
     if isinstance(free_bits, bool) or not isinstance(free_bits, (int, float)):
         raise _checks.fail(_OP, "free_bits", "a number of nats", type(free_bits).__name__, kind=TypeError)
-    if not 0 <= free_bits < math.inf:
+    if not 0 <= free_bits <= _checks.LARGEST:
         raise _checks.fail(_OP, "free_bits", "0 <= free_bits < inf", free_bits)
     if eps is None:
         return

@@ -1,8 +1,10 @@
 """The rows of discriminator_loss and generator_loss: once reduced to a number, once as terms."""
 
+import random
+
 import numpy as np
 import torch
-from layouts import SHAPES
+from layouts import SHAPES, fuzz_shape
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
 
@@ -153,6 +155,8 @@ def errors_of(function, base: dict):
         error("sparse", TypeError, rf"{other}: expected a strided .* got torch.sparse_coo",
               {n: t.to_sparse() for n, t in base.items()}),
         error("kind", ValueError, r"kind: expected one of minimax, .*relativistic_average, got 'lsgan'", kind="lsgan"),
+        error("kind array", ValueError, r"kind: expected one of .* got array", kind=np.zeros(3)),
+        error("scale beyond float", ValueError, r"scale: expected a finite number, got 1000", scale=10**400),
         error("kind None", ValueError, r"kind: expected one of .* got None", kind=None),
         error("reduction", ValueError, r"reduction: expected 'mean', 'sum' or 'none', got 'batchmean'",
               reduction="batchmean"),
@@ -199,6 +203,27 @@ def errors_of(function, base: dict):
     ]  # fmt: skip
 
 
+def fuzz_of(player: str, default_reduction: str):
+    smooth = ("minimax", "nonsaturating", "least_squares")
+    kinds = (*smooth, "hinge", "wasserstein", "relativistic", "relativistic_average")
+
+    def fuzz(rng: random.Random) -> tuple[dict, dict]:
+        kind, real = rng.choice(kinds), fuzz_shape(rng, (0, 4))
+        fake = real if kind == "relativistic" or rng.random() < 0.4 else fuzz_shape(rng, (0, 4))
+        options = {"kind": kind, "scale": rng.choice((1.0, -0.5, 3, 0.0))}
+        empty = 0 in real + fake
+        if empty and kind == "relativistic_average":
+            real = fake = (3,)
+        elif default_reduction != "none":
+            options["reduction"] = "sum" if empty else rng.choice(("mean", "sum"))
+        if player == "discriminator":
+            options["label_smoothing"] = rng.choice((0.0, 0.1, 0.49)) if kind in smooth else 0.0
+            return {"real": real, "fake": fake}, options
+        return ({"real": real} if kind in RELATIVISTIC else {}) | {"fake": fake}, options
+
+    return fuzz
+
+
 def _row(function, player: str, reduction: str, outputs: tuple[str, ...], samples, base: dict, **extra) -> Op:
     return Op(
         name=function.__name__,
@@ -210,6 +235,7 @@ def _row(function, player: str, reduction: str, outputs: tuple[str, ...], sample
         errors=lambda: errors_of(function, base) if reduction == "mean" else [],
         registered=registered_of(player, reduction),
         batched=frozenset(LOGITS),
+        fuzz=fuzz_of(player, reduction),
         saved_extra=64,  # relativistic_average keeps its means and the sums of its slopes
         **extra,
     )

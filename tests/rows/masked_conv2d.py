@@ -1,8 +1,11 @@
 """The row of masked_conv2d."""
 
+import random
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from layouts import fuzz_size
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
 
@@ -116,10 +119,25 @@ def errors() -> list[ErrorInput]:
         error("groups zero", ValueError, r"color_groups: expected at least 1, got 0", color_groups=0),
         error("groups float", TypeError, r"color_groups: expected an int, got float", color_groups=2.0),
         error("dilation zero", ValueError, r"dilation: expected at least 1, got 0", dilation=0),
+        error("dilation huge", ValueError, r"dilation: expected less than 2\^31, got 4611686018427387904", dilation=2**62),
         error("dilation pair", TypeError, r"dilation: expected an int, got tuple", dilation=(1, 1)),
         error("backend name", ValueError, r"backend: expected one of .* got 'gpu'", backend="gpu"),
         error("backend cuda", RuntimeError, r"backend 'cuda' cannot run", backend="cuda"),
     ]  # fmt: skip
+
+
+def fuzz(rng: random.Random) -> tuple[dict, dict]:
+    groups, dilation = rng.choice((1, 1, 1, 2, 3)), rng.choice((1, 1, 2, 3))
+    kernel = (rng.choice((1, 3, 3, 5, 7)), rng.choice((1, 3, 3, 5, 7)))
+    ins, outs = groups * fuzz_size(rng, 17), groups * fuzz_size(rng, 17)
+    n, h, w = fuzz_size(rng, 5), fuzz_size(rng, 17), fuzz_size(rng, 33)
+    shapes = {"input": (n, ins, h, w), "weight": (outs, ins, *kernel)} | (
+        {"bias": (outs,)} if rng.random() < 0.7 else {}
+    )
+    kind = rng.choice("AB")
+    if groups == 1 and rng.random() < 0.3:
+        kind = tuple(tuple(rng.random() < 0.5 for _ in range(kernel[1])) for _ in range(kernel[0]))
+    return shapes, {"mask_type": kind, "color_groups": groups, "dilation": dilation}
 
 
 ROWS = [
@@ -137,6 +155,10 @@ ROWS = [
         unsaved=frozenset({"bias"}),
         batched=frozenset({"input"}),
         registered=registered,
+        fuzz=fuzz,
+        finite=frozenset(
+            {"weight"}
+        ),  # a live inf times the padding's zeros: NaN for torch.conv2d, nothing for the reference
         more_samples=more_samples,
         modules={
             "MaskedConv2d": lambda: (pnn.MaskedConv2d(3, 6, 3, "B", color_groups=3), (torch.randn(2, 3, 5, 4),)),

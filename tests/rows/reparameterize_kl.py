@@ -1,11 +1,12 @@
 """The rows of reparameterize_kl and gaussian_kl."""
 
 import math
-from functools import cache
+import random
+from functools import lru_cache
 
 import numpy as np
 import torch
-from layouts import SHAPES
+from layouts import SHAPES, fuzz_shape
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def eps_of(shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
-@cache
+@lru_cache(maxsize=64)
 def noise_of(shape: tuple[int, ...], seed: int, num_samples: int | None) -> Tensor:
     return noise.normal(shape, torch.tensor(seed), num_samples, 0, torch.float64)
 
@@ -46,8 +47,8 @@ def kl_composite(t: dict[str, Tensor], options: dict) -> Tensor:
     else:
         each = -0.5 * (1 + logvar - mu**2 - logvar.exp())
     each = each.expand(torch.broadcast_shapes(each.shape, mu.shape))
-    if options.get("free_bits"):
-        each = each.clamp(min=options["free_bits"])
+    if lam := options.get("free_bits"):
+        each = torch.where(each > lam, each, torch.full_like(each, lam))  # clamp, but for the tie: no gradient there
     reduction = options.get("reduction", "batchmean")
     if reduction == "none":
         return each.reshape(len(mu), -1).sum(1) if each.numel() else each.new_zeros(len(mu)) + each.sum()
@@ -151,6 +152,7 @@ def common_errors() -> list[ErrorInput]:
         error("reduction mean", ValueError, r"reduction: expected 'batchmean', 'none' or 'sum', got 'mean' \(a mean over",
               reduction="mean"),
         error("reduction None", ValueError, r"reduction: expected .* got None", reduction=None),
+        error("reduction array", ValueError, r"reduction: expected .* got array", reduction=np.zeros(3)),
         error("reduction other", ValueError, r"reduction: expected .* got 'avg'", reduction="avg"),
         error("backend name", ValueError, r"backend: expected one of reference, .*cpu, triton, cuda or None, got 'gpu'",
               backend="gpu"),
@@ -176,6 +178,7 @@ def errors() -> list[ErrorInput]:
         error("free_bits negative", ValueError, r"free_bits: expected 0 <= free_bits < inf, got -0.5", free_bits=-0.5),
         error("free_bits nan", ValueError, r"free_bits: expected 0 <= free_bits < inf, got nan", free_bits=math.nan),
         error("free_bits inf", ValueError, r"free_bits: expected 0 <= free_bits < inf, got inf", free_bits=math.inf),
+        error("free_bits beyond float", ValueError, r"free_bits: expected 0 <= free_bits < inf, got 1000", free_bits=10**400),
         error("free_bits text", TypeError, r"free_bits: expected a number of nats, got str", free_bits="1"),
         error("free_bits bool", TypeError, r"free_bits: expected a number of nats, got bool", free_bits=True),
         error("free_bits tensor", TypeError, r"free_bits: expected a number of nats, got Tensor",
@@ -198,6 +201,34 @@ def errors() -> list[ErrorInput]:
               seed=torch.tensor([1])),
         error("generator int", TypeError, r"generator: expected a torch.Generator, got int", generator=5),
     ]  # fmt: skip
+
+
+def _broadcast(rng: random.Random, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape that broadcasts to `shape`: mostly itself."""
+    if rng.random() < 0.6:
+        return shape
+    cut = tuple(1 if rng.random() < 0.4 else n for n in shape)
+    return cut[rng.randint(0, len(cut)) :]
+
+
+def kl_fuzz(rng: random.Random) -> tuple[dict, dict]:
+    mu = fuzz_shape(rng)
+    shapes = {"mu": mu, "logvar": _broadcast(rng, mu)}
+    if rng.random() < 0.5:
+        shapes |= {"prior_mu": _broadcast(rng, mu), "prior_logvar": _broadcast(rng, mu)}
+    reductions = ("none", "sum") if mu[0] == 0 else ("none", "sum", "batchmean")  # a mean over no samples is NaN
+    return shapes, {"reduction": rng.choice(reductions)}
+
+
+def fuzz(rng: random.Random) -> tuple[dict, dict]:
+    shapes, options = kl_fuzz(rng)
+    options |= {"num_samples": rng.choice((None, None, 1, 2, 5)), "free_bits": rng.choice((0.0, 0.0, 0.3, 2))}
+    if rng.random() < 0.3:
+        k = options["num_samples"]
+        shapes["eps"] = shapes["mu"] if k is None else (k, *shapes["mu"])
+    else:
+        options["seed"] = rng.choice((0, 1, -1, rng.randrange(-(2**63), 2**63), -(2**63), 2**63 - 1))
+    return shapes, options
 
 
 def _diagonal_gaussian():
@@ -233,6 +264,7 @@ ROWS = [
         options={"num_samples": (None, 2), "free_bits": (0.0, 0.5), "reduction": ("batchmean", "sum"), "seed": (1, 2)},
         seeded=True,
         registered=registered,
+        fuzz=fuzz,
         modules={"ReparameterizeKL": _reparameterize, "DiagonalGaussian": _diagonal_gaussian},
     ),
     Op(
@@ -245,5 +277,6 @@ ROWS = [
         errors=common_errors,
         options={"reduction": ("batchmean", "sum")},
         registered=kl_registered,
+        fuzz=kl_fuzz,
     ),
 ]

@@ -1,0 +1,112 @@
+"""A fixed budget of fuzz.py's cases, and the tests of the fuzzer: it must find what is planted, and shrink it."""
+
+import fuzz
+import fuzz_refusals
+import pytest
+import torch
+from registry import OPS
+
+SEED = 20
+SLICES = 8
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+def test_fuzz_finds_no_wrong_answer(part):
+    for number in range(part, 320, SLICES):
+        case = fuzz.draw(SEED, number)
+        if case.backend == "triton":
+            continue  # a second each; `make fuzz` has them
+        try:
+            fuzz.check(case)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{fuzz.shrunk(case).snippet()}") from error
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_fuzz_finds_no_spoilt_call_that_is_not_refused(part):
+    for number in range(part, 160, 2):
+        case = fuzz.draw(SEED + 1, number)
+        if case.backend != "triton":
+            fuzz_refusals.check_refusal(case, number)
+
+
+FOUND = {  # once
+    "eps of nothing read the seed that was not there": fuzz.Case(
+        "reparameterize_kl/z,kl", {"mu": (16, 0, 8), "logvar": (16, 0, 8), "eps": (16, 0, 8)}, {"reduction": "none"}
+    ),
+    "the split gave torch an image of no width": fuzz.Case(
+        "masked_conv2d/output",
+        {"input": (4, 9, 1, 0), "weight": (17, 9, 3, 5)},
+        {"mask_type": "B"},
+        backend="composite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_fuzzing_found_stays_found(name):
+    fuzz.check(FOUND[name])
+
+
+@pytest.mark.parametrize("op", OPS, ids=str)
+def test_a_tensor_whose_memory_was_freed_is_refused(op):
+    """As FSDP leaves parameters: never read, and never taken for an argument that was not given."""
+    sample = op.sample("odd everything")
+    for name in sample.tensors:
+        tensors = sample.cast(torch.float32)
+        tensors[name].untyped_storage().resize_(0)
+        for backend in fuzz.backends_of(op):
+            if backend == "cpu":  # torch's own operations do read it
+                with pytest.raises(RuntimeError, match=r"without memory|out of bounds for storage"):
+                    op.run(tensors, sample.options, backend)
+
+
+def test_fuzz_draws_every_row_and_the_same_case_again():
+    cases = [fuzz.draw(3, i) for i in range(200)]
+    assert {c.op for c in cases} == set(fuzz.BY_ID) and len(fuzz.BY_ID) == len(OPS)
+    assert cases == [fuzz.draw(3, i) for i in range(200)]
+    assert {fuzz.BY_ID[c.op].name for c in (fuzz.draw(3, i, ("gaussian_kl", "cpu")) for i in range(20))} == {
+        "gaussian_kl"
+    }
+
+
+def _wrong_where(op, spoil):
+    """The op's call, its first output spoilt."""
+    call = op.call
+
+    def wrong(tensors, options, backend):
+        outputs = call(tensors, options, backend)
+        return (spoil(outputs[0], tensors), *outputs[1:]) if backend != "reference" else outputs
+
+    return wrong
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op.name in ("reparameterize_kl", "masked_conv2d")], ids=str)
+def test_fuzz_finds_and_shrinks_a_planted_fault(op, monkeypatch):
+    """A fault of non-contiguous inputs alone."""
+
+    def spoil(out, tensors):
+        first = next(iter(tensors.values()))
+        return out * 1 if first.is_contiguous() or out.numel() == 0 else out * (1 + 2.0**-4)
+
+    planted = {**op.__dict__, "call": _wrong_where(op, spoil)}
+    monkeypatch.setitem(fuzz.BY_ID, f"{op.name}/{','.join(op.outputs)}", type(op)(**planted))
+    for number in range(60):
+        case = fuzz.draw(7, number, (op.name, "cpu"))
+        if not fuzz.fault(case):
+            continue
+        small = fuzz.shrunk(case)
+        assert fuzz.fault(small), "the shrunk case does not fail"
+        assert set(small.layouts) == {next(iter(case.shapes))}, small
+        assert sum(torch.Size(s).numel() for s in small.shapes.values()) <= 60, small
+        assert "layouts=" in small.snippet()
+        return
+    raise AssertionError("60 cases did not find it")
+
+
+def test_fuzz_judges_a_sum_that_cancels_but_not_a_wrong_one():
+    case = fuzz.Case("discriminator_loss/loss", {"real": (63,), "fake": (77,)}, {"kind": "wasserstein"}, seed=5)
+    tensors = fuzz.tensors_of(case)
+    (ref,), _ = fuzz.truth(case, tensors, torch.float64)
+    assert fuzz.explained(case, tensors, 0, (ref + 2.0**-25).float(), ref)
+    assert not fuzz.explained(case, tensors, 0, (ref + 2.0**-17).float(), ref)
