@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/gan_loss.bind.h"
+#include "cpu/gated_activation.bind.h"
 #include "cpu/isa.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
@@ -13,6 +14,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("isas", &pygen::usable_isas, "Those that this processor can run, best first.");
   m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
   pygen::bind_gan_loss(m);
+  pygen::bind_gated_activation(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_reparameterize_kl(m);
 }

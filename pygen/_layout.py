@@ -21,10 +21,10 @@ def empty_output(like: Tensor, lead: int | None = None) -> Tensor:
 
 
 def empty_images(like: Tensor, channels: int) -> Tensor:
-    """An uninitialised [N, channels, H, W] for an input [N, C, H, W]."""
-    n, _, h, w = like.shape
+    """An uninitialised [N, channels, ...] for an input [N, C, ...]."""
     layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
-    return torch.empty((n, channels, h, w), dtype=like.dtype, device=like.device, memory_format=layout)
+    shape = (like.shape[0], channels, *like.shape[2:])
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
 def empty_gradient(like: Tensor, shape: torch.Size) -> Tensor:

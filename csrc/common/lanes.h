@@ -17,6 +17,7 @@ struct Lanes<float> {
   using Real = float;
   static constexpr float kMax = 3.402823466e38f;
   using Int = int32_t;
+  static constexpr Int kSignBit = -0x7fffffff - 1;
   static PYGEN_HD Int bits(float x) {
 #if defined(__CUDA_ARCH__)
     return __float_as_int(x);
@@ -38,6 +39,10 @@ struct Lanes<float> {
   static PYGEN_HD float to_real(Int i) { return static_cast<float>(i); }
   static PYGEN_HD float select(bool mask, float a, float b) { return mask ? a : b; }
   static PYGEN_HD float select_top_bit(Int mask, float a, float b) { return mask < 0 ? a : b; }
+  static PYGEN_HD float absolute(float x) { return from_bits(bits(x) & 0x7fffffff); }
+  static PYGEN_HD float with_sign(float x, float sign) {
+    return from_bits(bits(x) ^ (bits(sign) & kSignBit));
+  }                                                                                 // x >= 0
   static PYGEN_HD float at_least(float x, float low) { return x < low ? low : x; }  // NaN stays
   static PYGEN_HD float at_most(float x, float high) { return x > high ? high : x; }
   // Of 0 and of normal numbers only. 1 ulp on a GPU, in one instruction instead of ten.
@@ -57,6 +62,8 @@ struct Lanes<double> {
   using Real = double;
   static constexpr double kMax = 1.7976931348623157e308;
   static PYGEN_HD double select(bool mask, double a, double b) { return mask ? a : b; }
+  static PYGEN_HD double absolute(double x) { return ::fabs(x); }
+  static PYGEN_HD double with_sign(double x, double sign) { return ::copysign(x, sign); }
   static PYGEN_HD double at_least(double x, double low) { return x < low ? low : x; }
   static PYGEN_HD double at_most(double x, double high) { return x > high ? high : x; }
   static PYGEN_HD double sqrt(double x) { return ::sqrt(x); }

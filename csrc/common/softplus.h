@@ -48,13 +48,17 @@ PYGEN_HD V positive_part(V y) {
 }
 
 template <class V>
-PYGEN_HD V sigmoid_of(V y, V e) {
+PYGEN_HD V sigmoid_numerator(V y, V e) {
   using L = Lanes<V>;
-  return L::select_top_bit(L::bits(y), e, V{} + 1.0f) / (1.0f + e);
+  return L::select_top_bit(L::bits(y), e, V{} + 1.0f);
 }
 template <>
-PYGEN_HD double sigmoid_of(double y, double e) {
-  return (y < 0 ? e : 1.0) / (1.0 + e);
+PYGEN_HD double sigmoid_numerator(double y, double e) {
+  return y < 0 ? e : 1.0;
+}
+template <class V>
+PYGEN_HD V sigmoid_of(V y, V e) {
+  return sigmoid_numerator(y, e) / (e + 1.0f);
 }
 
 // The sum of log(1 + e) over a run of numbers 0 <= e <= 1, with one logarithm: it is log(1 + q) for

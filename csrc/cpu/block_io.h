@@ -53,12 +53,32 @@ PYGEN_INLINE void for_each_run(const View& view, int64_t start, int64_t n, Run r
   }
 }
 
-// The block's values in `scratch`, or where they lie if that is already contiguous Real.
+// Where the block lies if it is one run of Real in memory, else nullptr.
+template <class T, class Real>
+PYGEN_INLINE Real* run_in_place(const View& view, int64_t start, int64_t n) {
+  if constexpr (std::is_same_v<T, Real>) {
+    Real* data = static_cast<Real*>(view.data);
+    if (view.contiguous()) return data + start;
+    const int inner = view.ndim - 1;
+    const int64_t at = start % view.sizes[inner];
+    if (view.strides[inner] != 1 || at + n > view.sizes[inner]) return nullptr;
+    int64_t offset = at;
+    start /= view.sizes[inner];
+    for (int d = inner - 1; d >= 0; --d) {
+      offset += start % view.sizes[d] * view.strides[d];
+      start /= view.sizes[d];
+    }
+    return data + offset;
+  }
+  return nullptr;
+}
+
+// The block's values in `scratch`, or where they lie.
 template <class T, class Real>
 PYGEN_INLINE const Real* read_block(const View& view, int64_t start, int64_t n, Real* scratch) {
+  if (const Real* there = run_in_place<T, Real>(view, start, n)) return there;
   const T* data = static_cast<const T*>(view.data);
   if (view.contiguous()) {
-    if constexpr (std::is_same_v<T, Real>) return data + start;
     widen_run(data + start, scratch, n);
     return scratch;
   }
@@ -77,23 +97,20 @@ PYGEN_INLINE const Real* read_block(const View& view, int64_t start, int64_t n, 
   return scratch;
 }
 
-// Where to compute the block: the tensor itself if it is contiguous Real, else `scratch`, which write_block then
+// Where to compute the block: the tensor itself where it is one run of Real, else `scratch`, which write_block then
 // stores.
 template <class T, class Real>
-PYGEN_INLINE Real* block_target(const View& view, int64_t start, Real* scratch) {
-  if constexpr (std::is_same_v<T, Real>) {
-    if (view.contiguous()) return static_cast<Real*>(view.data) + start;
-  }
-  return scratch;
+PYGEN_INLINE Real* block_target(const View& view, int64_t start, int64_t n, Real* scratch) {
+  Real* there = run_in_place<T, Real>(view, start, n);
+  return there ? there : scratch;
 }
 template <class T, class Real>
 PYGEN_INLINE void write_block(const View& view, int64_t start, int64_t n, const Real* block) {
+  if (run_in_place<T, Real>(view, start, n)) return;
   T* data = static_cast<T*>(view.data);
-  if (view.contiguous()) {
-    if constexpr (!std::is_same_v<T, Real>) narrow_run(block, data + start, n);
-    return;
-  }
+  if (view.contiguous()) return narrow_run(block, data + start, n);
   for_each_run(view, start, n, [&](int64_t offset, int64_t stride, int64_t at, int64_t count) PYGEN_INLINE_LAMBDA {
+    if (stride == 1) return narrow_run(block + at, data + offset, count);
     for (int64_t i = 0; i < count; ++i) narrow(block[at + i], data + offset + i * stride);
   });
 }
@@ -109,9 +126,9 @@ PYGEN_INLINE const S* read(const View& view, int64_t start, int64_t n, Real* scr
   }
 }
 template <class T, class S, class Real>
-PYGEN_INLINE S* target(const View& view, int64_t start, Real* scratch) {
+PYGEN_INLINE S* target(const View& view, int64_t start, int64_t n, Real* scratch) {
   if constexpr (std::is_same_v<S, Real>) {
-    return block_target<T>(view, start, scratch);
+    return block_target<T>(view, start, n, scratch);
   } else {
     return static_cast<T*>(view.data) + start;
   }
@@ -122,14 +139,24 @@ PYGEN_INLINE void write(const View& view, int64_t start, int64_t n, const S* blo
 }
 // A broadcast input's gradient, of Real whatever T is; only where S = Real.
 template <class S, class Real>
-PYGEN_INLINE S* wide_target(const View& view, int64_t start, Real* scratch) {
-  if constexpr (std::is_same_v<S, Real>) return block_target<Real>(view, start, scratch);
+PYGEN_INLINE S* wide_target(const View& view, int64_t start, int64_t n, Real* scratch) {
+  if constexpr (std::is_same_v<S, Real>) return block_target<Real>(view, start, n, scratch);
   return nullptr;
 }
 inline bool in_place(std::initializer_list<const View*> views) {
   for (const View* v : views)
     if (v->present() && !v->contiguous()) return false;
   return true;
+}
+
+// body(i, V) over [0, n): vectors, then a tail of single numbers, so that nothing outside is touched.
+template <class Real, class Body>
+PYGEN_INLINE void for_each_vector(int64_t n, Body body) {
+  int64_t i = 0;
+  if constexpr (std::is_same_v<Real, float>) {
+    for (; i + kLanes <= n; i += kLanes) body(i, VecF{});
+  }
+  for (; i < n; ++i) body(i, Real{});
 }
 
 // Sum by a tree that depends on n alone.

@@ -104,7 +104,7 @@ void forward(const GanLossForward& p) {
       constexpr GanForm kForm = decltype(form)::value;
       if constexpr (uses_exp(kForm)) fill_exp(b);
       if (segment.out.present()) {
-        Real* out = block_target<Real>(segment.out, start, s.out);
+        Real* out = block_target<Real>(segment.out, start, n, s.out);
         store_terms<kForm>(b, static_cast<Real>(segment.weight), out);
         write_block<Real>(segment.out, start, n, out);
       }
@@ -184,7 +184,7 @@ void backward(const GanLossBackward& p) {
           reduce ? static_cast<double>(reused[4 * segment.member + 2 + o.side]) : sums[segment.opposite];
       constant = static_cast<Real>(-o.sign * o.weight * grad_loss * slopes / static_cast<double>(segment.numel));
     }
-    Real* out = segment.out.present() ? block_target<T>(segment.out, start, s.out) : s.out;
+    Real* out = segment.out.present() ? block_target<T>(segment.out, start, n, s.out) : s.out;
     if (!reduce && !segment.upstream.present()) {  // terms that nothing uses: what they hold, NaN too, does not matter
       std::fill(out, out + n, constant);
     } else {
@@ -203,7 +203,7 @@ void backward(const GanLossBackward& p) {
     }
     if (segment.out.present()) write_block<T>(segment.out, start, n, out);
     if (!segment.other_grad.present()) return;
-    Real* other_out = block_target<T>(segment.other_grad, start, s.other_out);
+    Real* other_out = block_target<T>(segment.other_grad, start, n, s.other_out);
     for (int64_t j = 0; j < n; ++j) other_out[j] = -out[j];
     write_block<T>(segment.other_grad, start, n, other_out);
   });

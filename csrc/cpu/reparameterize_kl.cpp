@@ -55,16 +55,6 @@ __attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use woul
   return s;
 }
 
-// body(i, V) over [0, n): vectors, then a tail of single numbers, so that nothing outside is touched.
-template <class Real, class Body>
-PYGEN_INLINE void for_each_vector(int64_t n, Body body) {
-  int64_t i = 0;
-  if constexpr (std::is_same_v<Real, float>) {
-    for (; i + kLanes <= n; i += kLanes) body(i, VecF{});
-  }
-  for (; i < n; ++i) body(i, Real{});
-}
-
 template <class T, class S, class Real>
 struct Inputs {
   const S *mu, *logvar, *prior_mu = nullptr, *prior_logvar = nullptr;
@@ -127,7 +117,7 @@ void forward_blocks(const ReparameterizeKlForward& p) {
     for (int64_t k = 0; k < p.num_samples; ++k) {
       const int64_t at = k * p.rows * p.cols + start;
       const Real* eps = noise_block<T>(p, k, start, n, s);
-      S* z = target<T, S>(p.z, at, s.z);
+      S* z = target<T, S>(p.z, at, n, s.z);
       if (k == 0) {
         first_sample(z, eps);
       } else {
@@ -197,8 +187,8 @@ void backward_blocks(const ReparameterizeKlBackward& p) {
     S* out[4];
     for (int j = 0; j < 4; ++j) {
       out[j] = !p.grad[j].present() ? nullptr
-               : p.wide[j]          ? wide_target<S>(p.grad[j], start, s.grad[j])
-                                    : target<T, S>(p.grad[j], start, s.grad[j]);
+               : p.wide[j]          ? wide_target<S>(p.grad[j], start, n, s.grad[j])
+                                    : target<T, S>(p.grad[j], start, n, s.grad[j]);
     }
     for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
       using V = decltype(zero);

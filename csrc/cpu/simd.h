@@ -218,6 +218,10 @@ PYGEN_INLINE VecF float_of_words(VecQ even, VecQ odd) {
 PYGEN_INLINE RegI bits_of_register(RegF x) { return reinterpret_cast<RegI>(x); }
 PYGEN_INLINE RegF float_of_bits_register(RegI i) { return reinterpret_cast<RegF>(i); }
 PYGEN_INLINE RegF convert_register(RegI i) { return __builtin_convertvector(i, RegF); }
+PYGEN_INLINE RegF absolute_register(RegF x) { return reinterpret_cast<RegF>(reinterpret_cast<RegI>(x) & 0x7fffffff); }
+PYGEN_INLINE RegF with_sign_register(RegF x, RegF sign) {
+  return reinterpret_cast<RegF>(reinterpret_cast<RegI>(x) ^ (reinterpret_cast<RegI>(sign) & Lanes<float>::kSignBit));
+}
 
 }  // namespace PYGEN_ISA
 
@@ -229,6 +233,10 @@ struct Lanes<VecF> {
   static PYGEN_INLINE VecF from_bits(VecI i) { return PYGEN_BY_REGISTER(VecF, float_of_bits_register, i); }
   static PYGEN_INLINE VecF to_real(VecI i) { return PYGEN_BY_REGISTER(VecF, convert_register, i); }
   static PYGEN_INLINE VecF sqrt(VecF x) { return PYGEN_BY_REGISTER(VecF, sqrt_register, x); }
+  static PYGEN_INLINE VecF absolute(VecF x) { return PYGEN_BY_REGISTER(VecF, absolute_register, x); }
+  static PYGEN_INLINE VecF with_sign(VecF x, VecF sign) {
+    return PYGEN_BY_REGISTER2(VecF, with_sign_register, x, sign);
+  }
   static PYGEN_INLINE VecF at_least(VecF x, float low) {
     return PYGEN_BY_REGISTER2(VecF, at_least_register, x, VecF{} + low);
   }

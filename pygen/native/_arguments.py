@@ -21,14 +21,20 @@ def without_memory(t: Tensor) -> Exception:
     return RuntimeError(f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)")
 
 
+def strided(t: Tensor) -> tuple[int, tuple[int, ...]]:
+    """(address, strides), also of a contiguous tensor."""
+    address = t.data_ptr()
+    if not address and t.numel():
+        raise without_memory(t)
+    return address, t.stride()
+
+
 def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     """`t` as the kernel sees it: expanded to `shape` (a broadcast dim gets stride 0)."""
     if t.shape != shape:
         t = t.expand(shape)
-    address = t.data_ptr()
-    if not address and t.numel():
-        raise without_memory(t)
-    return address if t.is_contiguous() else (address, t.stride())
+    pair = strided(t)
+    return pair[0] if t.is_contiguous() else pair
 
 
 def target(t: Tensor) -> tuple[ModuleType, tuple[int, ...]]:

@@ -6,16 +6,7 @@ import torch
 from torch import Tensor
 
 from pygen._layout import empty_images
-from pygen.native._arguments import DTYPE_NAMES, target
-
-
-def _view(t: Tensor) -> tuple[int, tuple[int, ...]]:
-    address = t.data_ptr()
-    if not address and t.numel():
-        raise RuntimeError(
-            f"a kernel cannot read {list(t.shape)}, a tensor without memory (torch._efficientzerotensor)"
-        )
-    return address, t.stride()
+from pygen.native._arguments import DTYPE_NAMES, strided, target
 
 
 def forward(
@@ -39,10 +30,10 @@ def forward(
         color_groups,
         strict,
         dilation,
-        _view(input),
-        _view(output),
-        _view(weight),
-        None if bias is None else _view(bias)[0],
+        strided(input),
+        strided(output),
+        strided(weight),
+        None if bias is None else strided(bias)[0],
         *where,
     )
     return output
@@ -67,9 +58,9 @@ def grad_input(
         color_groups,
         strict,
         dilation,
-        _view(result),
-        _view(grad),
-        _view(weight),
+        strided(result),
+        strided(grad),
+        strided(weight),
         None,
         *where,
     )
@@ -99,9 +90,9 @@ def grad_weight(
         color_groups,
         strict,
         dilation,
-        _view(input),
-        _view(grad),
-        _view(weight),
+        strided(input),
+        strided(grad),
+        strided(weight),
         None if bias is None else bias.data_ptr(),
         *where,
     )

@@ -1,4 +1,7 @@
-"""gated_activation: tanh times sigmoid over the halves of the channels. A composition of torch ops; no kernel yet."""
+"""gated_activation: tanh times sigmoid over the halves of the channels, one pass forward and one backward.
+
+Backward computes both again from the inputs: nothing else is kept.
+"""
 
 from typing import Any
 
@@ -6,7 +9,9 @@ import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch, _taps
-from pygen._layout import to_output_layout
+from pygen._layout import empty_images
+from pygen.ops import _library
+from pygen.ops._second_order import composite_gradients
 from pygen.reference import gated_activation as reference
 
 _OP = "gated_activation"
@@ -17,29 +22,34 @@ def gated_activation(
 ) -> Tensor:
     """tanh(a) * sigmoid(b), where a and b are the halves of each of color_groups contiguous blocks of channels.
 
-    Differentiable to any order. Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Conditional Image Generation
-    with PixelCNN Decoders", equation 2.
+    Differentiable to any order (first order under torch.compile). Under autocast casts as F.conv2d. Van den Oord et al.
+    2016, "Conditional Image Generation with PixelCNN Decoders", equation 2.
 
     Args:
         input: [N, C, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
         cond: [N, C] or input's shape, added first.
         color_groups: halving across R|G|B blocks would leak: each block is halved by itself.
-        backend: "reference"; None chooses.
+        backend: "reference", "cpu"; None chooses.
 
     Returns:
         [N, C / 2, ...] in the same blocks, input's dtype, channels_last iff input is.
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
+        RuntimeError: the requested backend cannot run; the message says why.
     """
     if _checks.autocast_enabled():
         input, cond = _checks.cast_under_autocast(input, cond)
     _check(input, cond, color_groups)
     name = _dispatch.requested(_OP, backend)
-    if not torch.compiler.is_compiling():  # where the context cannot be read
-        _dispatch.resolve(_OP, name, input.device.type)
-    out = reference.compose(input, cond, color_groups)
-    return out if _dispatch.transformed(input) else to_output_layout(out, input)
+    if not _dispatch.is_plain(input, cond):
+        if _dispatch.under_transform(_OP, name, input.device.type):
+            return reference.compose(input, cond, color_groups)
+        return torch.ops.pygen.gated_activation(input, cond, color_groups, name)
+    launcher = _dispatch.launcher(_OP, _OP, name, input)
+    if torch.is_grad_enabled() and (input.requires_grad or (cond is not None and cond.requires_grad)):
+        return _fast_apply(launcher, input, cond, color_groups, name)
+    return launcher.forward(input, cond, color_groups)
 
 
 def _check(input: Any, cond: Any, color_groups: Any) -> None:
@@ -57,3 +67,85 @@ def _check(input: Any, cond: Any, color_groups: Any) -> None:
     if input.shape[1] % (2 * color_groups):
         expected = f"a multiple of {2 * color_groups} channels (two halves in {color_groups} groups)"
         raise _checks.fail(_OP, "input", expected, f"{input.shape[1]} channels")
+
+
+def _launch(input, cond, color_groups, backend):
+    return _dispatch.launcher(_OP, _OP, backend, input).forward(input, cond, color_groups)
+
+
+def _launch_backward(grad, input, cond, color_groups, needs, backend):
+    launcher = _dispatch.launcher(_OP, _OP, backend, input)
+    return [g for g in launcher.backward(grad, input, cond, color_groups, needs) if g is not None]
+
+
+def _fake(input, cond, color_groups, backend):
+    return empty_images(input, input.shape[1] // 2)
+
+
+def _fake_backward(grad, input, cond, color_groups, needs, backend):
+    return [torch.empty_like(t) for t, n in zip((input, cond), needs, strict=True) if n]
+
+
+class _GatedActivation(torch.autograd.Function):
+    """With a launcher: the fast door. Without: the op below autograd."""
+
+    @staticmethod
+    def forward(ctx, launcher, input, cond, color_groups, backend):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(input, cond)
+        ctx.launcher, ctx.color_groups, ctx.backend = launcher, color_groups, backend
+        if launcher is None:
+            return _below(input, cond, color_groups, backend)
+        return launcher.forward(input, cond, color_groups)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if grad is None:
+            return (None,) * 5
+        needs = ctx.needs_input_grad[1:3]
+        args = (_dispatch.readable(grad), *ctx.saved_tensors, ctx.color_groups, needs)
+        if _dispatch.transformed(grad):
+            return None, *reference.backward(*args), None, None
+        if ctx.launcher is not None and not torch.is_grad_enabled():
+            return None, *ctx.launcher.backward(*args), None, None
+        if ctx.launcher is None:
+            grads = iter(torch.ops.pygen.gated_activation_backward(*args, ctx.backend))
+        else:
+            grads = iter(_GatedActivationBackward.apply(_launch_backward, *args, ctx.backend))
+        return None, *(next(grads) if n else None for n in needs), None, None
+
+
+class _GatedActivationBackward(torch.autograd.Function):
+    """The kernel forward, the composite of its formula backward."""
+
+    @staticmethod
+    def forward(ctx, call, grad, input, cond, color_groups, needs, backend):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad, input, cond)
+        ctx.options = (color_groups, needs)
+        return tuple(call(grad, input, cond, color_groups, needs, backend))
+
+    @staticmethod
+    def backward(ctx, *grad_grads):
+        def formula(*tensors):
+            return reference.backward(*tensors, *ctx.options)
+
+        grads = composite_gradients(formula, ctx.saved_tensors, ctx.needs_input_grad[1:4], grad_grads)
+        return None, *grads, None, None, None
+
+
+_fast_apply = _library.fast_apply(_GatedActivation)
+
+_below = _library.register(
+    "gated_activation(Tensor input, Tensor? cond, int color_groups, str backend) -> Tensor",
+    _launch,
+    _fake,
+    lambda *args: _GatedActivation.apply(None, *args),
+)
+_below_backward = _library.register(
+    "gated_activation_backward(Tensor grad, Tensor input, Tensor? cond, int color_groups, bool[] needs, str backend)"
+    " -> Tensor[]",
+    _launch_backward,
+    _fake_backward,
+    lambda *args: list(_GatedActivationBackward.apply(_below_backward, *args)),
+)

@@ -4,15 +4,54 @@ Van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders",
 float64), rounded once.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def compose(input: Tensor, cond: Tensor | None, color_groups: int) -> Tensor:
-    """input [N, C, ...], cond [N, C] or like input -> [N, C / 2, ...]; differentiable to any order."""
+def _halves(input: Tensor, cond: Tensor | None, color_groups: int) -> tuple[Tensor, Tensor]:
+    """a and b in the dtype computed in, [N, color_groups, C / 2 / color_groups, ...]"""
     wide = torch.promote_types(input.dtype, torch.float32)
     x = input.to(wide)
     if cond is not None:
         x = x + cond.to(wide).reshape(*cond.shape, *[1] * (input.dim() - cond.dim()))
-    a, b = x.unflatten(1, (color_groups, 2, -1)).unbind(2)
-    return (torch.tanh(a) * torch.sigmoid(b)).flatten(1, 2).to(input.dtype)
+    batch, channels, *pixels = x.shape
+    a, b = x.reshape(batch, color_groups, 2, channels // (2 * color_groups), *pixels).unbind(2)
+    return a, b
+
+
+def forward(input: Tensor, cond: Tensor | None, color_groups: int) -> Tensor:
+    """input [N, C, ...], cond [N, C] or like input -> [N, C / 2, ...], channels_last iff the input is."""
+    return _in_layout_of(compose(input, cond, color_groups), input)
+
+
+def compose(input: Tensor, cond: Tensor | None, color_groups: int) -> Tensor:
+    """`forward` in whatever layout comes; differentiable to any order, and torch.func can transform it."""
+    a, b = _halves(input, cond, color_groups)
+    return torch.cat((torch.tanh(a) * torch.sigmoid(b)).unbind(1), dim=1).to(input.dtype)
+
+
+def backward(
+    grad: Tensor,  # [N, C / 2, ...]
+    input: Tensor,  # [N, C, ...]
+    cond: Tensor | None,  # [N, C] or like input
+    color_groups: int,
+    needs: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of input and cond, None where needs is False; differentiable to any order."""
+    a, b = _halves(input, cond, color_groups)
+    tanh, sigmoid, g = torch.tanh(a), torch.sigmoid(b), grad.to(a.dtype).reshape(a.shape)
+    halves = (g * sigmoid * (1 - tanh * tanh), g * tanh * sigmoid * (1 - sigmoid))
+    both = torch.cat([half for pair in zip(*(h.unbind(1) for h in halves), strict=True) for half in pair], dim=1)
+    grad_input = both.to(input.dtype) if needs[0] else None
+    if cond is None or not needs[1]:
+        return grad_input, None
+    grad_cond = both.clone() if cond.dim() == input.dim() else both.contiguous().sum(tuple(range(2, input.dim())))
+    return grad_input, grad_cond.to(cond.dtype)
+
+
+def _in_layout_of(out: Tensor, like: Tensor) -> Tensor:
+    """channels_last iff `like` is and is not plainly contiguous too."""
+    last = like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
