@@ -55,20 +55,58 @@ def check_samples(
         seed, cond, known, known_mask, temperature: as given to `sample`.
     """
     n, channels, height, width = images.shape
-    true_logits = _logits(truth, images, cond)
-    error = (_logits(base, images, cond) - true_logits).abs().max().item()
+    logits = [_logits(model, images, cond) for model in (truth, base)]
     eps = torch.finfo(next(base.parameters()).dtype).eps
-    delta = OTHERS_ERROR * error + OWN_EPS * eps * true_logits.abs().max().item()
     u = uniforms(n, height * width * channels, seed, None).view(n, height, width, channels).permute(0, 3, 1, 2)
-    right = acceptable(true_logits / temperature, u, delta / temperature)  # [n, C, H, W, L]
+    return judge(images, *logits, eps, u, known, known_mask, temperature)
+
+
+@torch.no_grad()
+def check_made_samples(
+    samples: Tensor,
+    truth: nn.Module,
+    base: nn.Module,
+    *,
+    seed: int,
+    known: Tensor | None = None,
+    known_mask: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Verdict:
+    """Of MADE's samples [n, D]: each in the ordering that the number after its own selects."""
+    n, inputs = samples.shape
+    u = uniforms(n, inputs + 1, seed, None)
+    ordering = (u[:, inputs].double() * truth.num_orders).ceil().long() - 1
+    logits = [
+        torch.stack([model.logits(samples, k) for k in range(model.num_orders)])[ordering, torch.arange(n)].double()
+        for model in (truth, base)
+    ]
+    eps = torch.finfo(next(base.parameters()).dtype).eps
+    return judge(samples, *logits, eps, u[:, :inputs], known, known_mask, temperature)
+
+
+def judge(
+    levels: Tensor,
+    true_logits: Tensor,
+    base_logits: Tensor,
+    eps: float,
+    u: Tensor,
+    known: Tensor | None,
+    known_mask: Tensor | None,
+    temperature: float,
+) -> Verdict:
+    """Of levels [...] by logits [..., L] and noise u [...]; eps is that of the engine's dtype."""
+    error = (base_logits - true_logits).abs().max().item()
+    delta = OTHERS_ERROR * error + OWN_EPS * eps * true_logits.abs().max().item()
+    right = acceptable(true_logits / temperature, u, delta / temperature)  # [..., L]
+    mask = torch.zeros_like(levels, dtype=torch.bool)
     if known is not None and known_mask is not None:
-        mask = known_mask.expand_as(images)
-        only = nn.functional.one_hot(known.expand_as(images).long() * mask, right.shape[-1]).bool()
+        mask = known_mask.expand_as(levels)
+        only = nn.functional.one_hot(known.expand_as(levels).long() * mask, right.shape[-1]).bool()
         right = torch.where(mask.unsqueeze(-1), only, right)
-    drawn = right.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
+    drawn = right.gather(-1, levels.long().unsqueeze(-1)).squeeze(-1)
     return Verdict(
-        positions=images.numel(),
-        known=0 if known_mask is None else int(mask.sum()),
+        positions=levels.numel(),
+        known=int(mask.sum()),
         undecided=int((right.sum(-1) > 1).sum()),
         wrong=int((~drawn).sum()),
     )

@@ -8,21 +8,11 @@ import pickle
 
 import pytest
 import torch
+from made_twins import CASES, levels, twins
 from pixel_twins import all_binary_images, randomise
-from torch import Tensor
 
 from pygen.models import MADE, _sampling
-from pygen.reference.models import MADE as PlainMADE
 
-# (num_inputs, hidden_sizes, options): one hidden layer, several, narrower than the inputs, levels, orderings, one input.
-CASES = {
-    "one-layer": (9, 16, {}),
-    "two-layers": (9, (12, 11), {}),
-    "narrow": (12, (5, 3), {}),
-    "levels": (6, 14, {"num_levels": 4}),
-    "orders": (9, (16, 16), {"num_orders": 4}),
-    "one-input": (1, 3, {}),
-}
 each_case = pytest.mark.parametrize("name", CASES)
 
 
@@ -30,19 +20,6 @@ each_case = pytest.mark.parametrize("name", CASES)
 def _one_thread() -> None:
     """These models are too small for two."""
     torch.set_num_threads(1)
-
-
-def twins(name: str, dtype: torch.dtype = torch.float64) -> tuple[PlainMADE, MADE]:
-    inputs, hidden, options = CASES[name]
-    plain, ours = PlainMADE(inputs, hidden, **options), MADE(inputs, hidden, **options)
-    randomise(plain)
-    ours.load_state_dict(plain.state_dict(), strict=True)
-    return plain.to(dtype), ours.to(dtype)
-
-
-def levels(model: MADE, n: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, model.num_levels, (n, model.num_inputs), generator=generator, dtype=torch.uint8)
 
 
 @each_case

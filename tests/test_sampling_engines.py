@@ -24,9 +24,11 @@ N = 17
 SHAPES = [(1, 1), (1, 7), (5, 3), (8, 8)]
 ENGINES = [name for name in _engines.ENGINES if _engines.why_not(models.PixelCNN(), name) is None]
 FAST = [name for name in ENGINES if name != "naive"]
+OF_PROGRAMS = [name for name in FAST if name != "fixed_point"]  # those that run the model's program, not its forward
 each_case = pytest.mark.parametrize("name", CASES)
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_fast = pytest.mark.parametrize("engine", FAST)
+each_of_programs = pytest.mark.parametrize("engine", OF_PROGRAMS)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +181,7 @@ def change_stage(model: nn.Module, s: int, change: Callable[[Conv], Conv]) -> No
     model._program = program
 
 
-@each_fast
+@each_of_programs
 def test_check_catches_any_layer_scaled_by_one_percent(engine: str) -> None:
     assert planted("gated", engine, n=256).fine
     _, model = twins("gated")
@@ -193,7 +195,7 @@ def test_check_catches_any_layer_scaled_by_one_percent(engine: str) -> None:
                 assert planted("gated", engine, n=256, change=scale).wrong > 0, key
 
 
-@each_fast
+@each_of_programs
 @pytest.mark.parametrize("s", range(4))
 def test_check_catches_a_shifted_tap(s: int, engine: str) -> None:
     def shift(stage: Conv) -> Conv:
@@ -203,7 +205,7 @@ def test_check_catches_a_shifted_tap(s: int, engine: str) -> None:
     assert planted("gated", engine, change=lambda model: change_stage(model, s, shift)).wrong > 0
 
 
-@each_fast
+@each_of_programs
 def test_check_catches_a_wrong_group(engine: str) -> None:
     def mix(stage: Conv) -> Conv:  # green sees the row above as red does
         weight = stage.weight.unflatten(1, (3, -1))[:, [0, 0, 2]].flatten(1, 2)
@@ -228,7 +230,7 @@ def test_check_catches_a_stale_row(monkeypatch: pytest.MonkeyPatch) -> None:
         assert planted(name).wrong > 0
 
 
-@each_fast
+@each_of_programs
 def test_check_catches_ignored_options(engine: str) -> None:
     assert planted("gated", engine, drawn_with={"temperature": 1.0}, option="block").wrong > 0
     assert planted("gated", engine, drawn_with={"known": None, "known_mask": None}, option="known").wrong > 0

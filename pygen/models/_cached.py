@@ -1,21 +1,25 @@
-"""The engine "cached" of the pixel models, in plain PyTorch on any device: each activation is computed once.
+"""The engine "cached", in plain PyTorch on any device: each activation is computed once.
 
-Early streams are made a row at a time, with one matrix product a stage over the row's gathered taps. Late streams are made
-pixel by pixel and colour group by colour group, by `_cached_late`.
+MADE has its own way, `_cached_made`. Of the pixel models early streams are made a row at a time, with one matrix product a
+stage over the row's gathered taps, late ones pixel by pixel and colour group by colour group, by `_cached_late`.
 """
 
 from __future__ import annotations
 
 import torch
 
+from . import _cached_made
 from ._cached_late import Late
-from ._program import Conv, Gate, Program
+from ._program import Conv, DenseProgram, Gate, Program
 from ._rows import Ring, row_of
 from ._task import Task, Watch
 
 
 def draw(task: Task, watch: Watch) -> None:
     program, levels = task.program(), task.drawing.levels
+    if isinstance(program, DenseProgram):
+        _cached_made.draw(program, task.drawing, watch)
+        return
     early = _Early(program, len(levels), levels.shape[3])
     late = Late(program, task.drawing, early.rings)
     for y in range(levels.shape[2]):

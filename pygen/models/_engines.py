@@ -12,7 +12,7 @@ from torch import nn
 from pygen import _backends
 from pygen._checks import fail
 
-from . import _cached, _naive
+from . import _cached, _fixed_point, _naive
 from ._program import Program
 from ._task import Task, Watch
 
@@ -51,17 +51,12 @@ def _no_program(model: nn.Module) -> str | None:
     return None
 
 
-def _cached_why_not(model: nn.Module) -> str | None:
-    reason = _no_program(model)
-    if reason is None and model.program_type is not Program:
-        return f"it has no {type(model).__name__}"
-    return reason
-
-
 def _cpu_why_not(model: nn.Module) -> str | None:
-    reason = _cached_why_not(model)
+    reason = _no_program(model)
     if reason is not None:
         return reason
+    if model.program_type is not Program:
+        return f"it has no {type(model).__name__}"
     weight = next(model.parameters())
     if weight.device.type != "cpu":
         return f"it runs on the CPU, the model is on {weight.device}"
@@ -111,8 +106,9 @@ def _cpu_at_once(model: nn.Module, height: int, width: int) -> int:
 
 ENGINES = {
     "naive": Engine(_always, _naive.draw, _whole_at_once),
-    "cached": Engine(_cached_why_not, _cached.draw, _rows_at_once),
+    "cached": Engine(_no_program, _cached.draw, _rows_at_once),
     "cpu": Engine(_cpu_why_not, _cpu_draw, _cpu_at_once),
+    "fixed_point": Engine(_always, _fixed_point.draw, _whole_at_once),
     "cuda": Engine(_cuda_why_not, _refuse, _whole_at_once),
 }
 _PREFERENCE = ("cpu", "cached", "naive")  # where the user chose nothing

@@ -36,7 +36,7 @@ class PixelModel(ShapeMemory):
     levels 0 .. num_levels - 1, uint8 or int64 [N, C, H, W], of any size.
     """
 
-    program_type: type | None = Program
+    program_type: type = Program
 
     def __init__(self, in_channels: int, num_levels: int, color_groups: int) -> None:
         super().__init__()
@@ -127,9 +127,10 @@ class PixelModel(ShapeMemory):
             known_mask: bool, broadcasts to [n, C, H, W]; true where `known` counts.
             temperature: the logits are divided by it.
             seed, generator: at most one; with neither the noise follows torch.manual_seed.
-            engine: "naive", a forward of the whole images for every pixel and colour group; "cpu", C++ that computes each
-                activation once (float32, float64); None: the fastest that can run. They draw the same images, but for
-                levels whose cumulated probability lies within rounding of the noise.
+            engine: "cpu", C++ that computes each activation once (float32, float64); "cached", the same in plain PyTorch;
+                "fixed_point", forwards of the whole images until nothing changes; "naive", one for every pixel and colour
+                group; None: the first of cpu, cached and naive that can run. They draw the same images, but for levels
+                whose cumulated probability lies within rounding of the noise.
             progress: a line on stderr that counts levels.
 
         Raises:
@@ -178,8 +179,12 @@ class PixelModel(ShapeMemory):
             for start in range(0, self.in_channels, group)
         ]
 
-        def logits(levels: Tensor) -> Tensor:
+        def logits(levels: Tensor, rows: slice | Tensor) -> Tensor:
             scaled = scale_levels(levels, self.num_levels, self._weight.dtype)
-            return self._logits(scaled, cond).unflatten(1, (self.in_channels, self.num_levels)).movedim(2, -1)
+            return (
+                self._logits(scaled, None if cond is None else cond[rows])
+                .unflatten(1, (self.in_channels, self.num_levels))
+                .movedim(2, -1)
+            )
 
         return Task(self, drawing, steps, logits, lambda: self._program(cond))

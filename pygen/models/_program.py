@@ -70,6 +70,19 @@ class Program:
         return tuple(back)
 
 
+@dataclass(frozen=True)
+class DenseProgram:
+    """MADE's: ReLU layers over flat inputs, of which each unit sees those of a degree up to its own, and each output below it.
+
+    degrees: of the inputs, when each one is drawn, 0 .. D - 1; of each hidden layer's units, from 0 on.
+    """
+
+    weights: tuple[Tensor, ...]  # [out, in] each; dead ones may be anything
+    biases: tuple[Tensor, ...]  # [out] each; the last layer has num_levels outputs for each input in turn
+    degrees: tuple[tuple[int, ...], ...]
+    num_levels: int
+
+
 @dataclass
 class Builder:
     """Collects a program. Each method returns the number of the stream that it makes."""

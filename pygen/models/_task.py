@@ -17,6 +17,8 @@ from ._sampling import Drawing
 
 Where = tuple  # an index into levels [n, *shape]
 
+_ALL = slice(None)
+
 _evaluating: weakref.WeakKeyDictionary[nn.Module, list] = weakref.WeakKeyDictionary()
 _evaluating_lock = threading.Lock()
 
@@ -28,8 +30,12 @@ class Task:
     model: nn.Module
     drawing: Drawing
     steps: Sequence[Where]
-    logits: Callable[[Tensor], Tensor]  # levels [n, *shape] -> [n, *shape, L], a forward of everything
+    forward: Callable[[Tensor, slice | Tensor], Tensor]  # of `logits`
     program: Callable[[], Any]  # the same, cut into what each step needs
+
+    def logits(self, levels: Tensor, rows: slice | Tensor = _ALL) -> Tensor:
+        """Of some of the images, levels [rows, *shape] as drawn so far: [rows, *shape, L], by a forward of everything."""
+        return self.forward(levels, rows)
 
     def undecided(self) -> Iterator[tuple[Where, bool]]:
         """Each step, and whether any image has something to draw there."""

@@ -20,6 +20,7 @@ from . import _engines, _sampling
 from ._arguments import check_int, check_ints
 from ._levels import check_levels, scale_levels, target_levels
 from ._pixel_model import ShapeMemory
+from ._program import DenseProgram
 from ._task import Task, Watch, evaluating
 
 Degrees = tuple[int, ...]
@@ -40,7 +41,7 @@ class MADE(ShapeMemory):
         num_orders: K orderings; the first is raster order, the others are random and fixed. The cost is K-fold.
     """
 
-    program_type: type | None = None
+    program_type: type = DenseProgram
 
     def __init__(
         self, num_inputs: int, hidden_sizes: int | Sequence[int], *, num_levels: int = 2, num_orders: int = 1
@@ -152,7 +153,7 @@ class MADE(ShapeMemory):
         ordering = (extra[:, 0].double() * self.num_orders).ceil().long() - 1
         flat = drawing.flat()
         watch = Watch(self, flat.levels.numel(), progress)
-        at_once = _engines.images_at_once(self, engine, 1, self.num_inputs)
+        at_once = _engines.images_at_once(self, engine, self.num_inputs, 1)
         with evaluating(self):
             for order in range(self.num_orders):
                 for rows in (ordering == order).nonzero()[:, 0].split(at_once):
@@ -165,10 +166,17 @@ class MADE(ShapeMemory):
         when = self._degrees[order][0]
         steps = [(slice(None), d) for d in sorted(range(self.num_inputs), key=when.__getitem__)]
 
-        def logits(levels: Tensor) -> Tensor:
+        def logits(levels: Tensor, rows: slice | Tensor) -> Tensor:
             return self._logits(scale_levels(levels, self.num_levels, self._weight.dtype), order)
 
-        return Task(self, drawing, steps, logits, lambda: None)
+        return Task(self, drawing, steps, logits, lambda: self._program(order))
+
+    def _program(self, order: int) -> DenseProgram:
+        layers = cast("list[nn.Linear]", self.layers)
+        weights, biases = (
+            tuple(t.detach() for t in ts) for ts in zip(*((m.weight, m.bias) for m in layers), strict=True)
+        )
+        return DenseProgram(weights, biases, self._degrees[order][:-1], self.num_levels)
 
     def _logits(self, x: Tensor, order: int) -> Tensor:  # scaled [N, D] -> [N, D, L]
         degrees = self._degrees[order]
