@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -type f)
 CLANG_FORMAT = find csrc tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
-.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz wheel lint format clean
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants wheel lint format clean
 
 .venv: .venv/.stamp
 
@@ -57,6 +57,10 @@ N ?= 2000
 SEED ?=
 fuzz: .venv
 	$(BIN)/python tools/fuzz.py --cases $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Faults planted one at a time in a copy of the sources: which does the suite see? Writes docs/mutants.md; goes on where it ended.
+mutants: .venv
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 # What setuptools left in build/lib would end up in the wheel, deleted modules too.
 wheel:

@@ -1,0 +1,36 @@
+"""The table of planted faults cannot rot: each text stands exactly once in its file, and the tests named are there."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))
+import planted_faults  # noqa: E402
+
+FAULTS = planted_faults.FAULTS
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
+def test_planted_fault_applies(fault):
+    text = (ROOT / fault.file).read_text()
+    assert text.count(fault.old) == 1, (
+        f"{fault.file} has it {text.count(fault.old)} times: mend tools/planted_faults.py"
+    )
+    assert fault.old != fault.new
+    for path in re.findall(r"tests/\S+\.py", fault.tests):
+        assert (ROOT / path).exists(), f"{path} is gone: mend tools/planted_faults.py"
+
+
+def test_planted_faults_are_many_and_of_every_room():
+    assert len(FAULTS) >= 50 and len({f.name for f in FAULTS}) == len(FAULTS)
+    assert {f.file.rsplit("/", 1)[0] for f in FAULTS} >= {
+        "csrc/cpu",
+        "csrc/cuda",
+        "csrc/common",
+        "kernels",
+        "pygen",
+        "pygen/ops",
+    }

@@ -1,0 +1,177 @@
+"""Plants the faults of planted_faults.py one at a time and runs the tests that ought to see each: make mutants
+
+    python tools/mutants.py [--only TEXT] [--fresh]
+
+Works on a copy of what git knows of this checkout, never on the checkout. A fault is caught if those tests fail, do not end, or
+it does not compile; first they must pass without any. Results are kept in out/mutants.json, by fault and by its file's content,
+so that a run goes on where the last one ended; the report is docs/mutants.md.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from planted_faults import FAULTS, Fault
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "build" / "mutants"
+RESULTS = ROOT / "out" / "mutants.json"
+LIMIT = 900  # seconds; what hangs is caught
+
+# Survivors that no test can see, and why.
+REASONS: dict[str, str] = {}
+
+
+def prepare() -> None:
+    """The copy, up to date; compiled objects come along, as they are keyed by content."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    known = set(files.rstrip("\0").split("\0"))
+    for path in known:
+        source, target = ROOT / path, COPY / path
+        if source.exists() and not (target.exists() and target.read_bytes() == source.read_bytes()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    for folder in ("csrc", "kernels", "pygen", "tests", "tools"):
+        for path in (COPY / folder).rglob("*"):
+            if path.is_file() and path.suffix in (".py", ".h", ".cpp", ".cu", ".cuh"):
+                if str(path.relative_to(COPY)) not in known:
+                    path.unlink()
+    link = COPY / "pygen" / "kernels"  # where an installed package has them
+    if not link.is_symlink():
+        link.symlink_to("../kernels")
+    if not (COPY / "build").exists() and (ROOT / "build").exists():
+        for objects in (ROOT / "build").glob("objects-*"):
+            shutil.copytree(objects, COPY / "build" / objects.name)
+
+
+def run(command: str) -> tuple[bool, str]:
+    """Whether the command succeeds in the copy, and its last lines."""
+    env = {**os.environ, "PYTHONPATH": str(COPY), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        command, cwd=COPY, shell=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:  # fmt: skip
+        try:
+            text, _ = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return False, "did not end"
+    return process.returncode == 0, text[-3000:]
+
+
+def build() -> tuple[bool, str]:
+    return run(f"{shlex.quote(sys.executable)} setup.py -q build_ext --inplace")
+
+
+def tests(arguments: str) -> tuple[bool, str]:
+    python = shlex.quote(sys.executable)
+    if arguments.startswith("tests/cuda_host/"):
+        return run(f"{python} {arguments}")
+    return run(f"{python} -m pytest -q -x -p no:cacheprovider {arguments}")
+
+
+def key_of(fault: Fault) -> str:
+    text = repr(fault) + (ROOT / fault.file).read_text()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def first_failure(text: str) -> str:
+    lines = [
+        line for line in text.splitlines() if line.startswith(("FAILED", "ERROR")) or "WARNING: ThreadSanitizer" in line
+    ]
+    lines += [
+        line
+        for line in text.splitlines()
+        if "AddressSanitizer" in line or "did not end" in line or "error" in line.lower()
+    ]
+    return (lines or text.splitlines()[-1:] or [""])[0].split(" - ")[0].removeprefix("FAILED ")[:160]
+
+
+def try_fault(fault: Fault) -> dict:
+    path = COPY / fault.file
+    before = path.read_text()
+    if before.count(fault.old) != 1:
+        sys.exit(
+            f"{fault.name}: {fault.file} has its text {before.count(fault.old)} times: mend tools/planted_faults.py"
+        )
+    start = time.monotonic()
+    path.write_text(before.replace(fault.old, fault.new))
+    try:
+        compiled, text = build() if fault.file.startswith("csrc/") and "cuda" not in fault.file else (True, "")
+        passed, text = tests(fault.tests) if compiled else (False, "error: does not compile: " + text[-200:])
+    finally:
+        path.write_text(before)
+    seconds = round(time.monotonic() - start)
+    return {"name": fault.name, "caught": not passed, "by": "" if passed else first_failure(text), "seconds": seconds}
+
+
+def report(results: list[dict]) -> str:
+    caught = sum(r["caught"] for r in results)
+    lines = [
+        "# Planted faults",
+        "",
+        "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults.py. Each is planted alone in a copy of the",
+        "sources and must be seen by the tests named there.",
+        "",
+        f"Caught: {caught} of {len(results)} ({100 * caught / max(len(results), 1):.0f} %).",
+        "",
+    ]
+    survivors = [r for r in results if not r["caught"]]
+    if survivors:
+        lines += ["## Survivors", ""]
+        lines += [f"- {r['name']}: {REASONS.get(r['name'], 'no test yet')}" for r in survivors] + [""]
+    lines += ["## All", "", "| fault | file | caught by |", "| --- | --- | --- |"]
+    files = {f.name: f.file for f in FAULTS}
+    for r in results:
+        by = r["by"].replace("|", "\\|") if r["caught"] else "**survived**"
+        lines.append(f"| {r['name']} | {files[r['name']]} | {by} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="faults whose name or file contains this text")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    options = parser.parse_args()
+    RESULTS.parent.mkdir(exist_ok=True)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() and not options.fresh else {}
+    prepare()
+    compiled, text = build()
+    if not compiled:
+        sys.exit(text)
+    sound: set[str] = set()
+    for fault in FAULTS:
+        if key_of(fault) in kept or (options.only not in fault.name and options.only not in fault.file):
+            continue
+        if fault.tests not in sound:
+            passed, text = tests(fault.tests)
+            if not passed:
+                sys.exit(f"{fault.tests}\nfail without any fault:\n{text}")
+            sound.add(fault.tests)
+        result = try_fault(fault)
+        kept[key_of(fault)] = result
+        RESULTS.write_text(json.dumps(kept, indent=1))
+        print(
+            f"{'caught  ' if result['caught'] else 'SURVIVED'} {result['seconds']:4} s  {fault.name}  {result['by']}",
+            flush=True,
+        )
+    build()
+    results = [kept[key_of(f)] for f in FAULTS if key_of(f) in kept]
+    if len(results) == len(FAULTS):
+        (ROOT / "docs" / "mutants.md").write_text(report(results))
+    unexplained = [r["name"] for r in results if not r["caught"] and r["name"] not in REASONS]
+    print(
+        f"{sum(r['caught'] for r in results)} of {len(results)} caught; survivors without a reason: {unexplained or 'none'}"
+    )
+    return int(bool(unexplained))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

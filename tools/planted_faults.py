@@ -1,0 +1,232 @@
+"""The faults that tools/mutants.py plants, one at a time: what others got wrong, and what numerics can get wrong.
+
+Each is a piece of text of ours and what it becomes. `old` stands in its file exactly once (tests/test_mutants.py), `tests` are
+pytest's arguments for what ought to see it.
+"""
+# ruff: noqa: E501  (the table quotes lines of ours)
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+def _of(ops: str, where: str, *files: str) -> str:
+    return f"{' '.join(('tests/test_conformance.py', *files))} -k '({ops}) and {where}'"
+
+
+KL = _of("reparameterize_kl or gaussian_kl", "cpu", "tests/test_reparameterize_kl.py", "tests/test_noise.py")
+KL_TRITON = _of("reparameterize_kl or gaussian_kl", "triton", "tests/test_triton_reparameterize_kl.py")
+KL_CUDA = "tests/test_cuda_host.py"
+KL_AUTOGRAD = "tests/test_conformance_autograd.py tests/test_conformance_errors.py -k '(reparameterize_kl or gaussian_kl) and not triton'"
+KL_REFERENCE = _of("reparameterize_kl or gaussian_kl", "reference", "tests/test_reparameterize_kl.py")
+NOISE = "tests/test_noise.py"
+NOISE_TRITON = "tests/test_triton_noise.py"
+GAN = _of("discriminator_loss or generator_loss or gan", "not triton", "tests/test_gan_loss.py")
+GAN_TRITON = _of("discriminator_loss or generator_loss or gan", "triton", "tests/test_gan_loss.py")
+GAN_ERRORS = "tests/test_conformance_errors.py tests/test_gan_loss.py -k '(discriminator_loss or generator_loss or gan) and not triton'"
+CONV = _of("masked_conv2d", "not triton", "tests/test_masked_conv2d.py")
+CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py")
+CONV_ERRORS = "tests/test_conformance_errors.py tests/test_masked_conv2d.py -k masked_conv2d"
+RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
+
+KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
+KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
+GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
+CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d.cpp", "csrc/cpu/masked_conv2d_weight.cpp"
+CONV_PY, CONV_W_PY = "kernels/masked_conv2d.py", "kernels/_weight_gradient.py"
+
+FAULTS = (
+    # Tails, masks, boundaries of blocks
+    Fault("Triton: the tail mask dropped", "kernels/_rows.py", "mask = (row < rows) & (d < row_size)\n    if not WHOLE",
+          "mask = (row < rows) & (d <= row_size)\n    if not WHOLE", KL_TRITON),
+    Fault("Triton: a row that starts inside a quad loses its mask", "kernels/_rows.py",
+          "mask = (row < rows) & (d >= 0) & (d < row_size)", "mask = (row < rows) & (d < row_size)", KL_TRITON),
+    Fault("Triton: rows beyond the last are summed", KL_PY, "sums += tl.where(mask, kl, 0.0)", "sums += kl", KL_TRITON),
+    Fault("Triton: finish kernel without other= and mask", KL_PY, "mask=offs < count, other=0.0).to(tl.float64)",
+          "mask=offs < count + 1, other=0.0).to(tl.float64)", KL_TRITON),
+    Fault("GAN, Triton: padding counts as logits", "kernels/gan_loss.py",
+          "tl.store(partial_ptr + program, tl.sum(tl.where(mask, value, 0.0), axis=0))",
+          "tl.store(partial_ptr + program, tl.sum(value, axis=0))", GAN_TRITON),
+    Fault("C++: the tail of a row of several blocks is dropped", KL_CPP,
+          "const int64_t left = cols - block % blocks_per_row * kBlock;\n    return left < kBlock ? left : kBlock;",
+          "const int64_t left = cols - block % blocks_per_row * kBlock;\n    return left < kBlock ? left - left % 8 : kBlock;", KL),
+    Fault("C++: a row that is exactly one block is cut", KL_CPP, "blocks_per_row(cols <= kBlock ? 1 :",
+          "blocks_per_row(cols < kBlock ? 1 :", KL),
+    Fault("GAN, C++: the last block is a block too short", GAN_CPP, "(s.numel + kBlock - 1) / kBlock", "s.numel / kBlock + (s.numel < kBlock)",
+          GAN),
+    Fault("CUDA: a unit that crosses the row's end is read whole", "csrc/cuda/rows.cuh",
+          "if (s.d + kUnit > t.row_size) s.hi =", "if (s.d + kUnit > t.row_size + 1) s.hi =", KL_CUDA),
+    Fault("CUDA: threads beyond the last row write", "csrc/cuda/rows.cuh", "const bool some = live && s.d < t.row_size;",
+          "const bool some = s.d < t.row_size;", KL_CUDA),
+    Fault("CUDA: the last block of rows is not launched", "csrc/cuda/rows.cuh",
+          "t.blocks = (rows + rows_per_block - 1) / rows_per_block * t.blocks_per_row;",
+          "t.blocks = std::max<int64_t>(rows / rows_per_block, 1) * t.blocks_per_row;", KL_CUDA),
+    Fault("convolution, C++: a strip's last rows are not written", CONV_CPP, "strip.rows = std::min(rows, H - row);",
+          "strip.rows = std::min(rows, H - row - (row > 0));", CONV),
+    Fault("convolution, Triton: pixels wrap round the image's edge", CONV_PY,
+          "inside = m_mask & (v >= 0) & (v < height) & (u >= 0) & (u < width)",
+          "inside = m_mask & (v >= 0) & (v < height) & (u >= 0)", CONV_TRITON),
+    Fault("convolution, Triton: channels beyond the last are multiplied", CONV_PY, "    k_mask = k < k_end\n",
+          "    k_mask = k < k_size\n", CONV_TRITON),
+
+    # Index width, strides, layouts
+    Fault("Triton: the row's start in 32 bits", "kernels/_rows.py",
+          "row = (row_block * ROWS + tl.arange(0, ROWS).to(tl.int64))[:, None]\n    begin = row * row_size",
+          "row = (row_block * ROWS + tl.arange(0, ROWS).to(tl.int64))[:, None]\n    begin = (row * row_size).to(tl.int32).to(tl.int64)",
+          "tests/test_triton_offsets.py"),
+    Fault("Triton: strides of the middle and inner dim swapped", "kernels/_rows.py",
+          "(d - rest * sizes[2]) * strides[3] + (rest - outer * sizes[1]) * strides[2]",
+          "(d - rest * sizes[2]) * strides[2] + (rest - outer * sizes[1]) * strides[3]", KL_TRITON),
+    Fault("C++: the upstream gradient is taken to be dense", "pygen/native/reparameterize_kl.py",
+          "0 if grad_kl is None or reduce else grad_kl.stride(0)", "0 if grad_kl is None or reduce else 1", KL),
+    Fault("Triton: the upstream gradient is taken to be dense", KL_PY,
+          'grad_kl.stride(0) if grad_kl is not None and reduction == "none" else 0', '1 if grad_kl is not None and reduction == "none" else 0',
+          KL_TRITON),
+    Fault("C++: stride 0 is read as stride 1", "csrc/cpu/block_io.h", "} else if (stride == 0) {", "} else if (stride == 0 && count == 1) {\n"
+          "      widen_run(in, out, count);\n    } else if (stride == 0 && count < 8) {\n      widen_run(in, out, count);\n    } else if (stride == 0) {", KL),
+    Fault("C++: dims merge although a gap lies between them", "csrc/cpu/view.h", "strides[ndim - 1] == stride * size",
+          "strides[ndim - 1] >= stride * size", KL),
+    Fault("CUDA: contiguous is mistaken for aligned", "csrc/cuda/views.h", "const bool aligned = tensor.address % 16 == 0 &&",
+          "const bool aligned = tensor.address % 4 == 0 &&", STRAY),
+    Fault("CUDA: the stride between samples is forgotten", "csrc/cuda/views.h", "view.sample_stride = tensor.sample_stride;",
+          "view.sample_stride = frame.rows * frame.row_size;", KL_CUDA),
+    Fault("output layout: channels_last is lost", "pygen/_layout.py",
+          "if like.is_contiguous() or is_channels_last(like):\n            return torch.empty_like(like)",
+          "if like.is_contiguous():\n            return torch.empty_like(like)", KL),
+    Fault("output layout: of an ambiguous input", "pygen/_layout.py",
+          "return t.dim() == 4 and not t.is_contiguous() and", "return t.dim() == 4 and", CONV),
+    Fault("convolution, C++: rows and columns of strided weights swapped", CONV_CPP,
+          "tap.index / p.kernel_width * s[2] + tap.index % p.kernel_width * s[3]",
+          "tap.index / p.kernel_width * p.kernel_width + tap.index % p.kernel_width", CONV),
+    Fault("convolution, C++: strided bias read as dense", "pygen/native/masked_conv2d.py",
+          "bias = bias if bias is None else bias.contiguous()", "bias = bias", CONV),
+    Fault("convolution, Triton: strided bias read as dense", CONV_PY, "bias = bias if bias is None else bias.contiguous()",
+          "bias = bias", CONV_TRITON),
+
+    # Noise
+    Fault("Philox: the counter's high word is dropped", "csrc/common/philox.h",
+          "static_cast<uint32_t>(q), static_cast<uint32_t>(q >> 32), k,", "static_cast<uint32_t>(q), 0u, k,", NOISE),
+    Fault("Philox: the SIMD counter is halved", "csrc/cpu/noise.h", "for (int g = 0; g < groups; ++g, q += kLanes) {",
+          "for (int g = 0; g < groups; ++g, q += kLanes / 2) {", NOISE),
+    Fault("Philox: the seed's high word is dropped", "csrc/cpu/noise.h", "(static_cast<uint32_t>(seed >> 32) + round * kPhiloxBump1)",
+          "(round * kPhiloxBump1)", NOISE),
+    Fault("Philox, Triton: the seed's high word is dropped", "kernels/_philox.py", "k1 = (key >> 32).to(tl.uint32)",
+          "k1 = (key >> 31).to(tl.uint32)", NOISE_TRITON),
+    Fault("Philox, Triton: nine rounds", "kernels/_philox.py", "for _ in tl.static_range(10):", "for _ in tl.static_range(9):", NOISE_TRITON),
+    Fault("Triton: sine and cosine swapped", "kernels/_philox.py", "return radius * cosine, radius * sine",
+          "return radius * sine, radius * cosine", NOISE_TRITON),
+    Fault("the uniform may be 0", "csrc/cpu/noise.h", "return float_of_words(even, odd) * 0x1p-32f + 0x1p-33f;",
+          "return float_of_words(even, odd) * 0x1p-32f;", NOISE),
+    Fault("noise by memory order", KL_CPP, "const int64_t q = start / 4, lead = start % 4;", "const int64_t q = start / 4, lead = 0;", KL),
+    Fault("backward draws the noise of the first sample only", KL_CPP, "if (need_noise) eps = noise_block<T>(p, k, start, n, s);",
+          "if (need_noise) eps = noise_block<T>(p, 0, start, n, s);", KL),
+    Fault("Triton: backward draws the noise of the first sample only", KL_PY,
+          "eps = normals(tl.load(seed_ptr), quad, sample, NOISE_DOMAIN, WIDE)", "eps = normals(tl.load(seed_ptr), quad, 0, NOISE_DOMAIN, WIDE)",
+          KL_TRITON),
+    Fault("CUDA: every unit has the noise of the first", "csrc/cuda/noise.cuh", "static_cast<uint64_t>(span[u].j + i) / 4",
+          "static_cast<uint64_t>(span[0].j + i) / 4", KL_CUDA),
+    Fault("the seed is drawn from 32 bits", "pygen/_noise.py", "return seed.random_(_INT64_MIN, None, generator=generator)",
+          "return seed.random_(0, 2**32, generator=generator)", "tests/test_noise.py tests/test_reparameterize_kl.py"),
+    Fault("the draw is not tagged as random", "pygen/_noise.py", "tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag)",
+          "tags=(torch.Tag.pt2_compliant_tag,)", "tests/test_noise.py tests/test_conformance_compile.py -k 'noise or reparameterize_kl'"),
+    Fault("generator= is ignored", "pygen/_noise.py", "return draw_seed(device, generator)", "return draw_seed(device)",
+          "tests/test_noise.py tests/test_reparameterize_kl.py"),
+    Fault("eps= is ignored in backward", KL_CPP, "if (p.eps.present()) return read_block<T>(p.eps, k * p.rows * p.cols + start, n, s.eps);",
+          "if (p.eps.present()) return read_block<T>(p.eps, start, n, s.eps);", KL),
+
+    # Values and gradients
+    Fault("KL: exp(d) - 1 instead of expm1", "csrc/common/reparameterize_kl.h",
+          "  out.std = e.root;\n  out.kl = (e.excess + mu * mu) * Real(0.5);",
+          "  out.std = e.root;\n  out.kl = ((e.root * e.root - Real(1)) - logvar + mu * mu) * Real(0.5);", KL),
+    Fault("KL: the gradients of mu and its prior swapped", KL_CPP, "grad_prior_mu = -grad_mu;", "grad_prior_mu = grad_mu;", KL),
+    Fault("KL: factor 1/2 of the prior's gradient lost", "csrc/common/reparameterize_kl.h",
+          "out.grad_prior_logvar = (e.em1 + scaled * scaled) * Real(-0.5);", "out.grad_prior_logvar = (e.em1 + scaled * scaled) * Real(-1);", KL),
+    Fault("KL: free bits strike below the floor but not on it", "csrc/common/reparameterize_kl.h", "const auto clamped = t.kl <= free_bits;",
+          "const auto clamped = t.kl < free_bits;", KL),
+    Fault("KL, Triton: free bits leave one gradient alone", "kernels/_gaussian.py",
+          "grad_prior_logvar = tl.where(clamped, 0.0, grad_prior_logvar)", "grad_prior_logvar = grad_prior_logvar", KL_TRITON),
+    Fault("KL: batchmean is a sum", "pygen/native/reparameterize_kl.py", 'if reduction != "batchmean":', 'if reduction == "batchmean":', KL),
+    Fault("KL: the mean over elements", "pygen/native/reparameterize_kl.py", "return 1.0 / rows if rows else math.nan",
+          "return 1.0 / max(rows, 2) if rows else math.nan", KL),
+    Fault("sums over samples start from what was there", KL_CPP, "store(s.sum_grad_z + i, k == 0 ? g :", "store(s.sum_grad_z + i, k == 5 ? g :", KL),
+    Fault("the broadcast gradient is taken from one row", "pygen/_broadcast.py", "return full.sum_to_size(like.shape).to(like.dtype)",
+          "return full.mean().to(like.dtype).expand(like.shape).contiguous()", KL),
+    Fault("GAN: hinge has slope 1 on the tie", "csrc/common/gan_loss.h", "select(y + Real(1) <= Real(0), V{}", "select(y + Real(1) < Real(0), V{}", GAN),
+    Fault("GAN, Triton: hinge has slope 1 on the tie", GAN_PY, "tl.where(y + 1.0 <= 0.0, 0.0, 1.0)", "tl.where(y + 1.0 < 0.0, 0.0, 1.0)", GAN_TRITON),
+    Fault("GAN: label smoothing of the fakes too", "pygen/_gan_terms.py", "fake = Side(form, 1.0, 0.0, 1.0, 0.5 if square else 0.0)",
+          "fake = Side(on_real, 1.0, label_smoothing if on_real[0] == 's' else 0.0, 1.0, 0.5 if square else 0.0)", GAN),
+    Fault("GAN: nonsaturating is minimax", "pygen/_gan_terms.py", '"nonsaturating": Side("softplus", -1.0, 0.0, 1.0, 0.0)',
+          '"nonsaturating": Side("softplus", 1.0, 0.0, -1.0, 0.0)', GAN),
+    Fault("GAN: relativistic_average detaches the means", GAN_CPP,
+          "constant = static_cast<Real>(-o.sign * o.weight * grad_loss * slopes / static_cast<double>(segment.numel));", "constant = 0;", GAN),
+    Fault("GAN: the other side's gradient keeps its sign", GAN_CPP, "other_out[j] = -out[j];", "other_out[j] = out[j];", GAN),
+    Fault("GAN: scale is ignored", GAN_OP, 'options = (kind, "generator", 0.0, float(scale), reduction, False)',
+          'options = (kind, "generator", 0.0, 1.0, reduction, False)', GAN),
+    Fault("GAN: smoothing above 1/2 is taken", "pygen/ops/_gan_checks.py", "if not 0 <= label_smoothing < 0.5:", "if not 0 <= label_smoothing <= 0.5:",
+          GAN_ERRORS),
+    Fault("GAN: an accuracy counts the boundary", "csrc/cpu/gan_loss_block.h", "Lanes<V>::select(y < c.limit,", "Lanes<V>::select(y <= c.limit,", GAN),
+    Fault("GAN: counts of the two sides are mixed", "csrc/cpu/gan_loss.cpp", "totals[segment.side] += sums.x / n;",
+          "totals[segment.side] += sums.x / static_cast<double>(p.segments[0].numel);", GAN),
+    Fault("softplus without the logarithm's part", "csrc/cpu/gan_loss_block.h", "if constexpr (uses_exp(kForm)) run_value += log.take();",
+          "if constexpr (uses_exp(kForm)) run_value += log.take() * Real(0.999);", GAN),
+    Fault("gradient penalty: one norm for the batch", "pygen/ops/gradient_penalty.py", "return wide.flatten(1).square().sum(1) if",
+          "return wide.square().sum().expand(len(wide)) if", "tests/test_gradient_penalty.py"),
+    Fault("gradient penalty: sqrt at 0", "pygen/ops/gradient_penalty.py", "norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)",
+          "norm = squared.sqrt()", "tests/test_gradient_penalty.py"),
+
+    # Masks of convolutions
+    Fault("convolution: type A sees its own pixel", "pygen/_taps.py", 'centre + (mask_type == "B" and color_groups == 1)',
+          "centre + (color_groups == 1)", CONV),
+    Fault("convolution: colours see their own group under A", "csrc/cpu/masked_conv2d_parts.h", "return {0, (strict ? g : g + 1) * per_group};",
+          "return {0, (g + 1) * per_group};", CONV),
+    Fault("convolution, Triton: colours see their own group under A", CONV_PY, "k_begin, k_end = group * 0, (group + (0 if STRICT else 1)) * group_k",
+          "k_begin, k_end = group * 0, (group + 1) * group_k", CONV_TRITON),
+    Fault("convolution, Triton: dead weights get a gradient", CONV_W_PY, "live = mask & ((i_group < o_group) if STRICT else (i_group <= o_group))",
+          "live = mask", CONV_TRITON),
+    Fault("convolution: a batch of partial sums is left out", CONV_W, "for (int64_t k = 0; k < batches; ++k)\n        for",
+          "for (int64_t k = 0; k < batches - (batches > 8); ++k)\n        for", CONV),
+    Fault("convolution: dilation is ignored by the gradient of the input", CONV_PY,
+          'return _multiply(grad, weight.transpose(0, 1), None, taps, color_groups, strict, dilation, backward=True)',
+          'return _multiply(grad, weight.transpose(0, 1), None, taps, color_groups, strict, 1, backward=True)', CONV_TRITON),
+    Fault("convolution: partial sums depend on threads", CONV_W, "const int64_t batches = std::min(units, std::clamp(fitting, kLeastBatches, kMostBatches));",
+          "const int64_t batches = std::min<int64_t>(units, std::max(p.threads, 1));", CONV),
+    Fault("convolution: a mask of another shape loads", "pygen/nn/masked_conv2d.py", "different = (theirs != ours.to(theirs.dtype)).nonzero()",
+          "different = (theirs > ours.to(theirs.dtype)).nonzero()", "tests/test_masked_conv2d.py"),
+    Fault("convolution: even kernels are taken", "pygen/_taps.py", "if side % 2 == 0:", "if side == 0:", CONV_ERRORS),
+
+    # Autograd
+    Fault("backward is not differentiable", KL_OP, "if ctx.launcher is not None and not torch.is_grad_enabled():", "if ctx.launcher is not None:",
+          KL_AUTOGRAD),
+    Fault("saved tensors are kept without a version check", KL_OP,
+          "ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)\n        ctx.launcher, ctx.options = launcher, options",
+          "ctx.save_for_backward(mu.detach(), logvar.detach().clone(), prior_mu, prior_logvar, eps, seed)\n"
+          "        ctx.launcher, ctx.options = launcher, options", KL_AUTOGRAD),
+    Fault("an unused output's gradient is taken for zeros of any layout", KL_OP,
+          "if grad_z is None and grad_kl is None:\n            return (None,) * 8", "if grad_z is None:\n            return (None,) * 8", KL_AUTOGRAD),
+    Fault("sparse and negated gradients reach the kernel", "pygen/_dispatch.py", "return grad.clone() if grad.is_neg() or grad._is_zerotensor() else grad",
+          "return grad", "tests/test_conformance_transforms.py -k 'reparameterize_kl and not triton'"),
+    Fault("eps that requires grad is taken", KL_OP, "    if eps.requires_grad:\n", "    if False:\n", KL_AUTOGRAD),
+    Fault("mixed dtypes are taken", "pygen/_checks.py", "    if t.dtype != like.dtype:\n", "    if False:\n", KL_AUTOGRAD),
+    Fault("another shape is taken", "pygen/_checks.py", "if lead < 0 or any(s != 1 and s != shape[lead + i]", "if lead < 0 or any(s > shape[lead + i]", KL_AUTOGRAD),
+    Fault("autocast of another device counts", "pygen/_checks.py",
+          "    if not present or not torch.is_autocast_enabled(present[0].device.type):\n        return tensors\n    widest",
+          "    if not present:\n        return tensors\n    widest", KL_AUTOGRAD),
+
+    # Threads, barriers, guards
+    Fault("CUDA: a barrier is missing", "csrc/cuda/reduce.cuh", "  __syncthreads();\n", "", RACES),
+    Fault("CUDA: only the first warp's sums are added", "csrc/cuda/reduce.cuh", "for (int other = 1; other < width / 32; ++other)",
+          "for (int other = 1; other < width / 64; ++other)", KL_CUDA),
+    Fault("CUDA: the device is not guarded", "csrc/cuda/launch.cuh", 'if (previous_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");', "", KL_CUDA),
+    Fault("CUDA: the shuffle crosses into another row", "csrc/cuda/reduce.cuh", "const int lanes = width < 32 ? width : 32;",
+          "const int lanes = 32;", KL_CUDA),
+    Fault("C++: scratch memory is shared by threads", KL_CPP, "static thread_local Scratch<Real> s;", "static Scratch<Real> s;",
+          "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
+    Fault("C++: sums by thread, not by block", KL_CPP, "for (double x : partial) total += x;", "for (size_t i = partial.size(); i-- > 0;) total += partial[i];",
+          KL),
+)  # fmt: skip
