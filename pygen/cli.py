@@ -1,4 +1,4 @@
-"""The console commands: pygen demo | bench | doctor."""
+"""The console commands: pygen demo | bench | sample | doctor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from pygen import _sample
 
 _BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"  # in a source checkout
 
@@ -31,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = commands.add_parser("bench", help="pytest-benchmark comparison of the ops; other arguments go to pytest")
     bench.add_argument("--op", help="one op, such as reparameterize_kl; default: all")
     bench.set_defaults(run=_bench)
+
+    sample = commands.add_parser("sample", help="draw images from a model that pygen.models.save has written")
+    _sample.add_arguments(sample)
+    sample.set_defaults(run=_draw)
 
     doctor = commands.add_parser("doctor", help="what this installation has, what it lacks and why")
     doctor.set_defaults(run=_doctor)
@@ -59,6 +65,14 @@ def _bench(args: argparse.Namespace) -> int:
     chosen = list(files.values()) if args.op is None else [files[args.op]]
     command = [sys.executable, "-m", "pytest", *map(str, chosen), *args.pytest_args]
     return subprocess.run(command, env={**_TAMED_ALLOCATOR, **os.environ}, cwd=_BENCHMARKS.parent).returncode
+
+
+def _draw(args: argparse.Namespace) -> int:
+    try:
+        _sample.run(args)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        return _fail(str(error))
+    return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

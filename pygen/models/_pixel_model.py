@@ -6,18 +6,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pygen._checks import fail
 
 from . import _engines, _sampling
 from ._arguments import check_int, check_ints
+from ._checkpoint import Recorded
 from ._levels import check_levels, scale_levels, target_levels
 from ._program import Program
 from ._task import Task, Watch, evaluating
 
 
-class ShapeMemory(nn.Module):
+class ShapeMemory(Recorded):
     """Remembers the image size of the last training batch, and keeps it in the state_dict as `_extra_state`."""
 
     trained_shape: tuple[int, ...] = ()

@@ -15,6 +15,7 @@ from pygen.functional import GanStats, discriminator_loss, generator_loss, gradi
 from pygen.ops._gan_checks import check_options, check_players
 
 from ._arguments import check_int, check_ints, noise_source
+from ._checkpoint import Recorded
 from ._dcgan import dcgan, default_hidden
 from ._gan_arguments import check_images, check_penalty, check_rates
 from ._players import Average, couples_samples, evaluating, frozen
@@ -35,7 +36,7 @@ class GeneratorStep(NamedTuple):
     fake_mean: Tensor  # of the logits D(G(z)), after the discriminator's last update
 
 
-class GAN(nn.Module):
+class GAN(Recorded):
     """A generator G and a discriminator D of images, in the manner of DCGAN, and the steps that train them.
 
     Images are floats in [-1, 1], [N, C, H, W], in the model's dtype: levels x of 0 .. L - 1 become 2 x / (L - 1) - 1.

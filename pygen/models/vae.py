@@ -15,13 +15,14 @@ from pygen._checks import fail
 from pygen.functional import reparameterize_kl
 
 from ._arguments import noise_source
+from ._checkpoint import Recorded
 from ._levels import check_levels, scale_levels
 from ._mirrored import conv_stacks, linear_stacks
 
 _ROWS_AT_ONCE = 16384  # decoded images in memory while log_prob works through its K samples
 
 
-class VAE(nn.Module):
+class VAE(Recorded):
     """Gaussian encoder q(z | x), standard normal prior, Bernoulli decoder p(x | z) with logits.
 
     Images are levels {0, 1}, uint8 or int64 [N, C, H, W]. All likelihoods are in nats and summed over an image's
