@@ -41,9 +41,9 @@ def prepare() -> None:
             shutil.copy(source, target)
     for folder in ("csrc", "kernels", "pygen", "tests", "tools"):
         for path in (COPY / folder).rglob("*"):
-            if path.is_file() and path.suffix in (".py", ".h", ".cpp", ".cu", ".cuh"):
-                if str(path.relative_to(COPY)) not in known:
-                    path.unlink()
+            ours = path.is_file() and path.suffix in (".py", ".h", ".cpp", ".cu", ".cuh")
+            if ours and str(path.relative_to(COPY)) not in known:
+                path.unlink()
     link = COPY / "pygen" / "kernels"  # where an installed package has them
     if not link.is_symlink():
         link.symlink_to("../kernels")
@@ -55,9 +55,10 @@ def prepare() -> None:
 def run(command: str) -> tuple[bool, str]:
     """Whether the command succeeds in the copy, and its last lines."""
     env = {**os.environ, "PYTHONPATH": str(COPY), "PYTHONDONTWRITEBYTECODE": "1"}
+    out = subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=COPY, shell=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:  # fmt: skip
+        command, cwd=COPY, shell=True, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         try:
             text, _ = process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
@@ -83,15 +84,12 @@ def key_of(fault: Fault) -> str:
 
 
 def first_failure(text: str) -> str:
-    lines = [
-        line for line in text.splitlines() if line.startswith(("FAILED", "ERROR")) or "WARNING: ThreadSanitizer" in line
+    lines = text.splitlines()
+    telling = [line for line in lines if line.startswith(("FAILED", "ERROR")) or "ThreadSanitizer: " in line]
+    telling += [
+        line for line in lines if "AddressSanitizer" in line or "did not end" in line or "error" in line.lower()
     ]
-    lines += [
-        line
-        for line in text.splitlines()
-        if "AddressSanitizer" in line or "did not end" in line or "error" in line.lower()
-    ]
-    return (lines or text.splitlines()[-1:] or [""])[0].split(" - ")[0].removeprefix("FAILED ")[:160]
+    return (telling or lines[-1:] or [""])[0].split(" - ")[0].removeprefix("FAILED ")[:160]
 
 
 def try_fault(fault: Fault) -> dict:
@@ -117,8 +115,8 @@ def report(results: list[dict]) -> str:
     lines = [
         "# Planted faults",
         "",
-        "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults.py. Each is planted alone in a copy of the",
-        "sources and must be seen by the tests named there.",
+        "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults.py. Each is planted alone in",
+        "a copy of the sources and must be seen by the tests named there.",
         "",
         f"Caught: {caught} of {len(results)} ({100 * caught / max(len(results), 1):.0f} %).",
         "",
