@@ -30,7 +30,6 @@ _LACKS = {
     "masked_conv2d": ("cuda",),
     "masked_linear": ("cpu", "triton", "cuda"),
 }
-_LACKS |= dict.fromkeys(("discriminator_loss", "generator_loss", "gan_loss"), ("composite", "cuda"))
 _LACKS_BY_DEFAULT = ("composite",)
 
 

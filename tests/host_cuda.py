@@ -13,10 +13,13 @@ from types import ModuleType
 
 import pybind11
 
+from pygen.native import gan_loss, reparameterize_kl
+
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", "-Wno-maybe-uninitialized"]
+FLAGS += ["-DPYGEN_GAN_MANY_BLOCKS=6", "-DPYGEN_GAN_MAX_SEGMENTS=8"]  # several turns, several launches with few logits
 
 
 @cache
@@ -68,3 +71,11 @@ def load(path: Path) -> ModuleType:
 @cache
 def module() -> ModuleType:
     return load(build())
+
+
+def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:
+    """The launchers of pygen/native take CPU tensors to the CUDA kernels, on (device, stream)."""
+    compiled = module()
+    for launcher in (gan_loss, reparameterize_kl):
+        monkeypatch.setattr(launcher, "target", lambda t: (compiled, where))
+    return compiled

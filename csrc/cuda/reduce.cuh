@@ -25,4 +25,28 @@ __device__ __forceinline__ Acc group_sum(Acc value, int width) {
   return value;
 }
 
+// Sums each of K values over the block; the first thread gets the sums. Every thread must call it, as often as wanted.
+template <int kThreads, int K>
+__device__ __forceinline__ void block_sums(double (&value)[K]) {
+  static_assert(kThreads % 32 == 0);
+  __shared__ double warp_sums[K][kThreads / 32];
+  const int thread = static_cast<int>(threadIdx.x);
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) value[k] += __shfl_down_sync(0xffffffffu, value[k], offset, 32);
+  }
+  __syncthreads();  // the first thread has read what an earlier call left
+  if (thread % 32 == 0) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) warp_sums[k][thread / 32] = value[k];
+  }
+  __syncthreads();
+  if (thread != 0) return;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    for (int other = 1; other < kThreads / 32; ++other) value[k] += warp_sums[k][other];
+  }
+}
+
 }  // namespace pygen::cuda

@@ -1,4 +1,4 @@
-"""Launcher of the C++ kernels of gan_loss."""
+"""Launcher of the C++ and the CUDA C++ kernels of gan_loss. CUDA: not yet run on a GPU."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pygen._gan_terms import empty_terms, term_likes, terms, wide_dtype
+from pygen.native import _gan_flat
 from pygen.native._arguments import DTYPE_NAMES, target, without_memory
 
 
@@ -34,10 +35,10 @@ def forward(
     of_kind = terms(kind, player, label_smoothing)
     if reduction == "none":
         outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
-        loss, views = None, tuple(map(_view, outputs))
+        loss, term_outputs = None, outputs[:]
     else:
         outputs = [first.new_empty(()) if dtype is wide else first.new_empty((), dtype=wide)]
-        loss, views = outputs[0].data_ptr(), ()
+        loss, term_outputs = outputs[0].data_ptr(), []
     statistics = reused = None
     if stats:
         outputs.append(first.new_empty(4, dtype=wide))
@@ -46,16 +47,22 @@ def forward(
         outputs.append(first.new_empty((len(real), 4), dtype=wide))
         reused = outputs[-1].data_ptr()
     compiled, where = target(first)
+    view = _view
+    if len(where) == 2:  # a device and a stream
+        view = _gan_flat.view
+        real, fake = _gan_flat.flat_logits(real, fake, of_kind.other)
+        workspace = first.new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
+        where = (*where, workspace.data_ptr())
     compiled.gan_loss_forward(
         DTYPE_NAMES[dtype],
-        tuple([_view(t) for t in real]),
-        tuple([_view(t) for t in fake]),
+        tuple([view(t) for t in real]),
+        tuple([view(t) for t in fake]),
         of_kind,
         of_kind.other,
         scale,
         reduction,
         loss,
-        views,
+        tuple([view(t) for t in term_outputs]),
         statistics,
         reused,
         *where,
@@ -78,24 +85,43 @@ def backward(
     """Gradients of real, then of fake; None where needs is False."""
     logits = (*real, *fake)
     grads = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
-    views = tuple([None if g is None else _view(g) for g in grads])
     of_kind = terms(kind, player, label_smoothing)
-    reduce = reduction != "none"
-    grad_loss = grad_losses[0] if reduce else None
+    grad_loss = grad_losses[0] if reduction != "none" else None
+    grad_terms = grad_losses if reduction == "none" else ()
     compiled, where = target(logits[0])
+    view, written = _view, grads
+    if len(where) == 2:  # a device and a stream
+        view = _gan_flat.view
+        real, fake = _gan_flat.flat_logits(real, fake, of_kind.other)
+        grad_terms = [
+            _gan_flat.flat_upstream(g, t)
+            for g, t in zip(grad_terms, term_likes(tuple(real), tuple(fake), kind), strict=False)
+        ]
+        written = [_gan_flat.flat_gradient(g, t) for g, t in zip(grads, (*real, *fake), strict=True)]
+        workspace = logits[0].new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
+        slopes = None
+        if of_kind.other == "mean" and reduction == "none":
+            assert reused is not None
+            slopes = torch.empty_like(reused)
+        where = (*where, workspace.data_ptr(), None if slopes is None else slopes.data_ptr())
+    views = tuple([None if g is None else view(g) for g in written])
     compiled.gan_loss_backward(
         DTYPE_NAMES[logits[0].dtype],
-        tuple([_view(t) for t in real]),
-        tuple([_view(t) for t in fake]),
+        tuple([view(t) for t in real]),
+        tuple([view(t) for t in fake]),
         of_kind,
         of_kind.other,
         scale,
         reduction,
         None if grad_loss is None else grad_loss.data_ptr(),
-        () if reduce else tuple([None if g is None else _view(g) for g in grad_losses]),
+        tuple([None if g is None else view(g) for g in grad_terms]),
         None if reused is None else reused.data_ptr(),
         views[: len(real)],
         views[len(real) :],
         *where,
     )
+    for grad, done in zip(grads, written, strict=True):
+        if grad is not None and grad is not done:
+            assert done is not None
+            grad.copy_(done)
     return grads

@@ -35,15 +35,38 @@ def again(sanitizers: str) -> int:
     return subprocess.run([sys.executable, __file__, sanitizers], env=env).returncode
 
 
+def exercise_gan_loss(native) -> None:
+    """Lists beyond a block and beyond a launch, every form and way of comparing, with statistics and as terms."""
+    import torch
+
+    shapes = ((4100,), (3, 5), (0, 2), (1,), (2,))
+    for dtype, kind, smoothing in (
+        (torch.float32, "nonsaturating", 0.0), (torch.bfloat16, "minimax", 0.1), (torch.float16, "hinge", 0.0),
+        (torch.float64, "least_squares", 0.2), (torch.float32, "relativistic", 0.0),
+        (torch.bfloat16, "relativistic_average", 0.0),
+    ):  # fmt: skip
+        real, fake = ([torch.zeros(s, dtype=dtype) for s in shapes] for _ in range(2))
+        for reduction in ("sum", "none"):
+            options = (kind, "discriminator", smoothing, 1.0, reduction)
+            *losses, stats = native.forward(real, fake, *options, True)
+            reused = None
+            if kind == "relativistic_average":
+                *losses, reused = *losses, stats
+                losses.pop()
+            native.backward(losses, real, fake, reused, *options, (True,) * 10)
+
+
 def exercise(module: Path) -> None:
     import host_cuda
     import torch
 
+    from pygen.native import gan_loss as gan_native
     from pygen.native import reparameterize_kl as native
 
     compiled = host_cuda.load(module)
-    native.target = lambda t: (compiled, (0, 0))
+    native.target = gan_native.target = lambda t: (compiled, (0, 0))
     torch.set_num_threads(1)
+    exercise_gan_loss(gan_native)
     seed = torch.tensor(11)
     shapes = [(2, 3000), (70, 10), (3, 5, 4, 2)]
     for dtype in (torch.float32, torch.bfloat16, torch.float64):

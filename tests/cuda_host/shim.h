@@ -80,6 +80,17 @@ template <class T>
 T __ldg(const T* p) {
   return *p;
 }
+template <class T>
+T __ldcg(const T* p) {
+  return *p;
+}
+
+inline std::atomic<int> fence_order;
+inline void __threadfence() { fence_order.fetch_add(0); }  // as a fence, and thread sanitizers understand it
+inline unsigned long long atomicCAS(unsigned long long* word, unsigned long long expected, unsigned long long next) {
+  std::atomic_ref(*word).compare_exchange_strong(expected, next);
+  return expected;
+}
 
 using std::max;
 using std::min;

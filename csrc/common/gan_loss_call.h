@@ -1,0 +1,36 @@
+// A call of gan_loss as the bindings hand it to the kernels of either device; Tensor is how that device describes one.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/gan_loss.h"
+
+namespace pygen {
+
+enum class GanOther : int { None, Pair, Mean };
+
+// One side of one member: logits x [numel] and their terms.
+template <class Tensor>
+struct GanSegmentOf {
+  Tensor x;
+  Tensor other;       // with GanOther::Pair the other side's logits, in x's shape
+  Tensor upstream;    // backward of reduction "none": gradients of the terms; absent means zero
+  Tensor out;         // forward: the terms, or absent; backward: x's gradient, or absent
+  Tensor other_grad;  // backward with GanOther::Pair: the other side's gradient, or absent
+  int64_t numel;
+  GanForm form;
+  double sign, offset, limit;
+  double weight;     // forward: of each term in the loss (or of each term); backward: of each term, without upstream
+  int opposite;      // with GanOther::Mean the segment whose mean is subtracted
+  int member, side;  // side: 0 real, 1 fake
+};
+
+template <class Tensor>
+struct GanLossParamsOf {
+  GanOther other;
+  std::vector<GanSegmentOf<Tensor>> segments;
+  int members;
+};
+
+}  // namespace pygen
