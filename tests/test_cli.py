@@ -25,7 +25,7 @@ def test_cli_demo_quick_writes_everything(tmp_path: Path, capsys: pytest.Capture
     report = json.loads((out / "report.json").read_text())
     assert {"device", "threads", "torch_version", "pygen_version", "backend", "date"} <= set(report["machine"])
     jobs = {job["job"]: job for job in report["jobs"]}
-    assert list(jobs) == ["vae_digits", "pixelcnn_digits"]
+    assert list(jobs) == ["vae_digits", "pixelcnn_digits", "gan_digits"]
     for job in jobs.values():
         assert job["pictures"] and all(check["passed"] for check in job["checks"])
         for picture in job["pictures"]:
@@ -33,11 +33,22 @@ def test_cli_demo_quick_writes_everything(tmp_path: Path, capsys: pytest.Capture
     with open(out / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     measures = [measure for job in jobs.values() for measure in job["measures"]]
-    assert len(rows) == len(measures) == 10
-    assert {row["kind"] for row in rows} == {"time", "nats", "error"}
+    assert len(rows) == len(measures) == 18
+    assert {row["kind"] for row in rows} == {"time", "nats", "error", "fraction", "count"}
     for row, measure in zip(rows, measures, strict=True):
         assert row["measure"] == measure["what"] and row["date"] == report["machine"]["date"]
-        assert 0 < float(row["plain"]) == measure["plain"] and 0 < float(row["pygen"]) == measure["pygen"]
+        least = 0 if row["kind"] == "count" else 1e-12
+        assert least <= float(row["plain"]) == measure["plain"] and least <= float(row["pygen"]) == measure["pygen"]
+    settings = jobs["gan_digits"]["settings"]
+    assert settings["quality"]["real digits"]["coverage"] == 10
+    with open(out / settings["curves"], newline="") as file:
+        curves = list(csv.DictReader(file))
+    assert len(curves) == settings["steps"] and len(curves[0]) == 9
+    first, last = curves[0], curves[-1]
+    for name in ("loss of D", "loss of G", "mean logit D(x)", "mean logit D(G(z))"):
+        plain, ours = (float(first[f"{side}: {name}"]) for side in ("plain PyTorch", "pygen"))
+        assert plain == pytest.approx(ours, rel=1e-4, abs=1e-6), "equal starts, batches and latents"
+        assert float(last[f"pygen: {name}"]) != ours
 
 
 def test_cli_demo_fails_when_a_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +92,8 @@ def test_cli_demo_names_the_extra_where_it_is_missing(
         ("error", 1e-7, 5e-8, "2.00x smaller"),
         ("error", 1e-7, 0.0, "exact"),
         ("nats", 17.5, 17.4, "-0.10"),
+        ("fraction", 0.8, 0.825, "+2.5"),
+        ("count", 10, 9, "-1"),
     ],
 )
 def test_demo_measure_says_which_side_is_better(kind: str, plain: float, ours: float, expected: str) -> None:
@@ -109,6 +122,44 @@ def test_demo_trains_both_sides_on_the_same_batches_in_turn() -> None:
     assert [models.index(model) for model, _ in order] == [0, 1, 1, 0, 0, 1, 1, 0, 0, 1]
     assert all(first[1] is second[1] for first, second in zip(order[::2], order[1::2], strict=True))
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+def test_demo_of_the_gan_fails_on_samples_that_are_no_digits() -> None:
+    pytest.importorskip("rich")
+    pytest.importorskip("matplotlib")
+    from pygen._demo._quality import TwoSample
+    from pygen._demo.gan_digits import Quality, quality_checks
+
+    good = Quality(10, 0.85, [0.1] * 10, TwoSample(0.8, 0.8), TwoSample(0.9, 0.9))
+    bad = {
+        "covers nine": good._replace(coverage=9),
+        "unsure": good._replace(confidence=0.5),
+        "behind the twin": good._replace(confidence=0.79),
+        "copies": good._replace(nearest_neighbour=TwoSample(0.1, 0.2)),
+    }
+    assert all(check.passed for check in quality_checks(good, good))
+    for why, quality in bad.items():
+        assert not all(check.passed for check in quality_checks(good, quality)), why
+
+
+@pytest.mark.slow
+def test_gan_digits_tool_writes_its_page(tmp_path: Path) -> None:
+    for name in ("rich", "matplotlib", "sklearn"):
+        pytest.importorskip(name)
+    tool = Path(__file__).resolve().parent.parent / "tools" / "gan_digits.py"
+    out = tmp_path / "page.md"
+    command = [sys.executable, str(tool), "--seeds", "1", "--steps", "2", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = [line.split(" | ") for line in out.read_text().splitlines() if line.startswith("| ")]
+    assert [(row[0], row[1]) for row in rows[2:]] == [
+        ("| 0", "plain PyTorch"),
+        ("| 0", "pygen"),
+        ("| mean", "plain PyTorch"),
+        ("| mean", "pygen"),
+        ("| ", "real digits instead"),
+    ]
+    assert rows[2][2:] == rows[4][2:] and rows[-1][2] == "10"
+    assert "`python tools/gan_digits.py --seeds 1 --steps 2`" in out.read_text()
 
 
 def test_cli_doctor_reports_every_backend(capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,8 +226,12 @@ def test_gan_under_autocast_trains_float32_weights() -> None:
     models = [small(dtype=torch.float32, penalty="r1") for _ in range(2)]
     x = images(6, dtype=torch.float32)
     expected = flat(models[0].step(x, seed=0))
+    in_backward: list[bool] = []
+    for player in (models[1].generator, models[1].discriminator):
+        player[0].weight.register_hook(lambda grad: in_backward.append(torch.is_autocast_enabled("cpu")))
     with torch.autocast("cpu", torch.bfloat16):
         got = flat(models[1].step(x, seed=0))
+    assert set(in_backward) == {False}
     for a, b in zip(expected, got, strict=True):
         torch.testing.assert_close(b.float(), a, rtol=0.05, atol=0.02)
     for p in models[1].parameters():

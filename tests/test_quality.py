@@ -93,3 +93,16 @@ def test_quality_coverage_counts_classes(classifier: Classifier, data: ImageData
     nines = nines[classifier.probabilities(nines)[:, 9] > 0.9]
     assert classifier.figures(torch.cat((rest, nines[:10]))).coverage == 10
     assert classifier.figures(torch.cat((rest, nines[:9], rest[:1]))).coverage == 9
+
+
+@pytest.mark.slow
+def test_quality_of_the_demos_gan_shows_digits_beside_its_twin(data: ImageData) -> None:
+    """A part of the demo's training; tools/gan_digits.py compares both over several seeds."""
+    from pygen._demo import gan_digits
+
+    sides = gan_digits.train(data, 1000, 0, torch.device("cpu"), on_step=lambda losses: None)
+    judge = gan_digits.Judge(data)
+    plain, ours = (judge.of_model(side.model, gan_digits.SAMPLES, 0) for side in sides)
+    failed = [check.claim for check in gan_digits.quality_checks(plain, ours) if not check.passed]
+    assert not failed, f"{failed}: {plain} {ours}"
+    assert ours.nearest_neighbour.accuracy < 0.97 and ours.classifier.accuracy < 0.95

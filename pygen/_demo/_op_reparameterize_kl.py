@@ -40,7 +40,7 @@ def errors(n: int, z: int, device: torch.device) -> tuple[float, float]:
     plain_truth = _results(plain_reparameterize_kl, *wide, eps=eps.double())
     ours = _results(reparameterize_kl, *inputs, seed=1)
     our_truth = _results(reparameterize_kl, *wide, seed=1, backend="reference")
-    return _largest_error(plain, plain_truth), _largest_error(ours, our_truth)
+    return largest_error(plain, plain_truth), largest_error(ours, our_truth)
 
 
 def _inputs(n: int, z: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,5 +54,5 @@ def _results(function: Callable, mu: Tensor, logvar: Tensor, grad_z: Tensor, **n
     return [z, kl, *torch.autograd.grad((z, kl), (mu, logvar), (grad_z, torch.ones_like(kl)))]
 
 
-def _largest_error(got: list[Tensor], truth: list[Tensor]) -> float:
+def largest_error(got: list[Tensor], truth: list[Tensor]) -> float:
     return max(((g.double() - t).abs().max() / t.abs().max()).item() for g, t in zip(got, truth, strict=True))

@@ -46,6 +46,24 @@ def save_scatter(path: Path, points: Mapping[str, Tensor], labels: Tensor, title
     figure.savefig(path, dpi=110)
 
 
+def save_curves(path: Path, panels: Mapping[str, Mapping[str, Tensor]], title: str, *, columns: int = 2) -> None:
+    """In each panel the named curves, values [steps]; panels of a row share their axis. Averaged over a 50th of the steps."""
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.8 * columns, 2.6 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
+    for axis, (name, curves) in zip(axes.flat, panels.items(), strict=False):
+        for label, values in curves.items():
+            width = max(1, len(values) // 50)
+            smooth = values.double().unfold(0, width, 1).mean(1)
+            axis.plot(torch.arange(len(smooth)) + width // 2, smooth, label=label, linewidth=1)
+        axis.set_title(name, fontsize=10)
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+
+
 def principal_plane(points: Tensor) -> Tensor:
     """Points [N, D] in their two directions of largest variance, [N, 2]; signs fixed so that pictures repeat."""
     centred = points.double() - points.double().mean(0)

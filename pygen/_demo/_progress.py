@@ -11,10 +11,10 @@ from ._report import Setting
 
 
 @contextmanager
-def training_bars(setting: Setting, steps: int) -> Iterator[Callable[[list[float]], None]]:
-    """Shows progress within the block; gives what `train_in_turn` takes as on_step."""
+def training_bars(setting: Setting, steps: int, unit: str = " nats") -> Iterator[Callable[[list[float]], None]]:
+    """Shows progress and the losses in that unit within the block; gives what `train_in_turn` takes as on_step."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("loss {task.fields[loss]:.2f} nats"), console=setting.console) as progress:
+    with Progress(*columns, TextColumn(f"loss {{task.fields[loss]:.2f}}{unit}"), console=setting.console) as progress:
         bars = [progress.add_task(name, total=steps, loss=float("nan")) for name in ("plain PyTorch", "pygen")]
 
         def on_step(losses: list[float]) -> None:

@@ -22,6 +22,8 @@ _CAPTION = (
     " likelihoods are per image; errors are the largest against float64, over the largest value."
 )
 
+_FORMS = {"time": "{:.3f} ms", "nats": "{:.2f} nats", "error": "{:.1e}", "fraction": "{:.1%}", "count": "{:.0f}"}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -36,10 +38,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the table."""
+    """One line of the table: median ms, nats an image, the largest error over the largest value, a part of 1, a number."""
 
     what: str
-    kind: Literal["time", "nats", "error"]  # median ms; nats an image; largest error over largest value
+    kind: Literal["time", "nats", "error", "fraction", "count"]
     plain: float
     pygen: float
 
@@ -47,6 +49,10 @@ class Measure:
     def comparison(self) -> str:
         if self.kind == "nats":
             return f"{self.pygen - self.plain:+.2f}"
+        if self.kind == "fraction":
+            return f"{100 * (self.pygen - self.plain):+.1f}"
+        if self.kind == "count":
+            return f"{self.pygen - self.plain:+.0f}"
         better, worse = ("faster", "slower") if self.kind == "time" else ("smaller", "larger")
         if self.pygen <= self.plain:
             return f"{self.plain / self.pygen:.2f}x {better}" if self.pygen else "exact"
@@ -92,8 +98,8 @@ def print_result(console: Console, result: JobResult) -> None:
     for column in ("plain PyTorch", "pygen", ""):
         table.add_column(column, justify="right")
     for m in result.measures:
-        digits, unit = {"time": (".3f", " ms"), "nats": (".2f", " nats"), "error": (".1e", "")}[m.kind]
-        table.add_row(m.what, f"{m.plain:{digits}}{unit}", f"{m.pygen:{digits}}{unit}", m.comparison)
+        form = _FORMS[m.kind]
+        table.add_row(m.what, form.format(m.plain), form.format(m.pygen), m.comparison)
     console.print(table)
     for check in result.checks:
         console.print("[green]passed[/]" if check.passed else "[red]FAILED[/]", check.claim)

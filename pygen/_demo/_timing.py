@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -73,24 +74,46 @@ def train_in_turn(
     Adam under a warm-up of a tenth of the steps and a half cosine. A step is zero_grad, loss, backward, update.
     `on_step` is called after each round, outside the clock, with the models' last losses.
     """
-    optimizers = [torch.optim.Adam(model.parameters(), fused=True) for model in models]
-    times: list[list[float]] = [[] for _ in models]
-    losses: list[Tensor] = [torch.empty(())] * len(models)
-    for step, batch in zip(range(num_steps), batches, strict=False):
-        lr = peak_lr * min(1.0, 10 * (step + 1) / num_steps) * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-        for i in in_turn(list(range(len(models))), step):
-            optimizers[i].param_groups[0]["lr"] = lr
 
-            def train_step(i: int = i, batch: Tensor = batch) -> None:
-                optimizers[i].zero_grad()
-                loss = models[i].loss(batch)
-                loss.backward()
-                optimizers[i].step()
-                losses[i] = loss.detach()
+    def train_step(model: Trainable, optimizer: torch.optim.Optimizer, batch: Tensor, step: int) -> Tensor:
+        warm_up = min(1.0, 10 * (step + 1) / num_steps)
+        optimizer.param_groups[0]["lr"] = peak_lr * warm_up * half_cosine(step, num_steps)
+        optimizer.zero_grad()
+        loss = model.loss(batch)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
 
-            times[i].append(1e3 * seconds(train_step, batch.device))
+    steps = [partial(train_step, model, torch.optim.Adam(model.parameters(), fused=True)) for model in models]
+    return steps_in_turn(steps, batches, num_steps, on_step)
+
+
+def steps_in_turn(
+    steps: Sequence[Callable[[Tensor, int], Tensor]],
+    batches: Iterable[Tensor],
+    num_steps: int,
+    on_step: Callable[[list[float]], None],
+) -> list[list[float]]:
+    """Calls every side's step(batch, number) in turn; returns each one's milliseconds a step.
+
+    A step returns a loss; `on_step` is given them all after each round, outside the clock.
+    """
+    times: list[list[float]] = [[] for _ in steps]
+    losses: list[Tensor] = [torch.empty(())] * len(steps)
+    for number, batch in zip(range(num_steps), batches, strict=False):
+        for i in in_turn(list(range(len(steps))), number):
+
+            def work(i: int = i, batch: Tensor = batch, number: int = number) -> None:
+                losses[i] = steps[i](batch, number)
+
+            times[i].append(1e3 * seconds(work, batch.device))
         on_step([float(loss) for loss in losses])
     return times
+
+
+def half_cosine(step: int, num_steps: int) -> float:
+    """From 1 at the first step to 0 after the last."""
+    return 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
 def shuffled_batches(x: Tensor, size: int, generator: torch.Generator) -> Iterable[Tensor]:

@@ -141,7 +141,7 @@ class GAN(Recorded):
         self._check_statistics("x", len(x))
         source = noise_source("GAN", seed, generator, self._weight.device)
         x = x.detach()
-        with frozen(self.generator), torch.no_grad():
+        with frozen(self.generator):
             fakes = self.generator(self._latents(len(x), source)).to(x.dtype)
         if couples_samples(self.discriminator):
             real, fake = self.discriminator(x), self.discriminator(fakes)
