@@ -30,4 +30,6 @@ def test_cuda_check_triton_compiles_ahead_of_time():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
 def test_cuda_check_nvcc_compiles_without_warnings():
-    assert "reparameterize_kl_fwd_kernel<Traits<float>, false, true>" in check("--only", "nvcc", "--archs", "90a")
+    table = check("--only", "nvcc", "--archs", "90a")
+    assert "reparameterize_kl_fwd_kernel<Traits<float>, false, true>" in table
+    assert "masked_conv2d_fwd_kernel<ConvTraits<__nv_bfloat16, __nv_bfloat16, 128>>" in table.replace("> >", ">>")

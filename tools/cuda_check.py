@@ -46,7 +46,7 @@ class Row(NamedTuple):
 def _plain_name(mangled: str) -> str:
     name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
     name = re.sub(r"\(anonymous namespace\)::|pygen::cuda::|^void |\(.*\)$", "", name.replace("(bool)", ""))
-    return name.replace(", 0", ", false").replace(", 1", ", true")
+    return re.sub(r", ([01])(?=[,>])", lambda m: ", true" if m[1] == "1" else ", false", name)
 
 
 def nvcc(source: Path, arch: str) -> list[Row]:

@@ -42,7 +42,7 @@ struct Lanes<float> {
   static PYGEN_HD float absolute(float x) { return from_bits(bits(x) & 0x7fffffff); }
   static PYGEN_HD float with_sign(float x, float sign) {
     return from_bits(bits(x) ^ (bits(sign) & kSignBit));
-  }                                                                                 // x >= 0
+  }  // x >= 0
   static PYGEN_HD float at_least(float x, float low) { return x < low ? low : x; }  // NaN stays
   static PYGEN_HD float at_most(float x, float high) { return x > high ? high : x; }
   // Of 0 and of normal numbers only. 1 ulp on a GPU, in one instruction instead of ten.

@@ -1,12 +1,24 @@
-"""Launcher of the C++ kernels of masked_conv2d."""
+"""Launcher of the C++ and the CUDA C++ kernels of masked_conv2d. CUDA: not yet run on a GPU."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from pygen import _tf32
 from pygen._layout import empty_images
 from pygen.native._arguments import DTYPE_NAMES, strided, target
+
+
+def _launch(name: str, t: Tensor, *arguments: object) -> None:
+    """Runs a kernel of the compiled module for t's device."""
+    compiled, where = target(t)
+    launch = getattr(compiled, name)
+    if len(where) == 2:  # a device and a stream: asked without a workspace, these say how large theirs must be
+        where = (*where, _tf32.allowed(t))
+        workspace = torch.empty(launch(*arguments, *where, None), dtype=torch.uint8, device=t.device)
+        where = (*where, workspace.data_ptr())
+    launch(*arguments, *where)
 
 
 def forward(
@@ -21,8 +33,9 @@ def forward(
     """[N, Cout, H, W]"""
     output = empty_images(input, weight.shape[0])
     bias = bias if bias is None else bias.contiguous()
-    compiled, where = target(input)
-    compiled.masked_conv2d_forward(
+    _launch(
+        "masked_conv2d_forward",
+        input,
         DTYPE_NAMES[input.dtype],
         input.shape,
         weight.shape,
@@ -34,7 +47,6 @@ def forward(
         strided(output),
         strided(weight),
         None if bias is None else strided(bias)[0],
-        *where,
     )
     return output
 
@@ -49,8 +61,9 @@ def grad_input(
 ) -> Tensor:
     """[N, Cin, H, W]"""
     result = empty_images(grad, weight.shape[1])
-    compiled, where = target(grad)
-    compiled.masked_conv2d_grad_input(
+    _launch(
+        "masked_conv2d_grad_input",
+        grad,
         DTYPE_NAMES[grad.dtype],
         result.shape,
         weight.shape,
@@ -62,7 +75,6 @@ def grad_input(
         strided(grad),
         strided(weight),
         None,
-        *where,
     )
     return result
 
@@ -81,8 +93,9 @@ def grad_weight(
     channels = grad.shape[1]
     weight = torch.empty((channels, input.shape[1], *kernel_size), dtype=grad.dtype, device=grad.device)
     bias = torch.empty(channels, dtype=grad.dtype, device=grad.device) if need_bias else None
-    compiled, where = target(grad)
-    compiled.masked_conv2d_grad_weight(
+    _launch(
+        "masked_conv2d_grad_weight",
+        grad,
         DTYPE_NAMES[grad.dtype],
         input.shape,
         weight.shape,
@@ -94,6 +107,5 @@ def grad_weight(
         strided(grad),
         strided(weight),
         None if bias is None else bias.data_ptr(),
-        *where,
     )
     return weight, bias

@@ -42,7 +42,7 @@ def masked_conv2d(
         color_groups: the channels are that many contiguous blocks, such as R|G|B, and the centre joins input group i to
             output group o where i < o ("A") or i <= o ("B"). Only for "A" and "B".
         dilation: spreads the taps.
-        backend: "reference", "composite", "cpu", "triton"; None chooses.
+        backend: "reference", "composite", "cpu", "triton", "cuda"; None chooses.
 
     Returns:
         [N, Cout, H, W], input's dtype, channels_last iff input is.

@@ -61,12 +61,14 @@ def exercise(module: Path) -> None:
     import torch
 
     from pygen.native import gan_loss as gan_native
+    from pygen.native import masked_conv2d
     from pygen.native import reparameterize_kl as native
 
     compiled = host_cuda.load(module)
-    native.target = gan_native.target = lambda t: (compiled, (0, 0))
+    native.target = gan_native.target = masked_conv2d.target = lambda t: (compiled, (0, 0))
     torch.set_num_threads(1)
     exercise_gan_loss(gan_native)
+    exercise_conv(masked_conv2d)
     seed = torch.tensor(11)
     shapes = [(2, 3000), (70, 10), (3, 5, 4, 2)]
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
@@ -78,6 +80,23 @@ def exercise(module: Path) -> None:
                     inputs, options = (mu, logvar, prior, prior, None, seed), (2, 0.1, reduction)
                     z, kl = native.forward(*inputs, *options, True)
                     native.backward(z, kl, *inputs, *options, (True,) * 4)
+
+
+def exercise_conv(launcher) -> None:
+    """Tiles that are full and not, colour groups, images read in place and copied, tensor cores and multiply-adds."""
+    import torch
+
+    from pygen import _tf32
+
+    for dtype, tf32 in ((torch.float32, False), (torch.float32, True), (torch.bfloat16, False), (torch.float64, False)):
+        _tf32.allowed = lambda t, tf32=tf32: tf32
+        for layout in (torch.contiguous_format, torch.channels_last):
+            for ins, outs, groups in ((16, 72, 1), (6, 9, 3)):
+                x, grad = (torch.zeros(2, c, 9, 8, dtype=dtype).contiguous(memory_format=layout) for c in (ins, outs))
+                weight, mask = torch.zeros(outs, ins, 3, 3, dtype=dtype), (tuple(range(4)), groups, False, 1)
+                launcher.forward(x, weight, weight[:, 0, 0, 0], *mask)
+                launcher.grad_input(grad, weight, *mask)
+                launcher.grad_weight(grad, x, (3, 3), *mask, True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,18 @@
 // its own.
 #include "shim.h"
 
+#include <cstdio>
+#include <cstdlib>
+
+#include "cuda/mma.cuh"
+
 thread_local uint3 threadIdx, blockIdx;
 thread_local dim3 blockDim, gridDim;
 
 namespace cuda_host {
 
 constexpr int kProcessors = 4, kSharedBytes = 64 << 10;
+constexpr int kMostSharedBytes = 99 << 10;  // what sm_120 has, the least of all
 
 namespace {
 
@@ -15,6 +21,7 @@ struct Warp {
   explicit Warp(int threads) : barrier(threads) {}
   std::barrier<> barrier;
   uint64_t slot[32];
+  uint32_t words[2][32][64];
 };
 
 struct Block {
@@ -25,8 +32,20 @@ struct Block {
   std::vector<std::unique_ptr<Warp>> warps;
 };
 
+struct Copy {
+  void* shared;
+  const void* global;
+  int bytes;
+  void run() const {
+    std::memset(shared, 0, 16);
+    if (bytes > 0) std::memcpy(shared, global, static_cast<size_t>(bytes));
+  }
+};
+
 thread_local Block* current_block = nullptr;
 thread_local char* current_shared = nullptr;
+thread_local unsigned publications = 0;
+thread_local std::vector<std::vector<Copy>> copies(1);  // groups, the last one open
 int current_device = 0;
 
 }  // namespace
@@ -42,6 +61,39 @@ uint64_t exchange(uint64_t bits, unsigned from) {
   bits = warp.slot[from];
   warp.barrier.arrive_and_wait();
   return bits;
+}
+
+const uint32_t (*publish(const uint32_t* words, int count))[64] {
+  Warp& warp = *current_block->warps[threadIdx.x / 32];
+  auto& all = warp.words[publications++ % 2];
+  std::memcpy(all[threadIdx.x % 32], words, static_cast<size_t>(count) * 4);
+  warp.barrier.arrive_and_wait();
+  return all;
+}
+
+void fail(const char* what) {
+  std::fprintf(stderr, "%s\n", what);
+  std::abort();
+}
+
+void copy_async(void* shared, const void* global, int bytes) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 || (bytes && reinterpret_cast<uintptr_t>(global) % 16))
+    fail("cp.async: an address that is not aligned to 16 bytes");
+  if (bytes < 0 || bytes > 16) fail("cp.async: more than 16 bytes");
+#if defined(__SANITIZE_THREAD__)
+  Copy{shared, global, bytes}.run();
+#else
+  copies.back().push_back({shared, global, bytes});
+#endif
+}
+
+void commit_copies() { copies.emplace_back(); }
+
+void wait_copies(int pending) {
+  while (copies.size() > static_cast<size_t>(pending) + 1) {
+    for (const Copy& copy : copies.front()) copy.run();
+    copies.erase(copies.begin());
+  }
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
@@ -90,7 +142,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-  return value <= cuda_host::kSharedBytes ? cudaSuccess : cudaErrorInvalidValue;
+  return value <= cuda_host::kMostSharedBytes ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   if (attribute == cudaDevAttrMultiProcessorCount) return *value = cuda_host::kProcessors, cudaSuccess;

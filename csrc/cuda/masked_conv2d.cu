@@ -1,0 +1,111 @@
+// Launchers of masked_conv2d.cuh: forward and the input's gradient.
+#include "cuda/conv_launch.h"
+#include "cuda/masked_conv2d.cuh"
+
+namespace pygen::cuda {
+namespace {
+
+constexpr int kMostHalo = 384;  // pixels of a run beyond its tile: 24 KB twice, so that two blocks share a processor
+
+template <class Tr>
+void set_run(ConvParams& p) {
+  int64_t least = 0, most = 0;
+  for (int i = 0; i < p.taps.count; ++i) {
+    const int64_t offset = p.taps.dy(i) * p.width + p.taps.dx(i);
+    least = i == 0 ? offset : std::min(least, offset);
+    most = i == 0 ? offset : std::max(most, offset);
+  }
+  p.halo = p.taps.count > 1 && most - least <= kMostHalo;
+  p.first = least;
+  p.a_rows = Tr::kM + (p.halo ? static_cast<int>(most - least) : 0);
+  // Copies run two steps ahead: into a third run, where a step may need a new one.
+  p.a_buffers = p.halo && !p.taps.centre ? 2 : 3;
+}
+
+template <class Tr>
+void launch_tiles(ConvParams p, cudaStream_t stream) {
+  set_run<Tr>(p);
+  p.tiles_per_group = (p.group_n + Tr::kN - 1) / Tr::kN;
+  const int64_t blocks = (p.pixels + Tr::kM - 1) / Tr::kM * p.groups * p.tiles_per_group;
+  launch("masked_conv2d_fwd_kernel", &masked_conv2d_fwd_kernel<Tr>, blocks, Tr::kThreads, stream, p,
+         shared_bytes<Tr>(p));
+}
+
+// out [pixels, n] of x [pixels, k]: input and output, or the other way round.
+template <class T, class Math>
+int64_t multiply(const MaskedConv2dCall& call, bool backward) {
+  const int64_t n = backward ? call.in_channels : call.out_channels;
+  const int64_t k = backward ? call.out_channels : call.in_channels;
+  const Tensor &x = backward ? call.output : call.input, &out = backward ? call.input : call.output;
+  const int64_t pixels = call.batch * call.height * call.width;
+  Workspace workspace(call.workspace);
+  if (pixels * n == 0) return workspace.bytes();
+  check_sizes(call);
+  using Bits = BitsOf<T>;
+  ConvParams p{};
+  p.taps = make_taps(call, backward, true);
+  p.backward = backward;
+  const bool reversed = backward && p.taps.centre;
+  PackWeightsParams w{};
+  w.taps = p.taps;
+  w.n = n;
+  w.k = k;
+  w.pitch = round_up(k, 16 / sizeof(T));
+  w.reversed = reversed;
+  w.from = reinterpret_cast<const void*>(call.weight.address);
+  w.to = workspace.take(p.taps.positions() * n * w.pitch * static_cast<int64_t>(sizeof(T)));
+  for (int d = 0; d < 4; ++d) w.strides[d] = call.weight.strides[d];
+  if (backward) std::swap(w.strides[0], w.strides[1]);
+  const auto stream = reinterpret_cast<cudaStream_t>(call.stream);
+  Images rows{w.to, w.pitch};
+  if (k > 0 && p.taps.positions() > 0) {
+    rows = as_rows<Bits>(call, x, k, reversed, workspace);
+    const int64_t blocks = (p.taps.positions() * n * w.pitch + kPackThreads - 1) / kPackThreads;
+    if (!workspace.counting())
+      launch("masked_conv2d_pack_weights_kernel", &masked_conv2d_pack_weights_kernel<Bits>, blocks, kPackThreads,
+             stream, w);
+  }
+  if (workspace.counting()) return workspace.bytes();
+  p.x = static_cast<const unsigned char*>(rows.data);
+  p.x_pitch = rows.pitch * static_cast<int64_t>(sizeof(T));
+  p.weight = static_cast<const unsigned char*>(w.to);
+  p.weight_pitch = w.pitch * static_cast<int64_t>(sizeof(T));
+  p.bias = reinterpret_cast<const void*>(call.bias);
+  p.out = reinterpret_cast<void*>(out.address);
+  p.out_last = channels_last(out, n, call.height, call.width);
+  p.pixels = pixels;
+  p.plane = call.height * call.width;
+  p.height = call.height;
+  p.width = call.width;
+  p.n = static_cast<int>(n);
+  p.k = static_cast<int>(k);
+  p.groups = static_cast<int>(call.color_groups);
+  p.group_n = p.n / p.groups;
+  p.group_k = p.k / p.groups;
+  p.strict = call.strict;
+  constexpr bool kTensor = ConvTraits<T, Math, 64>::kTensor;
+  if (kTensor && p.group_n > 64) {
+    launch_tiles<ConvTraits<T, Math, kTensor ? 128 : 64>>(p, stream);
+  } else {
+    launch_tiles<ConvTraits<T, Math, 64>>(p, stream);
+  }
+  return workspace.bytes();
+}
+
+int64_t multiply(const MaskedConv2dCall& call, bool backward) {
+  const DeviceGuard guard(call.device);
+  if (call.dtype == "float32") {
+    return call.tf32 ? multiply<float, Tf32>(call, backward) : multiply<float, float>(call, backward);
+  }
+  if (call.dtype == "bfloat16") return multiply<__nv_bfloat16, __nv_bfloat16>(call, backward);
+  if (call.dtype == "float16") return multiply<__half, __half>(call, backward);
+  if (call.dtype == "float64") return multiply<double, double>(call, backward);
+  throw std::invalid_argument("dtype: expected float64, float32, bfloat16 or float16, got " + call.dtype);
+}
+
+}  // namespace
+
+int64_t masked_conv2d_forward(const MaskedConv2dCall& call) { return multiply(call, false); }
+int64_t masked_conv2d_grad_input(const MaskedConv2dCall& call) { return multiply(call, true); }
+
+}  // namespace pygen::cuda
