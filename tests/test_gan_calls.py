@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import pickle
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gan_twins import SMALL, Z, flat, images, small, state
-from support import assert_same, threads
+from support import assert_same, live_tensors, threads
 
 from pygen.models import GAN
 
@@ -125,6 +126,22 @@ def test_gan_steps_run_where_gradients_are_off_and_leave_the_input_alone() -> No
         torch.testing.assert_close(
             [t for t in flat(got) if t is not None], [t for t in flat(expected) if t is not None]
         )
+
+
+def test_gan_steps_leave_no_tensors_behind() -> None:
+    """Neither kept nor in a reference cycle, although a penalty's graph is differentiated twice."""
+    model = small(penalty="wgan_gp", kind="relativistic")
+    for i in range(2):
+        model.step(images(5, seed=i))
+    gc.collect()
+    gc.disable()
+    try:
+        before = live_tensors()
+        for i in range(5):
+            model.step(images(5, seed=i))
+        assert live_tensors() == before
+    finally:
+        gc.enable()
 
 
 # Optimizers, copies, checkpoints

@@ -56,9 +56,12 @@ class Average(nn.Sequential):
     It stays in float32 where the network is in half precision: there a step of 1 - decay of the way would round to none.
     """
 
-    def __init__(self, network: nn.Sequential) -> None:
-        super().__init__(*copy.deepcopy(network).eval().requires_grad_(False))
-        self.eval()
+    @classmethod
+    def of(cls, network: nn.Sequential) -> Average:
+        """One that starts at the network's present values."""
+        average = cls(*copy.deepcopy(network))
+        average.eval().requires_grad_(False)
+        return average
 
     @torch.no_grad()
     def update(self, network: nn.Module, decay: float) -> None:

@@ -50,8 +50,8 @@ class GAN(Recorded):
     While one player learns the other is frozen: it takes no gradient, and its batch norms use the batch they see but keep
     their running statistics. The optimizers are made at their first use, Adam with `lr` and `betas`; assign to
     `discriminator_optimizer` and `generator_optimizer` to have others. As everywhere in PyTorch they are not in the model's
-    `state_dict`; the averaged generator and the number of steps are. The twin is `pygen.reference.models.GAN`: same keys,
-    same methods.
+    `state_dict`; the averaged generator and the number of steps are. Under autocast take bfloat16: no loss is scaled, as
+    float16 would need. The twin is `pygen.reference.models.GAN`: same keys, same methods.
 
     Args:
         image_shape: (C, H, W) of the images.
@@ -116,7 +116,7 @@ class GAN(Recorded):
             generator_batch_norm=generator_batch_norm,
             discriminator_batch_norm=discriminator_batch_norm,
         )
-        self.generator_ema = None if ema_decay is None else Average(self.generator)
+        self.generator_ema = None if ema_decay is None else Average.of(self.generator)
         self.discriminator_steps = self.generator_steps = 0
         self._optimizers: dict[str, Optimizer] = {}
 
