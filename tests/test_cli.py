@@ -25,7 +25,7 @@ def test_cli_demo_quick_writes_everything(tmp_path: Path, capsys: pytest.Capture
     report = json.loads((out / "report.json").read_text())
     assert {"device", "threads", "torch_version", "pygen_version", "backend", "date"} <= set(report["machine"])
     jobs = {job["job"]: job for job in report["jobs"]}
-    assert list(jobs) == ["vae_digits", "pixelcnn_digits", "gan_digits"]
+    assert list(jobs) == ["vae_digits", "pixelcnn_digits", "gan_digits", "sampling_digits"]
     for job in jobs.values():
         assert job["pictures"] and all(check["passed"] for check in job["checks"])
         for picture in job["pictures"]:
@@ -33,7 +33,9 @@ def test_cli_demo_quick_writes_everything(tmp_path: Path, capsys: pytest.Capture
     with open(out / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     measures = [measure for job in jobs.values() for measure in job["measures"]]
-    assert len(rows) == len(measures) == 18
+    engines = {measure["what"].split()[-1] for measure in jobs["sampling_digits"]["measures"]}
+    assert "cached" in engines
+    assert len(rows) == len(measures) == 18 + 2 * len(engines)
     assert {row["kind"] for row in rows} == {"time", "nats", "error", "fraction", "count"}
     for row, measure in zip(rows, measures, strict=True):
         assert row["measure"] == measure["what"] and row["date"] == report["machine"]["date"]

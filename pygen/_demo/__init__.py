@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import gan_digits, pixelcnn_digits, vae_digits
+from . import gan_digits, pixelcnn_digits, sampling_digits, vae_digits
 from ._report import JobResult, Setting
 
 JOBS: dict[str, Callable[[Setting], JobResult]] = {
     "vae_digits": vae_digits.run,
     "pixelcnn_digits": pixelcnn_digits.run,
     "gan_digits": gan_digits.run,
+    "sampling_digits": sampling_digits.run,
 }

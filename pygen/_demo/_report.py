@@ -77,6 +77,7 @@ class JobResult:
     checks: list[Check] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)  # file names in Setting.out
     settings: dict[str, Any] = field(default_factory=dict)  # hyper-parameters and sizes, for the record
+    caption: str = _CAPTION
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def print_result(console: Console, result: JobResult) -> None:
-    table = Table(title=result.title, title_justify="left", caption=_CAPTION, caption_justify="left")
+    table = Table(title=result.title, title_justify="left", caption=result.caption, caption_justify="left")
     table.add_column("measure")
     for column in ("plain PyTorch", "pygen", ""):
         table.add_column(column, justify="right")
