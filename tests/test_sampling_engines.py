@@ -411,7 +411,12 @@ def test_weights_that_change_meanwhile_are_an_error(engine: str, monkeypatch: py
         model.float()
         original.draw(task, watch)
 
-    for meddle in (change, convert):
+    def replace(task: object, watch: object) -> None:
+        model.head[1] = nn.Conv2d(8, 8, 1).double()
+        original.draw(task, watch)
+
+    for meddle in (change, convert, replace):
+        _, model = twins("plain")
         monkeypatch.setitem(_engines.ENGINES, engine, dataclasses.replace(original, draw=meddle))
         with pytest.raises(RuntimeError, match=r"PixelCNN.sample: the model was changed while it was sampled from"):
             model.sample(2, (4, 4), seed=0, engine=engine)

@@ -154,5 +154,5 @@ def _check_known(
             model, "known", f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64", known.dtype, kind=TypeError
         )
     known, known_mask = known.expand(shape), known_mask.expand(shape)
-    check_level_range(model, "known", known[known_mask], num_levels)
+    check_level_range(model, "known", known[known_mask].cpu(), num_levels)  # a wait that a sampler can afford
     return known.to(dtype), known_mask

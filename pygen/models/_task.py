@@ -49,6 +49,9 @@ class Watch:
 
     def __init__(self, model: nn.Module, total: int, progress: bool) -> None:
         self.model, self.total, self.done, self.progress = model, total, 0, progress
+        modules = list(model.modules())
+        self._tensors = [tensors for module in modules for tensors in (module._parameters, module._buffers)]
+        self._children = [module._modules for module in modules]
         self._start = self._state()
 
     def __call__(self, values: int, note: str = "") -> None:
@@ -61,14 +64,13 @@ class Watch:
             print(line, end="\n" if self.done == self.total else "", file=sys.stderr, flush=True)
 
     def _state(self) -> list[tuple]:
-        """Which tensors the model has, and how often each has been written."""
+        """Which modules and tensors the model has, and how often each tensor has been written."""
         return [
             (id(t), t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version)
-            for module in self.model.modules()
-            for tensors in (module._parameters, module._buffers)
+            for tensors in self._tensors
             for t in tensors.values()
             if t is not None
-        ]
+        ] + [tuple(map(id, children.values())) for children in self._children]
 
 
 @contextmanager
