@@ -49,6 +49,7 @@ def show(op: str, rows: list[dict[str, object]]) -> None:
         "quartiles",
         "vs best competitor",
         "GB/s",
+        "live GFLOP/s",
         "error",
         "peak MB",
     ):
@@ -69,6 +70,7 @@ def show(op: str, rows: list[dict[str, object]]) -> None:
             f"{row['low_us']:.1f}-{row['high_us']:.1f}",
             ratio,
             f"{row.get('gb_per_s', 0):.2f}",
+            f"{row['live_gflop_per_s']:.0f}" if "live_gflop_per_s" in row else "",
             "" if error is None else f"{error:.1e}",
             "" if peak is None else f"{peak / 1e6:.2f}",
             style="bold" if ours and row["speedup"] >= 1 else "red" if ours and row["speedup"] < 0.95 else None,
