@@ -10,9 +10,19 @@ import torch
 _rows: dict[str, list[dict[str, object]]] = defaultdict(list)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also the cases that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        items[:] = [item for item in items if "long" not in item.keywords]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     torch.manual_seed(0)
     config.addinivalue_line("markers", "slow: more than a few seconds")
+    config.addinivalue_line("markers", "long: minutes, only with --long")
 
 
 @pytest.fixture(scope="session")

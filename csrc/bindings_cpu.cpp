@@ -7,6 +7,7 @@
 #include "cpu/isa.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
+#include "cpu/sampling.bind.h"
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "pygen's C++ kernels for CPUs. Called by pygen.native; the arguments are not checked here.";
@@ -17,4 +18,5 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_gated_activation(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_reparameterize_kl(m);
+  pygen::bind_sampling(m);
 }

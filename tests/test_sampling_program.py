@@ -24,7 +24,9 @@ def streams(program: Program, x: Tensor) -> list[Tensor]:
                 out = out + made[stage.add]
             source = F.relu(source) if stage.relu else source
             for (dy, dx), weight in zip(stage.taps, stage.weight, strict=True):
-                shifted = F.pad(source, (-dx, dx, -dy, dy))  # reads at (y + dy, x + dx)
+                margin = max(abs(dy), abs(dx))
+                padded = F.pad(source, (margin,) * 4)
+                shifted = padded[..., margin + dy :, margin + dx :][..., :height, :width]  # reads at (y + dy, x + dx)
                 out = out + torch.einsum("oi,nihw->nohw", weight, shifted)
         else:
             blocks = (source if stage.cond is None else source + stage.cond).unflatten(1, (stage.groups, -1))

@@ -8,6 +8,27 @@
 
 namespace pygen {
 
+// exp(-y) - 1, y >= 0, within 2 ulp; -1 beyond 40.
+template <class V>
+PYGEN_HD V expm1_minus(V y) {
+  using L = Lanes<V>;
+  const V x = L::at_most(y, 40.0f);
+  const V shifted = x * -1.44269504088896341f + kRoundMagic;
+  const V n = shifted - kRoundMagic;
+  const V r = n * -0.69314718055994531f - x;
+  const V z = r * r;
+  const V high = 1.9875691500e-4f * r + 1.3981999507e-3f;
+  const V middle = 8.3334519073e-3f * r + 4.1665795894e-2f;
+  const V low = 1.6666665459e-1f * r + 5.0000001201e-1f;
+  const V p = ((high * z + middle) * z + low) * z + r;  // exp(r) - 1
+  const V scale = L::from_bits((L::bits(shifted) + 127) << 23);
+  return scale * p + (scale - 1.0f);
+}
+template <>
+PYGEN_HD double expm1_minus(double y) {
+  return ::expm1(-y);
+}
+
 template <class V>
 struct Gate {
   V tanh, tanh_over, exp_minus_2a;       // numerator (signed), denominator, exp(-2|a|)
@@ -31,8 +52,10 @@ PYGEN_HD Gate<V> gate_parts(V a, V b) {
 
 template <class V>
 PYGEN_HD V gate_value(V a, V b) {
-  const Gate<V> g = gate_parts(a, b);
-  return g.tanh * g.sigmoid / (g.tanh_over * g.sigmoid_over);
+  using L = Lanes<V>;
+  const V m = expm1_minus(V(L::absolute(a) * 2.0f));
+  const V e = exp_minus_abs(b);
+  return L::with_sign(V(-m), a) * sigmoid_numerator(b, e) / ((m + 2.0f) * (e + 1.0f));
 }
 
 // Derivatives of the gate by a and b, times `grad`.

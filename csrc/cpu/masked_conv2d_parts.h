@@ -8,51 +8,14 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <memory>
 
 #include "cpu/block_io.h"
 #include "cpu/masked_conv2d.h"
 #include "cpu/parallel.h"
+#include "cpu/registers.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
-
-// One register of Real: the tiles below are counted in registers, so the twin vectors of simd.h would not fit.
-template <class Real>
-struct Register;
-template <>
-struct Register<float> {
-  using Type = RegF;
-};
-template <>
-struct Register<double> {
-  typedef double Type __attribute__((vector_size(4 * PYGEN_REGISTER_LANES)));
-};
-template <class Real>
-using Reg = typename Register<Real>::Type;
-template <class Real>
-constexpr int kRegLanes = sizeof(Reg<Real>) / sizeof(Real);
-
-// Sums in registers at once: 12 of AVX2's 16 registers, 24 of AVX-512's 32; the rest holds the operands.
-#if defined(__AVX512F__)
-constexpr int kAccumulators = 24;
-#else
-constexpr int kAccumulators = 12;
-#endif
-
-// Memory that grows and stays with its thread: fresh pages would cost more than the work on them.
-template <class Real, int kUse>
-__attribute__((noinline)) Real* thread_scratch(int64_t n) {
-  static thread_local std::unique_ptr<Real[]> memory;
-  static thread_local int64_t size = 0;
-  if (n > size) {
-    memory.reset();
-    memory.reset(new Real[n + 16]);
-    size = n;
-  }
-  const uintptr_t address = reinterpret_cast<uintptr_t>(memory.get());
-  return reinterpret_cast<Real*>((address + 63) / 64 * 64);
-}
 
 // Which source channels the centre joins to one group of target channels.
 struct Range {

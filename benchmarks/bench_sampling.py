@@ -1,0 +1,229 @@
+"""Sampling: whole forwards for every decision (naive, eager and compiled), each activation computed once in plain PyTorch
+(the engine "cached"), and the C++ engine. A compiled form of "cached" is still missing.
+
+Before the clock starts the engines must draw equal images in float64, and the plain twin the same last pixels. A naive image
+takes seconds, so a few of its pixels are timed and multiplied: such rows say "from K pixels". `--long` adds the large cases and
+compiles in every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import harness
+import pytest
+import torch
+from harness import DEVICE, Measurement, Work
+from torch import Tensor, nn
+
+from pygen import models
+from pygen.models import _engines as engine_table
+from pygen.models import _sampling
+from pygen.models._program import Conv
+from pygen.reference import models as plain_models
+
+OP = "sampling"
+DIRECTION = "sample"
+NAIVE_S = 0.3  # about how long the timed part of a naive image may take
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model's class and options, the images' size, the batch."""
+
+    name: str
+    kind: str
+    options: tuple[tuple[str, object], ...]
+    side: int
+    batch: int
+    compiled: bool = False
+    long: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} B={self.batch}"
+
+    def models(self) -> tuple[nn.Module, nn.Module]:
+        """The plain twin and pygen's, equal weights."""
+        torch.manual_seed(0)
+        options = dict(self.options)
+        made = []
+        for room in (plain_models, models):
+            kind = getattr(room, self.kind)
+            made.append(
+                kind(options["num_inputs"], options["hidden_sizes"]) if self.kind == "MADE" else kind(**options)
+            )
+        plain, ours = made
+        plain.load_state_dict(ours.state_dict())
+        return plain.to(DEVICE).eval(), ours.to(DEVICE).eval()
+
+    @property
+    def channels(self) -> int:
+        return int(dict(self.options).get("in_channels", 1))
+
+    @property
+    def decisions(self) -> int:
+        return self.side**2 * self.channels
+
+
+def gated(name: str, side: int, batch: int, compiled: bool = False, long: bool = False, **options: object) -> Case:
+    return Case(name, "GatedPixelCNN", tuple(options.items()), side, batch, compiled, long)
+
+
+def _cases() -> list[Case]:
+    cases = []
+    batches = (1, 16, 64) if DEVICE.type == "cpu" else (1, 16, 64, 256, 1024)
+    for width in (32, 64):
+        for batch in batches:
+            first = width == 32 and batch in (1, 16)
+            cases.append(gated(f"binary 28x28 C={width}", 28, batch, first, batch > 64, hidden_channels=width))
+    wide = {"hidden_channels": 128, "num_blocks": 12, "num_levels": 256}
+    rgb = {"in_channels": 3, "color_groups": 3, "hidden_channels": 66, "num_levels": 256}
+    for batch in batches:
+        cases.append(gated("256 levels 32x32 C=128 12 blocks", 32, batch, long=batch > 1, **wide))
+        cases.append(gated("RGB 32x32 C=66", 32, batch, long=batch > 1, **rgb))
+    layers = (("num_inputs", 784), ("hidden_sizes", (500, 500)))
+    cases += [Case("MADE 784-500-500-784", "MADE", layers, 28, batch, long=batch > 64) for batch in batches]
+    return cases
+
+
+def _multiply_adds(case: Case) -> int:
+    """Of one image, each live weight once for each place."""
+    plain, ours = case.models()
+    if case.kind == "MADE":
+        return sum(int(mask.sum()) for name, mask in plain.named_buffers() if name.startswith("mask_0_"))
+    with torch.no_grad():
+        stages = ours._program(None).stages
+    return case.side**2 * sum(int((s.weight != 0).sum()) for s in stages if isinstance(s, Conv))
+
+
+def _matmul_flops() -> float:
+    """What the machine's best matrix product reaches."""
+    a = torch.randn(1536, 1536, device=DEVICE)
+    return 2 * 1536**3 / min(harness.measure({"mm": lambda: a @ a}, budget_s=0.5)["mm"].samples)
+
+
+Shape = tuple[int, ...]
+
+
+def _naive(logits: Callable[[Tensor], Tensor], levels: Tensor, u: Tensor, steps: int) -> None:
+    """The last `steps` decisions of each image [n, *shape], as a sampler of whole forwards makes them."""
+    with torch.no_grad():
+        places = list(_places(levels.shape[1:]))
+        for where in places[len(places) - steps :]:
+            drawn = _sampling.decide(logits(levels)[where], u[where], 1.0)
+            levels[where] = drawn.to(levels.dtype)
+
+
+def _places(shape: Shape) -> list[tuple]:
+    """Indices in the order in which values are drawn: pixel by pixel, channel by channel."""
+    if len(shape) == 1:
+        return [(slice(None), d) for d in range(shape[0])]
+    channels, height, width = shape
+    return [(slice(None), c, y, x) for y in range(height) for x in range(width) for c in range(channels)]
+
+
+def _logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Levels [n, *shape] -> logits [n, *shape, L]."""
+    return lambda levels: model.logits(levels).movedim(2, -1) if levels.dim() == 4 else model.logits(levels)
+
+
+def _noise(case: Case, n: int, seed: int) -> Tensor:
+    """Uniforms [n, *shape]."""
+    u = _sampling.uniforms(n, case.decisions, torch.tensor(seed)).to(DEVICE)
+    if case.kind == "MADE":
+        return u
+    return u.view(n, case.side, case.side, case.channels).permute(0, 3, 1, 2)
+
+
+def _size(case: Case) -> dict[str, object]:
+    return {} if case.kind == "MADE" else {"shape": (case.side, case.side)}
+
+
+def _engines(model: nn.Module) -> dict[str, str]:
+    """Provider -> engine. Where C++ does not run, "cached" is the best that pygen has."""
+    able = [name for name in ("cached", "cpu", "cuda") if engine_table.why_not(model, name) is None]
+    if able == ["cached"]:
+        return {"pygen cached": "cached"}
+    return {"cached eager" if name == "cached" else f"pygen {name}": name for name in able}
+
+
+def _check(case: Case) -> None:
+    """In float64, on two images: every engine's are equal, and the plain twin draws the same last values."""
+    plain, ours = (m.double() for m in case.models())
+    drawn = {name: ours.sample(2, **_size(case), seed=0, engine=e) for name, e in _engines(ours).items()}
+    first = next(iter(drawn.values()))
+    for name, images in drawn.items():
+        assert torch.equal(images, first), f"{name} draws other images"
+    redrawn, u = first.clone(), _noise(case, 2, 0)
+    last = _places(first.shape[1:])[-3:]
+    for where in last:
+        redrawn[where] = 0
+    _naive(_logits(plain), redrawn, u, len(last))
+    assert torch.equal(redrawn, first), "the plain twin draws other values"
+
+
+def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
+    """Provider -> (what is timed, by how much its seconds are multiplied)."""
+    plain, ours = case.models()
+    works: dict[str, tuple[Work, float]] = {}
+    levels, u = ours.sample(case.batch, **_size(case), seed=0), _noise(case, case.batch, 0)
+    forms = {"naive eager": _logits(plain)}
+    if compile_too:
+        torch._dynamo.reset()
+        compiled = torch.compile(plain.logits, dynamic=False)
+        forms["naive compiled"] = lambda x: compiled(x).movedim(2, -1) if x.dim() == 4 else compiled(x)
+    for name, logits in forms.items():
+        _naive(logits, levels, u, 1)
+        once = harness.seconds(lambda logits=logits: _naive(logits, levels, u, 1))
+        steps = max(1, min(8, int(NAIVE_S / once)))
+        works[f"{name}, from {steps} of {case.decisions} values"] = (
+            lambda logits=logits, steps=steps: _naive(logits, levels, u, steps),
+            case.decisions / steps,
+        )
+    for name, engine in _engines(ours).items():
+        works[name] = (
+            lambda engine=engine: ours.sample(case.batch, **_size(case), seed=0, engine=engine),
+            1.0,
+        )
+    return works
+
+
+@pytest.fixture(scope="module")
+def group(request, collect) -> dict[str, Measurement]:
+    case = request.param
+    long = request.config.getoption("--long")
+    _check(case)
+    works = _works(case, case.compiled or long)
+    measured = harness.measure({name: work for name, (work, _) in works.items()}, budget_s=3.0, least=3)
+    flops, best = 2 * _multiply_adds(case) * case.batch, _matmul_flops()
+    naive = next(name for name in works if name.startswith("naive eager"))
+    for name, m in measured.items():
+        m.samples = [works[name][1] * s for s in m.samples]
+    for name, m in measured.items():
+        m.info = {
+            "us_per_image": round(1e6 * m.median / case.batch, 1),
+            "gflop_per_s": round(flops / m.median / 1e9, 2),
+            "share_of_matmul": round(flops / m.median / best, 3),
+            "over_naive_eager": round(measured[naive].median / m.median, 1),
+            "extrapolated": works[name][1] != 1,
+        }
+        print(
+            f"{case!s:40} {name:40} {1e3 * m.median:10.2f} ms a batch {m.info['us_per_image'] / 1e3:9.3f} ms an image "
+            f"{m.info['gflop_per_s']:8.2f} GFLOP/s, {100 * m.info['share_of_matmul']:5.1f} % of a matrix product's, "
+            f"{m.info['over_naive_eager']:8.1f}x naive"
+        )
+    collect(OP, str(case), DIRECTION, measured)
+    return measured
+
+
+GROUPS = [
+    pytest.param(c, id=str(c), marks=[pytest.mark.benchmark(group=str(c)), *([pytest.mark.long] if c.long else [])])
+    for c in _cases()
+]
+
+
+@pytest.mark.parametrize("group", GROUPS, indirect=True)
+def bench_sampling(benchmark, group: dict[str, Measurement]) -> None:
+    """Records pygen's engine; the table and the stored rows have all providers."""
+    harness.record(benchmark, group[next(n for n in group if n.startswith("pygen "))])

@@ -1,0 +1,38 @@
+// The weights of a sampling program in the order in which the tiles read them.
+#pragma once
+
+#include "cpu/sampling_plan.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+
+// Bias, then for each step (tap after tap, the tap's source channels in turn) the weights of the tile's channels.
+template <class Real>
+void pack_sampling_tile(const SamplingPlan<Real>& plan, const SamplingUnit& unit, const SamplingPart& part,
+                        const SamplingTile& tile, Real* packed) {
+  const ChannelLayout &layout = plan.streams[unit.stream].layout, &from = plan.streams[std::max(unit.source, 0)].layout;
+  const int64_t lanes = kRegLanes<Real>, columns = tile.columns * lanes, ins = from.channels();
+  const SamplingStage* conv = unit.conv < 0 ? nullptr : &plan.p.stages[unit.conv];
+  const Real* bias = conv ? static_cast<const Real*>(conv->bias) : nullptr;
+  for (int64_t j = 0; j < columns; ++j) {
+    const int64_t at = tile.at[j / lanes] + j % lanes, block = at / layout.pitch, inside = at % layout.pitch;
+    const int64_t channel = inside < layout.count ? block * layout.count + inside : -1;
+    packed[tile.bias + j] = bias && channel >= 0 ? bias[channel] : Real(0);
+    Real* out = packed + tile.weights + j;
+    for (const SamplingRun& run : part.runs) {
+      const int64_t first = run.at / from.pitch * from.count + run.at % from.pitch;
+      const int64_t tap = static_cast<int64_t>(run.tap);
+      const Real* in = static_cast<const Real*>(conv->weight) + (tap * layout.channels() + channel) * ins + first;
+      for (int64_t k = 0; k < run.count; ++k, out += columns) *out = channel < 0 ? Real(0) : in[k];
+    }
+  }
+}
+
+template <class Real>
+void pack_sampling_unit(const SamplingPlan<Real>& plan, const SamplingUnit& unit, Real* packed) {
+  for (const SamplingPart& part : unit.parts)
+    for (const SamplingTile& tile : part.tiles) pack_sampling_tile(plan, unit, part, tile, packed);
+}
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen

@@ -1,0 +1,293 @@
+// A sampling program lowered for one size of image: which stages run together, and where each stream lies.
+//
+// Stages become units: a convolution with the gate behind it, if any. A stream lies in memory as [row][column][image]
+// [channel], so that a row of a block of images, and one pixel of them, are both rows of one matrix, and a tap is an
+// offset. It keeps as many rows as are still read, with zeros at both ends; what only its own pass reads is kept for
+// the rows of that pass alone, in the cache. Early units form passes: within one, what a unit makes is read at the same
+// pixel only, so that threads and chunks meet between passes.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "cpu/registers.h"
+#include "cpu/sampling.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+
+constexpr int kSamplingRows = kAccumulators / 2;       // most rows of a tile
+constexpr int kSamplingColumns = 12;                   // most registers of channels
+constexpr int64_t kSamplingChunk = 8 * kSamplingRows;  // rows of an early pass that one thread takes through all units
+
+// The channels of a pixel: `blocks` runs of `count` channels, each from the start of a vector.
+struct ChannelLayout {
+  int64_t blocks = 0, count = 0, pitch = 0;
+  ChannelLayout() = default;
+  ChannelLayout(int64_t channels, int64_t blocks)
+      : blocks(blocks), count(channels / blocks), pitch((count + kLanes - 1) / kLanes * kLanes) {
+    if (channels % blocks)
+      throw std::invalid_argument("sampling: the channels of a stream do not divide by its groups");
+  }
+  int64_t channels() const { return blocks * count; }
+  int64_t width() const { return blocks * pitch; }
+  int64_t at(int64_t channel) const { return channel / count * pitch + channel % count; }
+  bool same_places(const ChannelLayout& other) const {
+    return blocks == other.blocks || (count == pitch && other.count == other.pitch);
+  }
+};
+
+// One form of a stream. Shared: `at` is counted for one image, and so is a row; local: in a thread's own memory.
+struct SamplingBuffer {
+  bool present = false, local = false;
+  int64_t at = 0, row = 0;
+};
+
+struct SamplingStream {
+  bool early = false;
+  int pass = -1;  // of the units that make it
+  ChannelLayout layout;
+  bool local = true;                      // read only in its own pass, at the pixel itself
+  int64_t back = 0, left = 0, right = 0;  // how far taps reach
+  SamplingBuffer forms[2];                // as it is; after relu
+};
+
+// Some output registers of a unit.
+struct SamplingTile {
+  int columns = 0;
+  int64_t at[kSamplingColumns];  // of each register in the pixel
+  int64_t weights, bias;         // in the packed numbers
+  std::vector<int64_t> add;      // of each lane in the stream added, where its layout is another
+};
+
+// Consecutive numbers of a source's pixel, read through one tap of the convolution.
+struct SamplingRun {
+  size_t tap;
+  int64_t at, count;
+};
+
+// What a unit computes at once: all of an early one, one colour group of a late one.
+struct SamplingPart {
+  std::vector<SamplingRun> runs;
+  std::vector<SamplingTile> tiles;
+};
+
+struct SamplingUnit {
+  int conv = -1, gate = -1;                // stages; without a convolution the gate's source is copied
+  int stream = -1, source = -1, add = -1;  // streams: made by the convolution, read, added
+  bool relu = false;
+  int pass = -1;  // of early units
+  std::vector<SamplingPart> parts;
+  int64_t cond = -1;  // of an image in the shared memory
+  int gate_stream() const { return gate + 1; }
+};
+
+template <class Real>
+struct SamplingPlan {
+  const Sampling& p;
+  int64_t images;  // of a block
+  std::vector<SamplingStream> streams;
+  std::vector<SamplingUnit> units;  // early ones first, pass after pass
+  int passes = 0;
+  int64_t shared = 0, local = 0, packed = 0;  // numbers: of an image, of a thread, of all weights
+  int logits() const { return static_cast<int>(p.stages.size()); }
+
+  SamplingPlan(const Sampling& p, int64_t images) : p(p), images(images), streams(p.channels.size()) {
+    for (size_t s = 0; s < streams.size(); ++s) streams[s].early = p.early[s];
+    make_units();
+    choose_layouts();
+    form_passes();
+    trace_uses();
+    place();
+    for (SamplingUnit& unit : units) {
+      const int groups = streams[unit.stream].early ? 1 : static_cast<int>(p.groups);
+      for (int g = 0; g < groups; ++g) unit.parts.push_back(make_part(unit, g));
+    }
+  }
+
+  // Shared memory of the unit's condition: rows of pixels; of a late gate with one vector per image, that alone.
+  bool cond_is_constant(const SamplingUnit& unit) const {
+    return !p.stages[unit.gate].cond_is_map && !streams[unit.stream].early;
+  }
+
+ private:
+  const std::vector<SamplingStage::Tap>& taps_of(const SamplingUnit& unit) const {
+    return p.stages[std::max(unit.conv, unit.gate * (unit.conv < 0))].taps;  // a gate has none
+  }
+  bool reaches(const SamplingStage::Tap& tap) const { return -tap.dy < p.height && std::abs(tap.dx) < p.width; }
+
+  void make_units() {
+    const int n = static_cast<int>(p.stages.size());
+    std::vector<int> gate_of(n + 1, -1);  // of each stream the gate that is computed with it
+    for (int s = n - 1; s >= 0; --s)
+      if (p.stages[s].gate) gate_of[p.stages[s].source] = s;
+    gate_of[0] = -1;
+    for (int s = 0; s < n; ++s) {
+      const SamplingStage& stage = p.stages[s];
+      SamplingUnit unit;
+      if (!stage.gate) {
+        unit.conv = s;
+        unit.stream = s + 1;
+        unit.gate = gate_of[s + 1];
+        unit.source = static_cast<int>(stage.source);
+        unit.add = static_cast<int>(stage.add);
+        unit.relu = stage.relu;
+      } else if (stage.source == 0 || gate_of[stage.source] != s || p.stages[stage.source - 1].gate) {
+        unit.gate = s;
+        unit.add = static_cast<int>(stage.source);
+        unit.stream = static_cast<int>(streams.size());
+        streams.emplace_back();
+        streams.back().early = streams[unit.add].early;
+      } else {
+        continue;
+      }
+      units.push_back(unit);
+    }
+  }
+
+  void choose_layouts() {
+    const auto choose = [&](int s, int64_t channels, int64_t blocks) {
+      streams[s].layout = ChannelLayout(channels, blocks);
+      if (!streams[s].early && blocks % p.groups)
+        throw std::invalid_argument("sampling: a late stream's blocks do not divide by the colour groups");
+    };
+    choose(0, p.channels[0], p.groups);
+    for (const SamplingUnit& unit : units) {
+      if (unit.gate < 0) continue;
+      const SamplingStage& gate = p.stages[unit.gate];
+      choose(unit.stream, p.channels[gate.source], 2 * gate.groups);
+      choose(unit.gate_stream(), p.channels[unit.gate_stream()], gate.groups);
+    }
+    for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
+      const SamplingStream& made = streams[unit->stream];
+      if (!made.layout.blocks) choose(unit->stream, p.channels[unit->stream], made.early ? 1 : p.groups);
+      if (unit->add > 0 && !streams[unit->add].layout.blocks)
+        choose(unit->add, p.channels[unit->add], made.layout.blocks);
+    }
+  }
+
+  void form_passes() {
+    for (SamplingUnit& unit : units) {
+      if (!streams[unit.stream].early) continue;
+      if (passes == 0) passes = 1;
+      for (const SamplingStage::Tap& tap : taps_of(unit))
+        if (tap.dy == 0 && tap.dx != 0 && streams[unit.source].pass == passes - 1) {
+          ++passes;
+          break;
+        }
+      unit.pass = streams[unit.stream].pass = passes - 1;
+      if (unit.gate >= 0) streams[unit.gate_stream()].pass = unit.pass;
+    }
+    std::stable_partition(units.begin(), units.end(), [&](const SamplingUnit& u) { return u.pass >= 0; });
+    for (SamplingStream& stream : streams)
+      if (stream.pass < 0) stream.pass = passes;  // late
+  }
+
+  void trace_uses() {
+    streams[0].local = false;
+    streams[logits()].forms[0].present = true;
+    if (streams[logits()].early) streams[logits()].local = false;
+    for (const SamplingUnit& unit : units) {
+      const int pass = streams[unit.stream].pass;
+      if (unit.gate >= 0) streams[unit.stream].forms[0].present = true;
+      if (unit.add >= 0) {
+        streams[unit.add].forms[0].present = true;
+        if (streams[unit.add].pass != pass) streams[unit.add].local = false;
+      }
+      if (unit.source < 0) continue;
+      SamplingStream& source = streams[unit.source];
+      source.forms[unit.relu].present = true;
+      if (source.pass != pass) source.local = false;
+      for (const SamplingStage::Tap& tap : taps_of(unit)) {
+        if (!reaches(tap)) continue;
+        if (tap.dy || tap.dx) source.local = false;
+        source.back = std::max(source.back, -tap.dy);
+        source.left = std::max(source.left, -tap.dx);
+        source.right = std::max(source.right, tap.dx);
+      }
+    }
+  }
+
+  void place() {
+    for (SamplingStream& stream : streams) {
+      for (SamplingBuffer& form : stream.forms) {
+        if (!form.present) continue;
+        form.local = stream.local;
+        if (form.local) {
+          form.at = local;
+          local += (stream.early ? kSamplingChunk : images) * stream.layout.width();
+        } else {
+          form.at = shared;
+          form.row = (stream.left + p.width + stream.right) * stream.layout.width();
+          shared += (stream.back + 1) * form.row;
+        }
+      }
+    }
+    for (SamplingUnit& unit : units) {
+      if (unit.gate < 0 || !p.stages[unit.gate].cond) continue;
+      unit.cond = shared;
+      shared += (cond_is_constant(unit) ? 1 : p.width) * streams[unit.stream].layout.width();
+    }
+  }
+
+  // Registers of a tile: as many as leave room for the rows that a late unit has, two where there are rows enough.
+  int columns_of(const SamplingUnit& unit) const {
+    if (streams[unit.stream].early) return 2;
+    const int64_t tiles = (images + kSamplingRows - 1) / kSamplingRows;
+    const int64_t rows = (images + tiles - 1) / tiles;
+    return static_cast<int>(std::min<int64_t>(kSamplingColumns, kAccumulators / rows));
+  }
+
+  SamplingPart make_part(const SamplingUnit& unit, int group) {
+    SamplingPart part;
+    const ChannelLayout& layout = streams[unit.stream].layout;
+    const bool early = streams[unit.stream].early;
+    int64_t steps = 0;
+    if (unit.conv >= 0) {
+      const ChannelLayout& from = streams[unit.source].layout;
+      const std::vector<SamplingStage::Tap>& taps = p.stages[unit.conv].taps;
+      for (size_t t = 0; t < taps.size(); ++t) {
+        const SamplingStage::Tap& tap = taps[t];
+        if (!reaches(tap)) continue;
+        int64_t limit = from.channels();
+        if (!early && !streams[unit.source].early && tap.dy == 0 && tap.dx == 0)
+          limit = from.channels() / p.groups * (group + !p.stages[unit.conv].strict);
+        bool joins = false;  // the run before, as its block fills its vectors
+        for (int64_t c = 0; c < limit; c += from.count) {
+          const int64_t count = std::min(from.count, limit - c);
+          if (joins) {
+            part.runs.back().count += count;
+          } else {
+            part.runs.push_back({t, from.at(c), count});
+          }
+          joins = from.count == from.pitch;
+          steps += count;
+        }
+      }
+    }
+    const int64_t lanes = kRegLanes<Real>, blocks = early ? layout.blocks : layout.blocks / p.groups;
+    const int64_t registers = blocks * ((layout.count + lanes - 1) / lanes), most = columns_of(unit);
+    const int64_t tiles = (registers + most - 1) / most;
+    int64_t made = 0;
+    const bool other_layout = unit.add >= 0 && !layout.same_places(streams[unit.add].layout);
+    for (int64_t block = group * blocks; block < (group + 1) * blocks; ++block) {
+      for (int64_t r = 0; r < layout.count; r += lanes) {
+        if (made++ == registers * static_cast<int64_t>(part.tiles.size()) / tiles) part.tiles.emplace_back();
+        SamplingTile& tile = part.tiles.back();
+        tile.at[tile.columns++] = block * layout.pitch + r;
+        for (int64_t l = 0; other_layout && l < lanes; ++l)
+          tile.add.push_back(streams[unit.add].layout.at(block * layout.count + std::min(r + l, layout.count - 1)));
+      }
+    }
+    for (SamplingTile& tile : part.tiles) {
+      tile.bias = packed;
+      tile.weights = packed + tile.columns * lanes;
+      packed += (steps + 1) * tile.columns * lanes;
+    }
+    return part;
+  }
+};
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen

@@ -1,0 +1,116 @@
+// The inner loop of sampling: kRows rows (pixels of images) by kColumns registers of output channels stay in registers
+// over all (tap, source channel) steps. Each output is one chain of multiply-adds in the same order whatever the tile,
+// bias and `add` first, so results do not depend on how rows are tiled. 6 x 2 registers: 8 loads for 12 multiply-adds.
+#pragma once
+
+#include <array>
+#include <utility>
+
+#include "cpu/sampling_plan.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+
+// One tile's columns for any rows: `m` counts pixels of the row, `r` those at work. A stream lies at base + m * step +
+// r * pitch; in local memory, which holds only the pixels at work, the step is 0.
+template <class Real>
+struct SamplingPlace {
+  Real* base = nullptr;
+  int64_t step = 0, pitch = 0;
+  PYGEN_INLINE Real* at(int64_t m, int64_t r) const { return base + m * step + r * pitch; }
+};
+
+template <class Real>
+struct SamplingTileArguments {
+  const Real* const* runs;  // of the source, pixel 0
+  const SamplingRun* lengths;
+  int64_t num_runs, source_step, source_pitch;
+  const Real* weights;         // [steps][kColumns]
+  const Real* bias;            // [kColumns]
+  SamplingPlace<Real> add;     // base may be nullptr, here and below
+  const int64_t* add_at;       // of each lane, where `add` is laid out in another way; else nullptr
+  SamplingPlace<Real> out[2];  // as it is; after relu
+  const int64_t* at;           // of each column, in a pixel of out
+};
+
+template <class Real, int kRows, int kColumns>
+__attribute__((noinline)) void sampling_tile(const SamplingTileArguments<Real>& a, int64_t m, int64_t row) {
+  using V = Reg<Real>;
+  constexpr int kN = kRegLanes<Real>;
+  V sum[kRows][kColumns];
+  PYGEN_UNROLL
+  for (int c = 0; c < kColumns; ++c) {
+    const V bias = load<V>(a.bias + c * kN);
+    PYGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) sum[r][c] = bias;
+  }
+  if (a.add.base) {
+    const Real* add = a.add.at(m, row);
+    if (!a.add_at) {
+      PYGEN_UNROLL
+      for (int r = 0; r < kRows; ++r) PYGEN_UNROLL
+      for (int c = 0; c < kColumns; ++c) sum[r][c] += load<V>(add + r * a.add.pitch + a.at[c]);
+    } else {
+      for (int r = 0; r < kRows; ++r)
+        for (int c = 0; c < kColumns; ++c)
+          for (int l = 0; l < kN; ++l) sum[r][c][l] += add[r * a.add.pitch + a.add_at[c * kN + l]];
+    }
+  }
+  const Real* w = a.weights;
+  const int64_t offset = m * a.source_step + row * a.source_pitch;
+  for (int64_t i = 0; i < a.num_runs; ++i) {
+    const Real* x[kRows];
+    PYGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) x[r] = a.runs[i] + offset + r * a.source_pitch;
+    const int64_t count = a.lengths[i].count;
+    for (int64_t k = 0; k < count; ++k, w += kColumns * kN) {
+      V weight[kColumns];
+      PYGEN_UNROLL
+      for (int c = 0; c < kColumns; ++c) weight[c] = load<V>(w + c * kN);
+      PYGEN_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const Real value = x[r][k];
+        PYGEN_UNROLL
+        for (int c = 0; c < kColumns; ++c) sum[r][c] += weight[c] * value;
+      }
+    }
+  }
+  for (int form = 0; form < 2; ++form) {
+    if (!a.out[form].base) continue;
+    Real* out = a.out[form].at(m, row);
+    PYGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) PYGEN_UNROLL
+    for (int c = 0; c < kColumns; ++c) {
+      const V value = form ? (sum[r][c] < Real(0) ? V{} : sum[r][c]) : sum[r][c];
+      store(out + r * a.out[form].pitch + a.at[c], value);
+    }
+  }
+}
+
+template <class Real>
+using SamplingTileFunction = void (*)(const SamplingTileArguments<Real>&, int64_t, int64_t);
+
+template <class Real, int kRows, int kColumns>
+constexpr SamplingTileFunction<Real> sampling_tile_if_fits() {
+  if constexpr (kRows * kColumns <= kAccumulators) {
+    return &sampling_tile<Real, kRows, kColumns>;
+  } else {
+    return nullptr;
+  }
+}
+template <class Real, int kRows, int... kColumns>
+constexpr std::array<SamplingTileFunction<Real>, kSamplingColumns> sampling_tiles_of_rows(
+    std::integer_sequence<int, kColumns...>) {
+  return {sampling_tile_if_fits<Real, kRows, kColumns + 1>()...};
+}
+template <class Real, int... kRows>
+constexpr auto make_sampling_tiles(std::integer_sequence<int, kRows...>) {
+  return std::array<std::array<SamplingTileFunction<Real>, kSamplingColumns>, sizeof...(kRows)>{
+      sampling_tiles_of_rows<Real, kRows + 1>(std::make_integer_sequence<int, kSamplingColumns>())...};
+}
+// [rows - 1][columns - 1]
+template <class Real>
+inline constexpr auto kSamplingTiles = make_sampling_tiles<Real>(std::make_integer_sequence<int, kSamplingRows>());
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen

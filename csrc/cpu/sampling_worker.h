@@ -1,0 +1,225 @@
+// One thread's work on a block of images: early passes over a row, the late units pixel by pixel, and the draw.
+#pragma once
+
+#include "common/gated_activation.h"
+#include "cpu/sampling_decide.h"
+#include "cpu/sampling_tile.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+
+template <class Real>
+class SamplingWorker {
+ public:
+  // Images [first, first + images) in `shared` memory, which starts as zeros; `local` is this thread's own.
+  SamplingWorker(const SamplingPlan<Real>& plan, const Real* weights, int64_t first, int64_t images, Real* shared,
+                 Real* local)
+      : plan_(plan), p_(plan.p), weights_(weights), first_(first), images_(images), shared_(shared), local_(local) {
+    bound_.resize(plan.units.size());
+    for (size_t i = 0; i < bound_.size(); ++i) {
+      bound_[i].unit = &plan.units[i];
+      if (plan.units[i].pass >= 0) first_late_ = i + 1;
+      for (const SamplingPart& part : plan.units[i].parts) {
+        bound_[i].parts.emplace_back();
+        bound_[i].parts.back().runs.resize(part.runs.size());
+        bound_[i].parts.back().tiles.resize(part.tiles.size());
+      }
+    }
+    scratch_.resize(p_.num_levels);
+  }
+
+  // Before anything of row y; by one thread of a team.
+  void prepare_row(int64_t y) {
+    for (const SamplingUnit& unit : plan_.units)
+      if (unit.cond >= 0 && (y == 0 || p_.stages[unit.gate].cond_is_map)) fill_cond(unit, y);
+  }
+  // By every thread.
+  void enter_row(int64_t y) {
+    y_ = y;
+    for (Bound& b : bound_) bind(b);
+    logits_ = place(plan_.logits(), 0, y);
+    for (int form = 0; form < 2; ++form) image_[form] = place(0, form, y);
+  }
+  // Pixels of all images are numbered column by column: m = x * images + image.
+  void early(int pass, int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; m += kSamplingChunk)
+      for (const Bound& b : bound_)
+        if (b.unit->pass == pass) run(b, 0, m, std::min(kSamplingChunk, end - m));
+  }
+  void pixel(int64_t x) {
+    for (int group = 0; group < p_.groups; ++group) {
+      for (size_t i = first_late_; i < bound_.size(); ++i) run(bound_[i], group, x * images_, images_);
+      draw(x, group);
+    }
+  }
+
+ private:
+  using Place = SamplingPlace<Real>;
+  struct BoundPart {
+    std::vector<const Real*> runs;
+    std::vector<SamplingTileArguments<Real>> tiles;
+  };
+  struct Bound {
+    const SamplingUnit* unit;
+    std::vector<BoundPart> parts;
+    Place in, gate[2];  // of the gate
+  };
+
+  Real* row(const SamplingStream& stream, const SamplingBuffer& form, int64_t y) const {
+    if (form.local) return local_ + form.at;
+    const int64_t depth = stream.back + 1;
+    return shared_ + (form.at + (y + depth) % depth * form.row + stream.left * stream.layout.width()) * images_;
+  }
+  Place place(int s, int form, int64_t y) const {
+    const SamplingStream& stream = plan_.streams[s];
+    const SamplingBuffer& buffer = stream.forms[form];
+    if (!buffer.present) return {};
+    return {row(stream, buffer, y), buffer.local ? 0 : stream.layout.width(), stream.layout.width()};
+  }
+
+  void bind(Bound& b) {
+    const SamplingUnit& unit = *b.unit;
+    b.in = place(unit.stream, 0, y_);
+    for (int form = 0; form < 2 && unit.gate >= 0; ++form) b.gate[form] = place(unit.gate_stream(), form, y_);
+    for (size_t i = 0; i < unit.parts.size(); ++i) {
+      const SamplingPart& part = unit.parts[i];
+      BoundPart& bound = b.parts[i];
+      SamplingTileArguments<Real> a{};
+      if (unit.source >= 0) {
+        const SamplingStream& source = plan_.streams[unit.source];
+        const SamplingBuffer& form = source.forms[unit.relu];
+        a.source_pitch = source.layout.width();
+        a.source_step = form.local ? 0 : a.source_pitch;
+        for (size_t j = 0; j < part.runs.size(); ++j) {
+          const SamplingStage::Tap& tap = p_.stages[unit.conv].taps[part.runs[j].tap];
+          bound.runs[j] = row(source, form, y_ + tap.dy) + tap.dx * images_ * a.source_pitch + part.runs[j].at;
+        }
+      }
+      a.runs = bound.runs.data();
+      a.lengths = part.runs.data();
+      a.num_runs = static_cast<int64_t>(part.runs.size());
+      if (unit.add >= 0) a.add = place(unit.add, 0, y_);
+      for (int form = 0; form < 2; ++form) a.out[form] = place(unit.stream, form, y_);
+      for (size_t t = 0; t < part.tiles.size(); ++t) {
+        const SamplingTile& tile = part.tiles[t];
+        a.weights = weights_ + tile.weights;
+        a.bias = weights_ + tile.bias;
+        a.at = tile.at;
+        a.add_at = tile.add.empty() ? nullptr : tile.add.data();
+        bound.tiles[t] = a;
+      }
+    }
+  }
+
+  // Pixels [m, m + rows) of one unit.
+  void run(const Bound& b, int group, int64_t m, int64_t rows) {
+    const SamplingPart& part = b.unit->parts[group];
+    const BoundPart& bound = b.parts[group];
+    for (size_t t = 0; t < part.tiles.size(); ++t) {
+      const int columns = part.tiles[t].columns;
+      const int64_t most = std::min(kSamplingRows, kAccumulators / columns);
+      for (int64_t r = 0, left = (rows + most - 1) / most; left > 0; --left) {  // tiles of about equal height
+        const int64_t height = (rows - r + left - 1) / left;
+        kSamplingTiles<Real>[height - 1][columns - 1](bound.tiles[t], m, r);
+        r += height;
+      }
+    }
+    if (b.unit->gate >= 0) gate(b, group, m, rows);
+  }
+
+  void gate(const Bound& b, int group, int64_t m, int64_t rows) {
+    const SamplingUnit& unit = *b.unit;
+    const ChannelLayout &from = plan_.streams[unit.stream].layout, &to = plan_.streams[unit.gate_stream()].layout;
+    const int64_t parts = static_cast<int64_t>(unit.parts.size()), pairs = to.blocks / parts;
+    const Real* in = b.in.at(m, 0);
+    const Real* cond = unit.cond < 0 ? nullptr : shared_ + unit.cond * images_;
+    if (cond && !plan_.cond_is_constant(unit)) cond += m * from.width();
+    Real* out = b.gate[0].base ? b.gate[0].at(m, 0) : nullptr;
+    Real* rectified = b.gate[1].base ? b.gate[1].at(m, 0) : nullptr;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t pair = group * pairs; pair < (group + 1) * pairs; ++pair) {
+        const int64_t at = r * from.width() + 2 * pair * from.pitch, result = r * to.width() + pair * to.pitch;
+        gate_run(in + at, cond ? cond + at : nullptr, from.pitch, out ? out + result : nullptr,
+                 rectified ? rectified + result : nullptr);
+      }
+    }
+  }
+  // `pitch` numbers a, as many b behind them.
+  static PYGEN_INLINE void gate_run(const Real* in, const Real* cond, int64_t pitch, Real* out, Real* rectified) {
+    using V = std::conditional_t<std::is_same_v<Real, float>, VecF, double>;
+    constexpr int64_t kStep = sizeof(V) / sizeof(Real);
+    for (int64_t i = 0; i < pitch; i += kStep) {
+      V a = load<V>(in + i), b = load<V>(in + pitch + i);
+      if (cond) {
+        a += load<V>(cond + i);
+        b += load<V>(cond + pitch + i);
+      }
+      const V value = gate_value(a, b);
+      if (out) store(out + i, value);
+      if (rectified) store(rectified + i, Lanes<V>::at_least(value, 0));
+    }
+  }
+
+  void fill_cond(const SamplingUnit& unit, int64_t y) {
+    const SamplingStage& stage = p_.stages[unit.gate];
+    const ChannelLayout& layout = plan_.streams[unit.stream].layout;
+    const int64_t channels = layout.channels(), plane = stage.cond_is_map ? p_.height * p_.width : 1;
+    const Real* cond = static_cast<const Real*>(stage.cond) + first_ * channels * plane;
+    const int64_t columns = plan_.cond_is_constant(unit) ? 1 : p_.width;
+    Real* out = shared_ + unit.cond * images_;
+    for (int64_t n = 0; n < images_; ++n) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const Real* in = cond + (n * channels + c) * plane + (stage.cond_is_map ? y * p_.width : 0);
+        for (int64_t x = 0; x < columns; ++x)
+          out[(x * images_ + n) * layout.width() + layout.at(c)] = in[stage.cond_is_map ? x : 0];
+      }
+    }
+  }
+
+  void draw(int64_t x, int group) {
+    const int64_t channels = p_.image_channels(), each = channels / p_.groups;
+    const ChannelLayout &logits = plan_.streams[plan_.logits()].layout, &image = plan_.streams[0].layout;
+    const Real* of_pixel = logits_.at(x * images_, 0);
+    for (int64_t n = 0; n < images_; ++n) {
+      for (int64_t c = group * each; c < (group + 1) * each; ++c) {
+        const int64_t at = (((first_ + n) * channels + c) * p_.height + y_) * p_.width + x;
+        int64_t level;
+        if (p_.known_mask && p_.known_mask[at]) {
+          level = get_level(p_.known, at);
+        } else {
+          const float u = p_.u[(((first_ + n) * p_.height + y_) * p_.width + x) * channels + c];
+          level = sampling_decide(of_pixel + n * logits.width() + logits.at(c * p_.num_levels), p_.num_levels,
+                                  p_.temperature, u, scratch_.data());
+        }
+        set_level(at, level);
+        const Real value = static_cast<const Real*>(p_.scaled)[level];
+        const int64_t m = (x * images_ + n) * image.width() + image.at(c);
+        if (image_[0].base) image_[0].base[m] = value;
+        if (image_[1].base) image_[1].base[m] = value < 0 ? 0 : value;
+      }
+    }
+  }
+  int64_t get_level(const void* levels, int64_t at) const {
+    return p_.wide_levels ? static_cast<const int64_t*>(levels)[at] : static_cast<const uint8_t*>(levels)[at];
+  }
+  void set_level(int64_t at, int64_t level) const {
+    if (p_.wide_levels) {
+      static_cast<int64_t*>(p_.levels)[at] = level;
+    } else {
+      static_cast<uint8_t*>(p_.levels)[at] = static_cast<uint8_t>(level);
+    }
+  }
+
+  const SamplingPlan<Real>& plan_;
+  const Sampling& p_;
+  const Real* weights_;
+  int64_t first_, images_, y_ = 0;
+  Real *shared_, *local_;
+  std::vector<Bound> bound_;
+  size_t first_late_ = 0;
+  std::vector<double> scratch_;
+  Place logits_, image_[2];
+};
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen
