@@ -1,4 +1,4 @@
-"""The CUDA C++ kernels, executed on the host: each CUDA thread a thread of the operating system, blocks one after the other."""
+"""The CUDA C++ kernels, executed on the host: each CUDA thread a fiber, blocks one after the other."""
 
 import host_cuda
 import layouts

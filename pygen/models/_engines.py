@@ -51,42 +51,35 @@ def _no_program(model: nn.Module) -> str | None:
     return None
 
 
-def _cpu_why_not(model: nn.Module) -> str | None:
+def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None:
+    """Of an engine whose loop over pixels is compiled."""
     reason = _no_program(model)
     if reason is not None:
         return reason
     if model.program_type is not Program:
         return f"it has no {type(model).__name__}"
     weight = next(model.parameters())
-    if weight.device.type != "cpu":
-        return f"it runs on the CPU, the model is on {weight.device}"
+    if weight.device.type != backend:
+        return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"
     if weight.dtype not in (torch.float32, torch.float64):
         return f"it runs in float32 and float64, the model is in {weight.dtype}"
-    if _backends.status()["cpu"] is not None:
-        return _backends.status()["cpu"]
+    if _backends.status()[backend] is not None:
+        return _backends.status()[backend]
     try:
-        native = importlib.import_module("pygen.native.sampling")
+        importlib.import_module(launcher)
     except ImportError as error:
         return f"its launcher did not load: {error}"
-    return native.why_not()
+    return None
 
 
-def _cpu_draw(task: Task, watch: Watch) -> None:
-    """pygen.native.sampling.draw(program, levels, u, known, known_mask, temperature): levels [n, C, H, W], u [n, H, W, C]."""
+def _native_draw(task: Task, watch: Watch, launcher: str) -> None:
+    """<launcher>.draw(program, levels, u, known, known_mask, temperature): levels [n, C, H, W], u [n, H, W, C]."""
     drawing = task.drawing
     known, mask = (None if t is None else t.contiguous() for t in (drawing.known, drawing.known_mask))
     u = drawing.u.permute(0, 2, 3, 1).contiguous()
-    native = importlib.import_module("pygen.native.sampling")
+    native = importlib.import_module(launcher)
     native.draw(task.program(), drawing.levels, u, known, mask, drawing.temperature)
     watch(drawing.levels.numel())
-
-
-def _cuda_why_not(model: nn.Module) -> str | None:
-    return "its kernels are not written yet"
-
-
-def _refuse(task: Task, watch: Watch) -> None:
-    raise NotImplementedError
 
 
 def _whole_at_once(model: nn.Module, height: int, width: int) -> int:
@@ -104,14 +97,22 @@ def _cpu_at_once(model: nn.Module, height: int, width: int) -> int:
     return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
 
 
+def _native(backend: str, launcher: str, at_once: Callable[[nn.Module, int, int], int]) -> Engine:
+    return Engine(
+        lambda model: _native_why_not(model, backend, launcher),
+        lambda task, watch: _native_draw(task, watch, launcher),
+        at_once,
+    )
+
+
 ENGINES = {
     "naive": Engine(_always, _naive.draw, _whole_at_once),
     "cached": Engine(_no_program, _cached.draw, _rows_at_once),
-    "cpu": Engine(_cpu_why_not, _cpu_draw, _cpu_at_once),
+    "cpu": _native("cpu", "pygen.native.sampling", _cpu_at_once),
+    "cuda": _native("cuda", "pygen.native._sampling_cuda", _rows_at_once),  # not yet run on a GPU
     "fixed_point": Engine(_always, _fixed_point.draw, _whole_at_once),
-    "cuda": Engine(_cuda_why_not, _refuse, _whole_at_once),
 }
-_PREFERENCE = ("cpu", "cached", "naive")  # where the user chose nothing
+_PREFERENCE = ("cpu", "cuda", "cached", "naive")  # where the user chose nothing
 
 
 def why_not(model: nn.Module, engine: str) -> str | None:

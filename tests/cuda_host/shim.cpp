@@ -2,6 +2,8 @@
 // its own.
 #include "shim.h"
 
+#include <ucontext.h>
+
 #include <cstdio>
 #include <cstdlib>
 
@@ -17,6 +19,27 @@ constexpr int kMostSharedBytes = 99 << 10;  // what sm_120 has, the least of all
 
 namespace {
 
+int current_device = 0;
+thread_local char* current_shared = nullptr;
+
+// What belongs to one CUDA thread goes here and is reached by local(): a thread_local would be shared by fibers.
+struct Local {
+  struct Copy {
+    void* shared;
+    const void* global;
+    int bytes;
+    void run() const {
+      std::memset(shared, 0, 16);
+      if (bytes > 0) std::memcpy(shared, global, static_cast<size_t>(bytes));
+    }
+  };
+  unsigned publications = 0;
+  std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(1);  // groups, the last one open
+};
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+
+// A thread of the operating system for each CUDA thread: what the sanitizers understand.
 struct Warp {
   explicit Warp(int threads) : barrier(threads) {}
   std::barrier<> barrier;
@@ -32,42 +55,156 @@ struct Block {
   std::vector<std::unique_ptr<Warp>> warps;
 };
 
-struct Copy {
-  void* shared;
-  const void* global;
-  int bytes;
-  void run() const {
-    std::memset(shared, 0, 16);
-    if (bytes > 0) std::memcpy(shared, global, static_cast<size_t>(bytes));
+thread_local Block* current_block = nullptr;
+thread_local Local current_local;
+
+Local& local() { return current_local; }
+
+void wait(std::barrier<>& barrier) { barrier.arrive_and_wait(); }
+
+template <class Prepare>
+void run_blocks(dim3 grid, dim3 block, char* dynamic, const Prepare& prepare, const std::function<void()>& kernel) {
+  Block shared(static_cast<int>(block.x));
+  const auto prepare_next = [&]() noexcept { prepare(); };
+  prepare();
+  std::barrier next(block.x, prepare_next);
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < block.x; ++t) {
+    threads.emplace_back([&, t] {
+      threadIdx = {t, 0, 0};
+      blockDim = block;
+      gridDim = grid;
+      current_block = &shared;
+      current_shared = dynamic;
+      for (unsigned b = 0; b < grid.x; ++b) {
+        blockIdx = {b, 0, 0};
+        kernel();
+        next.arrive_and_wait();
+      }
+    });
   }
+  for (std::thread& thread : threads) thread.join();
+}
+
+#else
+
+// A fiber for each CUDA thread, all on the calling thread: a barrier costs a microsecond a CUDA thread, not a
+// scheduler's turn. They run one after the other, each until its next barrier.
+struct Barrier {
+  int expected, arrived = 0;
+  uint64_t generation = 0;
+};
+
+struct Warp {
+  Barrier barrier;
+  uint64_t slot[32];
+  uint32_t words[2][32][64];
+};
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack;
+  bool done = false;
+  Local local;
+};
+
+constexpr size_t kStackBytes = 256 << 10;
+
+struct Block {
+  explicit Block(int threads, const std::function<void()>& code) : kernel(code), barrier{threads}, fibers(threads) {
+    for (int t = 0; t < threads; t += 32)
+      warps.push_back(std::make_unique<Warp>(Warp{{std::min(32, threads - t)}, {}, {}}));
+    for (Fiber& fiber : fibers) fiber.stack.reset(new char[kStackBytes]);
+  }
+  const std::function<void()>& kernel;
+  Barrier barrier;
+  std::vector<std::unique_ptr<Warp>> warps;
+  std::vector<Fiber> fibers;
+  ucontext_t scheduler;
+  bool moved = false;  // whether anything happened in this round
 };
 
 thread_local Block* current_block = nullptr;
-thread_local char* current_shared = nullptr;
-thread_local unsigned publications = 0;
-thread_local std::vector<std::vector<Copy>> copies(1);  // groups, the last one open
-int current_device = 0;
+
+Local& local() { return current_block->fibers[threadIdx.x].local; }
+
+void fiber_main() {
+  current_block->kernel();
+  current_block->fibers[threadIdx.x].done = true;
+  current_block->moved = true;
+}
+
+void wait(Barrier& barrier) {
+  Block& block = *current_block;
+  block.moved = true;
+  if (++barrier.arrived == barrier.expected) {
+    barrier.arrived = 0;
+    ++barrier.generation;
+    return;
+  }
+  const uint64_t mine = barrier.generation;
+  while (barrier.generation == mine) swapcontext(&block.fibers[threadIdx.x].context, &block.scheduler);
+  block.moved = true;
+}
+
+template <class Prepare>
+void run_blocks(dim3 grid, dim3 dim, char* dynamic, const Prepare& prepare, const std::function<void()>& kernel) {
+  Block block(static_cast<int>(dim.x), kernel);
+  current_block = &block;
+  current_shared = dynamic;
+  blockDim = dim;
+  gridDim = grid;
+  for (unsigned b = 0; b < grid.x; ++b) {
+    prepare();
+    blockIdx = {b, 0, 0};
+    for (Fiber& fiber : block.fibers) {
+      fiber.done = false;
+      getcontext(&fiber.context);
+      fiber.context.uc_stack.ss_sp = fiber.stack.get();
+      fiber.context.uc_stack.ss_size = kStackBytes;
+      fiber.context.uc_link = &block.scheduler;
+      makecontext(&fiber.context, fiber_main, 0);
+    }
+    for (size_t left = block.fibers.size(); left > 0;) {
+      block.moved = false;
+      left = 0;
+      for (unsigned t = 0; t < block.fibers.size(); ++t) {
+        Fiber& fiber = block.fibers[t];
+        if (fiber.done) continue;
+        threadIdx = {t, 0, 0};
+        swapcontext(&block.scheduler, &fiber.context);
+        left += !fiber.done;
+      }
+      if (left > 0 && !block.moved) {
+        std::fprintf(stderr, "cuda_host: %zu threads wait at a barrier that the others never reach\n", left);
+        std::abort();
+      }
+    }
+  }
+}
+
+#endif
 
 }  // namespace
 
 char* dynamic_shared() { return current_shared; }
 
-void block_barrier() { current_block->barrier.arrive_and_wait(); }
+void block_barrier() { wait(current_block->barrier); }
 
 uint64_t exchange(uint64_t bits, unsigned from) {
   Warp& warp = *current_block->warps[threadIdx.x / 32];
   warp.slot[threadIdx.x % 32] = bits;
-  warp.barrier.arrive_and_wait();
+  wait(warp.barrier);
   bits = warp.slot[from];
-  warp.barrier.arrive_and_wait();
+  wait(warp.barrier);
   return bits;
 }
 
 const uint32_t (*publish(const uint32_t* words, int count))[64] {
   Warp& warp = *current_block->warps[threadIdx.x / 32];
-  auto& all = warp.words[publications++ % 2];
+  auto& all = warp.words[local().publications++ % 2];
   std::memcpy(all[threadIdx.x % 32], words, static_cast<size_t>(count) * 4);
-  warp.barrier.arrive_and_wait();
+  wait(warp.barrier);
   return all;
 }
 
@@ -81,17 +218,18 @@ void copy_async(void* shared, const void* global, int bytes) {
     fail("cp.async: an address that is not aligned to 16 bytes");
   if (bytes < 0 || bytes > 16) fail("cp.async: more than 16 bytes");
 #if defined(__SANITIZE_THREAD__)
-  Copy{shared, global, bytes}.run();
+  Local::Copy{shared, global, bytes}.run();
 #else
-  copies.back().push_back({shared, global, bytes});
+  local().copies.back().push_back({shared, global, bytes});
 #endif
 }
 
-void commit_copies() { copies.emplace_back(); }
+void commit_copies() { local().copies.emplace_back(); }
 
 void wait_copies(int pending) {
+  auto& copies = local().copies;
   while (copies.size() > static_cast<size_t>(pending) + 1) {
-    for (const Copy& copy : copies.front()) copy.run();
+    for (const Local::Copy& copy : copies.front()) copy.run();
     copies.erase(copies.begin());
   }
 }
@@ -100,27 +238,9 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
   const dim3 grid = config.gridDim, block = config.blockDim;
   if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
     return cudaErrorInvalidConfiguration;
-  Block shared(static_cast<int>(block.x));
   const std::unique_ptr<char[]> dynamic(new char[config.dynamicSmemBytes]);
-  const auto poison = [&]() noexcept { std::memset(dynamic.get(), 0xff, config.dynamicSmemBytes); };
-  poison();
-  std::barrier next(block.x, poison);
-  std::vector<std::thread> threads;
-  for (unsigned t = 0; t < block.x; ++t) {
-    threads.emplace_back([&, t] {
-      threadIdx = {t, 0, 0};
-      blockDim = block;
-      gridDim = grid;
-      current_block = &shared;
-      current_shared = dynamic.get();
-      for (unsigned b = 0; b < grid.x; ++b) {
-        blockIdx = {b, 0, 0};
-        kernel();
-        next.arrive_and_wait();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  const auto poison = [&] { std::memset(dynamic.get(), 0xff, config.dynamicSmemBytes); };
+  run_blocks(grid, block, dynamic.get(), poison, kernel);
   return cudaSuccess;
 }
 

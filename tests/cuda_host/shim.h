@@ -1,6 +1,7 @@
 // CUDA C++ on the host: force-included before a .cu file that g++ compiles. The toolkit's own headers give vector
-// types, half and bf16; what is missing without nvcc is here. Every CUDA thread is a thread of the operating system, so
-// sanitizers see races and stray accesses. One block runs at a time: __shared__ is static.
+// types, half and bf16; what is missing without nvcc is here. Every CUDA thread is a fiber or, under a sanitizer, a
+// thread of the operating system, so that sanitizers see races and stray accesses. One block runs at a time: __shared__
+// is static.
 #pragma once
 
 #define PYGEN_CUDA_HOST
