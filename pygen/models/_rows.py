@@ -18,12 +18,15 @@ class Ring:
 
     def __init__(self, like: Tensor, n: int, width: int, channels: int, rows_back: int, margin: int) -> None:
         self.data = like.new_zeros(rows_back + 1, margin + width + margin, n, channels)
-        self.width, self.margin = width, margin
+        self.slots, self.width, self.margin = rows_back + 1, width, margin
+        self._views: dict[tuple[int, int], Tensor] = {}
 
     def row(self, y: int, dx: int = 0) -> Tensor:
         """[W, n, C], pixel x + dx at x. A row before the first lies in a slot that nothing has been written to yet."""
-        start = self.margin + dx
-        return self.data[y % len(self.data), start : start + self.width]
+        key = (y % self.slots, dx)
+        if key not in self._views:
+            self._views[key] = self.data[key[0], self.margin + dx : self.margin + dx + self.width]
+        return self._views[key]
 
 
 class Row:
