@@ -159,6 +159,20 @@ def test_results_repeat_at_any_thread_count(op, sample, dtype, target):
 
 
 @each_op
+def test_a_sample_does_not_depend_on_its_batch(op, target):
+    """Terms that are not summed over the batch, of the first samples and of all: equal bits."""
+    if not op.elementwise:
+        pytest.skip("every output is a sum")
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32, target.device)
+    first = {k: t[:2].contiguous() if op.batched is None or k in op.batched else t for k, t in tensors.items()}
+    runs = [op.run(t, sample.options, target.backend) for t in (first, tensors)]
+    for name, part, whole in zip(op.outputs, *runs, strict=True):
+        if name in op.elementwise and target.backend != "reference":  # vectorised PyTorch rounds its tails otherwise
+            assert_same(part, whole[:2], what=name)
+
+
+@each_op
 @pytest.mark.parametrize("isa", isas())
 def test_each_instruction_set_is_accurate(op, isa):
     with instruction_set(isa):

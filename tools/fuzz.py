@@ -61,6 +61,8 @@ def run(seed: int, first: int, cases: int, only: tuple[str, ...]) -> list[dict]:
             found += [line for line in lines if "number" in line]
             if code == 0:
                 at = last
+                bad = [line["number"] for line in found if line["verdict"] in ("FAILED", "DIED")]
+                print(f"{at - first} of {cases} cases; failed: {bad or 'none'}", flush=True)
                 continue
             dead = max((line["start"] for line in lines if "start" in line), default=at)
             again = f".venv/bin/python tools/fuzz.py --seed {seed} --first {dead} --cases 1"
