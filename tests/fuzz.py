@@ -79,7 +79,9 @@ def relay_of(kind: str) -> Callable[[Tensor], Tensor]:
     return lambda w: MAKERS[kind](w) if w.dim() else w
 
 
-def answers(case: Case, run: Callable, tensors: Mapping[str, Tensor]) -> tuple[list, list]:
+def answers(
+    case: Case, run: Callable, tensors: Mapping[str, Tensor], nudge: Callable = lambda w: w
+) -> tuple[list, list]:
     """Outputs, and the gradients wanted of those outputs that are not absent."""
     op = BY_ID[case.op]
     names = [k for k in tensors if k in op.differentiable and (case.wanted is None or k in case.wanted)]
@@ -90,11 +92,13 @@ def answers(case: Case, run: Callable, tensors: Mapping[str, Tensor]) -> tuple[l
     if not (inputs and only):
         return [o.detach() for o in outputs], [None] * len(names)
     relays = iter([relay_of(kinds[i]) for i in only])
-    grads = gradients(outputs, inputs, only=only, relay=lambda w: next(relays)(w))
+    grads = gradients(outputs, inputs, only=only, relay=lambda w: nudge(next(relays)(w)))
     return [o.detach() for o in outputs], grads
 
 
-def truth(case: Case, tensors: Mapping[str, Tensor], dtype: torch.dtype, *, exact: bool = False) -> tuple[list, list]:
+def truth(
+    case: Case, tensors: Mapping[str, Tensor], dtype: torch.dtype, *, exact: bool = False, nudge: Callable = lambda w: w
+) -> tuple[list, list]:
     """By the composite; by the reference of NaN and infinities (which it may multiply by a mask's 0), where it has no rule
     for nothing, and for float64, of which the naive formula's last digits are no truth."""
     op = BY_ID[case.op]
@@ -102,23 +106,23 @@ def truth(case: Case, tensors: Mapping[str, Tensor], dtype: torch.dtype, *, exac
     if case.values != "special" and not (exact and case.dtype == "float64"):
         options = {"seed": support.SEED, **case.options} if op.seeded else case.options
         with contextlib.suppress(RuntimeError):
-            return answers(case, lambda t: op.composite(t, options), wide)
-    return answers(case, lambda t: op.run(t, case.options, "reference"), wide)
+            return answers(case, lambda t: op.composite(t, options), wide, nudge)
+    return answers(case, lambda t: op.run(t, case.options, "reference"), wide, nudge)
 
 
 def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tensor, ref: Tensor) -> bool:
     """Whether a result outside the rule lies, element by element, within what the last bits of the inputs decide.
 
-    A mean of terms that cancel, or a slope beside a kink, has no digits that any arithmetic could keep: here the inputs are moved
-    by one ulp of the dtype computed in, and the result may be off by as much as a few such moves change it.
+    A mean of terms that cancel, or a slope beside a kink, has no digits that any arithmetic could keep: here the inputs and the
+    upstream gradients are moved by one ulp of the dtype computed in, and the result may be off by a few times what that changes.
     """
     eps = torch.finfo(compute_dtype(got.dtype)).eps
     moved = torch.zeros_like(ref)
     for i in range(6):
         g = torch.Generator().manual_seed(i)
-        signs = lambda t, g=g: torch.randint(2, t.shape, generator=g) * 2 - 1  # noqa: E731
-        near = {k: t.double() * (1 + eps * signs(t)) for k, t in tensors.items()}
-        outputs, grads = truth(case, near, torch.float64, exact=True)
+        nudge = lambda t, g=g: t.double() * (1 + eps * (torch.randint(2, t.shape, generator=g) * 2 - 1))  # noqa: E731
+        near = {k: nudge(t) for k, t in tensors.items()}
+        outputs, grads = truth(case, near, torch.float64, exact=True, nudge=nudge)
         other = [*outputs, *grads][number]
         moved = torch.maximum(moved, (other.double() - ref).abs().nan_to_num(nan=0.0, posinf=0.0))
     error = (got.double() - ref).abs()

@@ -1,7 +1,5 @@
 """Two processes that train one model as one process does: DDP, FSDP2, and their noise. On CPUs, over gloo."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -95,23 +93,17 @@ def _noise_worker(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def _spawn(worker, *arguments: str) -> Path:
-    folder = tempfile.mkdtemp()
-    mp.spawn(worker, (folder, *arguments), nprocs=RANKS)
-    return Path(folder)
-
-
 @pytest.mark.parametrize("how", ["ddp", "fsdp2"])
 @pytest.mark.parametrize("kind", ["vae", "pixelcnn"])
-def test_two_ranks_train_as_one_process(kind, how):
+def test_two_ranks_train_as_one_process(kind, how, tmp_path):
     if how == "fsdp2":
         fsdp = pytest.importorskip("torch.distributed.fsdp")
         if not hasattr(fsdp, "fully_shard"):
             pytest.skip("this torch has no fully_shard")
-    folder = _spawn(_worker, kind, how)
+    mp.spawn(_worker, (str(tmp_path), kind, how), nprocs=RANKS)
     single = _Loss(kind)
     _train(single, list(_data().chunk(RANKS)), list(range(RANKS)))
-    found = torch.load(folder / "state.pt", weights_only=True)
+    found = torch.load(tmp_path / "state.pt", weights_only=True)
     expected = {k: v for k, v in single.state_dict().items() if hasattr(v, "shape")}
     assert found.keys() == expected.keys() and expected
     start = _Loss(kind).state_dict()
@@ -120,10 +112,9 @@ def test_two_ranks_train_as_one_process(kind, how):
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_ranks_have_the_noise_of_their_seeds():
-    folder = _spawn(_noise_worker)
-    one, two = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS))
+def test_ranks_have_the_noise_of_their_seeds(tmp_path):
+    mp.spawn(_noise_worker, (str(tmp_path),), nprocs=RANKS)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS))
     assert_same(one["equal"], two["equal"])
     assert not torch.equal(one["torch"], two["torch"])
     assert len(torch.cat((one["different"].flatten(), two["different"].flatten())).unique()) == 2 * 5 * 33
-    assert os.path.exists(folder / "store")
