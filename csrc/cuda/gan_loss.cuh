@@ -73,7 +73,7 @@ struct GanTraits {
   using T = Number;
   using Acc = typename Element<T>::Acc;
   static constexpr int kThreads = 256;
-  static constexpr int kMinBlocks = 2;                        // that fit a multiprocessor: with more, some spill
+  static constexpr int kMinBlocks = 2;                            // that fit a multiprocessor: with more, some spill
   static constexpr int kUnit = 16 / sizeof(T);                    // elements of one 128-bit access
   static constexpr int kUnits = 2;                                // in flight in each thread
   static constexpr int kPerTurn = kUnit * kUnits;                 // elements of a thread
@@ -245,7 +245,8 @@ __global__ void __launch_bounds__(Tr::kThreads) gan_loss_mean_kernel(const __gri
 }
 
 template <class Tr, GanForm kForm>
-__global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks) gan_loss_fwd_kernel(const __grid_constant__ ForwardParams p) {
+__global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
+    gan_loss_fwd_kernel(const __grid_constant__ ForwardParams p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   constexpr int V = Tr::kUnit, U = Tr::kUnits;

@@ -9,9 +9,13 @@ from pygen._gan_terms import empty_terms, term_likes, terms, wide_dtype
 from pygen.native import _gan_flat
 from pygen.native._arguments import DTYPE_NAMES, target, without_memory
 
+_WIDE = {dtype: wide_dtype(dtype) for dtype in DTYPE_NAMES}
 
-def _view(t: Tensor) -> tuple:
+
+def _view(t: Tensor | None) -> tuple | None:
     """(address, numel) where contiguous, else (address, sizes, strides)."""
+    if t is None:
+        return None
     address = t.data_ptr()
     if not address and t.numel():
         raise without_memory(t)
@@ -29,16 +33,18 @@ def forward(
     stats: bool,
 ) -> list[Tensor]:
     """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
-    first = (real or fake)[0]
+    first = real[0] if real else fake[0]
     dtype = first.dtype
-    wide = wide_dtype(dtype)
+    wide = _WIDE[dtype]
     of_kind = terms(kind, player, label_smoothing)
-    if reduction == "none":
-        outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
-        loss, term_outputs = None, outputs[:]
+    loss: int | None = None
+    written: tuple[Tensor, ...] = ()
+    if reduction != "none":
+        value = first.new_empty(()) if dtype is wide else first.new_empty((), dtype=wide)
+        loss, outputs = value.data_ptr(), [value]
     else:
-        outputs = [first.new_empty(()) if dtype is wide else first.new_empty((), dtype=wide)]
-        loss, term_outputs = outputs[0].data_ptr(), []
+        outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
+        written = tuple(outputs)
     statistics = reused = None
     if stats:
         outputs.append(first.new_empty(4, dtype=wide))
@@ -55,14 +61,14 @@ def forward(
         where = (*where, workspace.data_ptr())
     compiled.gan_loss_forward(
         DTYPE_NAMES[dtype],
-        tuple([view(t) for t in real]),
-        tuple([view(t) for t in fake]),
+        tuple(map(view, real)),
+        tuple(map(view, fake)),
         of_kind,
         of_kind.other,
         scale,
         reduction,
         loss,
-        tuple([view(t) for t in term_outputs]),
+        tuple(map(view, written)),
         statistics,
         reused,
         *where,
@@ -84,11 +90,13 @@ def backward(
 ) -> list[Tensor | None]:
     """Gradients of real, then of fake; None where needs is False."""
     logits = (*real, *fake)
+    first = logits[0]
     grads = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
     of_kind = terms(kind, player, label_smoothing)
-    grad_loss = grad_losses[0] if reduction != "none" else None
-    grad_terms = grad_losses if reduction == "none" else ()
-    compiled, where = target(logits[0])
+    grad_loss, grad_terms = None, grad_losses
+    if reduction != "none":
+        grad_loss, grad_terms = None if grad_losses[0] is None else grad_losses[0].data_ptr(), ()
+    compiled, where = target(first)
     view, written = _view, grads
     if len(where) == 2:  # a device and a stream
         view = _gan_flat.view
@@ -98,30 +106,30 @@ def backward(
             for g, t in zip(grad_terms, term_likes(tuple(real), tuple(fake), kind), strict=False)
         ]
         written = [_gan_flat.flat_gradient(g, t) for g, t in zip(grads, (*real, *fake), strict=True)]
-        workspace = logits[0].new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
+        workspace = first.new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
         slopes = None
         if of_kind.other == "mean" and reduction == "none":
             assert reused is not None
             slopes = torch.empty_like(reused)
         where = (*where, workspace.data_ptr(), None if slopes is None else slopes.data_ptr())
-    views = tuple([None if g is None else view(g) for g in written])
+    views = tuple(map(view, written))
     compiled.gan_loss_backward(
-        DTYPE_NAMES[logits[0].dtype],
-        tuple([view(t) for t in real]),
-        tuple([view(t) for t in fake]),
+        DTYPE_NAMES[first.dtype],
+        tuple(map(view, real)),
+        tuple(map(view, fake)),
         of_kind,
         of_kind.other,
         scale,
         reduction,
-        None if grad_loss is None else grad_loss.data_ptr(),
-        tuple([None if g is None else view(g) for g in grad_terms]),
+        grad_loss,
+        tuple(map(view, grad_terms)),
         None if reused is None else reused.data_ptr(),
         views[: len(real)],
         views[len(real) :],
         *where,
     )
-    for grad, done in zip(grads, written, strict=True):
-        if grad is not None and grad is not done:
-            assert done is not None
-            grad.copy_(done)
+    if written is not grads:
+        for grad, done in zip(grads, written, strict=True):
+            if grad is not None and done is not None and grad is not done:
+                grad.copy_(done)
     return grads

@@ -175,7 +175,7 @@ def call(
     if torch.is_grad_enabled():
         for t in tensors:
             if t.requires_grad:
-                return _GanLoss.apply(launcher, len(real), (*options, name), *tensors)
+                return _apply(launcher, len(real), (*options, name), *tensors)
     return launcher.forward(real, fake, *options)
 
 
@@ -217,40 +217,40 @@ class _GanLoss(torch.autograd.Function):
     def forward(ctx, launcher, num_real, options, *logits):
         ctx.set_materialize_grads(False)
         real, fake = logits[:num_real], logits[num_real:]
-        kind, player, label_smoothing, scale, reduction, stats, _ = options
-        if launcher is None:
-            outputs = _below(real, fake, *options)
-        else:
-            outputs = launcher.forward(real, fake, kind, player, label_smoothing, scale, reduction, stats)
-        reused = outputs[-1] if kind == "relativistic_average" else None
-        losses = len(outputs) - stats - (reused is not None)
+        outputs = _below(real, fake, *options) if launcher is None else launcher.forward(real, fake, *options[:6])
+        reused = outputs[-1] if options[0] == "relativistic_average" else None
+        losses = len(outputs) - options[5] - (reused is not None)
         if losses < len(outputs):
             ctx.mark_non_differentiable(*outputs[losses:])
         ctx.save_for_backward(reused, *logits)
-        ctx.launcher, ctx.num_real, ctx.num_losses, ctx.options = launcher, num_real, losses, options
+        ctx.call = launcher, num_real, losses, options  # one attribute: each costs half a microsecond
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
+        launcher, num_real, num_losses, options = ctx.call
         needs = ctx.needs_input_grad[3:]
-        grad_losses = [_dispatch.readable(g) for g in grad_outputs[: ctx.num_losses]]
+        grad_losses = [_dispatch.readable(g) for g in grad_outputs[:num_losses]]
         if grad_losses[0] is None and all(g is None for g in grad_losses):
             return (None,) * (3 + len(needs))
         reused, *logits = ctx.saved_tensors
-        real, fake = logits[: ctx.num_real], logits[ctx.num_real :]
-        kind, player, label_smoothing, scale, reduction, _, backend = ctx.options
-        rest = (kind, player, label_smoothing, scale, reduction, needs)
+        real, fake = logits[:num_real], logits[num_real:]
+        rest = (*options[:5], needs)
         if _dispatch.transformed(*grad_losses):
             return None, None, None, *reference.backward(grad_losses, real, fake, reused, *rest)
-        if ctx.launcher is not None and not torch.is_grad_enabled():
-            return None, None, None, *ctx.launcher.backward(grad_losses, real, fake, reused, *rest)
-        if ctx.launcher is None:
+        if launcher is not None and not torch.is_grad_enabled():
+            return None, None, None, *launcher.backward(grad_losses, real, fake, reused, *rest)
+        backend = options[6]
+        if launcher is None:
             grads = torch.ops.pygen.gan_loss_backward(grad_losses, real, fake, reused, *rest, backend)
         else:
             sizes = (len(grad_losses), len(real))
             grads = _GanLossBackward.apply(_launch_backward, sizes, (*rest, backend), *grad_losses, reused, *logits)
         each = iter(grads)
         return None, None, None, *[next(each) if n else None for n in needs]
+
+
+_apply = _library.fast_apply(_GanLoss)
 
 
 class _GanLossBackward(torch.autograd.Function):
