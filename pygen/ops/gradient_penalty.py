@@ -1,6 +1,7 @@
 """gradient_penalty: R1, R2, WGAN-GP and DRAGAN, of the logits and per sample. A composition of torch's ops.
 
-The work is the discriminator's own second derivative; the norm beside it is two passes over one gradient.
+The work is the discriminator's own second derivative. Of the norm beside it, forward reads the gradient once and backward
+reads and writes it once.
 """
 
 import math
@@ -89,10 +90,35 @@ def gradient_penalty(
     return penalty if create_graph else penalty.detach()
 
 
+class _SquaredNorms(torch.autograd.Function):
+    """||x||^2 of each sample and its gradient 2 x, one pass each and nothing in between stored.
+
+    Squares that are summed are written out and read again, and their gradient takes two products. Backward is made of
+    differentiable operations, so any order follows.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)  # squares of float16 gradients overflow at 256
+        return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=wide).square_()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return ((2 * grad).view(-1, *[1] * (x.dim() - 1)) * x).to(x.dtype)
+
+
 def _squared_norms(grad: Tensor) -> Tensor:
-    """[N, ...] -> [N], in float32 (float64): squares of float16 gradients overflow at 256."""
-    wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
-    return wide.flatten(1).square().sum(1) if wide.dim() > 1 else wide.square()
+    """[N, ...] -> [N], in float32 (float64)."""
+    if grad.dim() > 1:
+        return _SquaredNorms.apply(grad)
+    return grad.to(torch.promote_types(grad.dtype, torch.float32)).square()
 
 
 def _points(real: Tensor | None, fake: Tensor | None, kind: str, generator: Generator | None) -> Tensor:
