@@ -218,7 +218,7 @@ def group(request, collect) -> dict[str, Measurement]:
 
 
 GROUPS = [
-    pytest.param(c, id=str(c), marks=[pytest.mark.benchmark(group=str(c)), *([pytest.mark.long] if c.long else [])])
+    pytest.param(c, id=harness.slug(str(c)), marks=[pytest.mark.benchmark(group=str(c)), *([pytest.mark.long] if c.long else [])])
     for c in _cases()
 ]
 

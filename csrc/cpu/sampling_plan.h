@@ -50,6 +50,8 @@ struct SamplingStream {
   ChannelLayout layout;
   bool local = true;                      // read only in its own pass, at the pixel itself
   int64_t back = 0, left = 0, right = 0;  // how far taps reach
+  bool read_late = false;                 // by a late unit
+  int64_t rows = 1;                       // kept
   SamplingBuffer forms[2];                // as it is; after relu
 };
 
@@ -83,17 +85,27 @@ struct SamplingUnit {
   int gate_stream() const { return gate + 1; }
 };
 
+// An early pass at column c needs the columns up to c + right of another pass's row, or of the pixels drawn (pass -1)
+// in the row before.
+struct SamplingNeed {
+  int pass;
+  int64_t right;
+};
+
 template <class Real>
 struct SamplingPlan {
   const Sampling& p;
   int64_t images;  // of a block
+  bool ahead;      // the next row's early passes run beside this row's late units
   std::vector<SamplingStream> streams;
   std::vector<SamplingUnit> units;  // early ones first, pass after pass
   int passes = 0;
-  int64_t shared = 0, local = 0, packed = 0;  // numbers: of an image, of a thread, of all weights
+  std::vector<std::vector<SamplingNeed>> needs;  // of each pass
+  int64_t shared = 0, local = 0, packed = 0;     // numbers: of an image, of a thread, of all weights
   int logits() const { return static_cast<int>(p.stages.size()); }
 
-  SamplingPlan(const Sampling& p, int64_t images) : p(p), images(images), streams(p.channels.size()) {
+  SamplingPlan(const Sampling& p, int64_t images, bool ahead)
+      : p(p), images(images), ahead(ahead), streams(p.channels.size()) {
     for (size_t s = 0; s < streams.size(); ++s) streams[s].early = p.early[s];
     make_units();
     choose_layouts();
@@ -185,8 +197,10 @@ struct SamplingPlan {
   }
 
   void trace_uses() {
+    needs.resize(passes);
     streams[0].local = false;
     streams[logits()].forms[0].present = true;
+    streams[logits()].read_late = true;
     if (streams[logits()].early) streams[logits()].local = false;
     for (const SamplingUnit& unit : units) {
       const int pass = streams[unit.stream].pass;
@@ -194,6 +208,7 @@ struct SamplingPlan {
       if (unit.add >= 0) {
         streams[unit.add].forms[0].present = true;
         if (streams[unit.add].pass != pass) streams[unit.add].local = false;
+        trace_need(pass, unit.add, {0, 0});
       }
       if (unit.source < 0) continue;
       SamplingStream& source = streams[unit.source];
@@ -205,12 +220,24 @@ struct SamplingPlan {
         source.back = std::max(source.back, -tap.dy);
         source.left = std::max(source.left, -tap.dx);
         source.right = std::max(source.right, tap.dx);
+        trace_need(pass, unit.source, tap);
       }
+    }
+  }
+
+  // What a unit of that pass reads of stream s.
+  void trace_need(int pass, int s, const SamplingStage::Tap& tap) {
+    const int made = streams[s].pass;
+    if (pass == passes) {
+      streams[s].read_late = true;
+    } else if (made == passes ? tap.dy == -1 : tap.dy == 0 && made != pass) {
+      needs[pass].push_back({made == passes ? -1 : made, tap.dx});
     }
   }
 
   void place() {
     for (SamplingStream& stream : streams) {
+      stream.rows = stream.back + 1 + (ahead && stream.early && stream.read_late);
       for (SamplingBuffer& form : stream.forms) {
         if (!form.present) continue;
         form.local = stream.local;
@@ -220,7 +247,7 @@ struct SamplingPlan {
         } else {
           form.at = shared;
           form.row = (stream.left + p.width + stream.right) * stream.layout.width();
-          shared += (stream.back + 1) * form.row;
+          shared += stream.rows * form.row;
         }
       }
     }

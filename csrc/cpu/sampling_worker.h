@@ -28,10 +28,11 @@ class SamplingWorker {
     scratch_.resize(p_.num_levels);
   }
 
-  // Before anything of row y; by one thread of a team.
-  void prepare_row(int64_t y) {
+  // The conditions of row y, those of the early or of the late units; by one thread of a team.
+  void take_conditions(int64_t y, bool early) {
     for (const SamplingUnit& unit : plan_.units)
-      if (unit.cond >= 0 && (y == 0 || p_.stages[unit.gate].cond_is_map)) fill_cond(unit, y);
+      if (unit.cond >= 0 && (unit.pass >= 0) == early && (y == 0 || p_.stages[unit.gate].cond_is_map))
+        fill_cond(unit, y);
   }
   // By every thread.
   void enter_row(int64_t y) {
@@ -67,8 +68,8 @@ class SamplingWorker {
 
   Real* row(const SamplingStream& stream, const SamplingBuffer& form, int64_t y) const {
     if (form.local) return local_ + form.at;
-    const int64_t depth = stream.back + 1;
-    return shared_ + (form.at + (y + depth) % depth * form.row + stream.left * stream.layout.width()) * images_;
+    const int64_t slot = (y + stream.rows) % stream.rows;
+    return shared_ + (form.at + slot * form.row + stream.left * stream.layout.width()) * images_;
   }
   Place place(int s, int form, int64_t y) const {
     const SamplingStream& stream = plan_.streams[s];

@@ -1,4 +1,5 @@
-// A barrier of a few threads that meet every few microseconds: it spins, and gives its core away where that lasts.
+// How a few threads wait for each other where they meet every few microseconds: they spin, and give their core away
+// where that lasts.
 #pragma once
 
 #include <sched.h>
@@ -6,6 +7,23 @@
 #include <atomic>
 
 namespace pygen {
+
+class Patience {
+ public:
+  void wait() {
+    if (++spins_ < kSpins) {
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    } else {
+      sched_yield();
+    }
+  }
+
+ private:
+  static constexpr int kSpins = 1000;  // some tens of microseconds
+  int spins_ = 0;
+};
 
 class Barrier {
  public:
@@ -17,19 +35,10 @@ class Barrier {
       phase_.store(phase + 1, std::memory_order_release);
       return;
     }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-      if (spins < kSpins) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-      } else {
-        sched_yield();
-      }
-    }
+    for (Patience patience; phase_.load(std::memory_order_acquire) == phase;) patience.wait();
   }
 
  private:
-  static constexpr int kSpins = 1000;  // some tens of microseconds
   int size_ = 1;
   std::atomic<int> arrived_{0};
   std::atomic<unsigned> phase_{0};
