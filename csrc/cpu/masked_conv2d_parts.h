@@ -101,11 +101,6 @@ int64_t best_rows(int64_t height, int64_t most, Cost cost) {
   return best;
 }
 
-// How many units of that many multiply-adds are worth a thread: about 10 us.
-inline int64_t units_per_thread(double multiply_adds) {
-  return 1 + static_cast<int64_t>(400e3 / std::max(multiply_adds, 1.0));
-}
-
 // Rows [row - above, row + rows + below) of image n of `source` into the planes, zeros outside the image and in the
 // gaps.
 template <class T, class Real>

@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace pygen {
@@ -18,6 +19,11 @@ inline void parallel_blocks(int64_t blocks, int64_t blocks_per_thread, int threa
   }
 #pragma omp parallel for num_threads(team) schedule(static)
   for (int64_t b = 0; b < blocks; ++b) body(b);
+}
+
+// How many units of that many multiply-adds are worth a thread: about 10 us.
+inline int64_t units_per_thread(double multiply_adds) {
+  return 1 + static_cast<int64_t>(400e3 / std::max(multiply_adds, 1.0));
 }
 
 }  // namespace pygen
