@@ -6,6 +6,7 @@
 #include "cpu/gated_activation.bind.h"
 #include "cpu/isa.h"
 #include "cpu/masked_conv2d.bind.h"
+#include "cpu/masked_linear.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
 #include "cpu/sampling.bind.h"
 
@@ -17,6 +18,7 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_gan_loss(m);
   pygen::bind_gated_activation(m);
   pygen::bind_masked_conv2d(m);
+  pygen::bind_masked_linear(m);
   pygen::bind_reparameterize_kl(m);
   pygen::bind_sampling(m);
 }

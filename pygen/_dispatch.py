@@ -28,7 +28,7 @@ _PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "trito
 _LACKS = {
     "gated_activation": ("composite", "triton", "cuda"),
     "masked_conv2d": (),
-    "masked_linear": ("cpu", "triton", "cuda"),
+    "masked_linear": ("triton", "cuda"),
 }
 _LACKS_BY_DEFAULT = ("composite",)
 
