@@ -7,6 +7,8 @@ On a GPU cuDNN chooses its algorithms by trial, the bias comes with the call or 
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -66,6 +68,10 @@ CASES = [
     Case("gated 2x3 64->128 N=16 28x28", (3, 3), ABOVE, 64, 128, 16, 28),
     Case("gated 1x3 B 64->128 N=16 28x28", (1, 3), "B", 64, 128, 16, 28),
 ]
+GOALS = {case.name for case in (square("B", 32), square("B", 64), square("B", 128), square("B", 128, batch=8, k=7))}
+if os.environ.get("PYGEN_BENCH_FULL"):  # the whole grid: half an hour on two cores
+    grid = itertools.product("AB", (32, 64, 128, 256), (16, 64), (28, 32))
+    CASES += [c for c in (square(kind, *size) for kind, *size in grid) if c not in CASES]
 
 
 def _as(case: Case, dtype: torch.dtype) -> Case:
@@ -201,7 +207,11 @@ def group(request, collect) -> dict[str, Measurement]:
         given = masked if name == MASKED_BEFORE else tensors
         errors[name] = _checked_error(name, op, case, given)
         works[name] = _work(op, direction, given, grad, inner)
-        if name in ("w*mask", "crop", MASKED_BEFORE, "crop compiled") or name.startswith("pygen "):
+        if (
+            DEVICE.type == "cpu"
+            or name in ("w*mask", "crop", MASKED_BEFORE, "crop compiled")
+            or name.startswith("pygen ")
+        ):
             turned = (*(t.contiguous(memory_format=last) for t in given[:2]), given[2])
             works[f"{name} channels_last"] = _work(op, direction, turned, grad.contiguous(memory_format=last), inner)
             errors[f"{name} channels_last"] = errors[name]
@@ -212,6 +222,7 @@ def group(request, collect) -> dict[str, Measurement]:
     flops = 2 * case.batch * case.side**2 * int(case.live().sum())
     flops *= 1 if direction == "forward" else 3 if inner else 2
     moved = (x.numel() + grad.numel()) * x.element_size()
+    default = pygen.explain(OP, *tensors).backend
     for name, m in measured.items():
         m.info = {
             "live_gflop_per_s": round(flops / m.median / 1e9, 1),
@@ -219,8 +230,12 @@ def group(request, collect) -> dict[str, Measurement]:
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
             "error_vs_float64": errors[name],
-            "default": name.removeprefix("pygen ") == pygen.explain(OP, *tensors).backend,
+            "default": name == f"pygen {default}",
+            "readme": name == f"pygen {default}" and case.name in GOALS,
         }
+        for rival in ("w*mask", "crop", "split"):
+            if name.startswith("pygen ") and rival in measured:
+                m.info[f"vs_{rival}"] = round(measured[rival].median / m.median, 3)
     collect(OP, case.name, direction, measured)
     return measured
 
@@ -235,5 +250,4 @@ GROUPS = [
 @pytest.mark.parametrize("group", GROUPS, indirect=True)
 def bench_masked_conv2d(benchmark, group: dict[str, Measurement]) -> None:
     """Records pygen's default; the table and the stored rows have all providers."""
-    name = next(n for n in group if group[n].info["default"] and "channels_last" not in n)
-    harness.record(benchmark, group[name])
+    harness.record(benchmark, group[next(n for n in group if group[n].info["default"])])

@@ -345,7 +345,9 @@ def test_engine_that_cannot_run_says_why() -> None:
     _, model = twins("plain")
     half = models.PixelCNN(num_blocks=0).bfloat16()
     state = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="PixelCNN: engine 'cuda' cannot run: it runs on CUDA devices, the model is on cpu"):
+    with pytest.raises(
+        RuntimeError, match="PixelCNN: engine 'cuda' cannot run: it runs on CUDA devices, the model is on cpu"
+    ):
         model.sample(1, (2, 2), engine="cuda")
     with pytest.raises(
         RuntimeError, match=r"engine 'cpu' cannot run: it runs in float32 and float64, .* torch.bfloat16"

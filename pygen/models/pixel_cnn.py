@@ -72,7 +72,9 @@ class _Block(nn.Module):
         self.widen = pointwise(width // 2, width, color_groups)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> same
-        return x + self.widen(F.relu(self.masked(F.relu(self.narrow(F.relu(x))))))
+        # What only the next layer reads is changed in place.
+        y = F.relu(self.masked(F.relu(self.narrow(F.relu(x)), inplace=True)), inplace=True)
+        return self.widen(y).add_(x)
 
 
 def pointwise(ins: int, outs: int, color_groups: int) -> nn.Conv2d:
@@ -83,5 +85,5 @@ def pointwise(ins: int, outs: int, color_groups: int) -> nn.Conv2d:
 def output_head(width: int, outs: int, color_groups: int) -> nn.Sequential:
     """relu, 1x1, relu, 1x1."""
     return nn.Sequential(
-        nn.ReLU(), pointwise(width, width, color_groups), nn.ReLU(), pointwise(width, outs, color_groups)
+        nn.ReLU(), pointwise(width, width, color_groups), nn.ReLU(inplace=True), pointwise(width, outs, color_groups)
     )
