@@ -203,14 +203,14 @@ def group(request, collect) -> dict[str, Measurement]:
     for name, m in measured.items():
         m.info = {
             "us_per_image": round(1e6 * m.median / case.batch, 1),
-            "gflop_per_s": round(flops / m.median / 1e9, 2),
+            "live_gflop_per_s": round(flops / m.median / 1e9, 2),
             "share_of_matmul": round(flops / m.median / best, 3),
             "over_naive_eager": round(measured[naive].median / m.median, 1),
             "extrapolated": works[name][1] != 1,
         }
         print(
             f"{case!s:40} {name:40} {1e3 * m.median:10.2f} ms a batch {m.info['us_per_image'] / 1e3:9.3f} ms an image "
-            f"{m.info['gflop_per_s']:8.2f} GFLOP/s, {100 * m.info['share_of_matmul']:5.1f} % of a matrix product's, "
+            f"{m.info['live_gflop_per_s']:8.2f} GFLOP/s, {100 * m.info['share_of_matmul']:5.1f} % of a matrix product's, "
             f"{m.info['over_naive_eager']:8.1f}x naive"
         )
     collect(OP, str(case), DIRECTION, measured)
@@ -218,7 +218,9 @@ def group(request, collect) -> dict[str, Measurement]:
 
 
 GROUPS = [
-    pytest.param(c, id=harness.slug(str(c)), marks=[pytest.mark.benchmark(group=str(c)), *([pytest.mark.long] if c.long else [])])
+    pytest.param(
+        c, id=harness.slug(str(c)), marks=[pytest.mark.benchmark(group=str(c)), *([pytest.mark.long] if c.long else [])]
+    )
     for c in _cases()
 ]
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pygen._taps import MaskType, dense_mask
 
 Tap = tuple[int, int]  # (dy, dx): reads source[y + dy, x + dx], zero outside the image
 
@@ -101,10 +104,13 @@ class Builder:
         """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1."""
         masked = hasattr(layer, "live_mask")
         weight, (height, width), dilation = layer.weight.detach(), layer.kernel_size, int(layer.dilation[0])
-        live = layer.live_mask().to(weight.device) if masked else torch.ones_like(weight, dtype=torch.bool)
-        weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        used = live.flatten(2).any(0).any(0).nonzero()[:, 0].tolist()
+        used, partly = tuple(range(height * width)), False
+        if masked:
+            used, partly = _used_taps(layer.mask_type, layer.color_groups, height, width)
         taps = {i: ((i // width - height // 2) * dilation, (i % width - width // 2) * dilation) for i in used}
+        if partly:  # dead entries at live taps
+            live = layer.live_mask().to(weight.device)
+            weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
         by_tap = weight.flatten(2).permute(2, 0, 1)  # [T, Cout, Cin]
         bias = None if layer.bias is None else layer.bias.detach()
         strict = masked and layer.mask_type == "A"
@@ -138,6 +144,15 @@ class Builder:
         return Program(
             tuple(self.stages), tuple(self.channels), tuple(self.early), self.groups, self.in_channels, self.num_levels
         )
+
+
+@cache
+def _used_taps(mask_type: MaskType, groups: int, height: int, width: int) -> tuple[tuple[int, ...], bool]:
+    """The taps with a live weight, in raster order, and whether dead ones are among their weights."""
+    shape = (groups, groups, height, width)
+    live = dense_mask(mask_type, groups, shape).flatten(2)
+    used = live.flatten(0, 1).any(0).nonzero()[:, 0].tolist()
+    return tuple(used), not bool(live[:, :, used].all())
 
 
 def _of(used: Sequence[int], taps: dict[int, Tap], by_tap: Tensor) -> tuple[tuple[Tap, ...], Tensor]:
