@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -type f)
 CLANG_FORMAT = find csrc tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
-.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants wheel lint format clean
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants accuracy sanitize coverage wheel lint format clean
 
 .venv: .venv/.stamp
 
@@ -61,6 +61,20 @@ fuzz: .venv
 # Faults planted one at a time in a copy of the sources: which does the suite see? Writes docs/mutants.md; goes on where it ended.
 mutants: .venv
 	$(BIN)/python tools/mutants.py $(ARGS)
+
+# Errors beside plain PyTorch's, and the noise's moments: docs/accuracy.md
+accuracy: .venv
+	$(BIN)/python tools/accuracy.py $(ARGS)
+
+# The CUDA kernels on the host, then the C++ kernels.
+sanitize: .venv
+	$(BIN)/python tests/cuda_host/sanitize.py address,undefined
+	$(BIN)/python tests/cuda_host/sanitize.py thread
+	$(BIN)/python tools/sanitize.py
+
+# Which kernel is executed where without a GPU: docs/coverage.md
+coverage: .venv
+	$(BIN)/python tools/coverage_list.py
 
 # What setuptools left in build/lib would end up in the wheel, deleted modules too.
 wheel:

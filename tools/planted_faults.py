@@ -175,8 +175,8 @@ FAULTS = (
           "totals[segment.side] += sums.x / static_cast<double>(p.segments[0].numel);", GAN),
     Fault("softplus without the logarithm's part", "csrc/cpu/gan_loss_block.h", "if constexpr (uses_exp(kForm)) run_value += log.take();",
           "if constexpr (uses_exp(kForm)) run_value += log.take() * Real(0.999);", GAN),
-    Fault("gradient penalty: one norm for the batch", "pygen/ops/gradient_penalty.py", "return wide.flatten(1).square().sum(1) if",
-          "return wide.square().sum().expand(len(wide)) if", "tests/test_gradient_penalty.py"),
+    Fault("gradient penalty: one norm for the batch", "pygen/ops/gradient_penalty.py", "return _SquaredNorms.apply(grad)",
+          "return _SquaredNorms.apply(grad).mean().expand(len(grad))", "tests/test_gradient_penalty.py"),
     Fault("gradient penalty: sqrt at 0", "pygen/ops/gradient_penalty.py", "norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)",
           "norm = squared.sqrt()", "tests/test_gradient_penalty.py"),
 
@@ -219,7 +219,7 @@ FAULTS = (
           "    if not present:\n        return tensors\n    widest", KL_AUTOGRAD),
 
     # Threads, barriers, guards
-    Fault("CUDA: a barrier is missing", "csrc/cuda/reduce.cuh", "  __syncthreads();\n", "", RACES),
+    Fault("CUDA: a barrier is missing", "csrc/cuda/reduce.cuh", "= value;\n  __syncthreads();\n", "= value;\n", RACES),
     Fault("CUDA: only the first warp's sums are added", "csrc/cuda/reduce.cuh", "for (int other = 1; other < width / 32; ++other)",
           "for (int other = 1; other < width / 64; ++other)", KL_CUDA),
     Fault("CUDA: the device is not guarded", "csrc/cuda/launch.cuh", 'if (previous_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");', "", KL_CUDA),

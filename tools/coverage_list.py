@@ -1,0 +1,81 @@
+"""Which kernel of kernels/ and csrc/ is executed where by `make test` on a machine without a GPU: writes docs/coverage.md.
+
+tests/test_coverage.py checks that every kernel, found by its name in the sources, belongs to a stem of PLACES, and that the
+tests named there exist.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERIC = ("tests/test_conformance.py", "tests/test_conformance_autograd.py")
+HOST = ("tests/test_cuda_host.py",)
+
+
+def _host(op: str) -> tuple[str, ...]:
+    return (f"tests/test_cuda_host_{op}.py",)
+
+
+# Stem of a kernel's name -> where the Triton, C++ and CUDA forms are executed.
+PLACES: dict[str, dict[str, tuple[str, ...]]] = {
+    "reparameterize_kl": {"triton": (*GENERIC, "tests/test_triton_reparameterize_kl.py"), "cpu": GENERIC, "cuda": HOST},
+    "gan_loss": {"triton": (*GENERIC, "tests/test_gan_loss.py"), "cpu": GENERIC, "cuda": _host("gan_loss")},
+    "masked_conv2d": {
+        "triton": (*GENERIC, "tests/test_masked_conv2d.py"),
+        "cpu": GENERIC,
+        "cuda": _host("masked_conv2d"),
+    },
+    "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
+    "masked_linear": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
+    "sampling": {"cpu": ("tests/test_sampling_cpu.py",), "triton": (), "cuda": _host("sampling")},
+}
+# What cannot be executed here, and why.
+ABSENT = (
+    "Code under `__CUDA_ARCH__` and PTX: the wide product of Philox, `mma.sync`, `cp.async`. The host runs a stand-in of the "
+    "same meaning; `make cuda-check` compiles them.",
+    "Triton's compiled code: the interpreter runs the same source; `make cuda-check` compiles it for sm_80, 90 and 100. bf16 "
+    "`tl.dot` is upcast by the interpreter.",
+    "AVX-512 instructions where the processor has none: the 16-wide form runs over two AVX2 registers. NEON: `make arm-check`.",
+)
+
+
+def kernels() -> list[tuple[str, str, str]]:
+    """(name, kind, file) of each kernel in the sources."""
+    found = []
+    for path in sorted((ROOT / "kernels").glob("*.py")):
+        for name in re.findall(r"^def (\w+_kernel)\(", path.read_text(), re.MULTILINE):
+            found.append((name, "triton", path))
+    for path in sorted((ROOT / "csrc" / "cuda").glob("*.cu*")):
+        for name in re.findall(r"__global__[^;{]*?\b(\w+_kernel)\s*\(", path.read_text()):
+            found.append((name, "cuda", path))
+    for path in sorted((ROOT / "csrc" / "cpu").glob("*.bind.h")):
+        for name in sorted(set(re.findall(rf'"({path.name.split(".")[0]}_\w+)"', path.read_text()))):
+            found.append((name, "cpu", path))
+    return [(name, kind, path.relative_to(ROOT).as_posix()) for name, kind, path in found]
+
+
+def stem(name: str) -> str | None:
+    return next((s for s in sorted(PLACES, key=len, reverse=True) if s in name or s.replace("ing", "e") in name), None)
+
+
+def report() -> str:
+    lines = [
+        "# Where each kernel is executed without a GPU",
+        "",
+        "Written by `make coverage` (tools/coverage_list.py). Every dtype, layout and option of a stem's row (tests/rows/)",
+        "runs through each.",
+        "",
+        "| kernel | kind | file | executed by |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, kind, path in kernels():
+        places = PLACES[stem(name) or ""][kind]
+        lines.append(f"| {name} | {kind} | {path} | {', '.join(places) or 'nowhere yet'} |")
+    lines += ["", "Not executed:", "", *(f"- {text}" for text in ABSENT)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(report())
+    (ROOT / "docs" / "coverage.md").write_text(report())
