@@ -12,11 +12,6 @@ from pygen.models._program import Conv, Gate, Program
 from ._arguments import DTYPE_NAMES
 
 
-def why_not() -> str | None:
-    """None if the engine can run here, else the reason."""
-    return _backends.status()["cpu"]
-
-
 def draw(
     program: Program,
     levels: Tensor,  # [n, C, H, W], uint8 or int64, contiguous
