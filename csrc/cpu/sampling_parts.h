@@ -1,0 +1,88 @@
+// What a lowered sampling program consists of: streams and where they lie, and the units that make them.
+#pragma once
+
+#include <stdexcept>
+
+#include "cpu/registers.h"
+#include "cpu/sampling.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+
+constexpr int kSamplingRows = kAccumulators / 2;       // most rows of a tile
+constexpr int kSamplingColumns = 12;                   // most registers of channels
+constexpr int64_t kSamplingChunk = 8 * kSamplingRows;  // rows of an early pass that one thread takes through all units
+
+// The channels of a pixel: `blocks` runs of `count` channels, each from the start of a vector.
+struct ChannelLayout {
+  int64_t blocks = 0, count = 0, pitch = 0;
+  ChannelLayout() = default;
+  ChannelLayout(int64_t channels, int64_t blocks)
+      : blocks(blocks), count(channels / blocks), pitch((count + kLanes - 1) / kLanes * kLanes) {
+    if (channels % blocks)
+      throw std::invalid_argument("sampling: the channels of a stream do not divide by its groups");
+  }
+  int64_t channels() const { return blocks * count; }
+  int64_t width() const { return blocks * pitch; }
+  int64_t at(int64_t channel) const { return channel / count * pitch + channel % count; }
+  bool same_places(const ChannelLayout& other) const {
+    return blocks == other.blocks || (count == pitch && other.count == other.pitch);
+  }
+};
+
+// One form of a stream. Shared: `at` is counted for one image, and so is a row; local: in a thread's own memory.
+struct SamplingBuffer {
+  bool present = false, local = false;
+  int64_t at = 0, row = 0;
+};
+
+struct SamplingStream {
+  bool early = false;
+  int pass = -1;  // of the units that make it
+  ChannelLayout layout;
+  bool local = true;                      // read only in its own pass, at the pixel itself
+  int64_t back = 0, left = 0, right = 0;  // how far taps reach
+  bool read_late = false;                 // by a late unit
+  int64_t rows = 1;                       // kept
+  SamplingBuffer forms[2];                // as it is; after relu
+};
+
+// Some output registers of a unit.
+struct SamplingTile {
+  int columns = 0;
+  int64_t at[kSamplingColumns];  // of each register in the pixel
+  int64_t weights, bias;         // in the packed numbers
+  std::vector<int64_t> add;      // of each lane in the stream added, where its layout is another
+};
+
+// Consecutive numbers of a source's pixel, read through one tap of the convolution.
+struct SamplingRun {
+  size_t tap;
+  int64_t at, count;
+};
+
+// What a unit computes at once: all of an early one, one colour group of a late one.
+struct SamplingPart {
+  std::vector<SamplingRun> runs;
+  std::vector<SamplingTile> tiles;
+};
+
+struct SamplingUnit {
+  int conv = -1, gate = -1;                // stages; without a convolution the gate's source is copied
+  int stream = -1, source = -1, add = -1;  // streams: made by the convolution, read, added
+  bool relu = false;
+  int pass = -1;  // of early units
+  std::vector<SamplingPart> parts;
+  int64_t cond = -1;  // of an image in the shared memory
+  int gate_stream() const { return gate + 1; }
+};
+
+// An early pass at column c needs the columns up to c + right of another pass's row, or of the pixels drawn (pass -1)
+// in the row before.
+struct SamplingNeed {
+  int pass;
+  int64_t right;
+};
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen
