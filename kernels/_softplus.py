@@ -10,8 +10,16 @@ from ._elementary import log_positive
 def exp_minus_abs(y):
     """exp(-|y|) of float32 or float64 y; subnormal float32 results included."""
     x = tl.abs(y)
-    if y.dtype == tl.float64:
-        return tl.exp(-x)
+    if y.dtype == tl.float64:  # noqa: SIM108
+        result = tl.exp(-x)
+    else:
+        result = _exp_minus_float32(x)
+    return result  # not earlier: what follows a return is compiled all the same
+
+
+@triton.jit
+def _exp_minus_float32(x):
+    """exp(-x), x >= 0."""
     x = tl.where(x > 104.0, 104.0, x)  # exp(-104) rounds to 0; the comparison leaves NaN in place
     shifted = x * -1.44269504088896341 + 12582912.0
     n = shifted - 12582912.0
@@ -29,9 +37,11 @@ def exp_minus_abs(y):
 def log1p_positive(x):
     """log(1 + x), x >= 0: the rounding of 1 + x is put back."""
     u = 1.0 + x
-    if x.dtype == tl.float64:
-        return tl.log(u) + (x - (u - 1.0)) / u
-    return log_positive(u) + (x - (u - 1.0)) / u
+    if x.dtype == tl.float64:  # noqa: SIM108
+        log = tl.log(u)
+    else:
+        log = log_positive(u)
+    return log + (x - (u - 1.0)) / u
 
 
 @triton.jit

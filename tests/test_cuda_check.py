@@ -25,6 +25,7 @@ def test_cuda_check_triton_compiles_ahead_of_time():
         assert f"reparameterize_kl_{kernel}_kernel" in table
     for kernel in ("pack", "fwd", "bwd_weight", "bwd_bias", "finish"):
         assert f"masked_conv2d_{kernel}_kernel" in table
+    assert "gated_activation_fwd_kernel" in table and "gated_activation_bwd_kernel" in table
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from pygen.kernels import _blocks, masked_conv2d, reparameterize_kl
+from pygen.kernels import _blocks, gated_activation, masked_conv2d, reparameterize_kl
 from torch import Tensor
 
 from pygen import _tf32
@@ -51,6 +51,23 @@ def _masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"TF32 C={c}", lambda c=c: _masked_conv2d(16, c, c, (3, 3), torch.float32, tf32=True)
 
 
+def _gated_activation(shape: tuple[int, ...], dtype, *, cond=None, groups=1, last=False):
+    x = torch.zeros(shape, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    condition = None if cond is None else torch.zeros(cond, dtype=dtype)
+    out = gated_activation.forward(x, condition, groups)
+    gated_activation.backward(out, x, condition, groups, (True, condition is not None))
+
+
+def _gated_activation_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name, shape = str(dtype).removeprefix("torch."), (8, 128, 32, 32)
+        yield f"{name} cond [N, C]", lambda d=dtype, s=shape: _gated_activation(s, d, cond=(8, 128))
+        yield f"{name} channels_last", lambda d=dtype, s=shape: _gated_activation(s, d, last=True, groups=2)
+    yield "cond like input", lambda: _gated_activation((8, 128, 32, 32), torch.float32, cond=(8, 128, 32, 32))
+    yield "two dims", lambda: _gated_activation((512, 64), torch.float32)
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -71,3 +88,4 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "rows inside quads", lambda: _reparameterize_kl(torch.zeros(8, 1023))
     yield "many blocks a row", lambda: _reparameterize_kl(torch.zeros(1, 1 << 16))
     yield from _masked_conv2d_cases()
+    yield from _gated_activation_cases()
