@@ -61,6 +61,12 @@ def masked_linear(
     return _forward(None, input, weight, bias, options)
 
 
+def _all_int(degrees: Sequence[Any]) -> bool:
+    if torch.compiler.is_compiling():
+        return all(type(d) is int for d in degrees)
+    return {*map(type, degrees)} <= {int}  # ten times as fast
+
+
 def _check(input: Any, weight: Any, bias: Any, in_degrees: Any, out_degrees: Any, strict: Any) -> None:
     _checks.check_tensor(_OP, "input", input)
     _checks.check_floating(_OP, "input", input)
@@ -79,7 +85,7 @@ def _check(input: Any, weight: Any, bias: Any, in_degrees: Any, out_degrees: Any
         ("in_degrees", in_degrees, weight.shape[1]),
         ("out_degrees", out_degrees, weight.shape[0]),
     ):
-        if not isinstance(degrees, (tuple, list)) or not all(type(d) is int for d in degrees):
+        if not isinstance(degrees, (tuple, list)) or not _all_int(degrees):
             raise _checks.fail(_OP, name, "a tuple of int", type(degrees).__name__, kind=TypeError)
         if len(degrees) != size:
             raise _checks.fail(_OP, name, f"{size} degrees, as weight {list(weight.shape)} has", len(degrees))
