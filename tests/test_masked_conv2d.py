@@ -265,3 +265,12 @@ def test_gated_masked_conv2d_stacks_see_only_what_came_before(dtype):
         assert not outs[:, group:, centre[0], centre[1]].any(), "a channel sees itself or a later one"
     assert seen[2:, 0, centre[0], centre[1]].any(), "green does not see red"
     assert seen[:, :, 1, 4].any(), "a blind spot to the upper right"
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 5, 4), (2, 3, 1, 1)], ids=str)
+@pytest.mark.parametrize("backend", ["reference", "composite", "cpu"])
+def test_masked_conv2d_of_an_ambiguous_layout_is_contiguous(shape, backend):
+    """N1HW and NC11 are contiguous and channels_last at once: the output is plainly contiguous."""
+    x, weight = torch.randn(shape), torch.randn(6, shape[1], 3, 3)
+    assert x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    assert masked_conv2d(x, weight, mask_type="B", backend=backend).is_contiguous()
