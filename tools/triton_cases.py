@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from pygen.kernels import _blocks, gated_activation, masked_conv2d, reparameterize_kl
+from pygen.kernels import _blocks, gan_loss, gated_activation, masked_conv2d, reparameterize_kl
 from torch import Tensor
 
 from pygen import _tf32
@@ -68,6 +68,19 @@ def _gated_activation_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "two dims", lambda: _gated_activation((512, 64), torch.float32)
 
 
+def _gan_loss(kind: str, dtype):
+    logits, options = [torch.zeros(300, dtype=dtype)], (kind, "discriminator", 0.0, 1.0, "mean")
+    loss, *_ = gan_loss.forward(logits, logits, *options, False)
+    if kind != "relativistic_average":  # whose backward takes what forward summed
+        gan_loss.backward((loss,), logits, logits, None, *options, (True, True))
+
+
+def _gan_loss_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        for kind in ("nonsaturating", "hinge", "relativistic_average"):
+            yield f"{str(dtype).removeprefix('torch.')} {kind}", lambda k=kind, d=dtype: _gan_loss(k, d)
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -89,3 +102,4 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "many blocks a row", lambda: _reparameterize_kl(torch.zeros(1, 1 << 16))
     yield from _masked_conv2d_cases()
     yield from _gated_activation_cases()
+    yield from _gan_loss_cases()
