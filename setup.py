@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sysconfig
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +28,8 @@ AVX2 = "-mavx2 -mfma -mf16c"
 AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -Wno-maybe-uninitialized"  # GCC bug 105593
 ISAS = {"baseline": (4, "")}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    ISAS |= {"avx2": (8, AVX2), "avx2x2": (16, AVX2), "avx512": (16, AVX512)}
+    ISAS = {"baseline": (4, "-O2")}  # for processors of before 2013: -O3 makes much of it
+    ISAS |= {"avx2x2": (16, AVX2), "avx512": (16, AVX512)}
 
 
 def files(*patterns):
@@ -109,32 +111,43 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             run([*ext.link, *(future.result() for future in ext.objects)], self.get_ext_fullpath(ext.name))
 
-    def compile(self, room, variant, source, command):
-        """Compiles unless command, source and headers are byte for byte those of the object at hand."""
+    def compile(self, variant, source, command):
+        """Compiles unless command, source and the headers it includes are byte for byte those of the object at hand."""
         output = self.objects / f"{Path(source).stem}.{variant}.o"
-        stamp, key = output.with_suffix(".key"), hashlib.sha256(repr(command).encode())
-        for path in [source, *files("common/**/*.h", f"{room}/**/*.h", f"{room}/**/*.cuh")]:
-            key.update(path.encode() + Path(path).read_bytes())
-        if not (output.exists() and stamp.exists() and stamp.read_text() == key.hexdigest()):
-            run([*command, "-c", source], output)
-            stamp.write_text(key.hexdigest())
+        stamp, includes = output.with_suffix(".key"), output.with_suffix(".d")
+
+        def read():
+            return includes.read_text().replace("\\\n", " ").split()[1:]  # after "<object>:"
+
+        def key():
+            key = hashlib.sha256(repr(command).encode())
+            for path in read():
+                key.update(path.encode() + (Path(path).read_bytes() if Path(path).exists() else b""))
+            return key.hexdigest()
+
+        if not (output.exists() and stamp.exists() and includes.exists() and stamp.read_text() == key()):
+            stamp.unlink(missing_ok=True)
+            start = time.time()
+            run([*command, "-MMD", "-MF", str(includes), "-c", source], output)
+            if all(os.path.getmtime(path) < start for path in read()):  # not edited while the compiler read them
+                stamp.write_text(key())
         return str(output)
 
     def plan_cpu(self):
         command = [*CXX, *CXX_FLAGS.split(), "-Icsrc", "-Wall", "-Wextra", *shlex.split(os.environ.get("CXXFLAGS", ""))]
-        units = [("cpu", "python", "csrc/bindings_cpu.cpp", command + self.includes)]
+        units = [("python", "csrc/bindings_cpu.cpp", [*command, "-Os", *self.includes])]  # it only reads arguments
         # Plainest first: of an inline function that several variants emit the linker keeps the first, and that
         # one runs on every machine that can reach it.
         for isa, (lanes, flags) in ISAS.items():
             variant = [*command, *flags.split(), f"-DPYGEN_ISA={isa}", f"-DPYGEN_LANES={lanes}"]
-            units += [("cpu", isa, source, variant) for source in files("cpu/*.cpp")]
+            units += [(isa, source, variant) for source in files("cpu/*.cpp")]
         return units, [*CXX, "-shared", "-fopenmp", "-Wl,-s"]
 
     def plan_cuda(self):
         toolkit, archs = self.cuda
         nvcc = [str(toolkit / "bin/nvcc"), *NVCC_FLAGS.split(), "-Icsrc", f'-DPYGEN_CUDA_ARCHS="{" ".join(archs)}"']
-        units = [("cuda", "python", "csrc/bindings_cuda.cpp", nvcc + self.includes)]
-        units += [("cuda", "cuda", source, nvcc + gencode(toolkit, archs)) for source in files("cuda/*.cu")]
+        units = [("python", "csrc/bindings_cuda.cpp", nvcc + self.includes)]
+        units += [("cuda", source, nvcc + gencode(toolkit, archs)) for source in files("cuda/*.cu")]
         # Nothing exported: else calls into our cudart would bind to the one that torch has loaded.
         return units, [nvcc[0], "-shared", "-nodlink", "-cudart=static", "-Xlinker=--exclude-libs=ALL,--strip-all"]
 

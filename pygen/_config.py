@@ -21,15 +21,17 @@ def explain(op: str, *args: object, backend: str | None = None, **options: objec
 
     Args:
         op: the name of a function of pygen.functional.
-        args, options: its arguments, all or the first few; the first tensor among them decides.
+        args, options: its arguments, or the tensors alone; the first among them decides.
         backend: as in the call.
     """
     from pygen import functional
 
     if op not in functional.__all__:
         raise ValueError(f"explain: op: expected one of {', '.join(functional.__all__)}, got {op!r}")
-    given = inspect.signature(getattr(functional, op)).bind_partial(*args, **options).arguments.values()
-    flat = [a for value in given for a in (value if isinstance(value, (list, tuple)) else (value,))]
+    unknown = options.keys() - inspect.signature(getattr(functional, op)).parameters.keys()
+    if unknown:
+        raise TypeError(f"explain: {op} has no argument {', '.join(sorted(unknown))}")
+    flat = [a for value in (*args, *options.values()) for a in (value if isinstance(value, (list, tuple)) else (value,))]
     tensors = [a for a in flat if isinstance(a, Tensor)]
     return _dispatch.choose(op, backend, tensors[0].device.type if tensors else "cpu")
 

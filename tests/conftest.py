@@ -21,10 +21,13 @@ import pygen  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def _same_start():
-    """Each test starts from the same seed and thread count, whatever ran before it."""
+    """Each test starts from the same seed and thread count, whatever ran before it, and leaves torch.empty as it was."""
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
+    empty = torch.empty
     yield
+    left, torch.empty = torch.empty, empty
+    assert left is empty, "torch.empty was left replaced"
     if torch.get_num_threads() != THREADS:
         torch.set_num_threads(THREADS)
 

@@ -112,7 +112,7 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
             with torch.no_grad():
                 op.call(marked, sample.options, target.backend)
 
-    loop(100)
+    loop(100 if target.backend != "reference" else 500)  # what torch and Python keep is at hand then
     gc.collect()  # empties Python's store of freed objects too
     gc.disable()
     try:

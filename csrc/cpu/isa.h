@@ -7,7 +7,7 @@
 
 // What setup.py compiles csrc/cpu for, best first: X(name, argument).
 #if defined(__x86_64__)
-#define PYGEN_FOR_EACH_ISA(X, argument) X(avx512, argument) X(avx2x2, argument) X(avx2, argument) X(baseline, argument)
+#define PYGEN_FOR_EACH_ISA(X, argument) X(avx512, argument) X(avx2x2, argument) X(baseline, argument)
 #else
 #define PYGEN_FOR_EACH_ISA(X, argument) X(baseline, argument)
 #endif
@@ -34,7 +34,7 @@ inline bool isa_usable(const std::string& name) {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (name == "avx512") return avx2 && avx512;
-  if (name == "avx2" || name == "avx2x2") return avx2;
+  if (name == "avx2x2") return avx2;
 #endif
   return name == "baseline";
 }
