@@ -117,7 +117,7 @@ class BuildExt(build_ext):
         stamp, includes = output.with_suffix(".key"), output.with_suffix(".d")
 
         def read():
-            return includes.read_text().replace("\\\n", " ").split()[1:]  # after "<object>:"
+            return includes.read_text().replace("\\\n", " ").partition(":")[2].split()  # "<object>: <file> ..."
 
         def key():
             key = hashlib.sha256(repr(command).encode())
