@@ -31,7 +31,9 @@ def explain(op: str, *args: object, backend: str | None = None, **options: objec
     unknown = options.keys() - inspect.signature(getattr(functional, op)).parameters.keys()
     if unknown:
         raise TypeError(f"explain: {op} has no argument {', '.join(sorted(unknown))}")
-    flat = [a for value in (*args, *options.values()) for a in (value if isinstance(value, (list, tuple)) else (value,))]
+    flat = [
+        a for value in (*args, *options.values()) for a in (value if isinstance(value, (list, tuple)) else (value,))
+    ]
     tensors = [a for a in flat if isinstance(a, Tensor)]
     return _dispatch.choose(op, backend, tensors[0].device.type if tensors else "cpu")
 

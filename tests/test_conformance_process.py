@@ -113,19 +113,22 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
                 op.call(marked, sample.options, target.backend)
 
     loop(100 if target.backend != "reference" else 500)  # what torch and Python keep is at hand then
-    gc.collect()  # empties Python's store of freed objects too
-    gc.disable()
-    try:
-        bytes_before, blocks_before = resident(), sys.getallocatedblocks()
-        loop(calls)
-        grown = resident() - bytes_before
-        garbage = gc.collect()
-        blocks = sys.getallocatedblocks() - blocks_before
-    finally:
-        gc.enable()
-    assert grown < 4 * 2**20, f"{grown} bytes in {calls} calls"
-    assert blocks < 200, f"{blocks} blocks of Python's memory in {calls} calls"
-    assert garbage < 200, f"{garbage} objects in reference cycles"
+    for _ in range(
+        3
+    ):  # what calls leave behind they leave every time; what earlier tests left, or a cache's growth, once
+        gc.collect()  # empties Python's store of freed objects too
+        gc.disable()
+        try:
+            bytes_before, blocks_before = resident(), sys.getallocatedblocks()
+            loop(calls)
+            grown = resident() - bytes_before
+            garbage = gc.collect()
+            blocks = sys.getallocatedblocks() - blocks_before
+        finally:
+            gc.enable()
+        if grown < 4 * 2**20 and blocks < 200 and garbage < 200:
+            return
+    pytest.fail(f"{calls} calls left {grown} bytes, {blocks} blocks of Python's memory, {garbage} objects in cycles")
 
 
 def _run(module, inputs):

@@ -64,12 +64,15 @@ def test_cuda_host_masked_conv2d_reads_channels_last_in_place(dtype, monkeypatch
     wide[:, 16:32] = x
     asked = []
     empty = torch.empty
-    monkeypatch.setattr(
-        torch,
-        "empty",
-        lambda *a, **k: (asked.append(a[0]) if k.get("dtype") is torch.uint8 else None) or empty(*a, **k),
-    )
-    results = [native.forward(t, weight, bias, *mask) for t in (x, wide[:, 16:32], x.contiguous())]
+
+    def asking(*args, **kwargs):
+        if kwargs.get("dtype") is torch.uint8:
+            asked.append(args[0])
+        return empty(*args, **kwargs)
+
+    with monkeypatch.context() as patch:  # undone before the poison is
+        patch.setattr(torch, "empty", asking)
+        results = [native.forward(t, weight, bias, *mask) for t in (x, wide[:, 16:32], x.contiguous())]
     for other in results[1:]:
         assert_same(other.contiguous(), results[0].contiguous())
     assert asked[0] == asked[1] < asked[2]
