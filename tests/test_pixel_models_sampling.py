@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from pixel_twins import CASES, all_binary_images, twins
+from support import threads
 
-from pygen import models
+import pygen
+from pygen import _backends, models
 from pygen._noise import DOMAINS
 from pygen.models import _engines, _sampling, _task
 from pygen.reference.models import _autoregressive
@@ -40,9 +42,22 @@ def test_sampling_noise_is_a_function_of_seed_and_image_and_position() -> None:
 
 
 def test_sampling_noise_does_not_depend_on_how_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = _sampling.uniforms(7, 10, torch.tensor(3))
+    whole = _sampling.uniforms_of_tensors(7, 10, torch.tensor(3))
     monkeypatch.setattr(_sampling, "_QUADS_AT_ONCE", 7)
-    assert torch.equal(_sampling.uniforms(7, 10, torch.tensor(3)), whole)
+    assert torch.equal(_sampling.uniforms_of_tensors(7, 10, torch.tensor(3)), whole)
+
+
+@pytest.mark.skipif(pygen.backends()["cpu"] is not None, reason="the C++ module did not load")
+def test_sampling_noise_of_cpp_is_that_of_tensors_bit_for_bit() -> None:
+    native = _backends.load_launcher("sampling", "cpu")
+    for seed in (0, -1, 2**63 - 1, -(2**63), 0xFFFFFFFF, 1 << 32, -5):
+        for n, draws in ((0, 3), (3, 0), (1, 1), (2, 5), (17, 784), (3, 20_001)):
+            seed_tensor = torch.tensor(seed)
+            for count in (1, 3):
+                with threads(count):
+                    ours = native.uniforms(n, draws, seed_tensor)
+                assert torch.equal(ours, _sampling.uniforms_of_tensors(n, draws, seed_tensor)), (seed, n, draws)
+                assert ours.dtype == torch.float32
 
 
 def test_a_decision_takes_the_first_level_whose_cumulated_probability_reaches_u() -> None:

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 import torch
-from pixel_twins import CASES, twins
+from pixel_twins import CASES, randomise, twins
 from sampling_check import Verdict, acceptable, check_samples
 from support import poisoned_memory, threads
 from torch import Tensor, nn
@@ -395,6 +395,39 @@ def test_cpu_engine_is_called_with_contiguous_tensors(monkeypatch: pytest.Monkey
     monkeypatch.setitem(_engines._backends.status(), "cpu", "it is not compiled")
     with pytest.raises(RuntimeError, match="engine 'cpu' cannot run: it is not compiled"):
         model.sample(1, (2, 2), engine="cpu")
+
+
+@each_of_programs
+def test_weights_that_changed_since_the_last_call_count_however_they_changed(engine: str) -> None:
+    """Some of these ways bump no version counter, or keep the parameter and its address."""
+    _, model = twins("gated")
+    _, other = twins("gated")
+    randomise(other, seed=1)
+    weight = model.blocks[0].horizontal.weight
+
+    def optimise() -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        model.loss(CASES["gated"].images(4, 5, 5)).backward()
+        optimizer.step()
+
+    def flip_memory() -> None:
+        weight.detach().numpy()[:] *= -1
+
+    changes: list[Callable[[], object]] = [
+        optimise,
+        flip_memory,
+        lambda: weight.data.mul_(3),
+        lambda: model.load_state_dict(other.state_dict()),
+        lambda: setattr(model.head[3], "weight", nn.Parameter(-model.head[3].weight.detach())),
+        lambda: setattr(weight, "data", -weight.data),
+    ]
+    before = model.sample(9, (6, 6), seed=2, engine=engine)
+    for i, change in enumerate(changes):
+        change()
+        after = model.sample(9, (6, 6), seed=2, engine=engine)
+        assert torch.equal(after, model.sample(9, (6, 6), seed=2, engine="naive")), i
+        assert not torch.equal(after, before), i
+        before = after
 
 
 @each_engine

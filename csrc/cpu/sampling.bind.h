@@ -10,8 +10,9 @@
 namespace pygen {
 
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_draw(const Sampling&))
+PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_uniforms(const SamplingUniforms&))
 
-// ("conv", source, taps, weight, bias, relu, add, strict) or ("gate", source, groups, cond, cond_is_map).
+// ("conv", source, taps, weight, its strides, bias, relu, add, strict) or ("gate", source, groups, cond, cond_is_map).
 inline SamplingStage parse_sampling_stage(py::tuple stage) {
   SamplingStage s;
   s.gate = py::handle(stage[0]).cast<std::string_view>() == "gate";
@@ -27,10 +28,14 @@ inline SamplingStage parse_sampling_stage(py::tuple stage) {
     s.taps.push_back({py::handle(pair[0]).cast<int64_t>(), py::handle(pair[1]).cast<int64_t>()});
   }
   s.weight = parse_pointer(stage[3]);
-  s.bias = parse_pointer(stage[4]);
-  s.relu = py::handle(stage[5]).cast<bool>();
-  if (!py::handle(stage[6]).is_none()) s.add = py::handle(stage[6]).cast<int64_t>();
-  s.strict = py::handle(stage[7]).cast<bool>();
+  const py::tuple strides = stage[4];
+  s.tap_stride = py::handle(strides[0]).cast<int64_t>();
+  s.out_stride = py::handle(strides[1]).cast<int64_t>();
+  s.in_stride = py::handle(strides[2]).cast<int64_t>();
+  s.bias = parse_pointer(stage[5]);
+  s.relu = py::handle(stage[6]).cast<bool>();
+  if (!py::handle(stage[7]).is_none()) s.add = py::handle(stage[7]).cast<int64_t>();
+  s.strict = py::handle(stage[8]).cast<bool>();
   return s;
 }
 
@@ -66,6 +71,15 @@ inline void bind_sampling(py::module_& m) {
       },
       "dtype, stages, channels and early of each stream, groups, num_levels, (n, H, W), address of levels (written), "
       "whether they are int64, addresses of u, known, known_mask, temperature, address of the scaled levels, threads");
+  using Noise = void (*)(const SamplingUniforms&);
+  static constexpr std::array<Noise, kNumIsas> noise PYGEN_ISA_TABLE(sampling_uniforms);
+  m.def(
+      "sampling_uniforms",
+      [](int64_t seed, int64_t images, int64_t draws, uintptr_t out, int threads) {
+        const py::gil_scoped_release release;
+        noise[isa_in_use()]({static_cast<uint64_t>(seed), images, draws, reinterpret_cast<float*>(out), threads});
+      },
+      "seed, images, draws of each, address of float32 [images, draws] (written), threads");
 }
 
 }  // namespace pygen

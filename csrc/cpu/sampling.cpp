@@ -1,6 +1,7 @@
 // Sampling from pixel models on CPUs: the whole loop over pixels. What does not change is never computed twice: early
 // streams a row at a time, late ones at each pixel, so an image costs about one forward pass. Threads take blocks of
 // images; where there are fewer images than threads, a team works on one.
+#include "common/philox.h"
 #include "cpu/parallel.h"
 #include "cpu/sampling_pack.h"
 #include "cpu/sampling_worker.h"
@@ -146,6 +147,22 @@ void draw(const Sampling& p) {
 void sampling_draw(const Sampling& p) {
   if (p.dtype == DType::Float64) return draw<double>(p);
   draw<float>(p);
+}
+
+void sampling_uniforms(const SamplingUniforms& p) {
+  constexpr int64_t kWorthAThread = 1 << 13;  // numbers
+  const uint32_t key0 = static_cast<uint32_t>(p.seed), key1 = static_cast<uint32_t>(p.seed >> 32);
+  parallel_blocks(p.images, 1 + kWorthAThread / std::max<int64_t>(p.draws, 1), p.threads, [&](int64_t image) {
+    float* out = p.out + image * p.draws;
+    for (int64_t j = 0; j < p.draws; j += 4) {
+      const uint64_t quad = static_cast<uint64_t>(j) / 4;
+      uint32_t c[4] = {static_cast<uint32_t>(quad), static_cast<uint32_t>(quad >> 32), static_cast<uint32_t>(image),
+                       static_cast<uint32_t>(NoiseDomain::Sampling)};
+      philox4x32_10(c, key0, key1);
+      for (int64_t lane = 0; lane < std::min<int64_t>(4, p.draws - j); ++lane)
+        out[j + lane] = static_cast<float>(c[lane]) * 0x1p-32f + 0x1p-33f;
+    }
+  });
 }
 
 }  // namespace PYGEN_ISA

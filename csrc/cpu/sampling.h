@@ -16,8 +16,9 @@ struct SamplingStage {
   int64_t source = 0;
   // Of a convolution.
   std::vector<Tap> taps;
-  const void* weight = nullptr;  // [T, Cout, Cin]
-  const void* bias = nullptr;    // [Cout] or absent
+  const void* weight = nullptr;  // [T, Cout, Cin] in these strides
+  int64_t tap_stride = 0, out_stride = 0, in_stride = 0;
+  const void* bias = nullptr;  // [Cout] or absent
   bool relu = false, strict = false;
   int64_t add = -1;  // a stream, or -1
   // Of a gate.
@@ -43,6 +44,14 @@ struct Sampling {
   int threads;
 
   int64_t image_channels() const { return channels[0]; }
+};
+
+// Uniform numbers for decisions: of image i and position j word j % 4 of the Philox counter (j / 4, 0, i, domain).
+struct SamplingUniforms {
+  uint64_t seed;
+  int64_t images, draws;
+  float* out;  // [images, draws], in (0, 1]
+  int threads;
 };
 
 }  // namespace pygen

@@ -11,7 +11,7 @@ template <class Real>
 void pack_sampling_tile(const SamplingPlan<Real>& plan, const SamplingUnit& unit, const SamplingPart& part,
                         const SamplingTile& tile, Real* packed) {
   const ChannelLayout &layout = plan.streams[unit.stream].layout, &from = plan.streams[std::max(unit.source, 0)].layout;
-  const int64_t lanes = kRegLanes<Real>, columns = tile.columns * lanes, ins = from.channels();
+  const int64_t lanes = kRegLanes<Real>, columns = tile.columns * lanes;
   const SamplingStage* conv = unit.conv < 0 ? nullptr : &plan.p.stages[unit.conv];
   const Real* bias = conv ? static_cast<const Real*>(conv->bias) : nullptr;
   for (int64_t j = 0; j < columns; ++j) {
@@ -21,9 +21,9 @@ void pack_sampling_tile(const SamplingPlan<Real>& plan, const SamplingUnit& unit
     Real* out = packed + tile.weights + j;
     for (const SamplingRun& run : part.runs) {
       const int64_t first = run.at / from.pitch * from.count + run.at % from.pitch;
-      const int64_t tap = static_cast<int64_t>(run.tap);
-      const Real* in = static_cast<const Real*>(conv->weight) + (tap * layout.channels() + channel) * ins + first;
-      for (int64_t k = 0; k < run.count; ++k, out += columns) *out = channel < 0 ? Real(0) : in[k];
+      const int64_t start = static_cast<int64_t>(run.tap) * conv->tap_stride + channel * conv->out_stride;
+      const Real* in = static_cast<const Real*>(conv->weight) + start + first * conv->in_stride;
+      for (int64_t k = 0; k < run.count; ++k, out += columns) *out = channel < 0 ? Real(0) : in[k * conv->in_stride];
     }
   }
 }

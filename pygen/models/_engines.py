@@ -14,7 +14,7 @@ from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
 from ._program import Program
-from ._task import Task, Watch
+from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
 _ROWS_AT_ONCE = 1 << 24  # elements in a row of all streams together
@@ -46,7 +46,7 @@ def _no_program(model: nn.Module) -> str | None:
             break
         if "_logits" in vars(cls):
             return f"{cls.__name__} defines _logits without a sampling program"
-    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+    if any(module._forward_hooks or module._forward_pre_hooks for module in modules_of(model)):
         return "the model has forward hooks, which it would not call"
     return None
 
@@ -87,12 +87,12 @@ def _whole_at_once(model: nn.Module, height: int, width: int) -> int:
 
 
 def _rows_at_once(model: nn.Module, height: int, width: int) -> int:
-    channels = sum(p.numel() for p in model.parameters() if p.dim() == 1)  # a bias for each
+    channels = sum(p.numel() for p in parameters_of(model) if p.dim() == 1)  # a bias for each
     return _ROWS_AT_ONCE // (channels * width)
 
 
 def _cpu_at_once(model: nn.Module, height: int, width: int) -> int:
-    weights = sum(p.numel() for p in model.parameters())
+    weights = sum(p.numel() for p in parameters_of(model))
     images = _MULTIPLY_ADDS_AT_ONCE // (weights * height * width)
     return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
 

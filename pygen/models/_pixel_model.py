@@ -173,12 +173,14 @@ class PixelModel(ShapeMemory):
     def _task(self, drawing: _sampling.Drawing, cond: Tensor | None) -> Task:
         group = self.in_channels // self.color_groups
         height, width = drawing.levels.shape[2:]
-        steps = [
-            (slice(None), slice(start, start + group), i, j)
-            for i in range(height)
-            for j in range(width)
-            for start in range(0, self.in_channels, group)
-        ]
+
+        def steps() -> list[tuple]:
+            return [
+                (slice(None), slice(start, start + group), i, j)
+                for i in range(height)
+                for j in range(width)
+                for start in range(0, self.in_channels, group)
+            ]
 
         def logits(levels: Tensor, rows: slice | Tensor) -> Tensor:
             scaled = scale_levels(levels, self.num_levels, self._weight.dtype)

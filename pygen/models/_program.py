@@ -10,7 +10,6 @@ pixel depends on blocks 0 .. g of it at most. A late stage reads its sources in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -29,7 +28,7 @@ class Conv:
 
     source: int
     taps: tuple[Tap, ...]
-    weight: Tensor  # [T, Cout, Cin]; dead entries are exactly zero
+    weight: Tensor  # [T, Cout, Cin], any strides: mostly a view of the parameter; dead entries are exactly zero
     bias: Tensor | None  # [Cout]
     relu: bool = False
     add: int | None = None
@@ -103,26 +102,24 @@ class Builder:
     def conv(self, layer: Any, source: int, *, relu: bool = False, add: int | None = None) -> int:
         """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1."""
         masked = hasattr(layer, "live_mask")
-        weight, (height, width), dilation = layer.weight.detach(), layer.kernel_size, int(layer.dilation[0])
-        used, partly = tuple(range(height * width)), False
-        if masked:
-            used, partly = _used_taps(layer.mask_type, layer.color_groups, height, width)
-        taps = {i: ((i // width - height // 2) * dilation, (i % width - width // 2) * dilation) for i in used}
+        mask, groups = (layer.mask_type, layer.color_groups) if masked else ("B", 1)
+        above, rest, partly = _taps(mask, groups, layer.kernel_size, layer.dilation[0])
+        weight, bias = layer.weight.detach(), layer.bias
         if partly:  # dead entries at live taps
             live = layer.live_mask().to(weight.device)
             weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        by_tap = weight.flatten(2).permute(2, 0, 1)  # [T, Cout, Cin]
-        bias = None if layer.bias is None else layer.bias.detach()
-        strict = masked and layer.mask_type == "A"
-        above = [i for i in used if taps[i][0] < 0]
-        if above and not self.early[source]:
+        weight = weight.flatten(2).permute(2, 0, 1)  # [T, Cout, Cin]
+        bias = None if bias is None else bias.detach()
+        if above.taps and not self.early[source]:
             if add is not None:
                 raise NotImplementedError("a convolution over several rows of a late stream, with add")
-            add = self._conv(Conv(source, *_of(above, taps, by_tap), bias, relu))
-            used, bias = used[len(above) :], None  # taps rise row by row
-            if not used:
+            add = self._conv(Conv(source, above.taps, above.of(weight), bias, relu))
+            if not rest.taps:
                 return add
-        return self._conv(Conv(source, *_of(used, taps, by_tap), bias, relu, add, strict))
+            bias = None
+        elif above.taps:
+            rest = above.and_then(rest)
+        return self._conv(Conv(source, rest.taps, rest.of(weight), bias, relu, add, mask == "A"))
 
     def _conv(self, stage: Conv) -> int:
         early = self.early[stage.source] or all(dy < 0 for dy, _ in stage.taps)
@@ -146,14 +143,29 @@ class Builder:
         )
 
 
+@dataclass(frozen=True)
+class _Taps:
+    """Live taps and where their weights are among a kernel's, in raster order."""
+
+    taps: tuple[Tap, ...]
+    at: tuple[int, ...]
+
+    def of(self, weight: Tensor) -> Tensor:
+        """Those of weight [T, Cout, Cin]; taps that lie together, as with masks of type A and B, need no copy."""
+        together = bool(self.at) and self.at[-1] - self.at[0] == len(self.at) - 1
+        return weight[self.at[0] : self.at[-1] + 1] if together else weight[list(self.at)]
+
+    def and_then(self, other: _Taps) -> _Taps:
+        return _Taps(self.taps + other.taps, self.at + other.at)
+
+
 @cache
-def _used_taps(mask_type: MaskType, groups: int, height: int, width: int) -> tuple[tuple[int, ...], bool]:
-    """The taps with a live weight, in raster order, and whether dead ones are among their weights."""
-    shape = (groups, groups, height, width)
-    live = dense_mask(mask_type, groups, shape).flatten(2)
+def _taps(mask_type: MaskType, groups: int, kernel_size: Tap, dilation: int) -> tuple[_Taps, _Taps, bool]:
+    """The taps with a live weight in the rows above, the others, and whether dead ones are among their weights."""
+    height, width = kernel_size
+    live = dense_mask(mask_type, groups, (groups, groups, height, width)).flatten(2)
     used = live.flatten(0, 1).any(0).nonzero()[:, 0].tolist()
-    return tuple(used), not bool(live[:, :, used].all())
-
-
-def _of(used: Sequence[int], taps: dict[int, Tap], by_tap: Tensor) -> tuple[tuple[Tap, ...], Tensor]:
-    return tuple(taps[i] for i in used), by_tap[list(used)].contiguous()
+    taps = {i: ((i // width - height // 2) * dilation, (i % width - width // 2) * dilation) for i in used}
+    above, rest = (tuple(i for i in used if (taps[i][0] < 0) == up) for up in (True, False))
+    partly = not bool(live[:, :, used].all())
+    return _Taps(tuple(taps[i] for i in above), above), _Taps(tuple(taps[i] for i in rest), rest), partly

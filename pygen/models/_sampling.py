@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from pygen import _backends
 from pygen._checks import check_tensor, fail
 from pygen._noise import DOMAINS, resolve_seed
 from pygen.reference.noise import philox4x32_10, uniform
@@ -28,6 +29,13 @@ _UNDRAWN = 0  # level of what is not drawn yet; no conditional depends on it
 
 def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:
     """float32 in (0, 1], [n, draws]: row i depends on the seed (0-dim int64) and on i alone."""
+    if seed.device.type == "cpu" and _backends.status()["cpu"] is None:
+        return _backends.load_launcher("sampling", "cpu").uniforms(n, draws, seed)
+    return uniforms_of_tensors(n, draws, seed)
+
+
+def uniforms_of_tensors(n: int, draws: int, seed: Tensor) -> Tensor:
+    """`uniforms` in plain PyTorch, on the seed's device."""
     quads = (draws + 3) // 4
     quad = torch.arange(quads, device=seed.device)
     key = (seed & _WORD, (seed >> 32) & _WORD)

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,9 +30,14 @@ class Task:
 
     model: nn.Module
     drawing: Drawing
-    steps: Sequence[Where]
+    make_steps: Callable[[], Sequence[Where]]
     forward: Callable[[Tensor, slice | Tensor], Tensor]  # of `logits`
     program: Callable[[], Any]  # the same, cut into what each step needs
+
+    @cached_property
+    def steps(self) -> Sequence[Where]:
+        """Made when first asked for: engines that run the program do not ask."""
+        return self.make_steps()
 
     def logits(self, levels: Tensor, rows: slice | Tensor = _ALL) -> Tensor:
         """Of some of the images, levels [rows, *shape] as drawn so far: [rows, *shape, L], by a forward of everything."""
@@ -49,7 +55,7 @@ class Watch:
 
     def __init__(self, model: nn.Module, total: int, progress: bool) -> None:
         self.model, self.total, self.done, self.progress = model, total, 0, progress
-        modules = list(model.modules())
+        modules = modules_of(model)
         self._tensors = [tensors for module in modules for tensors in (module._parameters, module._buffers)]
         self._children = [module._modules for module in modules]
         self._start = self._state()
@@ -73,6 +79,24 @@ class Watch:
         ] + [tuple(map(id, children.values())) for children in self._children]
 
 
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """As `model.modules()`, each once, in a tenth of its time."""
+    found = {model: None}
+    left = [model]
+    while left:
+        for child in left.pop()._modules.values():
+            if child is not None and child not in found:
+                found[child] = None
+                left.append(child)
+    return list(found)
+
+
+def parameters_of(model: nn.Module) -> list[Tensor]:
+    """As `model.parameters()`, each once."""
+    found = {id(p): p for module in modules_of(model) for p in module._parameters.values() if p is not None}
+    return list(found.values())
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """No gradients, no autocast, every module in eval mode; each one's own mode comes back, whatever ends the block.
@@ -82,8 +106,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     device = next(model.parameters()).device.type
     with _evaluating_lock:
         if model not in _evaluating:
-            _evaluating[model] = [0, [(module, module.training) for module in model.modules()]]
-            model.eval()
+            modes = [(module, module.training) for module in modules_of(model)]
+            _evaluating[model] = [0, modes]
+            if any(training for _, training in modes):
+                model.eval()
         _evaluating[model][0] += 1
     try:
         with torch.no_grad(), torch.autocast(device, enabled=False):
@@ -93,4 +119,5 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             _evaluating[model][0] -= 1
             if _evaluating[model][0] == 0:
                 for module, training in _evaluating.pop(model)[1]:
-                    module.training = training
+                    if module.training != training:
+                        module.training = training

@@ -164,7 +164,9 @@ class MADE(ShapeMemory):
 
     def _task(self, drawing: _sampling.Drawing, order: int) -> Task:
         when = self._degrees[order][0]
-        steps = [(slice(None), d) for d in sorted(range(self.num_inputs), key=when.__getitem__)]
+
+        def steps() -> list[tuple]:
+            return [(slice(None), d) for d in sorted(range(self.num_inputs), key=when.__getitem__)]
 
         def logits(levels: Tensor, rows: slice | Tensor) -> Tensor:
             return self._logits(scale_levels(levels, self.num_levels, self._weight.dtype), order)

@@ -1,4 +1,4 @@
-"""Launcher of the C++ sampling engine: the whole loop over pixels in one call."""
+"""Launcher of the C++ sampling engine, the whole loop over pixels in one call, and of its noise."""
 
 from __future__ import annotations
 
@@ -29,13 +29,19 @@ def draw(
     def address(t: Tensor | None) -> int | None:
         if t is None:
             return None
-        kept.append(t.to(computed).contiguous())
-        return kept[-1].data_ptr()
+        if t.dtype is not computed or not t.is_contiguous():
+            t = t.to(computed).contiguous()
+            kept.append(t)
+        return t.data_ptr()
 
     def described(stage: Conv | Gate) -> tuple:
         if isinstance(stage, Conv):
-            weight, bias = address(stage.weight), address(stage.bias)
-            return ("conv", stage.source, stage.taps, weight, bias, stage.relu, stage.add, stage.strict)
+            weight = stage.weight
+            if weight.dtype is not computed:
+                weight = weight.to(computed)
+                kept.append(weight)
+            where = (weight.data_ptr(), weight.stride(), address(stage.bias))
+            return ("conv", stage.source, stage.taps, *where, stage.relu, stage.add, stage.strict)
         is_map = stage.cond is not None and stage.cond.shape[2:] != (1, 1)
         return ("gate", stage.source, stage.groups, address(stage.cond), is_map)
 
@@ -57,3 +63,10 @@ def draw(
         address(scaled),
         torch.get_num_threads(),
     )
+
+
+def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:  # seed: 0-dim int64 on the CPU
+    """float32 in (0, 1], [n, draws]: the numbers of `pygen.models._sampling.uniforms`."""
+    out = torch.empty(n, draws, dtype=torch.float32, device="cpu")
+    _backends.compiled("_cpu").sampling_uniforms(seed.item(), n, draws, out.data_ptr(), torch.get_num_threads())
+    return out
