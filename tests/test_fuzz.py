@@ -40,6 +40,30 @@ FOUND = {  # once
         {"mask_type": "B"},
         backend="composite",
     ),
+    "the composite of masked_linear guessed the rows of a matrix without columns": fuzz.Case(
+        "masked_linear/output",
+        {"input": (3, 0), "weight": (2, 0), "bias": (2,)},
+        {"in_degrees": (), "out_degrees": (0, 1), "strict": False},
+        backend="composite",
+    ),
+    "the reference's slopes of the gate had lost their digits in the tails": fuzz.Case(
+        "gated_activation/output", {"input": (2, 2)}, dtype="float64", values="large", seed=854747696
+    ),
+    "gradients that cancel to the last bits of label_smoothing": fuzz.Case(
+        "discriminator_loss/loss",
+        {"real": (), "fake": (2,)},
+        {"label_smoothing": 0.49},
+        values="small",
+        seed=1401183389,
+    ),
+    "equal weights and gradients, whose rounding errors all have one sign": fuzz.Case(
+        "masked_conv2d/output",
+        {"input": (1, 21, 2, 7), "weight": (46, 21, 5, 7)},
+        {"mask_type": "A"},
+        seed=1475332830,
+        layouts={"weight": "expanded"},
+        upstream=("stride 0",),
+    ),
 }
 
 

@@ -118,6 +118,15 @@ def test_masked_conv2d_is_accurate_at_every_width_and_channel_count(isa, dtype):
                 assert_accurate(ours, ref, base.to(dtype), what=f"{ins} -> {outs}, width {width}")
 
 
+@fast_targets
+def test_masked_conv2d_small_products_are_not_lost_beside_a_large_bias(target):
+    """Half an ulp of the bias each: a sum that starts from it rounds them away one by one."""
+    x, w = torch.ones(1, 8, 5, 9, device=target.device), torch.ones(3, 8, 3, 3, device=target.device)
+    b = torch.full((3,), 2.0**24, device=target.device)
+    out = masked_conv2d(x, w, b, mask_type="A", backend=target.backend)
+    assert (out[:, :, 1:, 1:-1] == 2**24 + 32).all()
+
+
 @each_backend
 def test_masked_conv2d_results_do_not_depend_on_threads(backend):
     if backend != "cpu":

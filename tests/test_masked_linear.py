@@ -69,6 +69,15 @@ def test_masked_linear_ignores_dead_weights_and_unfed_inputs(backend, strict):
         assert torch.equal(back.isnan(), mask[o].expand_as(back))
 
 
+@pytest.mark.parametrize("target", FAST_TARGETS, ids=str)
+def test_masked_linear_small_products_are_not_lost_beside_a_large_bias(target):
+    """Half an ulp of the bias each: a sum that starts from it rounds them away one by one."""
+    x, w = torch.ones(3, 64, device=target.device), torch.ones(5, 64, device=target.device)
+    b = torch.full((5,), 2.0**24, device=target.device)
+    live = {"in_degrees": (0,) * 64, "out_degrees": (1,) * 5, "strict": True}
+    assert (masked_linear(x, w, b, **live, backend=target.backend) == 2**24 + 64).all()
+
+
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 def test_masked_linear_is_accurate_at_every_size_around_a_tile(isa, dtype):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from registry import leaves
 from rows.reparameterize_kl import ROWS, gaussians
-from support import assert_accurate, assert_same, check_form, fast_targets, mixed_weights
+from support import DTYPES, assert_accurate, assert_same, check_form, fast_targets, mixed_weights
 
 from pygen.functional import gaussian_kl, reparameterize_kl
 
@@ -190,6 +190,15 @@ def test_free_bits_are_per_element_and_leave_z_alone(target):
     full = torch.autograd.grad(op.run(marked, {"reduction": "none"}, target.backend)[1], inputs, weights)
     for a, b in zip(free, full, strict=True):
         assert_same(a, torch.where(each <= floor, torch.zeros_like(b), b))
+
+
+def test_free_bits_beyond_the_dtype_are_infinite(target):
+    """In float64 they are a number like any other."""
+    for dtype in DTYPES:
+        mu, logvar = at(2.0, -1.0, target=target, dtype=dtype, grad=True), at(0.0, 3.0, target=target, dtype=dtype)
+        kl = kl_of(mu, logvar, target, free_bits=1e300, reduction="sum")
+        assert kl.item() == (2e300 if dtype == torch.float64 else math.inf)
+        assert torch.autograd.grad(kl, mu)[0].tolist() == [0, 0]
 
 
 def test_free_bits_do_not_swallow_nan(target):

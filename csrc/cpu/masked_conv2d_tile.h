@@ -99,7 +99,7 @@ __attribute__((noinline)) void tile(const TileArguments<Real>& a) {
   V sum[kChannels][kVectors];
   PYGEN_UNROLL
   for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
-  for (int v = 0; v < kVectors; ++v) sum[o][v] = V{} + a.bias[o];
+  for (int v = 0; v < kVectors; ++v) sum[o][v] = V{};
   const Real *in[kVectors], *in_high[kVectors], *w = a.weights;
   PYGEN_UNROLL
   for (int v = 0; v < kVectors; ++v) {
@@ -128,13 +128,14 @@ __attribute__((noinline)) void tile(const TileArguments<Real>& a) {
   PYGEN_UNROLL
   for (int o = 0; o < kChannels; ++o) {
     Real* target = a.target + o * a.target_pitch;
+    const Real bias = a.bias[o];  // last: a sum that starts from it rounds every small product to its digits
     PYGEN_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int64_t* at = a.slots[v].target;
       if (kHalves) {
-        store_halves(target + at[0], target + at[1], sum[o][v]);
+        store_halves(target + at[0], target + at[1], sum[o][v] + bias);
       } else {
-        store(target + at[0], sum[o][v]);
+        store(target + at[0], sum[o][v] + bias);
       }
     }
   }

@@ -72,7 +72,7 @@ def grad_weight(
 ) -> tuple[Tensor, Tensor | None]:
     """weight's gradient [out, in], 0 where it is dead, and bias's [out]."""
     wide = torch.promote_types(grad.dtype, torch.float32)
-    g, x = (t.to(wide).reshape(-1, t.shape[-1]) for t in (grad, input))
+    g, x = (t.to(wide).reshape(t.shape[:-1].numel(), t.shape[-1]) for t in (grad, input))
     mask = _mask(tuple(in_degrees), tuple(out_degrees), strict, grad.device)
     with _without_autocast(grad):
         total = torch.where(mask, g.transpose(0, 1) @ x, 0.0)  # a dead entry's NaN is thrown away with it

@@ -42,7 +42,9 @@ def backward(
     """Gradients of input and cond, None where needs is False; differentiable to any order."""
     a, b = _halves(input, cond, color_groups)
     tanh, sigmoid, g = torch.tanh(a), torch.sigmoid(b), grad.to(a.dtype).reshape(a.shape)
-    halves = (g * sigmoid * (1 - tanh * tanh), g * tanh * sigmoid * (1 - sigmoid))
+    # Not 1 - tanh^2 and 1 - sigmoid, which have no digits left in the tails.
+    slope = 4 * torch.sigmoid(2 * a) * torch.sigmoid(-2 * a)
+    halves = (g * sigmoid * slope, g * tanh * sigmoid * torch.sigmoid(-b))
     both = torch.cat([half for pair in zip(*(h.unbind(1) for h in halves), strict=True) for half in pair], dim=1)
     grad_input = both.to(input.dtype) if needs[0] else None
     if cond is None or not needs[1]:

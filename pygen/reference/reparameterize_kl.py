@@ -46,6 +46,11 @@ def kl_elements(mu: Tensor, logvar: Tensor, prior_mu: Tensor | None, prior_logva
     return 0.5 * (torch.expm1(d) - d.clamp(max=_largest(d.dtype)) + scaled.square())
 
 
+def _floor(free_bits: float, dtype: torch.dtype) -> float:
+    """free_bits as a number of that dtype: torch refuses one that it cannot hold."""
+    return free_bits if free_bits <= _largest(dtype) else math.inf
+
+
 def reduce_kl(kl: Tensor, reduction: str) -> Tensor:
     """kl [N, ...] -> [N] or a scalar."""
     if reduction == "none":
@@ -81,7 +86,7 @@ def forward(
     plv = None if prior_logvar is None else prior_logvar.to(wide)
     kl = kl_elements(m, lv, pm, plv)
     if free_bits > 0:
-        kl = kl.clamp(min=free_bits)
+        kl = kl.clamp(min=_floor(free_bits, wide))
     kl = reduce_kl(kl, reduction)
     if not sample:
         return None, kl
@@ -126,7 +131,7 @@ def backward(
         grad_mu = scaled if scale is None else scaled * scale
         terms = [grad_mu, 0.5 * em1, -grad_mu, -0.5 * (em1 + scaled.square())]
         if free_bits > 0:
-            clamped = kl_elements(m, lv, pm, plv) <= free_bits
+            clamped = kl_elements(m, lv, pm, plv) <= _floor(free_bits, wide)
             terms = [torch.where(clamped, 0.0, t) for t in terms]
         g = grad_kl / mu.shape[0] if reduction == "batchmean" else grad_kl
         if reduction == "none":
