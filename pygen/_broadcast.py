@@ -21,4 +21,11 @@ def sum_to(full: Tensor, like: Tensor) -> Tensor:
         return full if full.dtype == like.dtype else full.to(like.dtype)
     if like.numel() == 1:
         return _total(full.reshape(-1)).to(like.dtype).reshape(like.shape)
-    return full.sum_to_size(like.shape).to(like.dtype)
+    lead = full.dim() - like.dim()
+    dims = [i for i, n in enumerate(full.shape) if i < lead or (like.shape[i - lead] == 1 and n != 1)]
+    while dims:  # neighbours together: of scattered dims torch adds up number after number, and loses digits
+        run = [dims.pop()]
+        while dims and dims[-1] == run[-1] - 1:
+            run.append(dims.pop())
+        full = full.sum(run, keepdim=True)
+    return full.reshape(like.shape).to(like.dtype)

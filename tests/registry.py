@@ -58,6 +58,8 @@ class Op:
     elementwise: frozenset[str] = frozenset()  # those without a sum, equal bit for bit over layouts and batches
     options: Mapping[str, tuple] = field(default_factory=dict)  # option -> two values that give different results
     seeded: bool = False  # takes seed= and generator=
+    # The noise of a seeded op's call, float64, as its eps= takes it: noise(tensors, options with a seed).
+    noise: Callable[[Tensors, Mapping[str, object]], Tensor] | None = None
     autocast: str = "promote"  # mixed dtypes to the widest; or "cast" to autocast's own, as torch does with layers
     unsaved: frozenset[str] = frozenset()  # arguments that no gradient depends on
     batched: frozenset[str] | None = None  # arguments whose dim 0 is the batch; None: all

@@ -56,6 +56,18 @@ FOUND = {  # once
         values="small",
         seed=1401183389,
     ),
+    "torch adds number after number where the summed dims are scattered": fuzz.Case(
+        "gaussian_kl/kl", {"mu": (1, 1, 512, 2, 2), "logvar": (1, 1, 2, 1)}, seed=1971392303
+    ),
+    "a sum of thousands of draws depends on the last bits of each": fuzz.Case(
+        "reparameterize_kl/z,kl",
+        {"mu": (33, 31, 1, 1, 4), "logvar": ()},
+        {"free_bits": 2, "seed": -(2**63)},
+        values="special",
+        seed=1323387994,
+        upstream=("stride 0", "stride 0"),
+        isa="baseline",
+    ),
     "equal weights and gradients, whose rounding errors all have one sign": fuzz.Case(
         "masked_conv2d/output",
         {"input": (1, 21, 2, 7), "weight": (46, 21, 5, 7)},

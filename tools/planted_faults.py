@@ -155,7 +155,7 @@ FAULTS = (
     Fault("KL: the mean over elements", "pygen/native/reparameterize_kl.py", "return 1.0 / rows if rows else math.nan",
           "return 1.0 / max(rows, 2) if rows else math.nan", KL),
     Fault("sums over samples start from what was there", KL_CPP, "store(s.sum_grad_z + i, k == 0 ? g :", "store(s.sum_grad_z + i, k == 5 ? g :", KL),
-    Fault("the broadcast gradient is taken from one row", "pygen/_broadcast.py", "return full.sum_to_size(like.shape).to(like.dtype)",
+    Fault("the broadcast gradient is taken from one row", "pygen/_broadcast.py", "return full.reshape(like.shape).to(like.dtype)",
           "return full.mean().to(like.dtype).expand(like.shape).contiguous()", KL),
     Fault("GAN: hinge has slope 1 on the tie", "csrc/common/gan_loss.h", "select(y + Real(1) <= Real(0), V{}", "select(y + Real(1) < Real(0), V{}", GAN),
     Fault("GAN, Triton: hinge has slope 1 on the tie", GAN_PY, "tl.where(y + 1.0 <= 0.0, 0.0, 1.0)", "tl.where(y + 1.0 < 0.0, 0.0, 1.0)", GAN_TRITON),

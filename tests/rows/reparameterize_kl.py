@@ -55,11 +55,14 @@ def kl_composite(t: dict[str, Tensor], options: dict) -> Tensor:
     return each.sum() / len(mu) if reduction == "batchmean" else each.sum()
 
 
+def noise_for(t: dict[str, Tensor], options: dict) -> Tensor:
+    return noise_of(tuple(t["mu"].shape), options["seed"], options.get("num_samples"))
+
+
 def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor, Tensor]:
-    mu, samples = t["mu"], options.get("num_samples")
-    eps = t.get("eps")
+    mu, eps = t["mu"], t.get("eps")
     if eps is None:
-        eps = noise_of(tuple(mu.shape), options["seed"], samples).to(mu.dtype)
+        eps = noise_for(t, options).to(mu.dtype)
     return mu + torch.exp(t["logvar"] / 2) * eps, kl_composite(t, options)
 
 
@@ -263,6 +266,7 @@ ROWS = [
         elementwise=frozenset({"z"}),
         options={"num_samples": (None, 2), "free_bits": (0.0, 0.5), "reduction": ("batchmean", "sum"), "seed": (1, 2)},
         seeded=True,
+        noise=noise_for,
         registered=registered,
         fuzz=fuzz,
         modules={"ReparameterizeKL": _reparameterize, "DiagonalGaussian": _diagonal_gaussian},
