@@ -30,4 +30,5 @@ def twins(name: str, dtype: torch.dtype = torch.float64) -> tuple[PlainMADE, MAD
 
 def levels(model: MADE, n: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, model.num_levels, (n, model.num_inputs), generator=generator, dtype=torch.uint8)
+    dtype = torch.uint8 if model.num_levels <= 256 else torch.int64
+    return torch.randint(0, model.num_levels, (n, model.num_inputs), generator=generator, dtype=dtype)

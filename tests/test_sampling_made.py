@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 import torch
 from made_twins import CASES, levels, twins
+from pixel_twins import randomise
 from sampling_check import check_made_samples
-from support import poisoned_memory
+from support import instruction_set, isas, poisoned_memory, threads
 from torch import nn
 
 from pygen.models import MADE, _engines
@@ -104,14 +106,18 @@ def test_made_check_catches_planted_errors() -> None:
         assert wrong(late) > 0, layer
 
 
-def test_made_dead_weights_do_not_matter_to_engines() -> None:
-    _, model = twins("two-layers")
-    expected = model.sample(9, seed=1, engine="naive")
+def kill_dead_weights(model: MADE) -> None:
     degrees = model._degrees[0]
     for i, layer in enumerate(model.layers):
         ins, outs = torch.tensor(degrees[i]), torch.tensor(degrees[i + 1]).unsqueeze(1)
         live = outs > ins if i == len(model.layers) - 1 else outs >= ins
         layer.weight.data.masked_fill_(~live, float("nan"))
+
+
+def test_made_dead_weights_do_not_matter_to_engines() -> None:
+    _, model = twins("two-layers")
+    expected = model.sample(9, seed=1, engine="naive")
+    kill_dead_weights(model)
     for engine in ENGINES:
         assert torch.equal(model.sample(9, seed=1, engine=engine), expected), engine
 
@@ -120,12 +126,112 @@ def test_made_dead_weights_do_not_matter_to_engines() -> None:
 def test_made_split_does_not_matter(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, model = twins("orders")
     whole = model.sample(17, seed=1, engine=engine)
-    for constant in ("_PIXELS_AT_ONCE", "_ROWS_AT_ONCE"):
+    for constant in ("_PIXELS_AT_ONCE", "_ROWS_AT_ONCE", "_MULTIPLY_ADDS_AT_ONCE", "_LEAST_AT_ONCE"):
         monkeypatch.setattr(_engines, constant, 1)
     assert torch.equal(model.sample(17, seed=1, engine=engine), whole)
 
 
 def test_made_chooses_its_engine() -> None:
-    assert _engines.choose(MADE(3, 4), None) == "cached"
-    with pytest.raises(RuntimeError, match="MADE: engine 'cpu' cannot run: it has no MADE"):
-        MADE(3, 4).sample(1, engine="cpu")
+    assert _engines.choose(MADE(3, 4), None) == ("cpu" if "cpu" in ENGINES else "cached")
+    assert _engines.choose(MADE(3, 4).bfloat16(), None) == "cached"
+    with pytest.raises(RuntimeError, match="MADE: engine 'cuda' cannot run: it has no MADE"):
+        MADE(3, 4).sample(1, engine="cuda")
+
+
+# The C++ engine: panels of 32 steps, blocks of images, registers of units
+
+of_cpp = pytest.mark.skipif("cpu" not in ENGINES, reason="the C++ module did not load")
+WIDE = {
+    "panels": ((70, (90, 33)), {}),
+    "levels": ((33, 40), {"num_levels": 5}),
+    "int64": ((3, (40, 7, 9)), {"num_levels": 300}),
+    "orders": ((64, (64, 20)), {"num_orders": 2}),
+    "few-units": ((65, (3, 2)), {}),
+}
+
+
+def wide(name: str, dtype: torch.dtype = torch.float64) -> MADE:
+    args, more = WIDE[name]
+    return randomise(MADE(*args, **more)).to(dtype)
+
+
+@of_cpp
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("shuffled", [False, True], ids=["sorted", "shuffled"])
+@pytest.mark.parametrize("name", WIDE)
+def test_made_cpu_equals_naive_on_each_instruction_set_and_any_threads(name: str, shuffled: bool, isa: str) -> None:
+    model = wide(name)
+    if shuffled:
+        shuffle_degrees(model)
+    n = 64
+    args = {"seed": 1, **options(model, n)[1]}
+    expected = model.sample(n, engine="naive", **args)
+    with instruction_set(isa):
+        for count in (1, 3):
+            with threads(count), poisoned_memory():
+                assert torch.equal(model.sample(n, engine="cpu", **args), expected), count
+
+
+@of_cpp
+def test_made_cpu_depends_on_neither_batch_nor_threads_to_the_last_bit() -> None:
+    """A large number common to all logits makes the last bits of sums decide: PyTorch's order of summation draws otherwise."""
+    model = wide("levels", torch.float32)
+    with torch.no_grad():
+        model.layers[-1].weight.add_(1e6)
+    whole = model.sample(70, seed=3, engine="cpu")
+    assert (model.sample(70, seed=3, engine="naive") != whole).sum() > 20
+    for n in (1, 2, 6, 7, 13, 49):
+        assert torch.equal(model.sample(n, seed=3, engine="cpu"), whole[:n]), n
+    for count in (2, 3, 8):
+        with threads(count):
+            assert torch.equal(model.sample(70, seed=3, engine="cpu"), whole), count
+            assert torch.equal(model.sample(1, seed=3, engine="cpu"), whole[:1]), count
+
+
+@of_cpp
+def test_made_cpu_dead_weights_do_not_matter_across_panels() -> None:
+    for name in ("panels", "orders"):
+        model = wide(name)
+        model.num_orders = 1  # in raster order: of several orderings no weight is dead in all
+        shuffle_degrees(model)
+        expected = model.sample(9, seed=1, engine="naive")
+        kill_dead_weights(model)
+        assert torch.equal(model.sample(9, seed=1, engine="cpu"), expected)
+
+
+@of_cpp
+def test_made_cpu_of_nan_draws_level_0_and_leaves_nothing() -> None:
+    model, sick = wide("panels"), wide("panels")
+    before = model.sample(5, seed=1, engine="cpu")
+    with torch.no_grad():
+        for parameter in sick.parameters():
+            parameter.fill_(float("nan"))
+    assert (sick.sample(5, seed=1, engine="cpu") == 0).all()
+    assert torch.equal(model.sample(5, seed=1, engine="cpu"), before)
+
+
+@each_fast
+def test_made_from_two_threads_at_once_equals_solo_runs(engine: str) -> None:
+    model = wide("orders")
+    solo = [model.sample(5, seed=seed, engine=engine) for seed in range(3)]
+    drawn: list = [None] * 3
+
+    def work(seed: int) -> None:
+        drawn[seed] = model.sample(5, seed=seed, engine=engine)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(torch.equal(a, b) for a, b in zip(drawn, solo, strict=True))
+
+
+@of_cpp
+def test_made_cpu_reads_weights_of_any_strides() -> None:
+    model = wide("panels")
+    expected = model.sample(9, seed=1, engine="cpu")
+    for layer in model.layers:
+        layer.weight.data = layer.weight.data.T.contiguous().T
+    assert not model.layers[0].weight.is_contiguous()
+    assert torch.equal(model.sample(9, seed=1, engine="cpu"), expected)

@@ -28,7 +28,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "masked_linear": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
-    "sampling": {"cpu": ("tests/test_sampling_cpu.py",), "triton": (), "cuda": _host("sampling")},
+    "sampling": {
+        "cpu": ("tests/test_sampling_cpu.py", "tests/test_sampling_made.py"),
+        "triton": (),
+        "cuda": _host("sampling"),
+    },
 }
 # What cannot be executed here, and why.
 ABSENT = (

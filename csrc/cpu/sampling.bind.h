@@ -10,6 +10,7 @@
 namespace pygen {
 
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_draw(const Sampling&))
+PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_dense_draw(const DenseSampling&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_uniforms(const SamplingUniforms&))
 
 // ("conv", source, taps, weight, its strides, bias, relu, add, strict) or ("gate", source, groups, cond, cond_is_map).
@@ -39,38 +40,65 @@ inline SamplingStage parse_sampling_stage(py::tuple stage) {
   return s;
 }
 
+// (dtype, num_levels, address of levels (written), whether they are int64, addresses of u, known, known_mask,
+// temperature, address of the scaled levels, threads)
+inline void parse_sampling_draws(py::tuple draws, SamplingDraws& p) {
+  p.dtype = parse_dtype(py::handle(draws[0]).cast<std::string_view>());
+  p.num_levels = py::handle(draws[1]).cast<int64_t>();
+  p.levels = const_cast<void*>(parse_pointer(draws[2]));
+  p.wide_levels = py::handle(draws[3]).cast<bool>();
+  p.u = static_cast<const float*>(parse_pointer(draws[4]));
+  p.known = parse_pointer(draws[5]);
+  p.known_mask = static_cast<const bool*>(parse_pointer(draws[6]));
+  p.temperature = py::handle(draws[7]).cast<double>();
+  p.scaled = parse_pointer(draws[8]);
+  p.threads = py::handle(draws[9]).cast<int>();
+}
+
+// (weight, its strides, bias)
+inline DenseSampling::Layer parse_dense_layer(py::tuple layer) {
+  const py::tuple strides = layer[1];
+  return {parse_pointer(layer[0]), py::handle(strides[0]).cast<int64_t>(), py::handle(strides[1]).cast<int64_t>(),
+          parse_pointer(layer[2])};
+}
+
 inline void bind_sampling(py::module_& m) {
   using Kernel = void (*)(const Sampling&);
   static constexpr std::array<Kernel, kNumIsas> table PYGEN_ISA_TABLE(sampling_draw);
   m.def(
       "sampling_draw",
-      [](std::string_view dtype, py::tuple stages, py::tuple channels, py::tuple early, int64_t groups,
-         int64_t num_levels, py::tuple sizes, py::handle levels, bool wide_levels, py::handle u, py::handle known,
-         py::handle known_mask, double temperature, py::handle scaled, int threads) {
+      [](py::tuple draws, py::tuple stages, py::tuple channels, py::tuple early, int64_t groups, py::tuple sizes) {
         Sampling p;
-        p.dtype = parse_dtype(dtype);
+        parse_sampling_draws(draws, p);
         for (py::handle stage : stages)
           p.stages.push_back(parse_sampling_stage(py::reinterpret_borrow<py::tuple>(stage)));
         for (py::handle c : channels) p.channels.push_back(c.cast<int64_t>());
         for (py::handle e : early) p.early.push_back(e.cast<bool>());
         p.groups = groups;
-        p.num_levels = num_levels;
         p.batch = py::handle(sizes[0]).cast<int64_t>();
         p.height = py::handle(sizes[1]).cast<int64_t>();
         p.width = py::handle(sizes[2]).cast<int64_t>();
-        p.levels = const_cast<void*>(parse_pointer(levels));
-        p.wide_levels = wide_levels;
-        p.u = static_cast<const float*>(parse_pointer(u));
-        p.known = parse_pointer(known);
-        p.known_mask = static_cast<const bool*>(parse_pointer(known_mask));
-        p.temperature = temperature;
-        p.scaled = parse_pointer(scaled);
-        p.threads = threads;
         const py::gil_scoped_release release;
         table[isa_in_use()](p);
       },
-      "dtype, stages, channels and early of each stream, groups, num_levels, (n, H, W), address of levels (written), "
-      "whether they are int64, addresses of u, known, known_mask, temperature, address of the scaled levels, threads");
+      "what decisions need, stages, channels and early of each stream, groups, (n, H, W)");
+  using DenseKernel = void (*)(const DenseSampling&);
+  static constexpr std::array<DenseKernel, kNumIsas> dense PYGEN_ISA_TABLE(sampling_dense_draw);
+  m.def(
+      "sampling_dense_draw",
+      [](py::tuple draws, py::tuple layers, py::tuple degrees, int64_t batch) {
+        DenseSampling p;
+        parse_sampling_draws(draws, p);
+        for (py::handle layer : layers) p.layers.push_back(parse_dense_layer(py::reinterpret_borrow<py::tuple>(layer)));
+        for (py::handle of_layer : degrees) {
+          p.degrees.emplace_back();
+          for (py::handle degree : of_layer) p.degrees.back().push_back(degree.cast<int64_t>());
+        }
+        p.batch = batch;
+        const py::gil_scoped_release release;
+        dense[isa_in_use()](p);
+      },
+      "what decisions need, (weight, strides, bias) of each layer, degrees of the inputs and each hidden layer, n");
   using Noise = void (*)(const SamplingUniforms&);
   static constexpr std::array<Noise, kNumIsas> noise PYGEN_ISA_TABLE(sampling_uniforms);
   m.def(

@@ -1,4 +1,4 @@
-// What the bindings hand to the sampling engine: a program of pygen/models/_program.py and the images to draw.
+// What the bindings hand to the sampling engines: a program of pygen/models/_program.py and the images to draw.
 #pragma once
 
 #include <vector>
@@ -27,23 +27,53 @@ struct SamplingStage {
   bool cond_is_map = false;
 };
 
-struct Sampling {
+// The decisions: what they need besides the logits, and where they go. Levels lie as the image does.
+struct SamplingDraws {
   DType dtype;  // of weights, conditions and scaled levels: Float32 or Float64
-  std::vector<SamplingStage> stages;
-  std::vector<int64_t> channels;  // of each stream
-  std::vector<bool> early;
-  int64_t groups, num_levels;
-  int64_t batch, height, width;
-  void* levels;            // [n, C, H, W], written
+  int64_t num_levels;
+  void* levels;            // written
   bool wide_levels;        // int64, else uint8
-  const float* u;          // [n, H, W, C]
+  const float* u;          // pixel after pixel, a pixel's channels together
   const void* known;       // like levels, or absent
-  const bool* known_mask;  // [n, C, H, W], or absent
+  const bool* known_mask;  // like levels, or absent
   double temperature;
   const void* scaled;  // [L]: what the network sees of each level
   int threads;
 
+  int64_t level_of(const void* from, int64_t at) const {
+    return wide_levels ? static_cast<const int64_t*>(from)[at] : static_cast<const uint8_t*>(from)[at];
+  }
+  void set_level(int64_t at, int64_t level) const {
+    if (wide_levels) {
+      static_cast<int64_t*>(levels)[at] = level;
+    } else {
+      static_cast<uint8_t*>(levels)[at] = static_cast<uint8_t>(level);
+    }
+  }
+};
+
+struct Sampling : SamplingDraws {  // levels [n, C, H, W], u [n, H, W, C]
+  std::vector<SamplingStage> stages;
+  std::vector<int64_t> channels;  // of each stream
+  std::vector<bool> early;
+  int64_t groups;
+  int64_t batch, height, width;
+
   int64_t image_channels() const { return channels[0]; }
+};
+
+// MADE: layers over flat inputs, with a ReLU behind each but the last, whose units are num_levels for each input.
+struct DenseSampling : SamplingDraws {  // levels [n, D], u [n, D]
+  struct Layer {
+    const void* weight;  // [out, in] in these strides
+    int64_t out_stride, in_stride;
+    const void* bias;  // [out]
+  };
+  std::vector<Layer> layers;
+  std::vector<std::vector<int64_t>> degrees;  // of the inputs, when each is drawn; of each hidden layer's units
+  int64_t batch;
+
+  int64_t inputs() const { return static_cast<int64_t>(degrees[0].size()); }
 };
 
 // Uniform numbers for decisions: of image i and position j word j % 4 of the Philox counter (j / 4, 0, i, domain).

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cpu/sampling.h"
 #include "cpu/simd.h"
 
 namespace pygen {
@@ -28,6 +29,16 @@ int64_t sampling_decide(const Real* logits, int64_t levels, double temperature, 
   const double wanted = static_cast<double>(u) * total;
   int64_t level = 0;
   while (level < levels && scratch[level] < wanted) ++level;
+  return level;
+}
+
+// Decides level `at`, or takes it over where it is known, and stores it; `u_at`: where its noise lies.
+template <class Real>
+int64_t sampling_level(const SamplingDraws& p, int64_t at, int64_t u_at, const Real* logits, double* scratch) {
+  const int64_t level = p.known_mask && p.known_mask[at]
+                            ? p.level_of(p.known, at)
+                            : sampling_decide(logits, p.num_levels, p.temperature, p.u[u_at], scratch);
+  p.set_level(at, level);
   return level;
 }
 

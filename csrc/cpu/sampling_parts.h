@@ -1,6 +1,7 @@
 // What a lowered sampling program consists of: streams and where they lie, and the units that make them.
 #pragma once
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "cpu/registers.h"
@@ -12,6 +13,12 @@ inline namespace PYGEN_ISA {
 constexpr int kSamplingRows = kAccumulators / 2;       // most rows of a tile
 constexpr int kSamplingColumns = 12;                   // most registers of channels
 constexpr int64_t kSamplingChunk = 8 * kSamplingRows;  // rows of an early pass that one thread takes through all units
+
+// As many registers of channels as leave room for that many rows, in tiles of equal height.
+inline int sampling_columns(int64_t rows) {
+  const int64_t tiles = (rows + kSamplingRows - 1) / kSamplingRows, height = (rows + tiles - 1) / tiles;
+  return static_cast<int>(std::min<int64_t>(kSamplingColumns, kAccumulators / height));
+}
 
 // The channels of a pixel: `blocks` runs of `count` channels, each from the start of a vector.
 struct ChannelLayout {

@@ -181,13 +181,8 @@ struct SamplingPlan {
     }
   }
 
-  // Registers of a tile: as many as leave room for the rows that a late unit has, two where there are rows enough.
-  int columns_of(const SamplingUnit& unit) const {
-    if (streams[unit.stream].early) return 2;
-    const int64_t tiles = (images + kSamplingRows - 1) / kSamplingRows;
-    const int64_t rows = (images + tiles - 1) / tiles;
-    return static_cast<int>(std::min<int64_t>(kSamplingColumns, kAccumulators / rows));
-  }
+  // Registers of a tile: two where there are rows enough.
+  int columns_of(const SamplingUnit& unit) const { return streams[unit.stream].early ? 2 : sampling_columns(images); }
 
   SamplingPart make_part(const SamplingUnit& unit, int group) {
     SamplingPart part;

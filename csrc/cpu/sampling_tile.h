@@ -112,5 +112,16 @@ constexpr auto make_sampling_tiles(std::integer_sequence<int, kRows...>) {
 template <class Real>
 inline constexpr auto kSamplingTiles = make_sampling_tiles<Real>(std::make_integer_sequence<int, kSamplingRows>());
 
+// Any number of rows, in tiles of about equal height.
+template <class Real>
+void sampling_rows(const SamplingTileArguments<Real>& a, int columns, int64_t m, int64_t rows) {
+  const int64_t most = std::min(kSamplingRows, kAccumulators / columns);
+  for (int64_t r = 0, left = (rows + most - 1) / most; left > 0; --left) {
+    const int64_t height = (rows - r + left - 1) / left;
+    kSamplingTiles<Real>[height - 1][columns - 1](a, m, r);
+    r += height;
+  }
+}
+
 }  // namespace PYGEN_ISA
 }  // namespace pygen

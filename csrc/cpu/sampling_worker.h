@@ -116,15 +116,7 @@ class SamplingWorker {
   void run(const Bound& b, int group, int64_t m, int64_t rows) {
     const SamplingPart& part = b.unit->parts[group];
     const BoundPart& bound = b.parts[group];
-    for (size_t t = 0; t < part.tiles.size(); ++t) {
-      const int columns = part.tiles[t].columns;
-      const int64_t most = std::min(kSamplingRows, kAccumulators / columns);
-      for (int64_t r = 0, left = (rows + most - 1) / most; left > 0; --left) {  // tiles of about equal height
-        const int64_t height = (rows - r + left - 1) / left;
-        kSamplingTiles<Real>[height - 1][columns - 1](bound.tiles[t], m, r);
-        r += height;
-      }
-    }
+    for (size_t t = 0; t < part.tiles.size(); ++t) sampling_rows(bound.tiles[t], part.tiles[t].columns, m, rows);
     if (b.unit->gate >= 0) gate(b, group, m, rows);
   }
 
@@ -184,30 +176,14 @@ class SamplingWorker {
     for (int64_t n = 0; n < images_; ++n) {
       for (int64_t c = group * each; c < (group + 1) * each; ++c) {
         const int64_t at = (((first_ + n) * channels + c) * p_.height + y_) * p_.width + x;
-        int64_t level;
-        if (p_.known_mask && p_.known_mask[at]) {
-          level = get_level(p_.known, at);
-        } else {
-          const float u = p_.u[(((first_ + n) * p_.height + y_) * p_.width + x) * channels + c];
-          level = sampling_decide(of_pixel + n * logits.width() + logits.at(c * p_.num_levels), p_.num_levels,
-                                  p_.temperature, u, scratch_.data());
-        }
-        set_level(at, level);
+        const int64_t u_at = (((first_ + n) * p_.height + y_) * p_.width + x) * channels + c;
+        const Real* of_value = of_pixel + n * logits.width() + logits.at(c * p_.num_levels);
+        const int64_t level = sampling_level(p_, at, u_at, of_value, scratch_.data());
         const Real value = static_cast<const Real*>(p_.scaled)[level];
         const int64_t m = (x * images_ + n) * image.width() + image.at(c);
         if (image_[0].base) image_[0].base[m] = value;
         if (image_[1].base) image_[1].base[m] = value < 0 ? 0 : value;
       }
-    }
-  }
-  int64_t get_level(const void* levels, int64_t at) const {
-    return p_.wide_levels ? static_cast<const int64_t*>(levels)[at] : static_cast<const uint8_t*>(levels)[at];
-  }
-  void set_level(int64_t at, int64_t level) const {
-    if (p_.wide_levels) {
-      static_cast<int64_t*>(p_.levels)[at] = level;
-    } else {
-      static_cast<uint8_t*>(p_.levels)[at] = static_cast<uint8_t>(level);
     }
   }
 

@@ -13,7 +13,7 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
-from ._program import Program
+from ._program import DenseProgram, Program
 from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
@@ -56,7 +56,7 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     reason = _no_program(model)
     if reason is not None:
         return reason
-    if model.program_type is not Program:
+    if backend == "cuda" and model.program_type is not Program:
         return f"it has no {type(model).__name__}"
     weight = next(model.parameters())
     if weight.device.type != backend:
@@ -73,10 +73,10 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
 
 
 def _native_draw(task: Task, watch: Watch, launcher: str) -> None:
-    """<launcher>.draw(program, levels, u, known, known_mask, temperature): levels [n, C, H, W], u [n, H, W, C]."""
+    """<launcher>.draw(program, levels, u, known, known_mask, temperature): levels [n, C, H, W], u [n, H, W, C]; or [n, D]."""
     drawing = task.drawing
     known, mask = (None if t is None else t.contiguous() for t in (drawing.known, drawing.known_mask))
-    u = drawing.u.permute(0, 2, 3, 1).contiguous()
+    u = drawing.u.movedim(1, -1).contiguous()
     native = importlib.import_module(launcher)
     native.draw(task.program(), drawing.levels, u, known, mask, drawing.temperature)
     watch(drawing.levels.numel())
@@ -93,7 +93,8 @@ def _rows_at_once(model: nn.Module, height: int, width: int) -> int:
 
 def _cpu_at_once(model: nn.Module, height: int, width: int) -> int:
     weights = sum(p.numel() for p in parameters_of(model))
-    images = _MULTIPLY_ADDS_AT_ONCE // (weights * height * width)
+    places = 1 if model.program_type is DenseProgram else height * width
+    images = _MULTIPLY_ADDS_AT_ONCE // (weights * places)
     return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
 
 

@@ -60,8 +60,8 @@ class Program:
 
     @property
     def like(self) -> Tensor:
-        """Of the weights' dtype and device, empty."""
-        return next(stage.weight for stage in self.stages if isinstance(stage, Conv)).new_empty(0)
+        """Of the weights' dtype and device."""
+        return next(stage.weight for stage in self.stages if isinstance(stage, Conv))
 
     def rows_back(self) -> tuple[int, ...]:
         """Of each stream, how many rows before the present one are still read: the depth of an engine's ring of rows."""
@@ -83,6 +83,11 @@ class DenseProgram:
     biases: tuple[Tensor, ...]  # [out] each; the last layer has num_levels outputs for each input in turn
     degrees: tuple[tuple[int, ...], ...]
     num_levels: int
+
+    @property
+    def like(self) -> Tensor:
+        """Of the weights' dtype and device."""
+        return self.weights[0]
 
 
 @dataclass

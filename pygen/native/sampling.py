@@ -1,4 +1,4 @@
-"""Launcher of the C++ sampling engine, the whole loop over pixels in one call, and of its noise."""
+"""Launcher of the C++ sampling engines, a whole drawing in one call, and of their noise."""
 
 from __future__ import annotations
 
@@ -7,62 +7,80 @@ from torch import Tensor
 
 from pygen import _backends
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, Gate, Program
+from pygen.models._program import Conv, DenseProgram, Gate, Program
 
 from ._arguments import DTYPE_NAMES
 
 
 def draw(
-    program: Program,
-    levels: Tensor,  # [n, C, H, W], uint8 or int64, contiguous
-    u: Tensor,  # [n, H, W, C], float32, contiguous
+    program: Program | DenseProgram,
+    levels: Tensor,  # [n, C, H, W], of a dense program [n, D]; uint8 or int64, contiguous
+    u: Tensor,  # [n, H, W, C] or [n, D], float32, contiguous
     known: Tensor | None,  # like levels
-    known_mask: Tensor | None,  # [n, C, H, W], bool, contiguous
+    known_mask: Tensor | None,  # like levels, bool
     temperature: float,
 ) -> None:
     """Fills `levels`. A program of bfloat16 or float16 is computed in float32, from the same weights and scaled levels."""
-    n, _, height, width = levels.shape
-    dtype = next(stage.weight.dtype for stage in program.stages if isinstance(stage, Conv))
-    computed = torch.promote_types(dtype, torch.float32)
-    kept: list[Tensor] = []  # until the call is over
-
-    def address(t: Tensor | None) -> int | None:
-        if t is None:
-            return None
-        if t.dtype is not computed or not t.is_contiguous():
-            t = t.to(computed).contiguous()
-            kept.append(t)
-        return t.data_ptr()
-
-    def described(stage: Conv | Gate) -> tuple:
-        if isinstance(stage, Conv):
-            weight = stage.weight
-            if weight.dtype is not computed:
-                weight = weight.to(computed)
-                kept.append(weight)
-            where = (weight.data_ptr(), weight.stride(), address(stage.bias))
-            return ("conv", stage.source, stage.taps, *where, stage.relu, stage.add, stage.strict)
-        is_map = stage.cond is not None and stage.cond.shape[2:] != (1, 1)
-        return ("gate", stage.source, stage.groups, address(stage.cond), is_map)
-
-    scaled = scale_levels(torch.arange(program.num_levels), program.num_levels, dtype)
-    _backends.compiled("_cpu").sampling_draw(
-        DTYPE_NAMES[computed],
-        tuple(described(stage) for stage in program.stages),
-        program.channels,
-        program.early,
-        program.groups,
+    given = _Given(program.like.dtype)
+    scaled = scale_levels(torch.arange(program.num_levels), program.num_levels, program.like.dtype)
+    draws = (
+        DTYPE_NAMES[given.dtype],
         program.num_levels,
-        (n, height, width),
         levels.data_ptr(),
         levels.dtype == torch.int64,
         u.data_ptr(),
         None if known is None else known.data_ptr(),
         None if known_mask is None else known_mask.data_ptr(),
         temperature,
-        address(scaled),
+        given.address(scaled),
         torch.get_num_threads(),
     )
+    compiled = _backends.compiled("_cpu")
+    if isinstance(program, DenseProgram):
+        layers = zip(program.weights, program.biases, strict=True)
+        described = tuple((*given.matrix(weight), given.address(bias)) for weight, bias in layers)
+        compiled.sampling_dense_draw(draws, described, program.degrees, len(levels))
+        return
+    stages = tuple(_stage(stage, given) for stage in program.stages)
+    n, _, height, width = levels.shape
+    compiled.sampling_draw(draws, stages, program.channels, program.early, program.groups, (n, height, width))
+
+
+class _Given:
+    """Tensors as C++ reads them, in the dtype that it computes in; converted ones live as long as this does."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = torch.promote_types(dtype, torch.float32)
+        self.converted: list[Tensor] = []
+
+    def _in_dtype(self, t: Tensor) -> Tensor:
+        if t.dtype is not self.dtype:
+            t = t.to(self.dtype)
+            self.converted.append(t)
+        return t
+
+    def matrix(self, t: Tensor) -> tuple[int, tuple[int, ...]]:
+        """Its address and strides."""
+        t = self._in_dtype(t)
+        return t.data_ptr(), t.stride()
+
+    def address(self, t: Tensor | None) -> int | None:
+        """Of contiguous numbers."""
+        if t is None:
+            return None
+        t = self._in_dtype(t)
+        if not t.is_contiguous():
+            t = t.contiguous()
+            self.converted.append(t)
+        return t.data_ptr()
+
+
+def _stage(stage: Conv | Gate, given: _Given) -> tuple:
+    if isinstance(stage, Conv):
+        numbers = (*given.matrix(stage.weight), given.address(stage.bias))
+        return ("conv", stage.source, stage.taps, *numbers, stage.relu, stage.add, stage.strict)
+    is_map = stage.cond is not None and stage.cond.shape[2:] != (1, 1)
+    return ("gate", stage.source, stage.groups, given.address(stage.cond), is_map)
 
 
 def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:  # seed: 0-dim int64 on the CPU
