@@ -56,6 +56,16 @@ def _freed(t: Tensor) -> Tensor:
     return t
 
 
+def _is_freed(t: Any) -> bool:
+    return (
+        type(t) is Tensor
+        and t.layout == torch.strided
+        and t.is_cpu
+        and t.numel() > 0
+        and t.untyped_storage().size() == 0
+    )
+
+
 def spoil(case: Case, rng: random.Random) -> tuple[dict[str, Any], dict[str, Any], str]:
     """The arguments of the call with one of them spoilt, and which."""
     op = BY_ID[case.op]
@@ -116,7 +126,9 @@ def check_refusal(case: Case, seed: int) -> str:
         known = ("expected", "argument", "cannot allocate", *LIMITS)
         assert any(word in ours for word in known), f"{op} with {what}: {ours}"
         return "refused"
-    ref = _results(op, tensors, options, "reference")
+    # Accepted where there is nothing to compute: torch's own operations read such memory all the same, and die.
+    there = {k: torch.zeros(t.shape, dtype=t.dtype) if _is_freed(t) else t for k, t in tensors.items()}
+    ref = _results(op, there, options, "reference")
     assert not isinstance(ref, str), f"{op} with {what}: {case.backend} gives a result, reference says {ref}"
     for a, b in zip(ours, ref, strict=True):
         if isinstance(a, Tensor) and isinstance(b, Tensor):

@@ -1,5 +1,7 @@
 """A fixed budget of fuzz.py's cases, and the tests of the fuzzer: it must find what is planted, and shrink it."""
 
+import random
+
 import fuzz
 import fuzz_refusals
 import pytest
@@ -28,6 +30,17 @@ def test_fuzz_finds_no_spoilt_call_that_is_not_refused(part):
         case = fuzz.draw(SEED + 1, number)
         if case.backend != "triton":
             fuzz_refusals.check_refusal(case, number)
+
+
+def test_a_spoilt_call_that_needs_no_memory_is_compared_without_reading_it():
+    """Torch's own operations would have ended the process."""
+    case = fuzz.Case("reparameterize_kl/z,kl", {"mu": (3, 5, 0), "logvar": ()}, dtype="bfloat16")
+    freed = 0
+    for number in range(200):
+        if "freed" in fuzz_refusals.spoil(case, random.Random(number))[2]:
+            assert fuzz_refusals.check_refusal(case, number) in ("accepted", "refused")
+            freed += 1
+    assert freed
 
 
 FOUND = {  # once
