@@ -188,6 +188,11 @@ def is_plain(*arguments: Any) -> bool:
     )
 
 
+def saved_tensor_hooks_active() -> bool:
+    """Whether someone else keeps what backward needs (save_on_cpu, checkpointing), to spare memory."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
 def readable(grad: torch.Tensor | None) -> torch.Tensor | None:
     """An upstream gradient as launchers can read it: autograd may send sparse ones, negated views, zeros without memory."""
     if grad is None:

@@ -61,14 +61,19 @@ void parse_gan_terms(GanLossParamsOf<Tensor>& p, py::tuple terms, Parse parse) {
   for (size_t i = 0; i < terms.size(); ++i) p.segments[i].out = parse(terms[i], numel);
 }
 
-// What backward reads and writes: gradients of the terms in order, of the real logits and of the fake ones.
+// What backward reads: gradients of the terms in order.
 template <class Tensor, class Parse>
-void parse_gan_gradients(GanLossParamsOf<Tensor>& p, py::tuple grad_terms, py::tuple grads_real, py::tuple grads_fake,
-                         Parse parse) {
+void parse_gan_upstream(GanLossParamsOf<Tensor>& p, py::tuple grad_terms, Parse parse) {
   int64_t numel;
   for (size_t i = 0; i < grad_terms.size(); ++i) p.segments[i].upstream = parse(grad_terms[i], numel);
+}
+
+// Where the gradients of the real logits and of the fake ones go.
+template <class Tensor, class Parse>
+void parse_gan_gradients(GanLossParamsOf<Tensor>& p, py::tuple grads_real, py::tuple grads_fake, Parse parse) {
+  int64_t numel;
   for (GanSegmentOf<Tensor>& s : p.segments) {
-    s.out = parse((s.side == 0 ? grads_real : grads_fake)[s.member], numel);
+    s.grad = parse((s.side == 0 ? grads_real : grads_fake)[s.member], numel);
     if (p.other == GanOther::Pair) s.other_grad = parse(grads_fake[s.member], numel);
   }
 }

@@ -16,14 +16,16 @@ struct GanSegmentOf {
   Tensor x;
   Tensor other;       // with GanOther::Pair the other side's logits, in x's shape
   Tensor upstream;    // backward of reduction "none": gradients of the terms; absent means zero
-  Tensor out;         // forward: the terms, or absent; backward: x's gradient, or absent
-  Tensor other_grad;  // backward with GanOther::Pair: the other side's gradient, or absent
+  Tensor out;         // forward: the terms, or absent
+  Tensor grad;        // x's gradient, or absent: of backward, and of a forward that makes it in the same pass
+  Tensor other_grad;  // with GanOther::Pair the other side's gradient, or absent
   int64_t numel;
   GanForm form;
   double sign, offset, limit;
-  double weight;     // forward: of each term in the loss (or of each term); backward: of each term, without upstream
+  double weight;     // of each term in the loss, or of each term; without upstream
   int opposite;      // with GanOther::Mean the segment whose mean is subtracted
   int member, side;  // side: 0 real, 1 fake
+  GanSegmentOf() {}  // else a vector of them would first be cleared, kilobytes of dims each
 };
 
 template <class Tensor>

@@ -35,12 +35,13 @@ inline void bind_gan_loss(py::module_& m) {
       "gan_loss_forward",
       [](std::string_view dtype, py::tuple real, py::tuple fake, py::tuple sides, std::string_view other, double scale,
          std::string_view reduction, py::handle loss, py::tuple terms, py::handle stats, py::handle reused,
-         int threads) {
+         py::tuple grads_real, py::tuple grads_fake, int threads) {
         GanLossForward p;
         p.dtype = parse_dtype(dtype);
         p.threads = threads;
         parse_gan_segments(p, real, fake, sides, other, scale, reduction, parse_logits);
         parse_gan_terms(p, terms, parse_logits);
+        if (grads_real.size() + grads_fake.size()) parse_gan_gradients(p, grads_real, grads_fake, parse_logits);
         p.loss = const_cast<void*>(parse_pointer(loss));
         p.stats = const_cast<void*>(parse_pointer(stats));
         p.reused = const_cast<void*>(parse_pointer(reused));
@@ -48,7 +49,9 @@ inline void bind_gan_loss(py::module_& m) {
         constexpr decltype(&baseline::gan_loss_forward) table[] = PYGEN_ISA_TABLE(gan_loss_forward);
         table[isa_in_use()](p);
       },
-      "dtype, real, fake, (real side, fake side), other, scale, reduction, loss, terms, stats, reused, threads");
+      "dtype, real, fake, (real side, fake side), other, scale, reduction, loss, terms, stats, reused, gradients of "
+      "real, "
+      "of fake (of the loss with upstream 1; both empty: not wanted), threads");
   m.def(
       "gan_loss_backward",
       [](std::string_view dtype, py::tuple real, py::tuple fake, py::tuple sides, std::string_view other, double scale,
@@ -58,7 +61,8 @@ inline void bind_gan_loss(py::module_& m) {
         p.dtype = parse_dtype(dtype);
         p.threads = threads;
         parse_gan_segments(p, real, fake, sides, other, scale, reduction, parse_logits);
-        parse_gan_gradients(p, grad_terms, grads_real, grads_fake, parse_logits);
+        parse_gan_upstream(p, grad_terms, parse_logits);
+        parse_gan_gradients(p, grads_real, grads_fake, parse_logits);
         p.grad_loss = parse_pointer(grad_loss);
         p.reused = parse_pointer(reused);
         const py::gil_scoped_release release;

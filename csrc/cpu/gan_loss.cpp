@@ -1,7 +1,8 @@
 // gan_loss on CPUs. Formula: common/gan_loss.h.
-// Traffic, fp32, a logit: forward reads it (4 bytes), backward reads it and writes the gradient (8).
-// relativistic_average reads once more in forward, for the means. The softplus forms take 20 instructions a vector, the
-// others 5.
+// Traffic, fp32, a logit: forward reads it (4 bytes) and, where a gradient will be wanted, writes that in the same pass
+// (4), for an upstream gradient of 1, which is what losses get; then backward has nothing to do. Else backward reads
+// and writes (8). relativistic_average reads once more in forward, for the means, and goes over its gradients again,
+// which hold the sums of slopes. The softplus forms take 20 instructions a vector, the others 5.
 #include "cpu/gan_loss.h"
 
 #include <algorithm>
@@ -13,12 +14,12 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
-constexpr int64_t kBlock = 2048;          // logits; six blocks of scratch fit the L1 and L2 caches
+constexpr int64_t kBlock = 2048;          // logits; five blocks of scratch fit the L1 and L2 caches
 constexpr int64_t kBlocksPerThread = 16;  // about 12 us of work in the softplus forms, 3 in the others
 
 template <class Real>
 struct Scratch {
-  alignas(64) Real x[kBlock], other[kBlock], upstream[kBlock], out[kBlock], other_out[kBlock], e[kBlock];
+  alignas(64) Real x[kBlock], other[kBlock], upstream[kBlock], out[kBlock], other_out[kBlock];
 };
 template <class Real>
 __attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
@@ -67,10 +68,20 @@ PYGEN_INLINE void with_form(GanForm form, Call call) {
   }
 }
 
+// A block's values, where they lie or in `scratch`; and back. Out of line: there are many calls and dtypes.
+template <class T, class Real>
+PYGEN_APART const Real* values(const View& view, int64_t start, int64_t n, Real* scratch) {
+  return read_block<T>(view, start, n, scratch);
+}
+template <class T, class Real>
+PYGEN_APART void write(const View& view, int64_t start, int64_t n, const Real* block) {
+  write_block<T>(view, start, n, block);
+}
+
 template <class T, class Real>
 PYGEN_INLINE Block<Real> read(const GanSegment& segment, int64_t start, int64_t n, Real mean, Scratch<Real>& s) {
-  const Real* other = segment.other.present() ? read_block<T>(segment.other, start, n, s.other) : nullptr;
-  return {segment, read_block<T>(segment.x, start, n, s.x), other, mean, n, s.e};
+  const Real* other = segment.other.present() ? values<T>(segment.other, start, n, s.other) : nullptr;
+  return {segment, values<T>(segment.x, start, n, s.x), other, mean, n};
 }
 
 // The mean of each segment's logits.
@@ -78,12 +89,59 @@ template <class T, class Real>
 std::vector<double> means(const GanLossParams& p, const Blocks& blocks) {
   std::vector<double> partial(blocks.count());
   blocks.run(p.segments, p.threads, [&](size_t i, int64_t block, int64_t start, int64_t n) {
-    partial[block] = sum_block(read_block<T>(p.segments[i].x, start, n, scratch<Real>().x), n);
+    partial[block] = sum_block(values<T>(p.segments[i].x, start, n, scratch<Real>().x), n);
   });
   std::vector<double> sums = blocks.total(partial);
   for (size_t i = 0; i < sums.size(); ++i)
     sums[i] /= static_cast<double>(p.segments[i].numel > 0 ? p.segments[i].numel : 1);
   return sums;
+}
+
+// With relativistic_average x also moves its mean, which the terms of the other side `o` subtract: what that adds to
+// the gradient of each x.
+template <class Real>
+Real through_mean(const GanSegment& s, const GanSegment& o, double slopes) {
+  return static_cast<Real>(-o.sign * o.weight * slopes / static_cast<double>(s.numel));
+}
+
+// Where a block's gradient is computed; nullptr where nobody wants one.
+template <class T, class Real>
+PYGEN_INLINE Real* gradient_target(const GanSegment& segment, int64_t start, int64_t n, Scratch<Real>& s) {
+  if (segment.grad.present()) return block_target<T>(segment.grad, start, n, s.out);
+  return segment.other_grad.present() ? s.out : nullptr;
+}
+template <class T, class Real>
+PYGEN_INLINE void write_gradient(const GanSegment& segment, int64_t start, int64_t n, const Real* grad,
+                                 Scratch<Real>& s) {
+  if (segment.grad.present()) write<T>(segment.grad, start, n, grad);
+  if (!segment.other_grad.present()) return;
+  Real* other = block_target<T>(segment.other_grad, start, n, s.other_out);
+  for (int64_t j = 0; j < n; ++j) other[j] = -grad[j];
+  write<T>(segment.other_grad, start, n, other);
+}
+
+template <GanForm kForm, bool kStats, bool kSlopes, class Real>
+PYGEN_INLINE Sums sum_terms(const Block<Real>& b, Real factor, Real* grad) {
+  return grad ? sum_block_terms<kForm, kStats, kSlopes, true>(b, factor, grad)
+              : sum_block_terms<kForm, kStats, kSlopes, false>(b, factor, grad);
+}
+
+// Turns the slopes that the pass over relativistic_average's logits left in the gradients into these.
+template <class Real>
+void finish_gradients(const GanLossForward& p, const Blocks& blocks) {
+  const Real* reused = static_cast<const Real*>(p.reused);
+  blocks.run(p.segments, p.threads, [&](size_t i, int64_t, int64_t start, int64_t n) {
+    const GanSegment &segment = p.segments[i], &o = p.segments[segment.opposite];
+    if (!segment.grad.present()) return;
+    const double slopes = static_cast<double>(reused[4 * segment.member + 2 + o.side]);
+    const Real constant = through_mean<Real>(segment, o, slopes);
+    const Real factor = static_cast<Real>(segment.sign * segment.weight);
+    Scratch<Real>& s = scratch<Real>();
+    const Real* slope = values<Real>(segment.grad, start, n, s.out);
+    Real* grad = block_target<Real>(segment.grad, start, n, s.out);
+    for (int64_t j = 0; j < n; ++j) grad[j] = slope[j] * factor + constant;
+    write<Real>(segment.grad, start, n, grad);
+  });
 }
 
 template <class T, class Real>
@@ -100,26 +158,31 @@ void forward(const GanLossForward& p) {
     const GanSegment& segment = p.segments[i];
     Scratch<Real>& s = scratch<Real>();
     const Block<Real> b = read<T>(segment, start, n, average ? static_cast<Real>(mean[segment.opposite]) : Real(0), s);
+    Real* grad = gradient_target<T>(segment, start, n, s);
+    const Real factor = average ? Real(1) : static_cast<Real>(segment.sign * segment.weight);
     with_form(segment.form, [&](auto form) {
       constexpr GanForm kForm = decltype(form)::value;
-      if constexpr (uses_exp(kForm)) fill_exp(b);
       if (segment.out.present()) {
         Real* out = block_target<Real>(segment.out, start, n, s.out);
         store_terms<kForm>(b, static_cast<Real>(segment.weight), out);
-        write_block<Real>(segment.out, start, n, out);
+        write<Real>(segment.out, start, n, out);
       }
       if (!sum) return;
       if constexpr (kForm == GanForm::Softplus) {
         if (average) {
-          partial[block] = stats ? sum_block_terms<kForm, true, true>(b) : sum_block_terms<kForm, false, true>(b);
+          partial[block] =
+              stats ? sum_terms<kForm, true, true>(b, factor, grad) : sum_terms<kForm, false, true>(b, factor, grad);
           return;
         }
       }
-      partial[block] = stats ? sum_block_terms<kForm, true, false>(b) : sum_block_terms<kForm, false, false>(b);
+      partial[block] =
+          stats ? sum_terms<kForm, true, false>(b, factor, grad) : sum_terms<kForm, false, false>(b, factor, grad);
     });
+    if (grad) write_gradient<T>(segment, start, n, grad, s);
     if (pairs) pair_x[block] = sum_block(b.other, n);
   });
   double loss = 0, totals[4] = {};
+  bool unfinished = false;
   for (size_t i = 0; sum && i < p.segments.size(); ++i) {
     const GanSegment& segment = p.segments[i];
     Sums sums;
@@ -140,10 +203,14 @@ void forward(const GanLossForward& p) {
       Real* reused = static_cast<Real*>(p.reused) + 4 * segment.member + segment.side;
       reused[0] = static_cast<Real>(mean[i]);
       reused[2] = static_cast<Real>(sums.slope);
+      unfinished = unfinished || segment.grad.present();
     }
   }
   if (reduce) *static_cast<Real*>(p.loss) = static_cast<Real>(loss);
   for (int j = 0; stats && j < 4; ++j) static_cast<Real*>(p.stats)[j] = static_cast<Real>(totals[j] / p.members);
+  if constexpr (std::is_same_v<T, Real>) {
+    if (unfinished) finish_gradients<Real>(p, blocks);
+  }
 }
 
 // With relativistic_average and gradients of single terms: the sums of slopes times upstream, which forward could not
@@ -157,9 +224,8 @@ std::vector<double> weighted_slopes(const GanLossBackward& p, const Blocks& bloc
     if (!segment.upstream.present()) return;
     Scratch<Real>& s = scratch<Real>();
     const Block<Real> b = read<T>(segment, start, n, reused[4 * segment.member + 1 - segment.side], s);
-    const Real* upstream = read_block<Real>(segment.upstream, start, n, s.upstream);
-    fill_exp(b);
-    store_gradients<GanForm::Softplus, true>(b, upstream, Real(1), Real(0), s.out);
+    const Real* upstream = values<Real>(segment.upstream, start, n, s.upstream);
+    store_gradients<GanForm::Softplus, true>(b, upstream, Real(1), Real(0), Real(1), s.out);
     partial[block] = sum_block(s.out, n);
   });
   return blocks.total(partial);
@@ -169,43 +235,38 @@ template <class T, class Real>
 void backward(const GanLossBackward& p) {
   const Blocks blocks(p.segments);
   const bool average = p.other == GanOther::Mean, reduce = p.grad_loss != nullptr;
-  const double grad_loss = reduce ? static_cast<double>(*static_cast<const Real*>(p.grad_loss)) : 1.0;
+  const Real whole = reduce ? *static_cast<const Real*>(p.grad_loss) : Real(1);
   const Real* reused = static_cast<const Real*>(p.reused);
   const std::vector<double> sums = average && !reduce ? weighted_slopes<T, Real>(p, blocks) : std::vector<double>();
   blocks.run(p.segments, p.threads, [&](size_t i, int64_t, int64_t start, int64_t n) {
     const GanSegment& segment = p.segments[i];
-    if (!segment.out.present() && !segment.other_grad.present()) return;
     Scratch<Real>& s = scratch<Real>();
+    Real* grad = gradient_target<T>(segment, start, n, s);
+    if (!grad) return;
     Real mean = 0, constant = 0;
-    if (average) {  // x also moves its mean, which the other side's terms subtract
+    if (average) {
       const GanSegment& o = p.segments[segment.opposite];
       mean = reused[4 * segment.member + 1 - segment.side];
       const double slopes =
           reduce ? static_cast<double>(reused[4 * segment.member + 2 + o.side]) : sums[segment.opposite];
-      constant = static_cast<Real>(-o.sign * o.weight * grad_loss * slopes / static_cast<double>(segment.numel));
+      constant = through_mean<Real>(segment, o, slopes);
     }
-    Real* out = segment.out.present() ? block_target<T>(segment.out, start, n, s.out) : s.out;
     if (!reduce && !segment.upstream.present()) {  // terms that nothing uses: what they hold, NaN too, does not matter
-      std::fill(out, out + n, constant);
+      std::fill(grad, grad + n, constant);
     } else {
       const Block<Real> b = read<T>(segment, start, n, mean, s);
-      const Real* upstream = reduce ? nullptr : read_block<Real>(segment.upstream, start, n, s.upstream);
-      const Real factor = static_cast<Real>(segment.sign * segment.weight * grad_loss);
+      const Real* upstream = reduce ? nullptr : values<Real>(segment.upstream, start, n, s.upstream);
+      const Real factor = static_cast<Real>(segment.sign * segment.weight);
       with_form(segment.form, [&](auto form) {
         constexpr GanForm kForm = decltype(form)::value;
-        if constexpr (uses_exp(kForm)) fill_exp(b);
         if (upstream) {
-          store_gradients<kForm, true>(b, upstream, factor, constant, out);
+          store_gradients<kForm, true>(b, upstream, factor, constant, whole, grad);
         } else {
-          store_gradients<kForm, false>(b, upstream, factor, constant, out);
+          store_gradients<kForm, false>(b, upstream, factor, constant, whole, grad);
         }
       });
     }
-    if (segment.out.present()) write_block<T>(segment.out, start, n, out);
-    if (!segment.other_grad.present()) return;
-    Real* other_out = block_target<T>(segment.other_grad, start, n, s.other_out);
-    for (int64_t j = 0; j < n; ++j) other_out[j] = -out[j];
-    write_block<T>(segment.other_grad, start, n, other_out);
+    write_gradient<T>(segment, start, n, grad, s);
   });
 }
 

@@ -14,7 +14,7 @@ struct GanLossParams : GanLossParamsOf<View> {
 };
 
 struct GanLossForward : GanLossParams {
-  void* loss;    // [], or nullptr under reduction "none"
+  void* loss;    // [], or nullptr under reduction "none", when no gradient is made either
   void* stats;   // [4] or nullptr
   void* reused;  // [members, 4] with GanOther::Mean: the means and the sums of the slopes, real and fake
 };

@@ -8,6 +8,8 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
+#define PYGEN_APART __attribute__((noinline, noclone))  // one copy, however many calls
+
 template <class Real>
 using Vector = std::conditional_t<__is_same(Real, float), VecF, Real>;
 
@@ -24,14 +26,13 @@ struct Constants {
         limit(static_cast<Real>(s.limit)) {}
 };
 
-// What one block is computed from.
+// What one block is computed from. Loops look at a copy: of the caller's a store might change the pointers.
 template <class Real>
 struct Block {
   const GanSegment& segment;
   const Real *x, *other;  // other: nullptr without GanOther::Pair
   Real mean;              // that is subtracted
   int64_t n;
-  Real* e;  // scratch: exp(-|y|)
 };
 
 // sign y of the logits at i.
@@ -40,16 +41,52 @@ PYGEN_INLINE V difference(const Block<Real>& b, const Constants<V>& c, int64_t i
   return load<V>(b.x + i) - (b.other ? load<V>(b.other + i) : c.shift);
 }
 
-// body(i, constants) over the block: vectors, then a tail of single numbers, so that nothing outside is touched.
-template <class Real, class Body>
-PYGEN_INLINE void for_each_vector(const Block<Real>& b, Body body) {
+// How many vectors are taken at once: exp first, in a loop of its own, as the processor overlaps more iterations of two
+// short loops than of one; but few enough that memory is read and written all the time.
+template <class V>
+constexpr int kRunLength = Log1pSum<V>::kRun;
+
+// exp(-|y|) of one run, for the forms that use it.
+template <class V>
+struct RunOfExp {
+  using Real = typename Lanes<V>::Real;
+  static constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
+  alignas(64) Real values[kRunLength<V> * kWidth];
+  template <GanForm kForm>
+  PYGEN_INLINE void fill(const Block<Real>& b, const Constants<V>& c, int64_t begin, int64_t end) {
+    if constexpr (uses_exp(kForm))
+      for (int64_t i = begin; i < end; i += kWidth) store(values + (i - begin), exp_minus_abs(difference(b, c, i)));
+  }
+  template <GanForm kForm>
+  PYGEN_INLINE V at(int64_t i) const {
+    if constexpr (uses_exp(kForm)) return load<V>(values + i);
+    return V{};
+  }
+};
+
+// body(i, y, e) of the vectors in [begin, end), a multiple of V's width.
+template <GanForm kForm, class V, class Real, class Body>
+PYGEN_INLINE void for_each_vector(const Block<Real>& block, int64_t begin, int64_t end, Body body) {
+  constexpr int64_t kWidth = sizeof(V) / sizeof(Real), kRun = kRunLength<V> * kWidth;
+  const Block<Real> b = block;
+  const Constants<V> c(b.segment, b.mean);
+  RunOfExp<V> e;
+  for (; begin < end; begin += kRun) {
+    const int64_t stop = end - begin < kRun ? end : begin + kRun;
+    e.template fill<kForm>(b, c, begin, stop);
+    for (int64_t i = begin; i < stop; i += kWidth)
+      body(i, V(difference(b, c, i) * c.sign), e.template at<kForm>(i - begin));
+  }
+}
+
+// body(i, y, e) over the block: vectors, then a tail of single numbers, so that nothing outside is touched.
+template <GanForm kForm, class Real, class Body>
+PYGEN_INLINE void for_each_logit(const Block<Real>& b, Body body) {
   using V = Vector<Real>;
   constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
-  const Constants<V> c(b.segment, b.mean);
-  int64_t i = 0;
-  for (; i + kWidth <= b.n; i += kWidth) body(i, c);
-  const Constants<Real> one(b.segment, b.mean);
-  for (; i < b.n; ++i) body(i, one);
+  const int64_t whole = b.n / kWidth * kWidth;
+  for_each_vector<kForm, V>(b, 0, whole, body);
+  if constexpr (kWidth > 1) for_each_vector<kForm, Real>(b, whole, b.n, body);
 }
 
 PYGEN_INLINE double sum_lanes(double v) { return v; }
@@ -73,32 +110,29 @@ struct Sums {
   }
 };
 
-// In a loop of its own: the processor overlaps more iterations of two short loops than of one.
-template <class Real>
-__attribute__((noinline)) void fill_exp(const Block<Real>& b) {
-  for_each_vector(
-      b, [&](int64_t i, const auto& c) PYGEN_INLINE_LAMBDA { store(b.e + i, exp_minus_abs(difference(b, c, i))); });
-}
-
-// Sums over [begin, end), a multiple of V's width, in runs: short chains of additions, one logarithm each.
-template <GanForm kForm, bool kStats, bool kSlopes, class V, class Real>
-PYGEN_INLINE Sums sum_vectors(const Block<Real>& b, int64_t begin, int64_t end) {
-  constexpr int64_t kWidth = sizeof(V) / sizeof(Real), kRun = Log1pSum<V>::kRun * kWidth;
+// Sums over [begin, end), a multiple of V's width, in runs: short chains of additions, one logarithm each. With kGrad
+// also stores the gradients, as store_gradients.
+template <GanForm kForm, bool kStats, bool kSlopes, bool kGrad, class V, class Real>
+PYGEN_INLINE Sums sum_vectors(const Block<Real>& block, int64_t begin, int64_t end, Real factor, Real* grad) {
+  constexpr int64_t kWidth = sizeof(V) / sizeof(Real), kRun = kRunLength<V> * kWidth;
+  const Block<Real> b = block;
   const Constants<V> c(b.segment, b.mean);
+  RunOfExp<V> exps;
   V value{}, sum_x{}, right{}, slope{};
-  for (int64_t i = begin; i < end;) {
-    const int64_t stop = end - i < kRun ? end : i + kRun;
+  for (int64_t start = begin; start < end; start += kRun) {
+    const int64_t stop = end - start < kRun ? end : start + kRun;
+    exps.template fill<kForm>(b, c, start, stop);
     V run_value{}, run_x{}, run_slope{};
     Log1pSum<V> log;
-    for (; i < stop; i += kWidth) {
-      const V y = difference(b, c, i) * c.sign;
-      V e{};
-      if constexpr (uses_exp(kForm)) {
-        e = load<V>(b.e + i);
-        log.add(e);
-      }
+    for (int64_t i = start; i < stop; i += kWidth) {
+      const V y = difference(b, c, i) * c.sign, e = exps.template at<kForm>(i - start);
+      if constexpr (uses_exp(kForm)) log.add(e);
       run_value += gan_plain_part<kForm>(y, c.offset);
-      if constexpr (kSlopes) run_slope += gan_slope<kForm>(y, e, c.offset);
+      if constexpr (kSlopes || kGrad) {
+        const V each = gan_slope<kForm>(y, e, c.offset);
+        if constexpr (kSlopes) run_slope += each;
+        if constexpr (kGrad) store(grad + i, V(each * factor + Real(0)));  // + 0: no -0
+      }
       if constexpr (kStats) {
         run_x += load<V>(b.x + i);
         right += Lanes<V>::select(y < c.limit, V(V{} + Real(1)), V{});
@@ -112,39 +146,45 @@ PYGEN_INLINE Sums sum_vectors(const Block<Real>& b, int64_t begin, int64_t end) 
   return {sum_lanes(value), sum_lanes(sum_x), sum_lanes(right), sum_lanes(slope)};
 }
 
-template <GanForm kForm, bool kStats, bool kSlopes, class Real>
-__attribute__((noinline)) Sums sum_block_terms(const Block<Real>& b) {
+template <GanForm kForm, bool kStats, bool kSlopes, bool kGrad, class Real>
+PYGEN_APART Sums sum_block_terms(const Block<Real>& b, Real factor, Real* grad) {
   using V = Vector<Real>;
   constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
   const int64_t whole = b.n / kWidth * kWidth;
   Sums sums;
-  if (whole) sums = sum_vectors<kForm, kStats, kSlopes, V>(b, 0, whole);
-  if (whole < b.n) sums += sum_vectors<kForm, kStats, kSlopes, Real>(b, whole, b.n);
+  if (whole) sums = sum_vectors<kForm, kStats, kSlopes, kGrad, V>(b, 0, whole, factor, grad);
+  if constexpr (kWidth > 1) {
+    if (whole < b.n) sums += sum_vectors<kForm, kStats, kSlopes, kGrad, Real>(b, whole, b.n, factor, grad);
+  }
   return sums;
 }
 
 // out = the terms, each times `weight`.
 template <GanForm kForm, class Real>
-__attribute__((noinline)) void store_terms(const Block<Real>& b, Real weight, Real* out) {
-  for_each_vector(b, [&](int64_t i, const auto& c) PYGEN_INLINE_LAMBDA {
-    using V = std::decay_t<decltype(c.sign)>;
-    V term = gan_plain_part<kForm>(V(difference(b, c, i) * c.sign), c.offset);
-    if constexpr (uses_exp(kForm)) term += log1p_positive(load<V>(b.e + i));
+PYGEN_APART void store_terms(const Block<Real>& b, Real weight, Real* out) {
+  const Real offset = static_cast<Real>(b.segment.offset);
+  for_each_logit<kForm>(b, [&](int64_t i, auto y, auto e) PYGEN_INLINE_LAMBDA {
+    using V = decltype(y);
+    V term = gan_plain_part<kForm>(y, offset);
+    if constexpr (uses_exp(kForm)) term += log1p_positive(e);
     store(out + i, V(term * weight));
   });
 }
 
-// out = factor slope + constant, or times upstream where each logit has its own.
+// out = (factor slope + constant) whole, or factor slope upstream + constant where each logit has its own. `whole`
+// comes last, so that the result is that of forward times `whole`.
 template <GanForm kForm, bool kUpstream, class Real>
-__attribute__((noinline)) void store_gradients(const Block<Real>& b, const Real* upstream, Real factor, Real constant,
-                                               Real* out) {
-  for_each_vector(b, [&](int64_t i, const auto& c) PYGEN_INLINE_LAMBDA {
-    using V = std::decay_t<decltype(c.sign)>;
-    V e{};
-    if constexpr (uses_exp(kForm)) e = load<V>(b.e + i);
-    V grad = gan_slope<kForm>(V(difference(b, c, i) * c.sign), e, c.offset) * factor;
-    if constexpr (kUpstream) grad = grad * load<V>(upstream + i);
-    store(out + i, V(grad + constant));
+PYGEN_APART void store_gradients(const Block<Real>& b, const Real* upstream, Real factor, Real constant, Real whole,
+                                 Real* out) {
+  const Real offset = static_cast<Real>(b.segment.offset);
+  for_each_logit<kForm>(b, [&](int64_t i, auto y, auto e) PYGEN_INLINE_LAMBDA {
+    using V = decltype(y);
+    V grad = gan_slope<kForm>(y, e, offset) * factor;
+    if constexpr (kUpstream) {
+      store(out + i, V(grad * load<V>(upstream + i) + constant));
+    } else {
+      store(out + i, V((grad + constant) * whole));
+    }
   });
 }
 

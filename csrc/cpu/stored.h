@@ -89,7 +89,7 @@ PYGEN_INLINE RegF widen_register(const Float16* p) {
 #elif defined(__AVX2__)
   return _mm256_cvtph_ps(load<__m128i>(p));
 #else
-  RegF x;
+  RegF x{};
   for (int i = 0; i < PYGEN_REGISTER_LANES; ++i) x[i] = widen(p[i]);
   return x;
 #endif

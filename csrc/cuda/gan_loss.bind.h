@@ -59,7 +59,8 @@ inline void bind_gan_loss(py::module_& m) {
         call.stream = stream;
         call.workspace = workspace;
         parse_gan_segments(call, real, fake, sides, other, scale, reduction, parse_gan_tensor);
-        parse_gan_gradients(call, grad_terms, grads_real, grads_fake, parse_gan_tensor);
+        parse_gan_upstream(call, grad_terms, parse_gan_tensor);
+        parse_gan_gradients(call, grads_real, grads_fake, parse_gan_tensor);
         call.grad_loss = parse_address(grad_loss);
         call.reused = parse_address(reused);
         call.slopes = parse_address(slopes);

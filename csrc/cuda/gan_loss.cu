@@ -50,7 +50,8 @@ int64_t fill(GanParams& p, const GanLossCall& call, size_t begin, size_t end, in
     s.x = reinterpret_cast<const void*>(from.x.address);
     s.other = reinterpret_cast<const void*>(from.other.address);
     s.upstream = reinterpret_cast<const void*>(from.upstream.address);
-    s.out = reinterpret_cast<void*>(from.out.address);
+    const std::uintptr_t out = from.out.address | from.grad.address;  // forward has the one, backward the other
+    s.out = reinterpret_cast<void*>(out);
     s.other_grad = reinterpret_cast<void*>(from.other_grad.address);
     s.numel = from.numel;
     s.first = blocks;
@@ -58,7 +59,7 @@ int64_t fill(GanParams& p, const GanLossCall& call, size_t begin, size_t end, in
     s.member = from.member;
     s.side = static_cast<int8_t>(from.side);
     s.expanded = from.upstream.expanded;
-    s.aligned = (from.x.address | from.other.address | (s.expanded ? 0 : from.upstream.address) | from.out.address |
+    s.aligned = (from.x.address | from.other.address | (s.expanded ? 0 : from.upstream.address) | out |
                  from.other_grad.address) %
                     16 ==
                 0;
@@ -158,7 +159,7 @@ void backward(const GanLossBackwardCall& call) {
   base.slopes = base.means;
   if (call.slopes != 0) {  // which forward could not know
     GanLossCall of_terms = call;
-    for (GanSegment& s : of_terms.segments) s.out = {};
+    for (GanSegment& s : of_terms.segments) s.grad = {};
     ForwardParams p{};
     p.means = base.means;
     p.sums = reinterpret_cast<void*>(call.slopes);

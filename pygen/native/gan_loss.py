@@ -1,6 +1,7 @@
 """Launcher of the C++ and the CUDA C++ kernels of gan_loss. CUDA: not yet run on a GPU."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,6 +23,12 @@ def _view(t: Tensor | None) -> tuple | None:
     return (address, t.numel()) if t.is_contiguous() else (address, t.shape, t.stride())
 
 
+@cache
+def _scalar(dtype: torch.dtype) -> Tensor:
+    """On the CPU; torch.empty_like of one takes two thirds of the time of torch.empty(())."""
+    return torch.empty((), dtype=dtype, device="cpu")
+
+
 def forward(
     real: Sequence[Tensor],  # the members' logits; empty where the loss has no use for them
     fake: Sequence[Tensor],
@@ -33,38 +40,66 @@ def forward(
     stats: bool,
 ) -> list[Tensor]:
     """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
+    return _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, None)[0]
+
+
+def forward_with_gradients(
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    kind: str,
+    player: str,
+    label_smoothing: float,
+    scale: float,
+    reduction: str,
+    stats: bool,
+    needs: Sequence[bool],  # of real, then of fake
+) -> tuple[list[Tensor], list[Tensor | None] | None]:
+    """forward's outputs and, from the same pass, what backward gives for an upstream gradient of 1; None: ask backward."""
+    return _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, needs)
+
+
+def _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, needs):
     first = real[0] if real else fake[0]
     dtype = first.dtype
     wide = _WIDE[dtype]
     of_kind = terms(kind, player, label_smoothing)
-    loss: int | None = None
+    other = of_kind.other
+    compiled, where = target(first)
+    on_gpu = len(where) == 2  # a device and a stream
+    loss = statistics = reused = None
     written: tuple[Tensor, ...] = ()
     if reduction != "none":
-        value = first.new_empty(()) if dtype is wide else first.new_empty((), dtype=wide)
+        value = first.new_empty((), dtype=wide) if on_gpu else torch.empty_like(_scalar(wide))
         loss, outputs = value.data_ptr(), [value]
     else:
         outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
         written = tuple(outputs)
-    statistics = reused = None
     if stats:
         outputs.append(first.new_empty(4, dtype=wide))
         statistics = outputs[-1].data_ptr()
-    if of_kind.other == "mean":
+    if other == "mean":
         outputs.append(first.new_empty((len(real), 4), dtype=wide))
         reused = outputs[-1].data_ptr()
-    compiled, where = target(first)
-    view = _view
-    if len(where) == 2:  # a device and a stream
+    view, grads = _view, None
+    if on_gpu:
         view = _gan_flat.view
-        real, fake = _gan_flat.flat_logits(real, fake, of_kind.other)
+        real, fake = _gan_flat.flat_logits(real, fake, other)
         workspace = first.new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
         where = (*where, workspace.data_ptr())
+    else:
+        targets: tuple[tuple, tuple] = ((), ())
+        # relativistic_average leaves slopes in the gradients first, for which 16 bits are too few.
+        if needs is not None and loss is not None and (other != "mean" or dtype is wide):
+            grads = [torch.empty_like(t) if n else None for t, n in zip((*real, *fake), needs, strict=True)]
+            views = tuple(map(view, grads))
+            targets = (views[: len(real)], views[len(real) :])
+        where = (*targets, *where)  # type: ignore[arg-type]
     compiled.gan_loss_forward(
         DTYPE_NAMES[dtype],
         tuple(map(view, real)),
         tuple(map(view, fake)),
         of_kind,
-        of_kind.other,
+        other,
         scale,
         reduction,
         loss,
@@ -73,7 +108,7 @@ def forward(
         reused,
         *where,
     )
-    return outputs
+    return outputs, grads
 
 
 def backward(

@@ -217,23 +217,35 @@ class _GanLoss(torch.autograd.Function):
     def forward(ctx, launcher, num_real, options, *logits):
         ctx.set_materialize_grads(False)
         real, fake = logits[:num_real], logits[num_real:]
-        outputs = _below(real, fake, *options) if launcher is None else launcher.forward(real, fake, *options[:6])
+        ready: list = []
+        if launcher is None:
+            outputs = _below(real, fake, *options)
+        elif hasattr(launcher, "forward_with_gradients") and not _dispatch.saved_tensor_hooks_active():
+            outputs, grads = launcher.forward_with_gradients(real, fake, *options[:6], ctx.needs_input_grad[3:])
+            if grads is not None:
+                ready.append(grads)
+        else:
+            outputs = launcher.forward(real, fake, *options[:6])
         reused = outputs[-1] if options[0] == "relativistic_average" else None
         losses = len(outputs) - options[5] - (reused is not None)
         if losses < len(outputs):
             ctx.mark_non_differentiable(*outputs[losses:])
         ctx.save_for_backward(reused, *logits)
-        ctx.call = launcher, num_real, losses, options  # one attribute: each costs half a microsecond
+        ctx.call = launcher, num_real, losses, options, ready  # one attribute: each costs half a microsecond
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        launcher, num_real, num_losses, options = ctx.call
+        launcher, num_real, num_losses, options, ready = ctx.call
+        reused, *logits = ctx.saved_tensors  # also where they go unused: logits that were changed must raise
+        if ready and not torch.is_grad_enabled():
+            grads = _scaled(ready, grad_outputs[0])
+            if grads is not None:
+                return None, None, None, *grads
         needs = ctx.needs_input_grad[3:]
         grad_losses = [_dispatch.readable(g) for g in grad_outputs[:num_losses]]
         if grad_losses[0] is None and all(g is None for g in grad_losses):
             return (None,) * (3 + len(needs))
-        reused, *logits = ctx.saved_tensors
         real, fake = logits[:num_real], logits[num_real:]
         rest = (*options[:5], needs)
         if _dispatch.transformed(*grad_losses):
@@ -248,6 +260,21 @@ class _GanLoss(torch.autograd.Function):
             grads = _GanLossBackward.apply(_launch_backward, sizes, (*rest, backend), *grad_losses, reused, *logits)
         each = iter(grads)
         return None, None, None, *[next(each) if n else None for n in needs]
+
+
+def _scaled(ready: list, upstream: Tensor | None) -> list[Tensor | None] | None:
+    """The gradients that forward made, times `upstream`; once, as whoever gets them may change them. None: make them anew."""
+    if upstream is None or upstream.layout is not torch.strided or _dispatch.transformed(upstream):
+        return None
+    factor = upstream.item()  # on a CPU
+    grads = ready.pop()
+    if factor != 1.0:
+        for grad in grads:
+            if grad is not None:
+                if grad.dtype is not upstream.dtype:  # 16 bits, which have lost what the factor would bring back
+                    return None
+                grad.mul_(factor)
+    return grads
 
 
 _apply = _library.fast_apply(_GanLoss)
