@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 SETUP := .ci/setup constraints.txt pyproject.toml setup.py
 SOURCES := $(shell find csrc -type f)
-CLANG_FORMAT = find csrc tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
+CLANG_FORMAT = find csrc tools tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
 .PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants accuracy sanitize coverage wheel lint format clean

@@ -141,7 +141,8 @@ class BuildExt(build_ext):
         for isa, (lanes, flags) in ISAS.items():
             variant = [*command, *flags.split(), f"-DPYGEN_ISA={isa}", f"-DPYGEN_LANES={lanes}"]
             units += [(isa, source, variant) for source in files("cpu/*.cpp")]
-        return units, [*CXX, "-shared", "-fopenmp", "-Wl,-s"]
+        # Without symbols, unless somebody asked for more of them: sanitizers name lines by them.
+        return units, [*CXX, "-shared", "-fopenmp", *([] if "-g1" in command else ["-Wl,-s"])]
 
     def plan_cuda(self):
         toolkit, archs = self.cuda

@@ -116,7 +116,7 @@ def truth(
 def _nudged(t: Tensor, eps: float, g: torch.Generator) -> Tensor:
     """t in float64, each stored number moved by eps up or down; of an expanded dim all together."""
     stored = [n if stride else 1 for n, stride in zip(t.shape, t.stride(), strict=True)]
-    return t.double() * (1 + eps * (torch.randint(2, stored, generator=g) * 2 - 1))
+    return t.double() * (1 + eps * (torch.randint(2, stored, generator=g).double() * 2 - 1))
 
 
 def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tensor, ref: Tensor) -> bool:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from pygen.native import gan_loss, masked_conv2d, reparameterize_kl
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"
-FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Werror"]
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", "-Wno-maybe-uninitialized"]
 FLAGS += ["-DPYGEN_GAN_MANY_BLOCKS=6", "-DPYGEN_GAN_MAX_SEGMENTS=8"]  # several turns, several launches with few logits
 
@@ -38,24 +39,46 @@ def _sources() -> list[Path]:
     return [SHIM / "shim.cpp", ROOT / "csrc" / "bindings_cuda.cpp", *sorted((ROOT / "csrc" / "cuda").glob("*.cu"))]
 
 
-def _key(flags: list[str]) -> str:
-    key = hashlib.sha256(repr(flags).encode())
-    for folder in (ROOT / "csrc", SHIM):
-        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".h", ".cuh", ".cu", ".cpp")):
-            key.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    return key.hexdigest()[:16]
+def _object(source: Path, command: list[str]) -> Path:
+    """The compiled source, from before if its command and all that it includes are as they were."""
+    output = (
+        ROOT / "build" / f"cuda_host-{hashlib.sha256(repr(command).encode()).hexdigest()[:16]}" / f"{source.stem}.o"
+    )
+    stamp, includes = output.with_suffix(".key"), output.with_suffix(".d")
+
+    def key() -> str:
+        paths = includes.read_text().replace("\\\n", " ").partition(":")[2].split()
+        parts = (path.encode() + Path(path).read_bytes() for path in paths if Path(path).exists())
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    if not (output.exists() and stamp.exists() and stamp.read_text() == key()):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part, listed = (output.with_suffix(f".{os.getpid()}.{end}") for end in ("part", "list"))
+        subprocess.run([*command, "-MMD", "-MF", str(listed), "-c", str(source), "-o", str(part)], check=True)
+        os.replace(listed, includes)
+        os.replace(part, output)
+        stamp.write_text(key())
+    return output
 
 
 def build(*extra: str) -> Path:
     """The module's file, compiled unless one of the same sources and flags is there."""
-    flags = [*FLAGS, *extra, "-include", str(SHIM / "shim.h"), f"-I{ROOT / 'csrc'}", f"-I{SHIM}"]
-    flags += ["-isystem", str(toolkit_headers()), f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-    output = ROOT / "build" / f"cuda_host-{_key(flags)}" / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
+    command = [os.environ.get("CXX", "g++"), *FLAGS, *extra]
+    compile_one = [*command, "-include", str(SHIM / "shim.h"), f"-I{ROOT / 'csrc'}", f"-I{SHIM}"]
+    compile_one += [
+        "-isystem",
+        str(toolkit_headers()),
+        f"-I{pybind11.get_include()}",
+        f"-I{sysconfig.get_path('include')}",
+    ]
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        objects = list(pool.map(lambda source: _object(source, [*compile_one, "-x", "c++"]), _sources()))
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in objects)).hexdigest()[:16]
+    output = objects[0].parent / key / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not output.exists():
         output.parent.mkdir(parents=True, exist_ok=True)
         part = output.with_suffix(f".{os.getpid()}.part")
-        command = [os.environ.get("CXX", "g++"), *flags, "-x", "c++", *map(str, _sources()), "-o", str(part)]
-        subprocess.run(command, check=True)
+        subprocess.run([*command, "-shared", *map(str, objects), "-o", str(part)], check=True)
         os.replace(part, output)
     return output
 

@@ -153,6 +153,15 @@ def test_fuzz_finds_and_shrinks_a_planted_fault(op, monkeypatch):
     raise AssertionError("60 cases did not find it")
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_the_judge_moves_each_stored_number_by_one_ulp(dtype):
+    eps, t = torch.finfo(dtype).eps, torch.ones(3, dtype=dtype)
+    for each in (t, t[:1].expand(50), torch.ones(2, 40, dtype=dtype)):
+        moved = fuzz._nudged(each, eps, torch.Generator().manual_seed(1)) - 1
+        assert moved.dtype == torch.float64 and (moved.abs() == eps).all()
+        assert (moved == moved[0]).all() == (0 in each.stride())
+
+
 def test_fuzz_judges_a_sum_that_cancels_but_not_a_wrong_one():
     case = fuzz.Case("discriminator_loss/loss", {"real": (63,), "fake": (77,)}, {"kind": "wasserstein"}, seed=5)
     tensors = fuzz.tensors_of(case)

@@ -1,8 +1,9 @@
-"""The C++ kernels under AddressSanitizer and UBSan: builds a copy of the sources so, and calls every op on every row's samples.
+"""The C++ kernels under sanitizers: builds a copy of the sources so, and calls every op on its row's samples, and the samplers.
 
-    python tools/sanitize.py        (`make sanitize` also runs the CUDA kernels on the host, under ThreadSanitizer too)
+    python tools/sanitize.py [address,undefined] [thread]        (`make sanitize` also runs the CUDA kernels on the host so)
 
-Threads of the C++ kernels are OpenMP's, whose runtime ThreadSanitizer does not know: it would report every join as a race.
+ThreadSanitizer knows nothing of OpenMP's runtime and would report every join as a race: for it the kernels get
+tools/openmp_threads.cpp in place of that, and csrc/cpu/parallel.h shares out the least of work to threads.
 """
 
 import os
@@ -13,18 +14,25 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COPY = ROOT / "build" / "sanitized" if (ROOT / ".git").exists() else ROOT
-FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize=vptr -g1 -fno-omit-frame-pointer -O1"
+FLAGS = "-fno-sanitize-recover=all -fno-sanitize=vptr -g1 -fno-omit-frame-pointer -O1"
+LIBRARIES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
+OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1",
+}
+THREADS = 3
 
 
-def copy() -> None:
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+def copy(to: Path) -> None:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     for path in files.rstrip("\0").split("\0"):
-        source, target = ROOT / path, COPY / path
+        source, target = ROOT / path, to / path
         if source.exists() and not (target.exists() and target.read_bytes() == source.read_bytes()):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-    link = COPY / "pygen" / "kernels"
+    link = to / "pygen" / "kernels"
     if not link.is_symlink():
         link.symlink_to("../kernels")
 
@@ -34,10 +42,8 @@ def library(name: str) -> str:
     return done.stdout.strip()
 
 
-def exercise() -> None:
-    """Forward and backward of every row that has C++ kernels, in every layout and dtype, on every instruction set."""
-    sys.path.insert(0, str(COPY / "tests"))
-    import conftest  # noqa: F401
+def exercise_ops(makers: int) -> None:
+    """Forward and backward of every row that has C++ kernels: every dtype on every instruction set, on the last in layouts."""
     import layouts
     import support
     from registry import OPS, gradients, leaves
@@ -50,7 +56,7 @@ def exercise() -> None:
             with support.instruction_set(isa):
                 for sample in op.samples():
                     for dtype in support.DTYPES:
-                        for maker in layouts.MAKERS if isa == support.isas()[-1] else layouts.MAKERS[:1]:
+                        for maker in layouts.MAKERS[: makers if isa == support.isas()[-1] else 1]:
                             tensors = {k: maker(t) if t.dim() else t for k, t in sample.cast(dtype).items()}
                             marked, inputs = leaves(op, tensors)
                             gradients(op.run(marked, sample.options, "cpu"), inputs, retain_graph=False)
@@ -58,27 +64,59 @@ def exercise() -> None:
         print(f"{op.name}: no fault in {calls} calls so far", flush=True)
 
 
-def main() -> int:
-    if os.environ.get("PYGEN_SANITIZED") == "cpu":
-        exercise()
-        return 0
-    copy()
-    env = {**os.environ, "CXXFLAGS": FLAGS, "PYGEN_BUILD_CUDA": "0"}
+def exercise_samplers() -> None:
+    """A block of images a thread, and teams of threads on one image; known pixels and conditions."""
+    import support
+    import torch
+    from pixel_twins import CASES, twins
+
+    from pygen import models
+
+    for isa in support.isas():
+        with support.instruction_set(isa):
+            for name, case in CASES.items():
+                for dtype in (torch.float32, torch.float64) if name in ("gated", "plain-rgb") else (torch.float32,):
+                    _, model = twins(name, dtype)
+                    for n in (1, 2, 7):
+                        cond = case.conditions(n, 3, 7)
+                        cond = cond.to(dtype) if cond is not None and cond.is_floating_point() else cond
+                        known = case.images(n, 3, 7, seed=9)
+                        given = {"known": known, "known_mask": known > 0} if n == 2 else {}
+                        model.sample(n, (3, 7), cond=cond, seed=3, engine="cpu", **given)
+            models.MADE(20, [16, 16]).sample(9, seed=1, engine="cpu")
+    print("the samplers: no fault", flush=True)
+
+
+def exercise(root: Path, sanitizers: str) -> None:
+    sys.path.insert(0, str(root / "tests"))
+    import conftest  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)  # torch's own operations; the launchers ask the following
+    torch.get_num_threads = lambda: THREADS
+    exercise_samplers()
+    exercise_ops(2 if sanitizers == "thread" else 100)
+
+
+def sanitize(sanitizers: str) -> int:
+    root = ROOT / "build" / f"sanitized-{sanitizers.partition(',')[0]}"
+    copy(root)
+    if sanitizers == "thread":
+        shutil.copy(ROOT / "tools" / "openmp_threads.cpp", root / "csrc" / "cpu")
+    env = {**os.environ, "CXXFLAGS": f"-fsanitize={sanitizers} {FLAGS}", "PYGEN_BUILD_CUDA": "0"}
     build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    if subprocess.run(build, cwd=COPY, env=env).returncode:
+    if subprocess.run(build, cwd=root, env=env).returncode:
         return 1
-    env |= {
-        "LD_PRELOAD": ":".join(map(library, ("libasan.so", "libubsan.so"))),
-        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        "PYTHONPATH": str(COPY),
-        "PYGEN_SANITIZED": "cpu",
-    }
-    command = [sys.executable, str(COPY / "tools" / "sanitize.py")]
-    code = subprocess.run(command, cwd=COPY, env=env).returncode
-    print("no fault found by address,undefined" if code == 0 else f"{shlex.join(command)} ended with {code}")
+    preload = ":".join(library(LIBRARIES[name]) for name in sanitizers.split(","))
+    env |= {**OPTIONS, "LD_PRELOAD": preload, "PYTHONPATH": str(root), "PYGEN_SANITIZED": str(root)}
+    command = [sys.executable, str(root / "tools" / "sanitize.py"), sanitizers]
+    code = subprocess.run(command, cwd=root, env=env).returncode
+    print(f"no fault found by {sanitizers}" if code == 0 else f"{shlex.join(command)} ended with {code}", flush=True)
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if root := os.environ.get("PYGEN_SANITIZED"):
+        exercise(Path(root), sys.argv[1])
+    else:
+        sys.exit(any([sanitize(names) for names in sys.argv[1:] or ("address,undefined", "thread")]))

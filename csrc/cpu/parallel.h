@@ -11,6 +11,9 @@ namespace pygen {
 // body(block) for block in [0, blocks); `blocks_per_thread` is the least work worth a thread.
 template <class Body>
 inline void parallel_blocks(int64_t blocks, int64_t blocks_per_thread, int threads, const Body& body) {
+#if defined(__SANITIZE_THREAD__)
+  blocks_per_thread = 1;  // small shapes show races too
+#endif
   const int64_t useful = (blocks + blocks_per_thread - 1) / blocks_per_thread;
   const int team = static_cast<int>(useful < threads ? useful : threads);
   if (team <= 1) {

@@ -67,6 +67,7 @@ def exercise(module: Path) -> None:
     compiled = host_cuda.load(module)
     native.target = gan_native.target = masked_conv2d.target = lambda t: (compiled, (0, 0))
     torch.set_num_threads(1)
+    exercise_sampling(compiled)
     exercise_gan_loss(gan_native)
     exercise_conv(masked_conv2d)
     seed = torch.tensor(11)
@@ -80,6 +81,40 @@ def exercise(module: Path) -> None:
                     inputs, options = (mu, logvar, prior, prior, None, seed), (2, 0.1, reduction)
                     z, kl = native.forward(*inputs, *options, True)
                     native.backward(z, kl, *inputs, *options, (True,) * 4)
+
+
+def exercise_sampling(compiled) -> None:
+    """Blocks of one warp and of two, one image and several; weights and rows in shared memory, partly and not at all."""
+    import torch
+    from pixel_twins import CASES, twins
+
+    from pygen.native import _sampling_cuda as native
+
+    class Limited:
+        shared_bytes = 1 << 16
+
+        def __getattr__(self, name):
+            return getattr(compiled, name)
+
+        def sampling_limits(self, device):
+            return 4, self.shared_bytes
+
+    limited = Limited()
+    native.target = lambda t: (limited, 0, 0)
+    for name, shared, images, threads in (
+        ("gated-rgb", 600, 2, 64),
+        ("gated-map", 1 << 16, 1, 32),
+        ("plain", 0, 2, 32),
+    ):
+        limited.shared_bytes = shared
+        _, model = twins(name, torch.float32)
+        case, (n, height, width) = CASES[name], (3, 2, 3)
+        levels = case.images(n, height, width)
+        cond = case.conditions(n, height, width)
+        program = model._program(cond if cond is None else cond.float())
+        u = torch.rand(n, height, width, levels.shape[1])
+        known = levels.clone()
+        native.draw(program, levels, u, known, known > 0, 0.7, threads=threads, images_per_block=images)
 
 
 def exercise_conv(launcher) -> None:
