@@ -46,9 +46,12 @@ def check_broadcasts(op: str, argument: str, t: Tensor, name: str, shape: Sequen
         raise fail(op, argument, f"a shape that broadcasts to {list(shape)}, the shape of {name}", list(t.shape))
 
 
+REDUCTIONS = ("batchmean", "none", "sum")
+
+
 def check_reduction(op: str, reduction: object) -> None:
     """The reductions of likelihoods and KL."""
-    if isinstance(reduction, str) and reduction in ("batchmean", "none", "sum"):  # an array has no one truth value
+    if isinstance(reduction, str) and reduction in REDUCTIONS:  # an array has no one truth value
         return
     hint = ""
     if isinstance(reduction, str) and reduction == "mean":

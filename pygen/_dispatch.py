@@ -140,12 +140,17 @@ def use_backend(name: str) -> Iterator[None]:
         _requested.reset(token)
 
 
+def is_batched(t: torch.Tensor) -> bool:
+    """Whether it is a batch of gradients in the guise of one (is_grads_batched)."""
+    return torch._C._functorch.is_legacy_batchedtensor(t)
+
+
 def transformed(*grads: torch.Tensor | None) -> bool:
     """Whether torch.func (vmap, grad, jvp), forward mode or batched upstream gradients (is_grads_batched) are at work."""
     if torch.compiler.is_compiling():
         return False
     for grad in grads:
-        if grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad):
+        if grad is not None and is_batched(grad):
             return True
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
@@ -167,8 +172,8 @@ def under_transform(op: str, name: str, device_type: str) -> bool:
     return True
 
 
-_TENSOR_TYPES = {torch.Tensor, torch.nn.Parameter}
-_PLAIN_TYPES = _TENSOR_TYPES | {type(None), int}
+TENSOR_TYPES = {torch.Tensor, torch.nn.Parameter}
+_PLAIN_TYPES = TENSOR_TYPES | {type(None), int}
 
 
 def is_plain(*arguments: Any) -> bool:
@@ -177,8 +182,13 @@ def is_plain(*arguments: Any) -> bool:
         return False
     for argument in arguments:
         kind = type(argument)
-        if kind not in _PLAIN_TYPES or (kind in _TENSOR_TYPES and argument.is_neg()):
+        if kind not in _PLAIN_TYPES or (kind in TENSOR_TYPES and argument.is_neg()):
             return False
+    return nothing_intercepts()
+
+
+def nothing_intercepts() -> bool:
+    """Whether nothing traces, transforms or listens to torch's ops. Not to be asked while compiling."""
     return not (
         torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()

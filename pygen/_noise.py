@@ -24,6 +24,8 @@ _library.define(
 def draw_seed(device: torch.device, generator: Generator | None = None) -> Tensor:
     """A seed from `generator`, or from the device's default generator."""
     seed = torch.empty((), dtype=torch.int64, device=device)
+    if generator is None:  # one argument less to parse
+        return seed.random_(_INT64_MIN, None)
     return seed.random_(_INT64_MIN, None, generator=generator)
 
 

@@ -91,12 +91,13 @@ def test_use_backend_refuses_and_restores():
 
 
 def spied(monkeypatch, backend):
-    """Counts the calls of a launcher's forward and backward."""
+    """Counts the calls of a launcher's forward and backward, the short ones too."""
     launcher = _backends.load_launcher("reparameterize_kl", backend)
     calls = []
-    for name in ("forward", "backward"):
-        run = getattr(launcher, name)
-        monkeypatch.setattr(launcher, name, lambda *a, _run=run, _name=name, **k: calls.append(_name) or _run(*a, **k))
+    for name in ("forward", "backward", "forward_plain", "backward_plain"):
+        run, way = getattr(launcher, name, None), name.removesuffix("_plain")
+        if run is not None:
+            monkeypatch.setattr(launcher, name, lambda *a, _run=run, _way=way, **k: calls.append(_way) or _run(*a, **k))
     return calls
 
 

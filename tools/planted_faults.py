@@ -23,6 +23,7 @@ def _of(ops: str, where: str, *files: str) -> str:
 KL = _of("reparameterize_kl or gaussian_kl", "cpu", "tests/test_reparameterize_kl.py", "tests/test_noise.py")
 KL_TRITON = _of("reparameterize_kl or gaussian_kl", "triton", "tests/test_triton_reparameterize_kl.py")
 KL_CUDA = "tests/test_cuda_host.py"
+KL_COMMON = "tests/test_reparameterize_kl_common.py"
 KL_AUTOGRAD = "tests/test_conformance_autograd.py tests/test_conformance_errors.py -k '(reparameterize_kl or gaussian_kl) and not triton'"
 KL_REFERENCE = _of("reparameterize_kl or gaussian_kl", "reference", "tests/test_reparameterize_kl.py")
 NOISE = "tests/test_noise.py"
@@ -201,14 +202,21 @@ FAULTS = (
     Fault("convolution: even kernels are taken", "pygen/_taps.py", "if side % 2 == 0:", "if side == 0:", CONV_ERRORS),
 
     # Autograd
-    Fault("backward is not differentiable", KL_OP, "if ctx.launcher is not None and not torch.is_grad_enabled():", "if ctx.launcher is not None:",
+    Fault("backward is not differentiable", KL_OP, "if launcher is not None and not torch.is_grad_enabled():", "if launcher is not None:",
           KL_AUTOGRAD),
+    Fault("the common call's backward is not differentiable", KL_OP, "            and not torch.is_grad_enabled()\n", "", KL_COMMON),
+    Fault("the common call reads a gradient as if it were dense", KL_OP, "            and grad_z.is_contiguous()\n", "", KL_COMMON),
+    Fault("the common call reads batched gradients", KL_OP,
+          "            and not _dispatch.is_batched(grad_z)\n            and not _dispatch.is_batched(grad_kl)\n", "", KL_COMMON),
+    Fault("the common call reads a negated view", KL_OP, "        and not mu.is_neg()\n", "", KL_COMMON),
+    Fault("the common call reads strided inputs", KL_OP, "        and logvar.is_contiguous()\n", "", KL_COMMON),
+    Fault("the common call does not ask who listens", KL_OP, "        and _dispatch.nothing_intercepts()\n", "", KL_COMMON),
     Fault("saved tensors are kept without a version check", KL_OP,
           "ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)\n        ctx.launcher, ctx.options = launcher, options",
           "ctx.save_for_backward(mu.detach(), logvar.detach().clone(), prior_mu, prior_logvar, eps, seed)\n"
           "        ctx.launcher, ctx.options = launcher, options", KL_AUTOGRAD),
     Fault("an unused output's gradient is taken for zeros of any layout", KL_OP,
-          "if grad_z is None and grad_kl is None:\n            return (None,) * 8", "if grad_z is None:\n            return (None,) * 8", KL_AUTOGRAD),
+          "if grad_z is None and grad_kl is None:\n        return (None,) * 4", "if grad_z is None:\n        return (None,) * 4", KL_AUTOGRAD),
     Fault("sparse and negated gradients reach the kernel", "pygen/_dispatch.py", "return grad.clone() if grad.is_neg() or grad._is_zerotensor() else grad",
           "return grad", "tests/test_conformance_transforms.py -k 'reparameterize_kl and not triton'"),
     Fault("eps that requires grad is taken", KL_OP, "    if eps.requires_grad:\n", "    if False:\n", KL_AUTOGRAD),

@@ -33,6 +33,10 @@ def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     """`t` as the kernel sees it: expanded to `shape` (a broadcast dim gets stride 0)."""
     if t.shape != shape:
         t = t.expand(shape)
+    if t.is_contiguous():
+        address = t.data_ptr()
+        if address:
+            return address
     pair = strided(t)
     return pair[0] if t.is_contiguous() else pair
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from pygen import _backends
 from pygen._broadcast import sum_to
 from pygen._layout import empty_gradient, empty_output
 from pygen.native._arguments import DTYPE_NAMES, Argument, target, view
@@ -73,6 +74,60 @@ def forward(
         *where,
     )
     return z, kl
+
+
+def forward_plain(mu: Tensor, logvar: Tensor, seed: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+    """forward of CPU tensors, mu and logvar contiguous and of one shape, one sample, a standard normal prior, no free bits.
+
+    Small batches are all overhead: this and backward_plain spare a call what only other calls need.
+    """
+    shape, dtype = mu.shape, mu.dtype
+    z = torch.empty_like(mu)
+    reduce = reduction != "none"
+    kl = torch.empty(() if reduce else shape[:1], dtype=torch.float64 if dtype is torch.float64 else torch.float32)
+    _backends.compiled("_cpu").reparameterize_kl_forward(
+        DTYPE_NAMES[dtype],
+        shape,
+        (mu.data_ptr(), logvar.data_ptr(), None, None, None, seed.data_ptr()),
+        z.data_ptr(),
+        kl.data_ptr(),
+        1,
+        0.0,
+        reduce,
+        _scale(reduction, shape[0]),
+        torch.get_num_threads(),
+    )
+    return z, kl
+
+
+def backward_plain(
+    grad_z: Tensor,  # contiguous
+    grad_kl: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    seed: Tensor,
+    reduction: str,
+) -> tuple[Tensor, Tensor]:
+    """backward of forward_plain: gradients of mu and logvar."""
+    shape = mu.shape
+    grad_mu, grad_logvar = torch.empty_like(mu), torch.empty_like(logvar)
+    reduce = reduction != "none"
+    _backends.compiled("_cpu").reparameterize_kl_backward(
+        DTYPE_NAMES[mu.dtype],
+        shape,
+        (mu.data_ptr(), logvar.data_ptr(), None, None, None, seed.data_ptr()),
+        grad_z.data_ptr(),
+        grad_kl.data_ptr(),
+        0 if reduce else grad_kl.stride(0),
+        (grad_mu.data_ptr(), grad_logvar.data_ptr(), None, None),
+        (False, False, False, False),
+        1,
+        0.0,
+        reduce,
+        _scale(reduction, shape[0]),
+        torch.get_num_threads(),
+    )
+    return grad_mu, grad_logvar
 
 
 def backward(

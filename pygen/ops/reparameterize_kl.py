@@ -5,6 +5,7 @@ from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch, _noise
 from pygen._layout import empty_like_input, empty_output
+from pygen.native import reparameterize_kl as native
 from pygen.ops import _library
 from pygen.ops._gaussian import check_gaussians
 from pygen.ops._second_order import composite_gradients
@@ -55,6 +56,24 @@ def reparameterize_kl(
         ValueError: shapes, devices or options do not fit.
         RuntimeError: the requested backend cannot run; the message says why.
     """
+    if (
+        not torch.compiler.is_compiling()
+        and prior_mu is None
+        and prior_logvar is None
+        and num_samples is None
+        and eps is None
+        and (seed is None or seed.__class__ is int)
+        and free_bits.__class__ is float
+        and free_bits == 0.0
+        and reduction.__class__ is str
+        and reduction in _checks.REDUCTIONS
+        and (backend is None or (backend.__class__ is str and backend == "cpu"))
+        and _is_common(mu, logvar, backend)
+    ):
+        seed = _noise.resolve_seed(_OP, seed, generator, mu.device)
+        if torch.is_grad_enabled() and (mu.requires_grad or logvar.requires_grad):
+            return _common_apply(mu, logvar, seed, reduction)
+        return native.forward_plain(mu, logvar, seed, reduction)
     if _checks.autocast_enabled():
         mu, logvar, prior_mu, prior_logvar, eps = _checks.promote_under_autocast(
             mu, logvar, prior_mu, prior_logvar, eps
@@ -81,6 +100,30 @@ def reparameterize_kl(
         return _fast_apply(launcher, mu, logvar, prior_mu, prior_logvar, eps, seed, options)
     return launcher.forward(
         mu, logvar, prior_mu, prior_logvar, eps, seed, num_samples, float(free_bits), reduction, True
+    )
+
+
+def _is_common(mu: Tensor, logvar: Tensor, backend: str | None) -> bool:
+    """Whether nothing about the tensors of nearly every VAE's call needs a second look before the C++ kernel."""
+    return bool(
+        mu.__class__ in _dispatch.TENSOR_TYPES
+        and logvar.__class__ in _dispatch.TENSOR_TYPES
+        and mu.dtype in _checks.FLOATING
+        and logvar.dtype is mu.dtype
+        and logvar.shape == mu.shape
+        and mu.is_cpu
+        and logvar.is_cpu
+        and mu.layout is torch.strided
+        and logvar.layout is torch.strided
+        and mu.is_contiguous()
+        and logvar.is_contiguous()
+        and mu.dim() > 0
+        and not mu.is_neg()
+        and not logvar.is_neg()
+        and _dispatch.nothing_intercepts()
+        and _dispatch.resolve(_OP, backend or _dispatch.AUTO, "cpu") == "cpu"
+        and mu.data_ptr()
+        and logvar.data_ptr()
     )
 
 
@@ -151,21 +194,61 @@ class _ReparameterizeKl(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_z, grad_kl):
-        if grad_z is None and grad_kl is None:
-            return (None,) * 8
         needs = ctx.needs_input_grad[1:5]
-        *options, backend = ctx.options
-        args = (_dispatch.readable(grad_z), _dispatch.readable(grad_kl), *ctx.saved_tensors, *options, needs)
-        if _dispatch.transformed(grad_z, grad_kl):
-            return None, *reference.backward(*args), None, None, None
-        if ctx.launcher is not None and not torch.is_grad_enabled():
-            mu, logvar, prior_mu, prior_logvar = ctx.launcher.backward(*args)
-            return None, mu, logvar, prior_mu, prior_logvar, None, None, None
-        if ctx.launcher is None:
-            grads = iter(torch.ops.pygen.reparameterize_kl_backward(*args, backend))
-        else:
-            grads = iter(_ReparameterizeKlBackward.apply(_launch_backward, *args, backend))
-        return None, *[next(grads) if n else None for n in needs], None, None, None
+        return None, *_gradients(ctx.launcher, grad_z, grad_kl, ctx.saved_tensors, ctx.options, needs), None, None, None
+
+
+class _CommonReparameterizeKl(torch.autograd.Function):
+    """_ReparameterizeKl of a call that _is_common: less Python."""
+
+    @staticmethod
+    def forward(ctx, mu, logvar, seed, reduction):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(mu, logvar, seed)
+        ctx.reduction = reduction
+        return native.forward_plain(mu, logvar, seed, reduction)
+
+    @staticmethod
+    def backward(ctx, grad_z, grad_kl):
+        mu, logvar, seed = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        if (
+            needs[0]
+            and needs[1]
+            and grad_z is not None
+            and grad_kl is not None
+            and grad_z.layout is torch.strided
+            and grad_kl.layout is torch.strided
+            and grad_z.is_contiguous()
+            and not torch.is_grad_enabled()
+            and _dispatch.is_plain(grad_z, grad_kl)
+            and not _dispatch.is_batched(grad_z)
+            and not _dispatch.is_batched(grad_kl)
+            and grad_z.data_ptr()
+            and grad_kl.data_ptr()
+        ):
+            return *native.backward_plain(grad_z, grad_kl, mu, logvar, seed, ctx.reduction), None, None
+        saved = (mu, logvar, None, None, None, seed)
+        options = (None, 0.0, ctx.reduction, "cpu")
+        grads = _gradients(native, grad_z, grad_kl, saved, options, (needs[0], needs[1], False, False))
+        return grads[0], grads[1], None, None
+
+
+def _gradients(launcher, grad_z, grad_kl, saved, options, needs) -> tuple[Tensor | None, ...]:
+    """Of mu, logvar, prior_mu and prior_logvar; recorded where a graph of the backward is asked for."""
+    if grad_z is None and grad_kl is None:
+        return (None,) * 4
+    *options, backend = options
+    args = (_dispatch.readable(grad_z), _dispatch.readable(grad_kl), *saved, *options, needs)
+    if _dispatch.transformed(grad_z, grad_kl):
+        return tuple(reference.backward(*args))
+    if launcher is not None and not torch.is_grad_enabled():
+        return launcher.backward(*args)
+    if launcher is None:
+        grads = iter(torch.ops.pygen.reparameterize_kl_backward(*args, backend))
+    else:
+        grads = iter(_ReparameterizeKlBackward.apply(_launch_backward, *args, backend))
+    return tuple(next(grads) if n else None for n in needs)
 
 
 class _ReparameterizeKlBackward(torch.autograd.Function):
@@ -187,6 +270,7 @@ class _ReparameterizeKlBackward(torch.autograd.Function):
 
 
 _fast_apply = _library.fast_apply(_ReparameterizeKl)
+_common_apply = _library.fast_apply(_CommonReparameterizeKl)
 
 _TENSORS = "Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, Tensor? eps, Tensor? seed"
 _OPTIONS = "SymInt? num_samples, float free_bits, str reduction"
