@@ -1,9 +1,9 @@
 """Sampling: whole forwards for every decision (naive, eager and compiled), each activation computed once in plain PyTorch
-(the engine "cached"), and the C++ engine. A compiled form of "cached" is still missing.
+(the engine "cached", eager; `compiled_cached`, compiled), and the C++ engine.
 
-Before the clock starts the engines must draw equal images in float64, and the plain twin the same last pixels. A naive image
-takes seconds, so a few of its pixels are timed and multiplied: such rows say "from K pixels". `--long` adds the large cases and
-compiles in every case.
+Before the clock starts the engines must draw equal images in float64, the plain twin the same last pixels, and what is compiled
+what the noise selects. A naive image takes seconds, so a few of its pixels are timed and multiplied: such rows say "from K
+pixels". `--long` adds the large cases and compiles in every case.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import compiled_cached
 import harness
 import pytest
 import torch
@@ -83,7 +84,7 @@ def _cases() -> list[Case]:
         cases.append(gated("256 levels 32x32 C=128 12 blocks", 32, batch, long=batch > 1, **wide))
         cases.append(gated("RGB 32x32 C=66", 32, batch, long=batch > 1, **rgb))
     layers = (("num_inputs", 784), ("hidden_sizes", (500, 500)))
-    cases += [Case("MADE 784-500-500-784", "MADE", layers, 28, batch, long=batch > 64) for batch in batches]
+    cases += [Case("MADE 784-500-500-784", "MADE", layers, 28, b, b in (1, 64), long=b > 64) for b in batches]
     return cases
 
 
@@ -156,11 +157,23 @@ def _check(case: Case) -> None:
     for name, images in drawn.items():
         assert torch.equal(images, first), f"{name} draws other images"
     redrawn, u = first.clone(), _noise(case, 2, 0)
+    plain_step = compiled_cached.sampler(ours, 2, tuple(_size(case).get("shape", ())), compile_it=False)
+    assert torch.equal(plain_step(u).to(first.dtype), first), "the step that is compiled draws other images"
     last = _places(first.shape[1:])[-3:]
     for where in last:
         redrawn[where] = 0
     _naive(_logits(plain), redrawn, u, len(last))
     assert torch.equal(redrawn, first), "the plain twin draws other values"
+
+
+def _compiled_cached(case: Case, model: nn.Module, u: Tensor) -> Work:
+    """Checked by a forward over what it drew: the noise selects the same levels, but for a rounding here and there."""
+    sample = compiled_cached.sampler(model, case.batch, tuple(_size(case).get("shape", ())))
+    levels = sample(u)
+    with torch.no_grad():
+        selected = _sampling.decide(_logits(model)(levels), u, 1.0)
+    assert (selected != levels).double().mean() < 1e-3, "cached compiled draws what the noise does not select"
+    return lambda: sample(u)
 
 
 def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
@@ -186,6 +199,8 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
             lambda engine=engine: ours.sample(case.batch, **_size(case), seed=0, engine=engine),
             1.0,
         )
+    if compile_too:
+        works["cached compiled"] = (_compiled_cached(case, ours, u), 1.0)
     return works
 
 
