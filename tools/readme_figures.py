@@ -1,4 +1,6 @@
-"""Writes the measured table of the README from benchmarks/results; `--check` fails where the two differ.
+"""Writes the measured tables of the README from benchmarks/results; `--check` fails where the two differ.
+
+First a row or two of each op, with its least and its best ratio anywhere, then every op's whole table, folded.
 
 python tools/readme_figures.py [--check]
 """
@@ -7,38 +9,96 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- figures: written by tools/readme_figures.py -->", "<!-- end of figures -->"
 
 
-def table(path: Path) -> str:
-    """One op on one device: ours beside the faster of the competitors.
+# What a newcomer reads first. The range beside it keeps it honest.
+HEADLINES = {
+    "sampling": [("binary 28x28 C=32 B=16", "sample"), ("MADE 784-500-500-784 B=64", "sample")],
+    "reparameterize_kl": [("1024x256 float32", "forward"), ("1024x256 float32", "forward+backward")],
+    "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward"), ("D nonsaturating 1048576", "forward+backward")],
+    "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward"), ("3x3 B C=64 N=16 28x28", "forward+backward")],
+}
 
-    Of a large grid only the rows that their benchmark marks with `readme`, then also against the plain way, `vs_w*mask`.
-    """
+
+@dataclass
+class Row:
+    """One of ours beside the fastest competitor."""
+
+    case: str
+    direction: str
+    rival: str
+    ours: str
+    speedup: float
+    plain: float | None  # against the way that people usually write it
+
+    def cells(self, digits: int) -> list[str]:
+        return [self.case, self.direction, self.rival, self.ours, f"{self.speedup:.{digits}f}x"]
+
+
+def time_of(row: dict) -> str:
+    us = row["median_us"]
+    return f"{us / 1000:,.1f} ms" if us >= 10_000 else f"{us:,.0f} us"
+
+
+def read(path: Path) -> tuple[dict, list[Row]]:
+    """The report of one op on one device; of a large grid only the rows that their benchmark marks with `readme`."""
     report = json.loads(path.read_text())
-    rows = report["rows"]
-    plain = any("vs_w*mask" in row for row in rows)
-    tamed = "; glibc kept from returning memory" if report["allocator_tamed"] else ""
-    lines = [
-        f"`{report['op']}` on {report['device']}, torch {report['torch']}, {report['date']}{tamed}:",
-        "",
-        "| case | direction | best competitor | pygen | speed-up |" + (" against w*mask |" if plain else ""),
-        "| --- | --- | --- | --- | --- |" + (" --- |" if plain else ""),
-    ]
-    for row in rows:
+    ours = []
+    for row in report["rows"]:
         if not row["provider"].startswith("pygen ") or not row.get("readme", True):
             continue
-        same = [r for r in rows if (r["case"], r["direction"]) == (row["case"], row["direction"])]
-        rival = next(r for r in same if r["provider"] == row["against"])
-        lines.append(
-            f"| {row['case']} | {row['direction']} | {rival['median_us']:,.0f} us ({row['against']}) "
-            f"| {row['median_us']:,.0f} us ({row['provider'].removeprefix('pygen ')}) "
-            + (f"| {row['speedup']:.2f}x | {row['vs_w*mask']:.2f}x |" if plain else f"| {row['speedup']:.1f}x |")
+        where = row["case"], row["direction"]
+        rival = next(
+            r for r in report["rows"] if (*where, row["against"]) == (r["case"], r["direction"], r["provider"])
         )
-    return "\n".join(lines)
+        ours.append(
+            Row(
+                *where,
+                f"{time_of(rival)} ({row['against']})",
+                f"{time_of(row)} ({row['provider'].removeprefix('pygen ')})",
+                row["speedup"],
+                row.get("vs_w*mask"),
+            )
+        )
+    return report, ours
+
+
+def lines_of(*rows: list[str]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
+
+
+def measured_on(report: dict) -> str:
+    tamed = "; glibc kept from returning memory" if report["allocator_tamed"] else ""
+    return f"{report['device']}, torch {report['torch']}, {report['date']}{tamed}"
+
+
+def table(report: dict, rows: list[Row]) -> str:
+    """One op on one device, folded."""
+    plain = any(row.plain is not None for row in rows)
+    title = ["case", "direction", "best competitor", "pygen", "speed-up", *(["against w*mask"] if plain else [])]
+    body = [row.cells(2 if plain else 1) + ([f"{row.plain:.2f}x"] if plain else []) for row in rows]
+    summary = f"<details><summary><code>{report['op']}</code> on {measured_on(report)}</summary>"
+    return f"{summary}\n\n{lines_of(title, *body)}\n\n</details>"
+
+
+def headlines(reports: list[tuple[dict, list[Row]]]) -> str:
+    """What each op buys, and the least and the most of it anywhere in its table."""
+    body = []
+    for op, wanted in HEADLINES.items():
+        for report, rows in reports:
+            if report["op"] != op:
+                continue
+            ratios = [row.speedup for row in rows]
+            span = f"{min(ratios):.1f}x to {max(ratios):.1f}x in {len(rows)} rows"
+            body += [[f"`{op}`", *row.cells(2), span] for row in rows if (row.case, row.direction) in wanted]
+    places = dict.fromkeys(measured_on(report) for report, _ in reports)
+    title = ["op", "case", "direction", "best competitor", "pygen", "speed-up", "over its table"]
+    return f"{lines_of(title, *body)}\n\nOn {'; on '.join(places)}. All that was measured, op by op:"
 
 
 def main(arguments: list[str]) -> int:
@@ -46,10 +106,10 @@ def main(arguments: list[str]) -> int:
     text = readme.read_text()
     head, rest = text.split(START, 1)
     _, tail = rest.split(END, 1)
-    tables = [
-        table(path) for path in sorted((ROOT / "benchmarks" / "results").glob("*/*.json")) if path.stem != "ceilings"
-    ]
-    fresh = head + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + tail
+    stored = sorted((ROOT / "benchmarks" / "results").glob("*/*.json"))
+    reports = [read(path) for path in stored if path.stem != "ceilings"]
+    parts = [headlines(reports), *(table(*each) for each in reports)]
+    fresh = head + START + "\n\n" + "\n\n".join(parts) + "\n\n" + END + tail
     if "--check" in arguments:
         if fresh != text:
             print("README.md does not show what benchmarks/results holds: run python tools/readme_figures.py")
