@@ -100,9 +100,10 @@ def test_masked_conv2d_ignores_dead_weights_and_gives_them_zero_gradient(kind, d
 @pytest.mark.parametrize("isa", isas())
 @each_dtype
 def test_masked_conv2d_is_accurate_at_every_width_and_channel_count(isa, dtype):
-    """Around the tiles: pixels in vectors of up to 48, channels in fours, sixes, eights and sixteens."""
+    """Around the tiles: pixels in vectors of up to 48, channels in fours, sixes, eights and sixteens; by either algorithm."""
     with instruction_set(isa):
-        for ins, outs, width in ((1, 1, 1), (3, 4, 8), (5, 8, 9), (7, 17, 24), (8, 6, 25), (13, 5, 49)):
+        direct = ((1, 1, 1), (3, 4, 8), (5, 8, 9), (7, 17, 24), (8, 6, 25), (13, 5, 49))
+        for ins, outs, width in (*direct, (16, 16, 4), (18, 21, 26), (75, 17, 50)):
             x, w = torch.randn(2, ins, 4, width).to(dtype), torch.randn(outs, ins, 3, 3).to(dtype)
             g = torch.randn(2, outs, 4, width).to(dtype)
             found = []
@@ -127,11 +128,56 @@ def test_masked_conv2d_small_products_are_not_lost_beside_a_large_bias(target):
     assert (out[:, :, 1:, 1:-1] == 2**24 + 32).all()
 
 
+# Channels and widths for which the C++ kernel takes Winograd's minimal filtering.
+FILTERED = {
+    "B": ((3, 5), 16, 18, {"mask_type": "B"}),
+    "A of groups": ((3, 3), 18, 24, {"mask_type": "A", "color_groups": 3}),
+    "B of groups": ((5, 7), 18, 21, {"mask_type": "B", "color_groups": 3}),
+    "pattern": ((3, 3), 17, 19, {"mask_type": ((True, True, True), (False, True, True), (True, True, False))}),
+}
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("kind", FILTERED)
+def test_masked_conv2d_by_minimal_filtering_sees_only_live_taps(kind, isa):
+    """NaN in any pixel, forward and back: pixels share products, yet none sees what it must not. Dead weights are NaN."""
+    kernel, ins, outs, options = FILTERED[kind]
+    size = (4, 10)
+    w = torch.rand(outs, ins, *kernel) + 0.5
+    may = depends(w, size, options)
+    w = w.masked_fill(
+        ~_taps.dense_mask(options["mask_type"], options.get("color_groups", 1), tuple(w.shape)), torch.nan
+    )
+    x, g = torch.randn(1, ins, *size), torch.randn(1, outs, *size)
+
+    def back(g):
+        leaf = x.clone().requires_grad_()
+        return torch.autograd.grad(masked_conv2d(leaf, w, backend="cpu", **options), leaf, g)[0]
+
+    turned = may.permute(3, 4, 5, 0, 1, 2)
+    with instruction_set(isa):
+        for run, given, reach in ((lambda x: masked_conv2d(x, w, backend="cpu", **options), x, may), (back, g, turned)):
+            clean = run(given)
+            wider = run(torch.nn.functional.pad(given, (0, 1)))[..., :-1] if given is x else None
+            if wider is not None:  # odd widths go by the direct kernel: the same sums, rounded otherwise
+                torch.testing.assert_close(clean, wider, rtol=1e-4, atol=1e-4)
+                assert not torch.equal(clean, wider)
+            for i, v, u in torch.cartesian_prod(
+                torch.tensor([0, 7, given.shape[1] - 1]), *map(torch.arange, size)
+            ).tolist():
+                spoilt = given.clone()
+                spoilt[0, i, v, u] = torch.nan
+                out, reached = run(spoilt)[0], reach[:, :, :, i, v, u]
+                assert torch.equal(out.isnan(), reached)
+                assert torch.equal(out[~reached], clean[0][~reached])
+
+
+@pytest.mark.parametrize("shape", ((5, 9, 30, 23), (5, 18, 30, 22)), ids=str)
 @each_backend
-def test_masked_conv2d_results_do_not_depend_on_threads(backend):
+def test_masked_conv2d_results_do_not_depend_on_threads(backend, shape):
     if backend != "cpu":
         pytest.skip("what torch's own ops do is torch's affair")
-    x, w = torch.randn(5, 9, 30, 23, requires_grad=True), torch.randn(20, 9, 3, 3, requires_grad=True)
+    x, w = torch.randn(shape, requires_grad=True), torch.randn(20, shape[1], 3, 3, requires_grad=True)
     b = torch.randn(20, requires_grad=True)
     results = []
     for count in (1, 2, 3, 7):

@@ -2,35 +2,16 @@
 //     target[n, o, p] = bias[o] + sum over live (tap, i) of weight[o, i, tap] source[n, i, p + offset(tap)]
 // The gradient of the input is the same with taps and channels turned round. Vectors run along pixels, so that NCHW
 // needs no transposition. Traffic: source and target once from memory; a strip of source rows comes from the L2 cache
-// for each kTileChannels target channels, whose packed weights stay in the L1 cache.
+// for each kTileChannels target channels, whose packed weights stay in the L1 cache. Where channels suffice,
+// masked_conv2d_winograd.cpp does with fewer multiplications.
 #include "cpu/masked_conv2d_tile.h"
+#include "cpu/masked_conv2d_winograd.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
 constexpr int64_t kStripBytes = 256 << 10;  // of source planes; leaves room in an L2 cache for the weights
-
-// Some target channels of one group, computed together.
-struct Block {
-  int64_t channel, group, packed;  // first channel, its group, where its weights start
-  int channels;
-};
-
-std::vector<Block> blocks_of(const Plan& plan) {
-  std::vector<Block> blocks;
-  const int64_t per_group = plan.targets / plan.groups;
-  int64_t packed = 0;
-  for (int64_t g = 0; g < plan.groups; ++g) {
-    for (int64_t o = 0; o < per_group; o += kTileChannels) {
-      const int channels = static_cast<int>(std::min<int64_t>(kTileChannels, per_group - o));
-      blocks.push_back({g * per_group + o, g, packed, channels});
-      packed += channels * plan.steps(g);
-    }
-  }
-  blocks.push_back({plan.targets, plan.groups, packed, 0});  // the end
-  return blocks;
-}
 
 void segments_of(const Plan& plan, int64_t g, Segment* segments) {
   const Range r = plan.centre ? plan.joined(g) : Range{0, 0};
@@ -55,29 +36,6 @@ void pack_weights(const MaskedConv2d& p, const Plan& plan, const Block& block, R
         for (int o = 0; o < block.channels; ++o) *out++ = widen(base[o * to_target + at[t]]);
 }
 
-// Rows of some target channels out of their sums, [channels][pitch].
-template <class T, class Real>
-void write_rows(const Real* in, int64_t channel_pitch, int64_t pitch, int channels, int64_t rows, int64_t width, T* out,
-                const int64_t* strides) {
-  const int64_t sc = strides[1], sh = strides[2], sw = strides[3];
-  for (int64_t r = 0; r < rows; ++r, in += pitch, out += sh) {
-    if (sc == 1 && sw != 1 && channels == kTileChannels) {
-      for (int64_t x = 0; x < width; ++x)
-        for (int o = 0; o < kTileChannels; ++o) narrow(in[o * channel_pitch + x], out + x * sw + o);
-      continue;
-    }
-    for (int o = 0; o < channels; ++o) {
-      const Real* from = in + o * channel_pitch;
-      T* to = out + o * sc;
-      if (sw == 1) {
-        narrow_run(from, to, width);
-      } else {
-        for (int64_t x = 0; x < width; ++x) narrow(from[x], to + x * sw);
-      }
-    }
-  }
-}
-
 // Rows of a strip: as many as fit the cache, fewer where threads would idle, and such that few registers stay empty.
 int64_t rows_of(const MaskedConv2d& p, const Plan& plan, int64_t lanes, int64_t bytes) {
   const int64_t pitch = p.width + std::max(plan.left, plan.right), halo = plan.above + plan.below;
@@ -99,19 +57,18 @@ void run_tiles(TileArguments<Real>& a, const std::vector<Slot>& slots, int chann
 }
 
 template <class T, class Real>
-void correlate(const MaskedConv2d& p, bool flip) {
+void correlate(const MaskedConv2d& p, const Plan& plan) {
+  const bool flip = plan.flip;
   const Tensor4 &source = flip ? p.output : p.input, &target = flip ? p.input : p.output;
-  const Plan plan(p, flip);
   const int64_t H = p.height, W = p.width;
   if (p.batch == 0 || plan.targets == 0 || H == 0 || W == 0) return;
   constexpr int64_t lanes = kRegLanes<Real>, line = 64 / sizeof(Real);
 
-  const std::vector<Block> blocks = blocks_of(plan);
+  const std::vector<Block> blocks = blocks_of(plan, [&](int64_t g) { return plan.steps(g); });
   Real* packed = thread_scratch<Real, 0>(blocks.back().packed);
   parallel_blocks(static_cast<int64_t>(blocks.size()) - 1, 8, p.threads,
                   [&](int64_t b) { pack_weights<T>(p, plan, blocks[b], packed + blocks[b].packed); });
-  std::vector<Real> bias(plan.targets, Real(0));
-  for (int64_t o = 0; !flip && p.bias && o < plan.targets; ++o) bias[o] = widen(static_cast<const T*>(p.bias)[o]);
+  const std::vector<Real> bias = bias_of<T, Real>(p, plan);
 
   const int64_t rows = rows_of(p, plan, lanes, sizeof(Real)), strips = (H + rows - 1) / rows;
   const StripLayout full(plan, W, rows, lanes + plan.right, line);
@@ -145,22 +102,24 @@ void correlate(const MaskedConv2d& p, bool flip) {
       }
       run_tiles<Real, false>(a, slots.whole, block.channels);
       run_tiles<Real, true>(a, slots.halves, block.channels);
-      if (!direct)
-        write_rows(sums, sums_pitch, slots.pitch, block.channels, strip.rows, W, image + block.channel * to[1], to);
+      for (int64_t r = 0; !direct && r < strip.rows; ++r)
+        write_row(sums + r * slots.pitch, sums_pitch, block.channels, W, image + block.channel * to[1] + r * to[2], to);
     }
   });
 }
 
 void correlate(const MaskedConv2d& p, bool flip) {
+  const Plan plan(p, flip);
+  if (winograd_pays(p, plan)) return correlate_winograd(p, plan);
   switch (p.dtype) {
     case DType::Float64:
-      return correlate<double, double>(p, flip);
+      return correlate<double, double>(p, plan);
     case DType::Float32:
-      return correlate<float, float>(p, flip);
+      return correlate<float, float>(p, plan);
     case DType::BFloat16:
-      return correlate<BFloat16, float>(p, flip);
+      return correlate<BFloat16, float>(p, plan);
     case DType::Float16:
-      return correlate<Float16, float>(p, flip);
+      return correlate<Float16, float>(p, plan);
   }
 }
 

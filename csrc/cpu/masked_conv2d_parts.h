@@ -101,20 +101,21 @@ int64_t best_rows(int64_t height, int64_t most, Cost cost) {
   return best;
 }
 
-// Rows [row - above, row + rows + below) of image n of `source` into the planes, zeros outside the image and in the
-// gaps.
+constexpr int64_t kTogether = 8;  // channels whose pixels lie side by side are read together
+
+// Rows [row - above, row + rows + below) of some channels of image n of `source` into the planes, the first channel's
+// first; zeros outside the image and in the gaps.
 template <class T, class Real>
-void fill_strip(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
-                int64_t height, int64_t width, Real* planes) {
+void fill_channels(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
+                   int64_t height, int64_t width, int64_t begin, int64_t end, Real* planes) {
   const T* image = static_cast<const T*>(source.data) + n * source.strides[0];
   const int64_t sc = source.strides[1], sh = source.strides[2], sw = source.strides[3];
   const int64_t first = row - plan.above, count = plan.above + strip.rows + plan.below;
   const int64_t gap = strip.pitch - width;
-  constexpr int64_t kTogether = 8;  // channels whose pixels lie side by side
-  for (int64_t c0 = 0; c0 < plan.sources; c0 += kTogether) {
-    const int64_t c1 = std::min(c0 + kTogether, plan.sources);
-    Real* base = planes + c0 * strip.plane;
-    for (int64_t c = c0; c < c1; ++c) std::fill_n(planes + c * strip.plane, strip.lead, Real(0));
+  for (int64_t c0 = begin; c0 < end; c0 += kTogether) {
+    const int64_t c1 = std::min(c0 + kTogether, end);
+    Real* base = planes + (c0 - begin) * strip.plane;
+    for (int64_t c = c0; c < c1; ++c) std::fill_n(planes + (c - begin) * strip.plane, strip.lead, Real(0));
     for (int64_t r = 0; r < count; ++r) {
       const int64_t y = first + r;
       Real* out = base + strip.lead + r * strip.pitch;
@@ -139,6 +140,12 @@ void fill_strip(const Tensor4& source, const Plan& plan, const StripLayout& stri
       }
     }
   }
+}
+
+template <class T, class Real>
+void fill_strip(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
+                int64_t height, int64_t width, Real* planes) {
+  fill_channels<T>(source, plan, strip, n, row, height, width, 0, plan.sources, planes);
 }
 
 }  // namespace PYGEN_ISA

@@ -7,13 +7,10 @@
 
 #include <utility>
 
-#include "cpu/masked_conv2d_parts.h"
+#include "cpu/masked_conv2d_write.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
-
-constexpr int kTileVectors = 3;
-constexpr int kTileChannels = kAccumulators / kTileVectors;
 
 // Where the pixels of one register lie: whole from [0] on, or half from [0] and half from [1].
 struct Slot {

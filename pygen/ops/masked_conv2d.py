@@ -29,7 +29,8 @@ def masked_conv2d(
 ) -> Tensor:
     """Convolution with stride 1 and zero padding to the same size, over the live taps alone.
 
-    A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. Differentiable
+    A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. What depends on
+    an infinite value is infinite or NaN: which of the two may differ between backends (docs/masked_conv2d.md). Differentiable
     to any order (first order under torch.compile). Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Pixel
     Recurrent Neural Networks".
 

@@ -45,6 +45,12 @@ def samples() -> list[Sample]:
         Sample("odd everything", tensors(3, 5, 7, (5, 3), (3, 5)), {"mask_type": "B"}),
         Sample("narrow rows", tensors(2, 6, 9, (11, 2), (5, 3)), {"mask_type": "A", "color_groups": 3}),
         Sample("channels beyond a tile", tensors(1, 33, 19, (5, 25), (3, 3)), {"mask_type": "B"}, small=False),
+        Sample(
+            "minimal filtering",
+            tensors(2, 18, 21, (6, 26), (3, 5)),
+            {"mask_type": "B", "color_groups": 3},
+            small=False,
+        ),
         Sample("first layer", tensors(1, 3, 6, (8, 9), (7, 7)), {"mask_type": "A", "color_groups": 3}, small=False),
         Sample(
             "pattern and dilation", tensors(2, 4, 3, (7, 6), (3, 3), bias=False), {"mask_type": HOLES, "dilation": 3}

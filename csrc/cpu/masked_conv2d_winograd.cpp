@@ -1,0 +1,226 @@
+// masked_conv2d on CPUs by minimal filtering. A strip of rows is split into even and odd columns, which follow each
+// other without gaps, rows or not, and are cut into tiles of registers. Of a tile, sums and differences are packed
+// chunk by chunk into the L1 cache, where they stay while the weights of all target channels stream by.
+#include "cpu/masked_conv2d_winograd_pack.h"
+#include "cpu/masked_conv2d_write.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+namespace {
+
+constexpr int64_t kStripBytes = 384 << 10;  // of split source
+constexpr int64_t kChunk = 224;             // steps of packed source that stay in the L1 cache
+
+// Weights of some source channels and one block of target channels, [step][channel].
+template <class T, class Real>
+Real* pack_weights(const MaskedConv2d& p, const Plan& plan, const std::vector<Product>& products, Range sources,
+                   const Block& block, Real* out) {
+  const int64_t* s = p.weight.strides;
+  const int64_t to_target = plan.flip ? s[1] : s[0], to_source = plan.flip ? s[0] : s[1];
+  const T* base = static_cast<const T*>(p.weight.data) + block.channel * to_target;
+  for (int64_t c = sources.begin; c < sources.end; ++c)
+    for (const Product& product : products)
+      for (int o = 0; o < block.channels; ++o) {
+        Real sum = 0;
+        for (int k = 0; k < product.count; ++k) {
+          const int64_t at = product.index[k] / p.kernel_width * s[2] + product.index[k] % p.kernel_width * s[3];
+          sum += Real(product.coefficient[k]) * widen(base[c * to_source + o * to_target + at]);
+        }
+        *out++ = sum;
+      }
+  return out;
+}
+
+// The pixels of n pairs out of their sums.
+template <class Real>
+PYGEN_INLINE void combine(const Real* s, int64_t between, int64_t n, Real bias, Real* out) {
+  using V = Reg<Real>;
+  constexpr int64_t lanes = kRegLanes<Real>;
+  const Real *s1 = s + between, *s2 = s1 + between, *s3 = s2 + between;
+  for (int64_t j = 0; j < n; j += lanes) {
+    const V both = load<V>(s1 + j), turned = load<V>(s2 + j);
+    const V even = load<V>(s + j) + (both + turned) + bias, odd = load<V>(s3 + j) + (both - turned) + bias;
+    store(out + 2 * j, interleave<0>(even, odd));
+    store(out + 2 * j + lanes, interleave<1>(even, odd));
+  }
+}
+
+template <class Real, int kVectors, int... kChannels>
+void gemm_of(int channels, const GemmArguments<Real>& a, std::integer_sequence<int, kChannels...>) {
+  constexpr void (*table[])(const GemmArguments<Real>&) = {&gemm<Real, kVectors, kChannels + 1>...};
+  table[channels - 1](a);
+}
+template <class Real>
+void gemm_of(int vectors, int channels, const GemmArguments<Real>& a) {
+  constexpr auto each = std::make_integer_sequence<int, kTileChannels>();
+  if (vectors == 1) return gemm_of<Real, 1>(channels, a, each);
+  if (vectors == 2) return gemm_of<Real, 2>(channels, a, each);
+  return gemm_of<Real, 3>(channels, a, each);
+}
+
+// Some channels' products of one sum, packed together and multiplied with the weights of every block.
+struct Pass {
+  int sum;
+  bool first, centre;  // of its sum; of the centre by groups
+  const std::vector<Product>* products;
+  Range sources;
+  int64_t weights;  // where they start, [block][step][channel]
+
+  Range live(const Plan& plan, const Block& block) const {
+    if (!centre) return sources;
+    const Range joined = plan.joined(block.group);
+    return {std::clamp(joined.begin, sources.begin, sources.end), std::clamp(joined.end, sources.begin, sources.end)};
+  }
+  int64_t steps(const Range& r) const { return (r.end - r.begin) * static_cast<int64_t>(products->size()); }
+};
+
+// In the order of work; the last only says where the weights end.
+std::vector<Pass> passes_of(const Plan& plan, const WinogradPlan& winograd, const std::vector<Block>& blocks) {
+  std::vector<Pass> passes;
+  int64_t weights = 0;
+  for (int m = 0; m < kWinogradSums; ++m) {
+    bool first = true;
+    for (const auto* products : {&winograd.full[m], &winograd.centre[m]}) {
+      if (products->empty()) continue;
+      const int64_t together = std::max<int64_t>(kChunk / products->size(), 1);
+      for (int64_t c = 0; c < plan.sources; c += together, first = false) {
+        passes.push_back(
+            {m, first, products == &winograd.centre[m], products, {c, std::min(c + together, plan.sources)}, weights});
+        for (const Block& block : blocks)
+          weights += passes.back().steps(passes.back().live(plan, block)) * block.channels;
+      }
+    }
+  }
+  passes.push_back({kWinogradSums, true, false, nullptr, {}, weights});
+  return passes;
+}
+
+template <class T, class Real>
+void correlate(const MaskedConv2d& p, const Plan& plan) {
+  const Tensor4 &source = plan.flip ? p.output : p.input, &target = plan.flip ? p.input : p.output;
+  const WinogradPlan winograd(plan);
+  const int64_t H = p.height, W = p.width, C = plan.sources, O = plan.targets;
+  constexpr int64_t lanes = kRegLanes<Real>, kWidest = kTileVectors * lanes;
+
+  std::vector<Block> blocks = blocks_of(plan, [](int64_t) { return 0; });
+  blocks.pop_back();
+  std::vector<Pass> passes = passes_of(plan, winograd, blocks);
+  const int64_t weights_size = passes.back().weights;
+  passes.pop_back();
+  Real* weights = thread_scratch<Real, 0>(weights_size);
+  parallel_blocks(static_cast<int64_t>(passes.size()), 2, p.threads, [&](int64_t at) {
+    const Pass& pass = passes[at];
+    Real* out = weights + pass.weights;
+    for (const Block& block : blocks)
+      out = pack_weights<T>(p, plan, *pass.products, pass.live(plan, block), block, out);
+  });
+  const std::vector<Real> bias = bias_of<T, Real>(p, plan);
+
+  const int64_t pairs = (W + 1) / 2;
+  int64_t most = kStripBytes / std::max<int64_t>(C * 2 * pairs * sizeof(Real), 1) - plan.above - plan.below;
+  if (p.batch < 2 * p.threads) most = std::min(most, (H * p.batch + 2 * p.threads - 1) / (2 * p.threads));
+  const int64_t rows = best_rows(H, most, [&](int64_t r) {
+    double cost = 0;
+    for (const Tile& tile : tiles_of(r * pairs, lanes)) cost += tile.vectors == 1 ? 2 : tile.vectors;
+    return cost + 0.05 * static_cast<double>((r + plan.above + plan.below) * pairs) / lanes;
+  });
+  const int64_t strips = (H + rows - 1) / rows;
+  const Halves<Real> halves(plan, winograd, W, rows);
+  const std::vector<Tile> whole = tiles_of(rows * pairs, lanes),
+                          last = tiles_of((H - (strips - 1) * rows) * pairs, lanes);
+  const int64_t* to = target.strides;
+  const bool direct = std::is_same_v<T, Real> && to[3] == 1 && to[2] == W && W % 2 == 0;
+  const bool in_rows = std::is_same_v<T, Real> && source.strides[3] == 1;
+  const StripLayout layout(plan, W, rows, 0, 64 / sizeof(Real));
+  size_t most_products = 1;
+  for (int m = 0; m < kWinogradSums; ++m)
+    most_products = std::max({most_products, winograd.full[m].size(), winograd.centre[m].size()});
+  const int64_t chunk_size = std::max<int64_t>(kChunk, most_products) * kWidest;
+
+  const double work = static_cast<double>(weights_size) * rows * pairs;
+  parallel_blocks(p.batch * strips, units_per_thread(work), p.threads, [&](int64_t unit) {
+    const int64_t n = unit / strips, row = unit % strips * rows, R = std::min(rows, H - row);
+    const std::vector<Tile>& tiles = R == rows ? whole : last;
+    const int64_t split_size = C * 2 * halves.plane, sums_size = O * kWidest;
+    Real* split = thread_scratch<Real, 1>(split_size + chunk_size + (kWinogradSums + 2) * sums_size +
+                                          (in_rows ? 0 : kTogether * layout.plane));
+    Real* packed = split + split_size;
+    Real* sums = packed + chunk_size;
+    Real* out = sums + kWinogradSums * sums_size;
+    Real* planes = out + 2 * sums_size;
+    for (int m = 0; m < kWinogradSums; ++m)  // those without products
+      if (winograd.full[m].empty() && winograd.centre[m].empty()) std::fill_n(sums + m * sums_size, sums_size, Real(0));
+
+    const int64_t first = row - plan.above, count = plan.above + R + plan.below;
+    const int64_t begin = std::max<int64_t>(first, 0), end = std::min(first + count, H);  // what is in the image
+    StripLayout strip = layout;
+    strip.rows = R;
+    for (int64_t c = 0; c < C; ++c) {
+      if (!in_rows && c % kTogether == 0)
+        fill_channels<T>(source, plan, strip, n, row, H, W, c, std::min(c + kTogether, C), planes);
+      const Real* plane = in_rows
+                              ? static_cast<const Real*>(source.data) + n * source.strides[0] + c * source.strides[1]
+                              : planes + c % kTogether * layout.plane + layout.lead - first * layout.pitch;
+      const int64_t pitch = in_rows ? source.strides[2] : layout.pitch;
+      Real* out = split + halves.lead() + c * 2 * halves.plane;
+      halves.set(out, begin - first, nullptr, 0, W);
+      halves.set(out + (begin - first) * pairs, end - begin, plane + begin * pitch, pitch, W);
+      halves.set(out + (end - first) * pairs, first + count - end, nullptr, 0, W);
+    }
+
+    T* image = static_cast<T*>(target.data) + n * to[0] + row * to[2];
+    for (const Tile& tile : tiles) {
+      const int64_t wide = tile.vectors * lanes;
+      for (const Pass& pass : passes) {
+        const int64_t each = pass.products->size(), c = pass.sources.begin;
+        pack_tile(plan, halves, rows, *pass.products, pass.sources.end - c, tile,
+                  split + halves.lead() + c * 2 * halves.plane, packed);
+        const Real* w = weights + pass.weights;
+        for (const Block& block : blocks) {
+          const Range live = pass.live(plan, block);
+          const int64_t steps = pass.steps(live);
+          gemm_of<Real>(tile.vectors, block.channels,
+                        {packed + (live.begin - c) * each * wide, w, steps,
+                         sums + pass.sum * sums_size + block.channel * wide, !pass.first});
+          w += steps * block.channels;
+        }
+      }
+      const int64_t there = std::min(2 * wide, 2 * (R * pairs - tile.first));
+      const bool straight = direct && there == 2 * wide;
+      for (int64_t o = 0; o < O; ++o) {
+        Real* to_pixels = out + o * 2 * wide;
+        if constexpr (std::is_same_v<T, Real>) {
+          if (straight) to_pixels = image + o * to[1] + 2 * tile.first;
+        }
+        combine(sums + o * wide, sums_size, wide, bias[o], to_pixels);
+      }
+      if (!straight) write_pixels(out, 2 * wide, O, 2 * tile.first, there, 2 * pairs, W, image, to);
+    }
+  });
+}
+
+}  // namespace
+
+// Measured: splitting and packing cost as much whatever the number of target channels, and with few source channels
+// the sums are too short for what comes after them. Odd widths have no pixel for the last pair.
+bool winograd_pays(const MaskedConv2d& p, const Plan& plan) {
+  if (p.dilation != 1 || p.width < 4 || p.width % 2 || p.batch * p.height == 0) return false;
+  if (plan.sources < 16 || plan.targets < 16) return false;
+  return 0.85 * 2 * static_cast<double>(plan.taps.size()) >= static_cast<double>(WinogradPlan(plan).products);
+}
+
+void correlate_winograd(const MaskedConv2d& p, const Plan& plan) {
+  switch (p.dtype) {
+    case DType::Float64:
+      return correlate<double, double>(p, plan);
+    case DType::Float32:
+      return correlate<float, float>(p, plan);
+    case DType::BFloat16:
+      return correlate<BFloat16, float>(p, plan);
+    case DType::Float16:
+      return correlate<Float16, float>(p, plan);
+  }
+}
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen
