@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -type f)
 CLANG_FORMAT = find csrc tools tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
-.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants accuracy sanitize coverage wheel lint format clean
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants accuracy sanitize coverage matrix wheel lint format clean
 
 .venv: .venv/.stamp
 
@@ -75,6 +75,10 @@ sanitize: .venv
 # Which kernel is executed where without a GPU: docs/coverage.md
 coverage: .venv
 	$(BIN)/python tools/coverage_list.py
+
+# The Triton versions that pygen supports, each installed beside the others: docs/matrix.md
+matrix: .venv
+	$(BIN)/python tools/matrix.py $(ARGS)
 
 # What setuptools left in build/lib would end up in the wheel, deleted modules too.
 wheel:
