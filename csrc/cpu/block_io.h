@@ -7,6 +7,31 @@
 #include "cpu/stored.h"
 #include "cpu/view.h"
 
+// Returns `call` with T what memory holds and Real what is computed with.
+#define PYGEN_BY_DTYPE(dtype, call) \
+  switch (dtype) {                  \
+    case DType::Float64: {          \
+      using T = double;             \
+      using Real = double;          \
+      return call;                  \
+    }                               \
+    case DType::Float32: {          \
+      using T = float;              \
+      using Real = float;           \
+      return call;                  \
+    }                               \
+    case DType::BFloat16: {         \
+      using T = BFloat16;           \
+      using Real = float;           \
+      return call;                  \
+    }                               \
+    case DType::Float16: {          \
+      using T = Float16;            \
+      using Real = float;           \
+      return call;                  \
+    }                               \
+  }
+
 namespace pygen {
 inline namespace PYGEN_ISA {
 

@@ -150,20 +150,8 @@ void backward(const GatedActivation& p) {
 
 }  // namespace
 
-#define PYGEN_DISPATCH(function, p)        \
-  switch (p.dtype) {                       \
-    case DType::Float64:                   \
-      return function<double, double>(p);  \
-    case DType::Float32:                   \
-      return function<float, float>(p);    \
-    case DType::BFloat16:                  \
-      return function<BFloat16, float>(p); \
-    case DType::Float16:                   \
-      return function<Float16, float>(p);  \
-  }
-
-void gated_activation_forward(const GatedActivation& p) { PYGEN_DISPATCH(forward, p) }
-void gated_activation_backward(const GatedActivation& p) { PYGEN_DISPATCH(backward, p) }
+void gated_activation_forward(const GatedActivation& p) { PYGEN_BY_DTYPE(p.dtype, (forward<T, Real>(p))) }
+void gated_activation_backward(const GatedActivation& p) { PYGEN_BY_DTYPE(p.dtype, (backward<T, Real>(p))) }
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen

@@ -173,20 +173,8 @@ void grad_weight(const MaskedLinear& p) {
 
 }  // namespace
 
-#define PYGEN_DISPATCH(function, p)        \
-  switch (p.dtype) {                       \
-    case DType::Float64:                   \
-      return function<double, double>(p);  \
-    case DType::Float32:                   \
-      return function<float, float>(p);    \
-    case DType::BFloat16:                  \
-      return function<BFloat16, float>(p); \
-    case DType::Float16:                   \
-      return function<Float16, float>(p);  \
-  }
-
-void masked_linear_product(const MaskedLinear& p) { PYGEN_DISPATCH(product, p) }
-void masked_linear_grad_weight(const MaskedLinear& p) { PYGEN_DISPATCH(grad_weight, p) }
+void masked_linear_product(const MaskedLinear& p) { PYGEN_BY_DTYPE(p.dtype, (product<T, Real>(p))) }
+void masked_linear_grad_weight(const MaskedLinear& p) { PYGEN_BY_DTYPE(p.dtype, (grad_weight<T, Real>(p))) }
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen

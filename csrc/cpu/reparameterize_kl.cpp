@@ -249,21 +249,14 @@ void backward(const ReparameterizeKlBackward& p) {
 
 }  // namespace
 
-#define PYGEN_DISPATCH(function, p)                                                            \
-  const bool prior = p.prior_mu.present();                                                     \
-  switch (p.dtype) {                                                                           \
-    case DType::Float64:                                                                       \
-      return prior ? function<double, double, true>(p) : function<double, double, false>(p);   \
-    case DType::Float32:                                                                       \
-      return prior ? function<float, float, true>(p) : function<float, float, false>(p);       \
-    case DType::BFloat16:                                                                      \
-      return prior ? function<BFloat16, float, true>(p) : function<BFloat16, float, false>(p); \
-    case DType::Float16:                                                                       \
-      return prior ? function<Float16, float, true>(p) : function<Float16, float, false>(p);   \
-  }
-
-void reparameterize_kl_forward(const ReparameterizeKlForward& p) { PYGEN_DISPATCH(forward, p) }
-void reparameterize_kl_backward(const ReparameterizeKlBackward& p) { PYGEN_DISPATCH(backward, p) }
+void reparameterize_kl_forward(const ReparameterizeKlForward& p) {
+  const bool prior = p.prior_mu.present();
+  PYGEN_BY_DTYPE(p.dtype, (prior ? forward<T, Real, true>(p) : forward<T, Real, false>(p)))
+}
+void reparameterize_kl_backward(const ReparameterizeKlBackward& p) {
+  const bool prior = p.prior_mu.present();
+  PYGEN_BY_DTYPE(p.dtype, (prior ? backward<T, Real, true>(p) : backward<T, Real, false>(p)))
+}
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen
