@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -type f)
 CLANG_FORMAT = find csrc tools tests/cuda_host -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format
 
 .NOTPARALLEL:
-.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants accuracy sanitize coverage matrix wheel lint format clean
+.PHONY: .venv demo test quick bench gpu gpu-build gpu-test gpu-micro gpu-bench cuda-check arm-check fuzz mutants accuracy sanitize coverage matrix picture wheel lint format clean
 
 .venv: .venv/.stamp
 
@@ -79,6 +79,11 @@ coverage: .venv
 # The Triton versions that pygen supports, each installed beside the others: docs/matrix.md
 matrix: .venv
 	$(BIN)/python tools/matrix.py $(ARGS)
+
+# The README's first picture and its caption: trains the demo's model of digits, draws, measures.
+picture: .venv
+	$(BIN)/python tools/readme_picture.py
+	$(BIN)/python tools/readme_figures.py
 
 # What setuptools left in build/lib would end up in the wheel, deleted modules too.
 wheel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import re
 import subprocess
@@ -230,3 +231,26 @@ def test_import_pygen_stays_light() -> None:
     code = f"import pygen, pygen.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_readme_picture_tool_draws_and_measures(tmp_path: Path) -> None:
+    for name in ("rich", "matplotlib", "sklearn"):
+        pytest.importorskip(name)
+    tool = Path(__file__).resolve().parent.parent / "tools" / "readme_picture.py"
+    subprocess.run([sys.executable, str(tool), "--steps", "2", "--out", str(tmp_path)], check=True, capture_output=True)
+    facts = json.loads((tmp_path / "samples.json").read_text())
+    assert facts["steps"] == 2 and facts["threads"] == 1 and 0 < facts["ms"] < facts["plain_loop_ms"]
+    assert (tmp_path / "samples.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_readme_shows_its_picture_and_when_it_was_measured() -> None:
+    root = Path(__file__).resolve().parent.parent
+    spec = importlib.util.spec_from_file_location("readme_figures", root / "tools" / "readme_figures.py")
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    readme = (root / "README.md").read_text()
+    assert tool.replace(readme, tool.PICTURE, tool.PICTURE_END, tool.picture()) == readme, "run make picture"
+    assert readme.index("](docs/samples.png)") == readme.index("](")
+    assert (root / "docs" / "samples.png").read_bytes()[:4] == b"\x89PNG"

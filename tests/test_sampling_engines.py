@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
+import textwrap
 import threading
 import types
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +91,9 @@ def test_engine_equals_naive_on_large_images(name: str, engine: str) -> None:
     few = first(3, {**args, **options(name, N, (28, 28))["block"]})
     expected = model.sample(3, (28, 28), engine="naive", **few)
     assert torch.equal(model.sample(3, (28, 28), engine=engine, **few), expected)
+    single = {k: v[:1] if isinstance(v, Tensor) and len(v) == 3 else v for k, v in few.items()}
+    one = model.sample(1, (28, 28), engine=engine, **single)
+    assert torch.equal(one, expected[:1])
     many = model.sample(N, (28, 28), engine=engine, **args)
     assert torch.equal(model.sample(N, (28, 28), engine="cached", **args), many)
 
@@ -329,6 +335,29 @@ def test_cached_memory_is_rows() -> None:
         )
         sizes.append(sum(t.numel() for t in buffers))
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the kernel does not say how much memory a process has"
+)
+def test_memory_is_flat_over_1000_images() -> None:
+    """The process's highest memory: the first of ten calls settles it."""
+    code = """
+        import resource, torch
+        from pygen import models
+        torch.set_num_threads(1)
+        model, made = models.GatedPixelCNN(hidden_channels=16, num_blocks=2), models.MADE(64, 50)
+        for engine in ENGINES:
+            peaks = []
+            for seed in range(10):
+                model.sample(100, (8, 8), seed=seed, engine=engine)
+                made.sample(100, seed=seed, engine=engine)
+                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            assert peaks[-1] - peaks[1] < 2048, (engine, peaks)
+    """
+    source = textwrap.dedent(code).replace("ENGINES", repr(OF_PROGRAMS))
+    subprocess.run([sys.executable, "-c", source], check=True)
 
 
 # Choice and refusals

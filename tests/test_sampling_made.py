@@ -138,6 +138,17 @@ def test_made_chooses_its_engine() -> None:
         MADE(3, 4).sample(1, engine="cuda")
 
 
+@pytest.mark.slow
+@each_fast
+def test_made_engine_equals_naive_on_images_of_28x28(engine: str) -> None:
+    model = randomise(MADE(784, (100, 60))).double()
+    for n, args in ((3, {}), (1, {"temperature": 0.7}), (17, {})):
+        if engine == "fixed_point" and n == 17:
+            continue  # hundreds of forwards
+        expected = model.sample(n, (28, 28), seed=3, engine="naive", **args)
+        assert torch.equal(model.sample(n, (28, 28), seed=3, engine=engine, **args), expected), n
+
+
 # The C++ engine: panels of 32 steps, blocks of images, registers of units
 
 of_cpp = pytest.mark.skipif("cpu" not in ENGINES, reason="the C++ module did not load")
