@@ -13,7 +13,7 @@ from support import DTYPES, TARGETS, compute_dtype, dtype_name, threads
 from pygen import nn as pnn
 from pygen import presets
 from pygen._gan_terms import KINDS, RELATIVISTIC, SMOOTHABLE
-from pygen.functional import GanStats, discriminator_loss, generator_loss
+from pygen.functional import GanStats, discriminator_loss, generator_loss, gradient_penalty
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 FAST = [t for t in TARGETS if not t.slow]
@@ -312,12 +312,44 @@ def test_presets_are_the_formulas_of_their_code_bases():
         torch.testing.assert_close(module.generator(fake=f), g, rtol=1e-9, atol=1e-12)
         preset = presets.gan_loss(like, variant)
         assert discriminator_loss(real=r, fake=f, **preset.discriminator) == module.discriminator(real=r, fake=f)
-    stylegan2 = presets.gan_loss("stylegan2")
-    assert dict(stylegan2.penalty) == {"kind": "r1", "gamma": 10.0} and stylegan2.penalty_every == 16
     with pytest.raises(ValueError, match=r"like: expected one of taming, .* got 'biggan'"):
         presets.gan_loss("biggan")
     with pytest.raises(ValueError, match=r"variant: expected one of hinge, vanilla for 'taming', got 'lsgan'"):
         presets.gan_loss("taming", "lsgan")
+
+
+def test_preset_penalties_are_the_formulas_of_their_code_bases():
+    """StyleGAN2's gamma / 2 times the squared norm, every 16 steps; 10 (norm - 1)^2 between real and fake; or none."""
+    real, fake = (t.view(5, 3, 2, 2) for t in logits((5, 12)).values())
+    weight = torch.randn(12, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    def critic(x):
+        return torch.tanh(x.flatten(1) @ weight).sum(1)
+
+    def slope(x):
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0].flatten(1)
+
+    u = torch.rand(5, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    between = slope(u * real + (1 - u) * fake)
+    with_penalty = {
+        ("stylegan2", "logistic"): (slope(real).square().sum(1) * (10.0 / 2)).mean(),
+        ("pix2pix", "wgangp"): (((between + 1e-16).norm(2, dim=1) - 1.0) ** 2).mean() * 10.0,
+        ("mimicry", "wasserstein"): 10.0 * ((between.norm(2, dim=1) - 1) ** 2).mean(),
+    }
+    for like, variants in presets._GAN.items():
+        for variant in variants:
+            preset, theirs = presets.gan_loss(like, variant), with_penalty.pop((like, variant), None)
+            assert preset.penalty_every == (16 if like == "stylegan2" else 1)
+            assert (preset.penalty is None) == (theirs is None)
+            if theirs is None:
+                continue
+            given = {"real": real} if like == "stylegan2" else {"real": real, "fake": fake}
+            ours = gradient_penalty(critic, **given, **preset.penalty, generator=torch.Generator().manual_seed(3))
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+            grads = [torch.autograd.grad(p, weight, retain_graph=True)[0] for p in (ours, theirs)]
+            torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-12)
+    assert not with_penalty
 
 
 @pytest.mark.parametrize("mode", ("lsgan", "vanilla", "wgangp"))
