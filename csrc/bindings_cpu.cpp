@@ -8,6 +8,7 @@
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/masked_linear.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
+#include "cpu/sample_dot.bind.h"
 #include "cpu/sampling.bind.h"
 
 PYBIND11_MODULE(_cpu, m) {
@@ -20,5 +21,6 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_masked_conv2d(m);
   pygen::bind_masked_linear(m);
   pygen::bind_reparameterize_kl(m);
+  pygen::bind_sample_dot(m);
   pygen::bind_sampling(m);
 }

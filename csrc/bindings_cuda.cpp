@@ -3,6 +3,7 @@
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
 #include "cuda/runtime.h"
+#include "cuda/sample_dot.bind.h"
 #include "cuda/sampling.bind.h"
 
 PYBIND11_MODULE(_cuda, m) {
@@ -12,5 +13,6 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_gan_loss(m);
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_reparameterize_kl(m);
+  pygen::cuda::bind_sample_dot(m);
   pygen::cuda::bind_sampling(m);
 }

@@ -8,6 +8,7 @@ from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.reparameterize_kl import reparameterize_kl
+from pygen.ops.sample_dot import sample_dot
 
 __all__ = [
     "discriminator_loss",
@@ -17,4 +18,5 @@ __all__ = [
     "masked_conv2d",
     "masked_linear",
     "reparameterize_kl",
+    "sample_dot",
 ]

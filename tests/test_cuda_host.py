@@ -17,7 +17,8 @@ pytestmark = [
 ]
 BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
 GAUSSIAN, GAN = ("reparameterize_kl", "gaussian_kl"), ("discriminator_loss", "generator_loss")
-OURS = [op for op in OPS if op.name in GAUSSIAN + GAN]  # more of the GAN losses: test_cuda_host_gan_loss.py
+DOT = ("sample_dot",)
+OURS = [op for op in OPS if op.name in GAUSSIAN + GAN + DOT]  # more of the GAN losses: test_cuda_host_gan_loss.py
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_cuda_host_values_and_gradients_are_accurate(op, sample, dtype):
         pytest.param(op, name, id=f"{op}-{name}")
         for op in OURS
         for name in ("odd everything", "one block of 1024")
-        if op.name in GAUSSIAN or name == "odd everything"
+        if op.name in GAUSSIAN + DOT or name == "odd everything"
     ],
 )
 def test_cuda_host_layouts_do_not_change_a_bit(op, maker, name):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pygen.functional import gradient_penalty
-from pygen.ops.gradient_penalty import _squared_norms
+from pygen.ops.sample_dot import sample_dot
 
 KINDS = ("r1", "r2", "wgan_gp", "dragan")
 
@@ -92,10 +92,10 @@ def test_gradient_penalty_survives_a_zero_gradient(kind):
 @pytest.mark.parametrize("shape", [(3,), (4, 5), (2, 3, 2, 2), (0, 4), (3, 0)], ids=str)
 def test_squared_norms_and_their_gradients_to_third_order(shape):
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(_squared_norms(x), x.square().flatten(1).sum(1) if x.dim() > 1 else x.square())
+    torch.testing.assert_close(sample_dot(x), x.square().flatten(1).sum(1) if x.dim() > 1 else x.square())
     if x.numel():
-        assert torch.autograd.gradcheck(_squared_norms, x) and torch.autograd.gradgradcheck(_squared_norms, x)
-        (first,) = torch.autograd.grad(_squared_norms(x).square().sum(), x, create_graph=True)
+        assert torch.autograd.gradcheck(sample_dot, x) and torch.autograd.gradgradcheck(sample_dot, x)
+        (first,) = torch.autograd.grad(sample_dot(x).square().sum(), x, create_graph=True)
         (second,) = torch.autograd.grad(first.square().sum(), x, create_graph=True)
         (third,) = torch.autograd.grad(second.sum(), x)
         plain = lambda: x.square().flatten(1).sum(1) if x.dim() > 1 else x.square()  # noqa: E731
@@ -103,11 +103,11 @@ def test_squared_norms_and_their_gradients_to_third_order(shape):
         (b,) = torch.autograd.grad(a.square().sum(), x, create_graph=True)
         torch.testing.assert_close(third, torch.autograd.grad(b.sum(), x)[0])
     zero = torch.zeros(shape, requires_grad=True)
-    (grad,) = torch.autograd.grad(_squared_norms(zero).sum(), zero)
+    (grad,) = torch.autograd.grad(sample_dot(zero).sum(), zero)
     assert not grad.any() and grad.shape == shape
     half = torch.full(shape, 300.0, dtype=torch.float16, requires_grad=True)
-    assert _squared_norms(half).isfinite().all()
-    (grad,) = torch.autograd.grad((0.01 * _squared_norms(half)).sum(), half)
+    assert sample_dot(half).isfinite().all()
+    (grad,) = torch.autograd.grad((0.01 * sample_dot(half)).sum(), half)
     assert grad.dtype == torch.float16 and (grad == 6.0).all()
 
 
@@ -115,7 +115,7 @@ def test_squared_norms_store_nothing_beside_their_input():
     x = torch.randn(8, 3, 64, 64, requires_grad=True)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
-        _squared_norms(x)
+        sample_dot(x)
     assert [t.data_ptr() for t in saved] == [x.data_ptr()]
 
 

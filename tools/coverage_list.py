@@ -26,6 +26,7 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": GENERIC,
         "cuda": _host("masked_conv2d"),
     },
+    "sample_dot": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "masked_linear": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "sampling": {

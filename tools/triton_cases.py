@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from pygen.kernels import _blocks, gan_loss, gated_activation, masked_conv2d, reparameterize_kl
+from pygen.kernels import _blocks, gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot
 from torch import Tensor
 
 from pygen import _tf32
@@ -81,6 +81,19 @@ def _gan_loss_cases() -> Iterator[tuple[str, Callable[[], None]]]:
             yield f"{str(dtype).removeprefix('torch.')} {kind}", lambda k=kind, d=dtype: _gan_loss(k, d)
 
 
+def _sample_dot(x: torch.Tensor, pair: bool = False) -> None:
+    sums = sample_dot.forward(x, x.clone() if pair else None)
+    sample_dot.backward(sums, x)
+
+
+def _sample_dot_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        name = f"{str(dtype).removeprefix('torch.')} squared norms"
+        yield name, lambda d=dtype: _sample_dot(torch.zeros(64, 3, 64, 64, dtype=d))
+    yield "products, channels_last", lambda: _sample_dot(torch.zeros(8, 16, 16, 3).permute(0, 3, 1, 2), pair=True)
+    yield "rows inside quads", lambda: _sample_dot(torch.zeros(64, 3, 5, 7))
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -103,3 +116,4 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _masked_conv2d_cases()
     yield from _gated_activation_cases()
     yield from _gan_loss_cases()
+    yield from _sample_dot_cases()

@@ -1,7 +1,7 @@
-"""gradient_penalty: R1, R2, WGAN-GP and DRAGAN, of the logits and per sample. A composition of torch's ops.
+"""gradient_penalty: R1, R2, WGAN-GP and DRAGAN, of the logits and per sample.
 
-The work is the discriminator's own second derivative. Of the norm beside it, forward reads the gradient once and backward
-reads and writes it once.
+The work is the discriminator's own second derivative. Of the norm beside it (sample_dot), forward reads the gradient once and
+backward reads and writes it once.
 """
 
 import math
@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from pygen import _checks
+from pygen import _checks, _dispatch
+from pygen.ops.sample_dot import sample_dot
 
 _OP = "gradient_penalty"
 KINDS = ("r1", "r2", "wgan_gp", "dragan")
@@ -29,6 +30,7 @@ def gradient_penalty(
     target: float = 1.0,
     reduction: str = "mean",
     generator: Generator | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """A penalty on g = d (sum of D's logits) / d x, one norm for each sample over all its other dims.
 
@@ -55,14 +57,21 @@ def gradient_penalty(
         target: the norm that wgan_gp and dragan aim at.
         reduction: "mean" over the samples, "sum", or "none", [N].
         generator: draws u and v, on the samples' device; None means torch's default.
+        backend: what sums the squares and their gradient, "reference", "cpu", "triton", "cuda"; None chooses. Triton and
+            CUDA: not yet run on a GPU.
 
     Returns:
         float32 (float64 for float64); differentiable in the discriminator's parameters unless gradients are off.
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
+        RuntimeError: the requested backend cannot run; the message says why.
     """
     _check(real, fake, kind, gamma, target, reduction)
+    if backend is not None:
+        given = fake if real is None else real
+        assert given is not None
+        _dispatch.resolve(_OP, _dispatch.requested(_OP, backend), given.device.type)
     points = _points(real, fake, kind, generator).requires_grad_()
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -76,7 +85,7 @@ def gradient_penalty(
         (grad,) = torch.autograd.grad(
             total, points, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-        squared = _squared_norms(grad)
+        squared = sample_dot(grad, backend=backend)
         if kind in ("r1", "r2"):
             penalty = (0.5 * gamma) * squared
         else:
@@ -88,37 +97,6 @@ def gradient_penalty(
         elif reduction == "sum":
             penalty = penalty.sum()
     return penalty if create_graph else penalty.detach()
-
-
-class _SquaredNorms(torch.autograd.Function):
-    """||x||^2 of each sample and its gradient 2 x, one pass each and nothing in between stored.
-
-    Squares that are summed are written out and read again, and their gradient takes two products. Backward is made of
-    differentiable operations, so any order follows.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)  # squares of float16 gradients overflow at 256
-        return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=wide).square_()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return ((2 * grad).view(-1, *[1] * (x.dim() - 1)) * x).to(x.dtype)
-
-
-def _squared_norms(grad: Tensor) -> Tensor:
-    """[N, ...] -> [N], in float32 (float64)."""
-    if grad.dim() > 1:
-        return _SquaredNorms.apply(grad)
-    return grad.to(torch.promote_types(grad.dtype, torch.float32)).square()
 
 
 def _points(real: Tensor | None, fake: Tensor | None, kind: str, generator: Generator | None) -> Tensor:

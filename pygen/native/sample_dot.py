@@ -1,0 +1,47 @@
+"""Launcher of the C++ and the CUDA C++ kernels of sample_dot. CUDA: not yet run on a GPU."""
+
+import torch
+from torch import Tensor
+
+from pygen._gan_terms import wide_dtype
+from pygen.native._arguments import DTYPE_NAMES, target, view
+
+
+def forward(
+    x: Tensor,  # [N, ...]
+    y: Tensor | None,  # the same; None: x
+) -> Tensor:
+    """[N]"""
+    wide, shape = wide_dtype(x.dtype), x.shape
+    sums = x.new_empty(shape[:1], dtype=wide)
+    if sums.numel() == 0:
+        return sums
+    compiled, where = target(x)
+    if len(where) == 2:  # a device and a stream
+        workspace = x.new_empty(compiled.sample_dot_workspace(DTYPE_NAMES[x.dtype], shape), dtype=wide)
+        where = (*where, workspace.data_ptr())
+    compiled.sample_dot_forward(
+        DTYPE_NAMES[x.dtype], shape, view(x, shape), None if y is None else view(y, shape), sums.data_ptr(), *where
+    )
+    return sums
+
+
+def backward(
+    factor: Tensor,  # [N]
+    x: Tensor,  # [N, ...]
+) -> Tensor:
+    """Each sample times its factor, [N, ...]."""
+    out = torch.empty_like(x)
+    if out.numel() == 0:
+        return out
+    compiled, where = target(x)
+    compiled.sample_dot_backward(
+        DTYPE_NAMES[x.dtype],
+        x.shape,
+        factor.data_ptr(),
+        factor.stride(0),
+        view(x, x.shape),
+        view(out, x.shape),
+        *where,
+    )
+    return out
