@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import importlib
 import json
 import re
 import subprocess
@@ -244,12 +244,10 @@ def test_readme_picture_tool_draws_and_measures(tmp_path: Path) -> None:
     assert (tmp_path / "samples.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_readme_shows_its_picture_and_when_it_was_measured() -> None:
+def test_readme_shows_its_picture_and_when_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).resolve().parent.parent
-    spec = importlib.util.spec_from_file_location("readme_figures", root / "tools" / "readme_figures.py")
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    tool = importlib.import_module("readme_figures")
     readme = (root / "README.md").read_text()
     assert tool.replace(readme, tool.PICTURE, tool.PICTURE_END, tool.picture()) == readme, "run make picture"
     assert readme.index("](docs/samples.png)") == readme.index("](")
