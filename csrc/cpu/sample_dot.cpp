@@ -108,20 +108,8 @@ void backward(const SampleDot& p) {
 
 }  // namespace
 
-#define PYGEN_DISPATCH(function, p)        \
-  switch (p.dtype) {                       \
-    case DType::Float64:                   \
-      return function<double, double>(p);  \
-    case DType::Float32:                   \
-      return function<float, float>(p);    \
-    case DType::BFloat16:                  \
-      return function<BFloat16, float>(p); \
-    case DType::Float16:                   \
-      return function<Float16, float>(p);  \
-  }
-
-void sample_dot_forward(const SampleDot& p) { PYGEN_DISPATCH(forward, p) }
-void sample_dot_backward(const SampleDot& p) { PYGEN_DISPATCH(backward, p) }
+void sample_dot_forward(const SampleDot& p) { PYGEN_BY_DTYPE(p.dtype, (forward<T, Real>(p))) }
+void sample_dot_backward(const SampleDot& p) { PYGEN_BY_DTYPE(p.dtype, (backward<T, Real>(p))) }
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen
