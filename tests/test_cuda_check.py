@@ -1,5 +1,7 @@
 """Every CUDA and Triton kernel compiles for a GPU that is not there, in a process of its own: no interpreter there."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))
+import cuda_check  # noqa: E402
 
 
 def check(*arguments: str) -> str:
@@ -26,6 +30,26 @@ def test_cuda_check_triton_compiles_ahead_of_time():
     for kernel in ("pack", "fwd", "bwd_weight", "bwd_bias", "finish"):
         assert f"masked_conv2d_{kernel}_kernel" in table
     assert "gated_activation_fwd_kernel" in table and "gated_activation_bwd_kernel" in table
+    assert re.search(r"[1-9]\d* Triton kernels compared with the baseline|no comparison: the baseline is Triton", table)
+
+
+def test_cuda_check_sees_a_kernel_that_takes_more_than_the_baseline():
+    triton = pytest.importorskip("triton")
+    row = cuda_check.Row("sm_90", "some_kernel [float32] BLOCK=4", 40, 0, 1024)
+    key = f"{row.arch} {row.kernel}"
+    for known, count in (([40, 0, 1024], 0), ([32, 0, 1024], 0), ([31, 0, 1024], 1), ([60, 0, 1000], 1), (None, 0)):
+        rows = {} if known is None else {key: known}
+        assert len(cuda_check.worse([row], {"triton": triton.__version__, "rows": rows})) == count
+    assert (
+        len(cuda_check.worse([row._replace(spills=8)], {"triton": triton.__version__, "rows": {key: [40, 0, 1024]}}))
+        == 1
+    )
+    assert not cuda_check.worse([row], {"triton": "0.0", "rows": {key: [1, 0, 0]}})
+
+
+def test_the_committed_baseline_is_of_every_architecture():
+    baseline = json.loads(cuda_check.BASELINE.read_text())
+    assert {key.split()[0] for key in baseline["rows"]} == {f"sm_{arch}" for arch in cuda_check.TRITON_ARCHS}
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """Compiles every CUDA and Triton kernel for GPUs that need not be there; prints registers, spills and shared memory.
 
-    python tools/cuda_check.py [--only nvcc|triton] [--archs 90a,100]
+    python tools/cuda_check.py [--only nvcc|triton] [--archs 90a,100] [--every 1] [--update]
 
-Fails if anything does not compile, warns, or spills more than TOLERATED.
+Fails if anything does not compile, warns, or spills more than TOLERATED, or if a Triton kernel takes more than the committed
+tools/triton_resources.json says of the same Triton; --update writes that anew.
 """
 
 import argparse
+import itertools
+import json
 import os
 import re
 import shutil
@@ -33,6 +36,10 @@ NVCC_FLAGS.append("-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror")
 # Bytes a thread that are printed and not failed. Which of Triton's kernels spill a few differs between its versions, each of
 # which brings its own ptxas, and between architectures; short rows and float64, which bandwidth does not bound.
 TOLERATED = {"nvcc": 0, "triton": 32}
+
+
+BASELINE = ROOT / "tools" / "triton_resources.json"
+MORE_REGISTERS = 8  # than the baseline has: what a line of arithmetic may cost without a word
 
 
 class Row(NamedTuple):
@@ -74,7 +81,7 @@ def all_nvcc(archs: list[str]) -> Iterator[Row]:
             yield from sorted(rows, key=lambda row: row.kernel)
 
 
-def all_triton(archs: list[int]) -> Iterator[Row]:
+def all_triton(archs: list[int], every: int = 1) -> Iterator[Row]:
     sys.path.insert(0, str(ROOT))
     from pygen.kernels import _aot
 
@@ -82,17 +89,45 @@ def all_triton(archs: list[int]) -> Iterator[Row]:
 
     for arch in archs:
         with _aot.compile_only(arch) as compiled:
-            for name, call in cases():
+            for name, call in itertools.islice(cases(), None, None, every):
                 compiled.clear()
                 call()
                 for c in compiled:
                     yield Row(f"sm_{arch}", f"{c.kernel} [{name}] {c.constants}", c.registers, c.stack, c.shared)
 
 
+def worse(rows: list[Row], baseline: dict) -> list[str]:
+    """What takes more than the baseline of the same Triton says; kernels that it does not know are new."""
+    import triton
+
+    if baseline["triton"] != triton.__version__:
+        print(f"no comparison: the baseline is Triton {baseline['triton']}'s, this is {triton.__version__}")
+        return []
+    found, new = [], 0
+    for row in rows:
+        known = baseline["rows"].get(f"{row.arch} {row.kernel}")
+        new += known is None
+        if known and (row.registers > known[0] + MORE_REGISTERS or row.spills > known[1] or row.shared > known[2]):
+            now = f"{row.registers} registers, {row.spills} bytes spilled, {row.shared} shared"
+            found.append(f"{row.arch} {row.kernel}: {now}; the baseline has {', '.join(map(str, known))}")
+    print(f"{len(rows) - new} Triton kernels compared with the baseline, {new} new")
+    return found
+
+
+def write_baseline(rows: list[Row]) -> None:
+    import triton
+
+    lines = [f"{json.dumps(f'{row.arch} {row.kernel}')}: {[row.registers, row.spills, row.shared]}" for row in rows]
+    head = f'{{"triton": "{triton.__version__}", "columns": ["registers", "bytes spilled", "bytes shared"], "rows": {{'
+    BASELINE.write_text(head + "\n" + ",\n".join(lines) + "\n}}\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("nvcc", "triton"))
     parser.add_argument("--archs", default=",".join(ARCHS), help="comma-separated, default %(default)s")
+    parser.add_argument("--every", type=int, default=1, help="take one of so many of Triton's cases")
+    parser.add_argument("--update", action="store_true", help="take Triton's figures as the baseline")
     options = parser.parse_args()
     if os.environ.pop("TRITON_INTERPRET", None):  # fixed when a kernel is decorated
         return subprocess.run([sys.executable, *sys.argv]).returncode
@@ -107,17 +142,23 @@ def main() -> int:
             sources.append(("nvcc", all_nvcc(archs)))
     if options.only != "nvcc":
         numbers = [int(a.rstrip("a")) for a in archs]
-        sources.append(("triton", all_triton([n for n in numbers if n in TRITON_ARCHS])))
-    spilled = 0
+        sources.append(("triton", all_triton([n for n in numbers if n in TRITON_ARCHS], options.every)))
+    spilled, of_triton = 0, []
     print(f"{'arch':8}{'registers':>10}{'spilled':>9}{'shared':>8}  kernel")
     for compiler, rows in sources:
         for row in rows:
+            of_triton += [row] if compiler == "triton" else []
             too_many = row.spills > TOLERATED[compiler]
             spilled += too_many
             note = "  <- spills too much" if too_many else ""
             print(f"{row.arch:8}{row.registers:>10}{row.spills:>9}{row.shared:>8}  {row.kernel}{note}", flush=True)
+    if options.update:
+        write_baseline(of_triton)
+    more = worse(of_triton, json.loads(BASELINE.read_text())) if of_triton else []
+    for line in more:
+        print(f"more than the baseline (if that is meant: --update): {line}")
     print(f"{spilled} kernels spill too much" if spilled else "every kernel compiles, none spills more than tolerated")
-    return int(spilled > 0)
+    return int(spilled > 0 or bool(more))
 
 
 if __name__ == "__main__":
