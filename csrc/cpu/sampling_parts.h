@@ -31,7 +31,7 @@ struct ChannelLayout {
   }
   int64_t channels() const { return blocks * count; }
   int64_t width() const { return blocks * pitch; }
-  int64_t at(int64_t channel) const { return channel / count * pitch + channel % count; }
+  int64_t at(int64_t channel) const { return blocks == 1 ? channel : channel / count * pitch + channel % count; }
   bool same_places(const ChannelLayout& other) const {
     return blocks == other.blocks || (count == pitch && other.count == other.pitch);
   }

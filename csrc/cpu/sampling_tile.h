@@ -112,9 +112,14 @@ constexpr auto make_sampling_tiles(std::integer_sequence<int, kRows...>) {
 template <class Real>
 inline constexpr auto kSamplingTiles = make_sampling_tiles<Real>(std::make_integer_sequence<int, kSamplingRows>());
 
-// Any number of rows, in tiles of about equal height.
+// Any number of rows, in tiles of about equal height. Where one tile does, as at a single image's pixel, nothing is
+// divided: that would cost as much as the tile.
 template <class Real>
-void sampling_rows(const SamplingTileArguments<Real>& a, int columns, int64_t m, int64_t rows) {
+PYGEN_INLINE void sampling_rows(const SamplingTileArguments<Real>& a, int columns, int64_t m, int64_t rows) {
+  if (rows <= kSamplingRows && rows * columns <= kAccumulators) {
+    kSamplingTiles<Real>[rows - 1][columns - 1](a, m, 0);
+    return;
+  }
   const int64_t most = std::min(kSamplingRows, kAccumulators / columns);
   for (int64_t r = 0, left = (rows + most - 1) / most; left > 0; --left) {
     const int64_t height = (rows - r + left - 1) / left;

@@ -123,7 +123,7 @@ class SamplingWorker {
   void gate(const Bound& b, int group, int64_t m, int64_t rows) {
     const SamplingUnit& unit = *b.unit;
     const ChannelLayout &from = plan_.streams[unit.stream].layout, &to = plan_.streams[unit.gate_stream()].layout;
-    const int64_t parts = static_cast<int64_t>(unit.parts.size()), pairs = to.blocks / parts;
+    const int64_t parts = static_cast<int64_t>(unit.parts.size()), pairs = parts == 1 ? to.blocks : to.blocks / parts;
     const Real* in = b.in.at(m, 0);
     const Real* cond = unit.cond < 0 ? nullptr : shared_ + unit.cond * images_;
     if (cond && !plan_.cond_is_constant(unit)) cond += m * from.width();
@@ -170,7 +170,7 @@ class SamplingWorker {
   }
 
   void draw(int64_t x, int group) {
-    const int64_t channels = p_.image_channels(), each = channels / p_.groups;
+    const int64_t channels = p_.image_channels(), each = p_.groups == 1 ? channels : channels / p_.groups;
     const ChannelLayout &logits = plan_.streams[plan_.logits()].layout, &image = plan_.streams[0].layout;
     const Real* of_pixel = logits_.at(x * images_, 0);
     for (int64_t n = 0; n < images_; ++n) {

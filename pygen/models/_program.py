@@ -113,7 +113,6 @@ class Builder:
         if partly:  # dead entries at live taps
             live = layer.live_mask().to(weight.device)
             weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        weight = weight.flatten(2).permute(2, 0, 1)  # [T, Cout, Cin]
         bias = None if bias is None else bias.detach()
         if above.taps and not self.early[source]:
             if add is not None:
@@ -156,9 +155,12 @@ class _Taps:
     at: tuple[int, ...]
 
     def of(self, weight: Tensor) -> Tensor:
-        """Those of weight [T, Cout, Cin]; taps that lie together, as with masks of type A and B, need no copy."""
-        together = bool(self.at) and self.at[-1] - self.at[0] == len(self.at) - 1
-        return weight[self.at[0] : self.at[-1] + 1] if together else weight[list(self.at)]
+        """[T, Cout, Cin] of weight [Cout, Cin, kH, kW]; taps that lie together, as those of masks A and B do, need no copy."""
+        outs, ins, row, tap = weight.stride()
+        if self.at and self.at[-1] - self.at[0] == len(self.at) - 1 and row == tap * weight.shape[3]:
+            shape = (len(self.at), weight.shape[0], weight.shape[1])
+            return weight.as_strided(shape, (tap, outs, ins), weight.storage_offset() + self.at[0] * tap)
+        return weight.flatten(2).permute(2, 0, 1)[list(self.at)]
 
     def and_then(self, other: _Taps) -> _Taps:
         return _Taps(self.taps + other.taps, self.at + other.at)
