@@ -81,6 +81,13 @@ FOUND = {  # once
         upstream=("stride 0", "stride 0"),
         isa="baseline",
     ),
+    "minimal filtering made NaN of infinite pixels": fuzz.Case(
+        "masked_conv2d/output",
+        {"input": (1, 51, 2, 4), "weight": (24, 51, 3, 3), "bias": (24,)},
+        {"mask_type": "B"},
+        values="special",
+        seed=800081512,
+    ),
     "equal weights and gradients, whose rounding errors all have one sign": fuzz.Case(
         "masked_conv2d/output",
         {"input": (1, 21, 2, 7), "weight": (46, 21, 5, 7)},

@@ -13,6 +13,7 @@ from pygen import nn as pnn
 from pygen.composite.masked_conv2d import rectangles
 from pygen.functional import masked_conv2d
 
+INF = float("inf")
 HOLES = ((True, False, True), (False, True, True), (True, False, False))
 BACKENDS = [b for b in ("reference", "composite", "cpu") if pygen.backends().get(b) is None]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -170,6 +171,26 @@ def test_masked_conv2d_by_minimal_filtering_sees_only_live_taps(kind, isa):
                 out, reached = run(spoilt)[0], reach[:, :, :, i, v, u]
                 assert torch.equal(out.isnan(), reached)
                 assert torch.equal(out[~reached], clean[0][~reached])
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("options", ({"mask_type": "A"}, {"mask_type": "B", "color_groups": 3}), ids=str)
+def test_masked_conv2d_infinite_and_huge_pixels_are_what_they_are_one_by_one(isa, options):
+    """Also where neighbours share products: their differences are NaN or beyond float32, the convolution is not."""
+    x, w = torch.randn(2, 24, 6, 8), torch.rand(18, 24, 3, 3) + 0.5
+    x[0, 3, 2, 2:5] = torch.tensor((INF, INF, 1e37))
+    x[0, 7, 4, 1], x[1, 5, 3, 6] = -INF, float("nan")
+    found = {}
+    for backend in ("cpu", "reference"):
+        with instruction_set(isa):
+            leaf = x.clone().requires_grad_()
+            out = masked_conv2d(leaf, w, backend=backend, **options)
+            up = torch.zeros_like(out)
+            up[0, 1, 3, 3:6], up[1, 2, 4, 4] = torch.tensor((INF, -INF, 1e37)), float("nan")
+            found[backend] = out.detach(), *torch.autograd.grad(out, leaf, up)
+    for ours, ref in zip(*found.values(), strict=True):
+        for special in (torch.isnan, torch.isposinf, torch.isneginf):
+            assert special(ref).any() and torch.equal(special(ours), special(ref))
 
 
 @pytest.mark.parametrize("shape", ((5, 9, 30, 23), (5, 18, 30, 22)), ids=str)

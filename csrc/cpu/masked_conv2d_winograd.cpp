@@ -1,6 +1,9 @@
 // masked_conv2d on CPUs by minimal filtering. A strip of rows is split into even and odd columns, which follow each
 // other without gaps, rows or not, and are cut into tiles of registers. Of a tile, sums and differences are packed
 // chunk by chunk into the L1 cache, where they stay while the weights of all target channels stream by.
+#include <cmath>
+#include <limits>
+
 #include "cpu/masked_conv2d_winograd_pack.h"
 #include "cpu/masked_conv2d_write.h"
 
@@ -43,6 +46,38 @@ PYGEN_INLINE void combine(const Real* s, int64_t between, int64_t n, Real bias, 
     store(out + 2 * j, interleave<0>(even, odd));
     store(out + 2 * j + lanes, interleave<1>(even, odd));
   }
+}
+
+// Differences of infinities are NaN, and those of huge numbers may be infinite, where the convolution itself is not:
+// such pixels are computed again by its definition.
+template <class Real>
+void find_not_finite(const Real* made, int64_t n, std::vector<int64_t>& found) {
+  int bad = 0;
+  for (int64_t i = 0; i < n; ++i) bad |= !(std::abs(made[i]) <= std::numeric_limits<Real>::max());
+  for (int64_t i = 0; bad && i < n; ++i)
+    if (!std::isfinite(made[i])) found.push_back(i);
+}
+
+template <class T, class Real>
+Real pixel(const MaskedConv2d& p, const Plan& plan, int64_t n, int64_t o, int64_t y, int64_t x) {
+  const Tensor4& source = plan.flip ? p.output : p.input;
+  const int64_t *s = p.weight.strides, *from = source.strides;
+  const int64_t to_target = plan.flip ? s[1] : s[0], to_source = plan.flip ? s[0] : s[1];
+  const T* weight = static_cast<const T*>(p.weight.data) + o * to_target;
+  const T* image = static_cast<const T*>(source.data) + n * from[0];
+  const Range joined = plan.joined(o / (plan.targets / plan.groups));
+  Real sum = 0;
+  for (int64_t c = 0; c < plan.sources; ++c)
+    for (size_t t = 0; t < plan.taps.size(); ++t) {
+      const Plan::Tap& tap = plan.taps[t];
+      const bool by_groups = static_cast<int64_t>(t) >= plan.full_taps();
+      const int64_t v = y + tap.dy, u = x + tap.dx;
+      if ((by_groups && (c < joined.begin || c >= joined.end)) || v < 0 || v >= p.height || u < 0 || u >= p.width)
+        continue;
+      const T w = weight[c * to_source + tap.index / p.kernel_width * s[2] + tap.index % p.kernel_width * s[3]];
+      sum += widen(image[c * from[1] + v * from[2] + u * from[3]]) * widen(w);
+    }
+  return sum;
 }
 
 template <class Real, int kVectors, int... kChannels>
@@ -187,14 +222,23 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
       }
       const int64_t there = std::min(2 * wide, 2 * (R * pairs - tile.first));
       const bool straight = direct && there == 2 * wide;
+      std::vector<std::pair<int64_t, std::vector<int64_t>>> again;  // (channel, its pixels in the tile)
       for (int64_t o = 0; o < O; ++o) {
         Real* to_pixels = out + o * 2 * wide;
         if constexpr (std::is_same_v<T, Real>) {
           if (straight) to_pixels = image + o * to[1] + 2 * tile.first;
         }
         combine(sums + o * wide, sums_size, wide, bias[o], to_pixels);
+        std::vector<int64_t> found;
+        find_not_finite(to_pixels, there, found);
+        if (!found.empty()) again.emplace_back(o, std::move(found));
       }
       if (!straight) write_pixels(out, 2 * wide, O, 2 * tile.first, there, 2 * pairs, W, image, to);
+      for (const auto& [o, pixels] : again)
+        for (const int64_t i : pixels) {
+          const int64_t y = (2 * tile.first + i) / (2 * pairs), x = (2 * tile.first + i) % (2 * pairs);
+          narrow(pixel<T, Real>(p, plan, n, o, row + y, x) + bias[o], image + o * to[1] + y * to[2] + x * to[3]);
+        }
     }
   });
 }
