@@ -1,5 +1,6 @@
 // pygen._cuda: the names. Arguments are addresses, strides, a device and a stream; pygen/native checks them.
 #include "cuda/gan_loss.bind.h"
+#include "cuda/gated_activation.bind.h"
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
 #include "cuda/runtime.h"
@@ -11,6 +12,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("why_not", &pygen::cuda::why_not, "Empty if the driver can run this build, else the reason why not.");
   m.def("archs", &pygen::cuda::archs, "The architectures that this build holds code for.");
   pygen::cuda::bind_gan_loss(m);
+  pygen::cuda::bind_gated_activation(m);
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_reparameterize_kl(m);
   pygen::cuda::bind_sample_dot(m);

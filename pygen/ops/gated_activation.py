@@ -29,7 +29,7 @@ def gated_activation(
         input: [N, C, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
         cond: [N, C] or input's shape, added first.
         color_groups: halving across R|G|B blocks would leak: each block is halved by itself.
-        backend: "reference", "cpu", "triton"; None chooses.
+        backend: "reference", "cpu", "triton", "cuda"; None chooses.
 
     Returns:
         [N, C / 2, ...] in the same blocks, input's dtype, channels_last iff input is.
