@@ -91,6 +91,13 @@ def conv_tile(dtype: torch.dtype, n: int, k: int, whole: bool) -> ConvTile:
     return ConvTile(m, channels, step, 4 if channels <= 32 and whole and size < 8 else 8)
 
 
+def linear_tile(dtype: torch.dtype, n: int, k: int) -> ConvTile:
+    """Of masked_linear's product: rows by n outputs, k inputs a step. Small: products of single inputs need registers too."""
+    size = dtype.itemsize
+    m = 64 if size < 8 else 32
+    return ConvTile(m, _fitting(n, m), _fitting(k, 32 if size == 2 else 16), 8 if size == 4 else 4)
+
+
 def conv_weight_tile(dtype: torch.dtype, outs: int, ins: int, whole: bool) -> ConvTile:
     """Of the weight's gradient: output by input channels, k pixels a step."""
     size = dtype.itemsize

@@ -26,9 +26,8 @@ _PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "trito
 
 # What an op lacks beside that: "composite" where no composition of torch ops is an entry of its own, kernels not yet written.
 _LACKS = {
-    "gated_activation": ("composite", "cuda"),
     "masked_conv2d": (),
-    "masked_linear": ("triton", "cuda"),
+    "masked_linear": ("cuda",),
 }
 _LACKS_BY_DEFAULT = ("composite",)
 

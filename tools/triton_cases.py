@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from pygen.kernels import _blocks, gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot
+from pygen.kernels import (
+    _blocks,
+    gan_loss,
+    gated_activation,
+    masked_conv2d,
+    masked_linear,
+    reparameterize_kl,
+    sample_dot,
+)
 from torch import Tensor
 
 from pygen import _tf32
@@ -68,6 +76,22 @@ def _gated_activation_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "two dims", lambda: _gated_activation((512, 64), torch.float32)
 
 
+def _masked_linear(rows: int, ins: int, outs: int, dtype, *, tf32=False):
+    x, grad, weight = (torch.zeros(s, dtype=dtype) for s in ((rows, ins), (rows, outs), (outs, ins)))
+    given = (tuple(range(ins)), tuple(range(outs)), True)
+    with mock.patch.object(_tf32, "allowed", lambda t: tf32):
+        masked_linear.forward(x, weight, grad[0], *given)
+        masked_linear.grad_input(grad, weight, *given)
+        masked_linear.grad_weight(grad, x, *given, True)
+
+
+def _masked_linear_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        for size in (24, 512):
+            yield f"{str(dtype).removeprefix('torch.')} {size}", lambda s=size, d=dtype: _masked_linear(64, s, s, d)
+    yield "TF32", lambda: _masked_linear(64, 512, 512, torch.float32, tf32=True)
+
+
 def _gan_loss(kind: str, dtype):
     logits, options = [torch.zeros(300, dtype=dtype)], (kind, "discriminator", 0.0, 1.0, "mean")
     loss, *_ = gan_loss.forward(logits, logits, *options, False)
@@ -114,6 +138,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "rows inside quads", lambda: _reparameterize_kl(torch.zeros(8, 1023))
     yield "many blocks a row", lambda: _reparameterize_kl(torch.zeros(1, 1 << 16))
     yield from _masked_conv2d_cases()
+    yield from _masked_linear_cases()
     yield from _gated_activation_cases()
     yield from _gan_loss_cases()
     yield from _sample_dot_cases()

@@ -1,0 +1,47 @@
+"""What the kernels of masked_linear know of degrees: the order of both sides, and how many inputs each output sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Sources and targets by degree; the live sources of a target come first."""
+
+    source_order: Tensor  # [sources] int64, on the CPU as the next two
+    target_order: Tensor  # [targets]
+    live: Tensor  # [targets], of the targets so ordered; rising
+
+    def addresses(self) -> tuple[int, int, int]:
+        return self.source_order.data_ptr(), self.target_order.data_ptr(), self.live.data_ptr()
+
+
+@lru_cache(maxsize=256)
+def _plan(source_degrees: tuple[int, ...], target_degrees: tuple[int, ...], strict: bool) -> Plan:
+    sources = torch.tensor(source_degrees, dtype=torch.int64)
+    targets, target_order = torch.tensor(target_degrees, dtype=torch.int64).sort(stable=True)
+    sources, source_order = sources.sort(stable=True)
+    return Plan(source_order, target_order, torch.searchsorted(sources, targets, right=not strict))
+
+
+def forward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict: bool) -> Plan:
+    return _plan(tuple(in_degrees), tuple(out_degrees), strict)
+
+
+@lru_cache(maxsize=256)
+def _turned(in_degrees: tuple[int, ...], out_degrees: tuple[int, ...], strict: bool) -> Plan:
+    return _plan(tuple(-d for d in out_degrees), tuple(-d for d in in_degrees), strict)
+
+
+def backward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict: bool) -> Plan:
+    """With inputs and outputs exchanged: -in_degree > or >= -out_degree."""
+    return _turned(tuple(in_degrees), tuple(out_degrees), strict)
+
+
+def flat_rows(t: Tensor) -> Tensor:
+    """[..., D] as [N, D]"""
+    return t if t.dim() == 2 else t.reshape(t.shape[:-1].numel(), t.shape[-1])
