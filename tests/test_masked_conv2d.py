@@ -283,6 +283,12 @@ def test_masked_conv2d_module_matches_conv2d_in_init_and_checkpoints():
         ValueError, match=r"mask: expected this layer's mask, dead at output 3, input 2, tap \(1, 1\), got"
     ):
         ours.load_state_dict({**state, "mask": wrong})
+    fewer = ours.live_mask()
+    fewer[4, 1, 0, 2] = False
+    with pytest.raises(
+        ValueError, match=r"mask: expected this layer's mask, live at output 4, input 1, tap \(0, 2\), got"
+    ):
+        ours.load_state_dict({**state, "mask": fewer})
     with pytest.raises(ValueError, match=r"mask: expected a mask \[6, 3, 3, 3\], got \[5, 5\]"):
         ours.load_state_dict({**state, "mask": torch.zeros(5, 5)})
     nested = torch.nn.Sequential(pnn.MaskedConv2d(1, 1, 3, "A"))

@@ -278,3 +278,8 @@ def test_tails_of_a_hundred_million_draws():
         largest = max(largest, z.max().item())
     expected = 25 * n * 5.733e-7
     assert abs(far - expected) < 5 * expected**0.5 and 5 < largest < 6.77
+
+
+def test_the_draw_of_a_seed_is_known_to_be_random():
+    """Else the compiler's partitioner may make it again in backward, and another one."""
+    assert torch.Tag.nondeterministic_seeded in torch.ops.pygen.draw_seed.default.tags

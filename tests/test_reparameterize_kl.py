@@ -276,3 +276,14 @@ def test_eps_is_the_noise(target):
         torch.testing.assert_close(z, tensors["mu"] + (tensors["logvar"] / 2).exp() * eps)
     drawn = op.run({k: torch.zeros_like(t) for k, t in tensors.items()}, {}, target.backend)[0]
     assert_same(op.run({**tensors, "eps": drawn}, {}, target.backend)[0], op.run(tensors, {}, target.backend)[0])
+
+
+def test_autocast_of_another_device_promotes_nothing():
+    mu, logvar = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bfloat16)
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        with pytest.raises(TypeError, match=r"logvar: expected torch.float32, the dtype of mu, got torch.bfloat16"):
+            gaussian_kl(mu, logvar)
+    finally:
+        torch.set_autocast_enabled("cuda", before)

@@ -227,7 +227,7 @@ FAULTS = (
     Fault("another shape is taken", "pygen/_checks.py", "if lead < 0 or any(s != 1 and s != shape[lead + i]", "if lead < 0 or any(s > shape[lead + i]", KL_AUTOGRAD),
     Fault("autocast of another device counts", "pygen/_checks.py",
           "    if not present or not torch.is_autocast_enabled(present[0].device.type):\n        return tensors\n    widest",
-          "    if not present:\n        return tensors\n    widest", KL_AUTOGRAD),
+          "    if not present:\n        return tensors\n    widest", "tests/test_reparameterize_kl.py"),
 
     # Threads, barriers, guards
     Fault("CUDA: a barrier is missing", "csrc/cuda/reduce.cuh", "= value;\n  __syncthreads();\n", "= value;\n", RACES),
