@@ -76,7 +76,7 @@ class Segments:
                     others.append(fake[member].contiguous() if self.other == "pair" else None)
         self.tensors = tuple(tensors)
         self.others = tuple(others) if self.other == "pair" else ()
-        self.sides = tuple(tuple(side) for side in sides)
+        self.sides = tuple(sides)
         self.numels = tuple(t.numel() for t in tensors)
         blocks = [-(-n // _blocks.GAN_BLOCK) for n in self.numels]
         self.firsts = tuple(sum(blocks[:i]) for i in range(len(blocks) + 1))
@@ -90,6 +90,11 @@ class Segments:
         self.wide = tl_wide(tensors[0].dtype)
         self.dtype = wide_dtype(tensors[0].dtype)
         self.device = tensors[0].device
+
+    def forms(self) -> dict[str, tuple]:
+        """What FORM, SIGN and OFFSET are, segment by segment. Not a tuple of tuples, which Triton 3.6 and 3.7 do not take."""
+        names = ("form", "sign", "offset")
+        return {f"{name.upper()}S": tuple(getattr(side, name) for side in self.sides) for name in names}
 
     def constants(self) -> dict[str, object]:
         return {"WIDE": self.wide, "BLOCK": _blocks.GAN_BLOCK, "num_warps": _blocks.GAN_WARPS, **OPTIONS}

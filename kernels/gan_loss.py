@@ -32,7 +32,10 @@ def gan_loss_fwd_kernel(
     firsts,  # each segment's first program
     programs,
     weights,  # of the stored terms, as bits
-    SIDES: tl.constexpr,
+    FORMS: tl.constexpr,
+    SIGNS: tl.constexpr,
+    OFFSETS: tl.constexpr,
+    LIMITS: tl.constexpr,
     ONLY_LOGITS: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -40,10 +43,10 @@ def gan_loss_fwd_kernel(
     program = tl.program_id(0).to(tl.int64)
     for i in tl.static_range(len(x_ptrs)):
         if (program >= firsts[i]) & (program < firsts[i + 1]):
-            FORM: tl.constexpr = SIDES[i][0]
-            SIGN: tl.constexpr = SIDES[i][1]
-            OFFSET: tl.constexpr = SIDES[i][2]
-            LIMIT: tl.constexpr = SIDES[i][4]
+            FORM: tl.constexpr = FORMS[i]
+            SIGN: tl.constexpr = SIGNS[i]
+            OFFSET: tl.constexpr = OFFSETS[i]
+            LIMIT: tl.constexpr = LIMITS[i]
             offs = (program - firsts[i]) * BLOCK + tl.arange(0, BLOCK)
             mask = offs < numels[i]
             x = load_block(x_ptrs[i], offs, mask, WIDE)
@@ -148,7 +151,9 @@ def gan_loss_bwd_kernel(
     firsts,
     weights,  # as bits, as the next
     inverses,
-    SIDES: tl.constexpr,
+    FORMS: tl.constexpr,
+    SIGNS: tl.constexpr,
+    OFFSETS: tl.constexpr,
     LIVE: tl.constexpr,  # whether a segment's terms have a gradient
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -156,9 +161,9 @@ def gan_loss_bwd_kernel(
     program = tl.program_id(0).to(tl.int64)
     for i in tl.static_range(len(x_ptrs)):
         if (program >= firsts[i]) & (program < firsts[i + 1]):
-            FORM: tl.constexpr = SIDES[i][0]
-            SIGN: tl.constexpr = SIDES[i][1]
-            OFFSET: tl.constexpr = SIDES[i][2]
+            FORM: tl.constexpr = FORMS[i]
+            SIGN: tl.constexpr = SIGNS[i]
+            OFFSET: tl.constexpr = OFFSETS[i]
             offs = (program - firsts[i]) * BLOCK + tl.arange(0, BLOCK)
             mask = offs < numels[i]
             g = tl.full((), 1.0, WIDE)
@@ -177,7 +182,7 @@ def gan_loss_bwd_kernel(
                 if len(upstream_ptrs) > 0:
                     grad = grad * load_block(upstream_ptrs[i], offs, mask, WIDE)
             if reused_ptr is not None:  # x also moves its mean, which the other side's terms subtract
-                O_SIGN: tl.constexpr = SIDES[i ^ 1][1]
+                O_SIGN: tl.constexpr = SIGNS[i ^ 1]
                 if slopes_ptr is not None:
                     slopes = tl.load(slopes_ptr + (i ^ 1))
                 else:
@@ -197,7 +202,7 @@ def _sums(
     partial = torch.empty((5, s.programs), dtype=s.dtype, device=s.device)
     gan_loss_fwd_kernel[(s.programs,)](
         s.tensors, () if only_logits else s.others, upstream, outs, mean, partial, s.numels, s.firsts, s.programs,
-        s.weights, SIDES=s.sides, ONLY_LOGITS=only_logits, **s.constants(),
+        s.weights, **s.forms(), LIMITS=tuple(side.limit for side in s.sides), ONLY_LOGITS=only_logits, **s.constants(),
     )  # fmt: skip
     return partial
 
@@ -297,7 +302,7 @@ def backward(
         gan_loss_bwd_kernel[(segments.programs,)](
             segments.tensors, segments.others, upstream, tuple(each), tuple(of_fake) if segments.other == "pair" else (),
             grad_loss, reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses,
-            SIDES=segments.sides, LIVE=live, **segments.constants(),
+            **segments.forms(), LIVE=live, **segments.constants(),
         )  # fmt: skip
     for grad, done in zip(grads, work, strict=True):
         if grad is not None and grad is not done:
