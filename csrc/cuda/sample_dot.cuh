@@ -45,13 +45,30 @@ struct DotTraits {
   static constexpr int kUnit = 16 / sizeof(T);  // elements of one 128-bit access
   static constexpr int kUnits = 2;              // in flight in each thread
   static constexpr int kMaxTurns = 8;
+  static constexpr int kMinBlocks = 3;  // that fit a multiprocessor: left to itself ptxas spills to fit six
   using Place = cuda::Place<kThreads, kUnit, kUnits>;
 };
 
 // --- kernels
 
+// All of a thread's fetches before the first use, so that they are in flight together; strided ones, which are calls,
+// one by one: what lives across a call is spilled.
+template <int kUnits, bool kTogether, class Fetch, class Use>
+__device__ __forceinline__ void fetch_and_use(const Fetch& fetch, const Use& use) {
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    fetch(u);
+    if constexpr (!kTogether) use(u);
+  }
+  if constexpr (kTogether) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) use(u);
+  }
+}
+
 template <class Tr, bool kPair, bool kAligned>
-__global__ void __launch_bounds__(Tr::kThreads) sample_dot_fwd_kernel(const __grid_constant__ DotParams p) {
+__global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
+    sample_dot_fwd_kernel(const __grid_constant__ DotParams p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   constexpr int V = Tr::kUnit, U = Tr::kUnits;
@@ -61,14 +78,12 @@ __global__ void __launch_bounds__(Tr::kThreads) sample_dot_fwd_kernel(const __gr
     Span span[U];
     bool live[U];
     Pack<T, V> packed[U], packed_y[U];
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
+    const auto fetch = [&](int u) {
       live[u] = place.template span<kAligned>(p.tiling, u, span[u]);
       packed[u] = load<T, V, kAligned>(p.x, span[u]);
       if constexpr (kPair) packed_y[u] = load<T, V, kAligned>(p.y, span[u]);
-    }
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
+    };
+    const auto use = [&](int u) {
       Acc x[V], y[V];
       unpack(packed[u], x);
       if constexpr (kPair) unpack(packed_y[u], y);
@@ -76,7 +91,8 @@ __global__ void __launch_bounds__(Tr::kThreads) sample_dot_fwd_kernel(const __gr
       for (int i = 0; i < V; ++i) {
         if (live[u] && (kAligned || (i >= span[u].lo && i < span[u].hi))) sum += x[i] * (kPair ? y[i] : x[i]);
       }
-    }
+    };
+    fetch_and_use<U, kAligned>(fetch, use);
   }
   sum = group_sum<Tr::kThreads>(sum, p.tiling.lanes());
   if (static_cast<int>(threadIdx.x) % p.tiling.lanes() != 0 || !place.live) return;
@@ -96,7 +112,8 @@ __global__ void __launch_bounds__(Tr::kFinishThreads)
 }
 
 template <class Tr, bool kAligned>
-__global__ void __launch_bounds__(Tr::kThreads) sample_dot_bwd_kernel(const __grid_constant__ ScaleParams p) {
+__global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
+    sample_dot_bwd_kernel(const __grid_constant__ ScaleParams p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   constexpr int V = Tr::kUnit, U = Tr::kUnits;
@@ -105,19 +122,18 @@ __global__ void __launch_bounds__(Tr::kThreads) sample_dot_bwd_kernel(const __gr
   Span span[U];
   bool live[U];
   Pack<T, V> packed[U];
-#pragma unroll
-  for (int u = 0; u < U; ++u) {
+  const auto fetch = [&](int u) {
     live[u] = place.template span<kAligned>(p.tiling, u, span[u]);
     packed[u] = load<T, V, kAligned>(p.x, span[u]);
-  }
-#pragma unroll
-  for (int u = 0; u < U; ++u) {
+  };
+  const auto use = [&](int u) {
     Acc x[V];
     unpack(packed[u], x);
 #pragma unroll
     for (int i = 0; i < V; ++i) x[i] *= factor;
     if (live[u]) store<T, V, kAligned>(p.out, span[u], 0, x);
-  }
+  };
+  fetch_and_use<U, kAligned>(fetch, use);
 }
 
 }  // namespace

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from pygen import _backends
 from pygen._broadcast import sum_to
 from pygen._layout import empty_gradient, empty_output
 from pygen.native._arguments import DTYPE_NAMES, Argument, target, view
@@ -76,16 +75,19 @@ def forward(
     return z, kl
 
 
-def forward_plain(mu: Tensor, logvar: Tensor, seed: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+def forward_plain(mu: Tensor, logvar: Tensor, seed: Tensor, reduction: str) -> tuple[Tensor | None, Tensor]:
     """forward of CPU tensors, mu and logvar contiguous and of one shape, one sample, a standard normal prior, no free bits.
 
     Small batches are all overhead: this and backward_plain spare a call what only other calls need.
     """
+    compiled, where = target(mu)
+    if len(where) == 2:
+        return forward(mu, logvar, None, None, None, seed, None, 0.0, reduction, True)
     shape, dtype = mu.shape, mu.dtype
     z = torch.empty_like(mu)
     reduce = reduction != "none"
     kl = torch.empty(() if reduce else shape[:1], dtype=torch.float64 if dtype is torch.float64 else torch.float32)
-    _backends.compiled("_cpu").reparameterize_kl_forward(
+    compiled.reparameterize_kl_forward(
         DTYPE_NAMES[dtype],
         shape,
         (mu.data_ptr(), logvar.data_ptr(), None, None, None, seed.data_ptr()),
@@ -95,7 +97,7 @@ def forward_plain(mu: Tensor, logvar: Tensor, seed: Tensor, reduction: str) -> t
         0.0,
         reduce,
         _scale(reduction, shape[0]),
-        torch.get_num_threads(),
+        *where,
     )
     return z, kl
 
@@ -107,12 +109,18 @@ def backward_plain(
     logvar: Tensor,
     seed: Tensor,
     reduction: str,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor | None]:
     """backward of forward_plain: gradients of mu and logvar."""
+    compiled, where = target(mu)
+    if len(where) == 2:
+        needs = (True, True, False, False)
+        saved = (mu, logvar, None, None, None, seed)
+        grads = backward(grad_z, grad_kl, *saved, None, 0.0, reduction, needs)
+        return grads[0], grads[1]
     shape = mu.shape
     grad_mu, grad_logvar = torch.empty_like(mu), torch.empty_like(logvar)
     reduce = reduction != "none"
-    _backends.compiled("_cpu").reparameterize_kl_backward(
+    compiled.reparameterize_kl_backward(
         DTYPE_NAMES[mu.dtype],
         shape,
         (mu.data_ptr(), logvar.data_ptr(), None, None, None, seed.data_ptr()),
@@ -125,7 +133,7 @@ def backward_plain(
         0.0,
         reduce,
         _scale(reduction, shape[0]),
-        torch.get_num_threads(),
+        *where,
     )
     return grad_mu, grad_logvar
 
