@@ -1,4 +1,5 @@
-"""A whole training step of PixelCNN on 28x28: the plain twin in both idioms and compiled, beside pygen's model.
+"""A whole training step of PixelCNN on 28x28: the plain twin in both idioms and compiled, beside pygen's model as it is and
+compiled.
 
 The masked convolutions are only a part of the step: their share of the plain step bounds what skipping dead taps can give
 (Amdahl), and is printed with it.
@@ -41,6 +42,7 @@ def _models() -> dict[str, Model]:
         if reason is None and runs_here and name not in _lacking():
             models[f"pygen {name}"] = _on_backend(PixelCNN(hidden_channels=HIDDEN), name)
     models["pygen default"] = PixelCNN(hidden_channels=HIDDEN)
+    models["pygen compiled"] = PixelCNN(hidden_channels=HIDDEN)
     for model in models.values():
         model.load_state_dict(plain.state_dict())
         model.to(DEVICE)
@@ -119,7 +121,7 @@ def group(collect) -> dict[str, Measurement]:
     x = (torch.rand(BATCH, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) < 0.2).to(torch.uint8).to(DEVICE)
     errors = _check(models, x)
     measured = harness.measure(
-        {name: _step(model, x, name == "compiled") for name, model in models.items()}, budget_s=20
+        {name: _step(model, x, name.endswith("compiled")) for name, model in models.items()}, budget_s=20
     )
     masked_s = _masked_seconds(models["eager"], x)
     share = masked_s / measured["eager"].median
