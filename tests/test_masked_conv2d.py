@@ -193,6 +193,22 @@ def test_masked_conv2d_infinite_and_huge_pixels_are_what_they_are_one_by_one(isa
             assert special(ref).any() and torch.equal(special(ours), special(ref))
 
 
+@pytest.mark.parametrize("isa", isas())
+@each_dtype
+def test_masked_conv2d_of_little_but_nan_is_taken_over_by_the_direct_kernel(isa, dtype):
+    """A network that has diverged: every pixel but the first, which sees none, is NaN, and nothing is computed one by one."""
+    x, w = torch.full((4, 16, 40, 40), torch.nan, dtype=dtype), torch.randn(16, 16, 3, 3).to(dtype)
+    x[:, :, :, :20] = torch.randn(4, 16, 40, 20).to(dtype)
+    bias = torch.randn(16).to(dtype)
+    for count in (1, 3):
+        with instruction_set(isa), threads(count):
+            ours = masked_conv2d(x, w, bias, mask_type="A", backend="cpu")
+        ref = masked_conv2d(x, w, bias, mask_type="A", backend="reference")
+        assert torch.equal(ours.isnan(), ref.isnan()) and 30_000 < ref.isnan().sum() < ref.numel()
+        finite = ~ref.isnan()
+        torch.testing.assert_close(ours[finite], ref[finite], rtol=2e-2 if dtype.itemsize == 2 else 1e-4, atol=1e-2)
+
+
 @pytest.mark.parametrize("shape", ((5, 9, 30, 23), (5, 18, 30, 22)), ids=str)
 @each_backend
 def test_masked_conv2d_results_do_not_depend_on_threads(backend, shape):

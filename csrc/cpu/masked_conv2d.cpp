@@ -110,7 +110,7 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
 
 void correlate(const MaskedConv2d& p, bool flip) {
   const Plan plan(p, flip);
-  if (winograd_pays(p, plan)) return correlate_winograd(p, plan);
+  if (winograd_pays(p, plan) && correlate_winograd(p, plan)) return;
   switch (p.dtype) {
     case DType::Float64:
       return correlate<double, double>(p, plan);

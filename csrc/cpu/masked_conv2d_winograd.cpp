@@ -1,6 +1,7 @@
 // masked_conv2d on CPUs by minimal filtering. A strip of rows is split into even and odd columns, which follow each
 // other without gaps, rows or not, and are cut into tiles of registers. Of a tile, sums and differences are packed
 // chunk by chunk into the L1 cache, where they stay while the weights of all target channels stream by.
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -130,8 +131,14 @@ std::vector<Pass> passes_of(const Plan& plan, const WinogradPlan& winograd, cons
   return passes;
 }
 
+// So many pixels are computed again; beyond that the direct kernel takes the call. A count, not a time: results repeat.
+int64_t most_again(const MaskedConv2d& p, const Plan& plan) {
+  return std::max<int64_t>(p.batch * plan.targets * p.height * p.width / 64, 16384);
+}
+
+// Returns false where too much is not finite to be worth it: the target is then to be computed by the direct kernel.
 template <class T, class Real>
-void correlate(const MaskedConv2d& p, const Plan& plan) {
+bool correlate(const MaskedConv2d& p, const Plan& plan) {
   const Tensor4 &source = plan.flip ? p.output : p.input, &target = plan.flip ? p.input : p.output;
   const WinogradPlan winograd(plan);
   const int64_t H = p.height, W = p.width, C = plan.sources, O = plan.targets;
@@ -172,6 +179,8 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
     most_products = std::max({most_products, winograd.full[m].size(), winograd.centre[m].size()});
   const int64_t chunk_size = std::max<int64_t>(kChunk, most_products) * kWidest;
 
+  std::atomic<int64_t> not_finite{0};
+  const int64_t most_not_finite = most_again(p, plan);
   const double work = static_cast<double>(weights_size) * rows * pairs;
   parallel_blocks(p.batch * strips, units_per_thread(work), p.threads, [&](int64_t unit) {
     const int64_t n = unit / strips, row = unit % strips * rows, R = std::min(rows, H - row);
@@ -231,8 +240,11 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
         combine(sums + o * wide, sums_size, wide, bias[o], to_pixels);
         std::vector<int64_t> found;
         find_not_finite(to_pixels, there, found);
-        if (!found.empty()) again.emplace_back(o, std::move(found));
+        if (found.empty()) continue;
+        not_finite += static_cast<int64_t>(found.size());
+        again.emplace_back(o, std::move(found));
       }
+      if (not_finite > most_not_finite) continue;
       if (!straight) write_pixels(out, 2 * wide, O, 2 * tile.first, there, 2 * pairs, W, image, to);
       for (const auto& [o, pixels] : again)
         for (const int64_t i : pixels) {
@@ -241,6 +253,7 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
         }
     }
   });
+  return not_finite <= most_not_finite;
 }
 
 }  // namespace
@@ -253,7 +266,7 @@ bool winograd_pays(const MaskedConv2d& p, const Plan& plan) {
   return 0.85 * 2 * static_cast<double>(plan.taps.size()) >= static_cast<double>(WinogradPlan(plan).products);
 }
 
-void correlate_winograd(const MaskedConv2d& p, const Plan& plan) {
+bool correlate_winograd(const MaskedConv2d& p, const Plan& plan) {
   switch (p.dtype) {
     case DType::Float64:
       return correlate<double, double>(p, plan);
@@ -264,6 +277,7 @@ void correlate_winograd(const MaskedConv2d& p, const Plan& plan) {
     case DType::Float16:
       return correlate<Float16, float>(p, plan);
   }
+  return false;
 }
 
 }  // namespace PYGEN_ISA

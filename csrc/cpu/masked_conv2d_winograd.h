@@ -110,7 +110,7 @@ __attribute__((noinline)) void gemm(const GemmArguments<Real>& a) {
 
 // Whether it is faster than the direct kernel; and the convolution itself.
 bool winograd_pays(const MaskedConv2d& p, const Plan& plan);
-void correlate_winograd(const MaskedConv2d& p, const Plan& plan);
+bool correlate_winograd(const MaskedConv2d& p, const Plan& plan);  // false: too much is not finite
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen
