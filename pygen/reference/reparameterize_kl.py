@@ -35,7 +35,8 @@ def _scaled_difference(
     """((mu - prior_mu) / prior sigma, 1 / prior sigma). The scale stays finite, so that equal means give exactly 0."""
     if prior_mu is None or prior_logvar is None:
         return mu, None
-    scale = torch.exp((-0.5 * prior_logvar).clamp(max=math.log(_largest(mu.dtype))))
+    most = math.log(_largest(mu.dtype)) * (1 - 2 * torch.finfo(mu.dtype).eps)  # its exp is finite however it is rounded
+    scale = torch.exp((-0.5 * prior_logvar).clamp(max=most))
     return (mu - prior_mu) * scale, scale
 
 
