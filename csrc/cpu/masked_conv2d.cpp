@@ -111,16 +111,7 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
 void correlate(const MaskedConv2d& p, bool flip) {
   const Plan plan(p, flip);
   if (winograd_pays(p, plan) && correlate_winograd(p, plan)) return;
-  switch (p.dtype) {
-    case DType::Float64:
-      return correlate<double, double>(p, plan);
-    case DType::Float32:
-      return correlate<float, float>(p, plan);
-    case DType::BFloat16:
-      return correlate<BFloat16, float>(p, plan);
-    case DType::Float16:
-      return correlate<Float16, float>(p, plan);
-  }
+  PYGEN_BY_DTYPE(p.dtype, (correlate<T, Real>(p, plan)))
 }
 
 }  // namespace

@@ -186,18 +186,7 @@ void grad_weight(const MaskedConv2d& p) {
 
 }  // namespace
 
-void masked_conv2d_grad_weight(const MaskedConv2d& p) {
-  switch (p.dtype) {
-    case DType::Float64:
-      return grad_weight<double, double>(p);
-    case DType::Float32:
-      return grad_weight<float, float>(p);
-    case DType::BFloat16:
-      return grad_weight<BFloat16, float>(p);
-    case DType::Float16:
-      return grad_weight<Float16, float>(p);
-  }
-}
+void masked_conv2d_grad_weight(const MaskedConv2d& p) { PYGEN_BY_DTYPE(p.dtype, (grad_weight<T, Real>(p))) }
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen

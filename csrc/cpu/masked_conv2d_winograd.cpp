@@ -267,16 +267,7 @@ bool winograd_pays(const MaskedConv2d& p, const Plan& plan) {
 }
 
 bool correlate_winograd(const MaskedConv2d& p, const Plan& plan) {
-  switch (p.dtype) {
-    case DType::Float64:
-      return correlate<double, double>(p, plan);
-    case DType::Float32:
-      return correlate<float, float>(p, plan);
-    case DType::BFloat16:
-      return correlate<BFloat16, float>(p, plan);
-    case DType::Float16:
-      return correlate<Float16, float>(p, plan);
-  }
+  PYGEN_BY_DTYPE(p.dtype, (correlate<T, Real>(p, plan)))
   return false;
 }
 
