@@ -7,6 +7,7 @@
 #include "cpu/isa.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/masked_linear.bind.h"
+#include "cpu/plain.h"
 #include "cpu/reparameterize_kl.bind.h"
 #include "cpu/sample_dot.bind.h"
 #include "cpu/sampling.bind.h"
@@ -20,6 +21,7 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_gated_activation(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_masked_linear(m);
+  pygen::bind_plain(m);
   pygen::bind_reparameterize_kl(m);
   pygen::bind_sample_dot(m);
   pygen::bind_sampling(m);

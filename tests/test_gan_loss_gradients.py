@@ -85,34 +85,39 @@ def test_each_side_gets_a_gradient_only_where_it_needs_one():
             assert_same(a, b)
 
 
-def test_what_forward_holds_is_one_gradient_a_logit_until_backward(monkeypatch):
+@pytest.mark.parametrize("way", ["forward_plain", "forward_with_gradients"])
+def test_what_forward_holds_is_one_gradient_a_logit_until_backward(way, monkeypatch):
     made: list = []
-    forward = native.forward_with_gradients
+    forward = getattr(native, way)
 
     def watched(*args):
-        outputs, grads = forward(*args)
-        made.append([weakref.ref(g) for g in grads or () if g is not None])
-        return outputs, grads
+        result = forward(*args)
+        made.extend(weakref.ref(g) for g in result[1] or () if g is not None)
+        return result
 
-    monkeypatch.setattr(native, "forward_with_gradients", watched)
+    def loss_of(real, fake, **options):
+        if way == "forward_with_gradients":
+            real, fake = [real], [fake]
+        return discriminator_loss(real=real, fake=fake, backend="cpu", **options)
+
+    monkeypatch.setattr(native, way, watched)
     real, fake = (t.float().requires_grad_() for t in logits((4, 5), (6,)).values())
-    loss = discriminator_loss(real=real, fake=fake, backend="cpu")
-    (held,) = made
-    assert [ref().shape for ref in held] == [(4, 5), (6,)]
+    loss = loss_of(real, fake)
+    assert [ref().shape for ref in made] == [(4, 5), (6,)]
     grads = torch.autograd.grad(loss, (real, fake))
-    assert [ref() is g for ref, g in zip(held, grads, strict=True)] == [True, True]
+    assert [ref() is g for ref, g in zip(made, grads, strict=True)] == [True, True]
     del grads
-    assert all(ref() is None for ref in held) and loss.requires_grad
+    assert all(ref() is None for ref in made) and loss.requires_grad
     made.clear()
-    loss = discriminator_loss(real=real, fake=fake, backend="cpu")
+    loss = loss_of(real, fake)
     del loss
     gc.collect()
-    assert all(ref() is None for ref in made[0])
+    assert len(made) == 2 and all(ref() is None for ref in made)
     made.clear()
-    discriminator_loss(real=real, fake=fake, reduction="none", backend="cpu")
-    discriminator_loss(real=real.detach(), fake=fake.detach(), backend="cpu")
-    without_ready_gradients(lambda: discriminator_loss(real=real, fake=fake, backend="cpu"))
-    assert made == [[]]  # of single terms forward cannot know the gradient
+    loss_of(real, fake, reduction="none")  # of single terms forward cannot know the gradient
+    loss_of(real.detach(), fake.detach())
+    without_ready_gradients(lambda: loss_of(real, fake))
+    assert not made
 
 
 def test_gradients_of_an_upstream_gradient_without_memory_or_negated():

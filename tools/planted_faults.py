@@ -39,6 +39,7 @@ RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.p
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
 KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
 GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
+GAN_SHORT, PLAIN, GAN_COMMON = "pygen/ops/_gan_common.py", "csrc/cpu/plain.h", "tests/test_gan_loss_common.py"
 CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d.cpp", "csrc/cpu/masked_conv2d_weight.cpp"
 CONV_PY, CONV_W_PY = "kernels/masked_conv2d.py", "kernels/_weight_gradient.py"
 
@@ -180,7 +181,24 @@ FAULTS = (
           "squared = sample_dot(grad, backend=backend).mean().expand(len(grad))", "tests/test_gradient_penalty.py"),
     Fault("gradient penalty: the norm's gradient lacks its 2", "pygen/ops/sample_dot.py", "_scale(launcher, 2 * grad, x, backend), None",
           "_scale(launcher, grad, x, backend), None", "tests/test_gradient_penalty.py"),
-    Fault("GAN: a gradient is handed out twice", GAN_OP, "grads = ready.pop()", "grads = ready[0]", "tests/test_gan_loss_gradients.py"),
+    Fault("GAN: a gradient is handed out twice", "pygen/ops/_gan_autograd.py", "grads = ready.pop()", "grads = ready[0]",
+          "tests/test_gan_loss_gradients.py"),
+    Fault("GAN's short way: any upstream gradient is 1", GAN_SHORT, "handed_out(ready, factor, upstream.dtype)", "handed_out(ready, 1.0, upstream.dtype)", GAN_COMMON),
+    Fault("GAN's short way: changed logits go unnoticed", GAN_SHORT, "ctx.save_for_backward(*logits)", "ctx.save_for_backward(*[t.detach().clone() for t in logits])", GAN_COMMON),
+    Fault("GAN's short way: True is a factor", GAN_SHORT, "maxsize=256, typed=True)", "maxsize=256, typed=False)", GAN_COMMON),
+    Fault("GAN's short way: hooks on saved tensors get none", GAN_SHORT, "or _dispatch.saved_tensor_hooks_active():", "or False:", GAN_COMMON),
+    Fault("GAN's short way: slopes in 16 bits", GAN_SHORT, "(plan.averages and fake.element_size() < 4) or", "", GAN_COMMON),
+    Fault("GAN's short way: modes and transforms do not see the call", GAN_SHORT, "or not _dispatch.nothing_intercepts()", "", GAN_COMMON),
+    Fault("GAN's short way: another backend was chosen", GAN_SHORT, 'or (backend is None and _dispatch.resolve(op, _dispatch.AUTO, "cpu") != "cpu")', "", GAN_COMMON),
+    Fault("GAN's short way: a generator's real logits pass", GAN_SHORT, "or (real is not None) != plan.num_real", "", GAN_COMMON),
+    Fault("GAN's short way: the second order is recorded as the first", GAN_SHORT, "and not torch.is_grad_enabled()\n", "", GAN_COMMON),
+    Fault("short ways: negated views are read as they lie", PLAIN, "read_plain(tensors[0], &first) && !is_negated(tensors[0]);", "read_plain(tensors[0], &first);", GAN_COMMON),
+    Fault("short ways: the second tensor may be negated", PLAIN, "other.dtype == first.dtype && !is_negated(tensors[i]);", "other.dtype == first.dtype;", GAN_COMMON),
+    Fault("short ways: strides are ignored", PLAIN, "if (d.shape[i] != 1 && d.strides && d.strides[i] != numel) return false;", "", GAN_COMMON),
+    Fault("short ways: two dtypes pass", PLAIN, "read_plain(tensors[i], &other) && other.dtype == first.dtype", "read_plain(tensors[i], &other)", GAN_COMMON),
+    Fault("short ways: subclasses pass", PLAIN, "if ((type != torch.tensor && type != torch.parameter) || !torch.describe)", "if (!torch.describe)", GAN_COMMON),
+    Fault("short ways: empty tensors pass", PLAIN, "return numel > 0;", "return true;", GAN_COMMON),
+    Fault("short ways: an upstream gradient may be negated", PLAIN, "t.numel != 1 || is_negated(tensors[0])", "t.numel != 1", GAN_COMMON),
     Fault("gradient penalty: sqrt at 0", "pygen/ops/gradient_penalty.py", "norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)",
           "norm = squared.sqrt()", "tests/test_gradient_penalty.py"),
 

@@ -21,35 +21,43 @@ inline GanForm parse_gan_form(std::string_view name) {
   throw std::invalid_argument("form: got " + std::string(name));
 }
 
-// sides: (real, fake), each None or (form, sign, offset, weight, limit). parse(argument, numel) -> Tensor; it sets
-// numel where the argument is present.
+// sides: (real, fake), each None or (form, sign, offset, weight, limit).
+inline GanPlan parse_gan_plan(py::tuple sides, std::string_view other, double scale, std::string_view reduction) {
+  GanPlan plan;
+  plan.other = other == "pair" ? GanOther::Pair : other == "mean" ? GanOther::Mean : GanOther::None;
+  plan.mean = reduction == "mean";
+  plan.reduce = reduction != "none";
+  for (int side = 0; side < 2; ++side) {
+    if (py::handle(sides[side]).is_none()) continue;
+    const py::tuple of = py::reinterpret_borrow<py::tuple>(py::handle(sides[side]));
+    GanSide& s = plan.sides[side];
+    s.present = true;
+    s.form = parse_gan_form(py::handle(of[0]).cast<std::string_view>());
+    s.sign = py::handle(of[1]).cast<double>();
+    s.offset = py::handle(of[2]).cast<double>();
+    s.weight = py::handle(of[3]).cast<double>() * scale;
+    s.limit = py::handle(of[4]).cast<double>();
+  }
+  return plan;
+}
+
+// parse(argument, numel) -> Tensor; it sets numel where the argument is present.
 template <class Tensor, class Parse>
 void parse_gan_segments(GanLossParamsOf<Tensor>& p, py::tuple real, py::tuple fake, py::tuple sides,
                         std::string_view other, double scale, std::string_view reduction, Parse parse) {
-  p.other = other == "pair" ? GanOther::Pair : other == "mean" ? GanOther::Mean : GanOther::None;
+  const GanPlan plan = parse_gan_plan(sides, other, scale, reduction);
+  p.other = plan.other;
   const py::tuple logits[2] = {real, fake};
-  const bool present[2] = {!py::handle(sides[0]).is_none() && real.size() > 0,
-                           !py::handle(sides[1]).is_none() && fake.size() > 0};
+  const bool present[2] = {plan.sides[0].present && real.size() > 0, plan.sides[1].present && fake.size() > 0};
   p.members = static_cast<int>(real.size() > fake.size() ? real.size() : fake.size());
   p.segments.resize(p.members * (present[0] + present[1]));
   GanSegmentOf<Tensor>* s = p.segments.data();
   for (int member = 0; member < p.members; ++member) {
     for (int side = 0; side < 2; ++side) {
       if (!present[side]) continue;
-      const py::tuple of = py::reinterpret_borrow<py::tuple>(py::handle(sides[side]));
       s->x = parse(logits[side][member], s->numel);
       if (p.other == GanOther::Pair) s->other = parse(fake[member], s->numel);
-      s->form = parse_gan_form(py::handle(of[0]).cast<std::string_view>());
-      s->sign = py::handle(of[1]).cast<double>();
-      s->offset = py::handle(of[2]).cast<double>();
-      s->weight = py::handle(of[3]).cast<double>() * scale;
-      s->limit = py::handle(of[4]).cast<double>();
-      if (reduction == "mean") s->weight /= static_cast<double>(s->numel);
-      if (reduction != "none") s->weight /= p.members;
-      s->opposite = 2 * member + 1 - side;
-      s->member = member;
-      s->side = side;
-      ++s;
+      set_gan_side(*s++, plan, side, member, p.members);
     }
   }
 }

@@ -28,6 +28,34 @@ struct GanSegmentOf {
   GanSegmentOf() {}  // else a vector of them would first be cleared, kilobytes of dims each
 };
 
+// What the options of a call come to: the terms of either side.
+struct GanSide {
+  bool present = false;
+  GanForm form;
+  double sign, offset, weight, limit;
+};
+struct GanPlan {
+  GanSide sides[2];  // real, fake
+  GanOther other;
+  bool mean, reduce;
+};
+
+// All of a segment but its tensors; numel is set.
+template <class Tensor>
+void set_gan_side(GanSegmentOf<Tensor>& s, const GanPlan& plan, int side, int member, int members) {
+  const GanSide& of = plan.sides[side];
+  s.form = of.form;
+  s.sign = of.sign;
+  s.offset = of.offset;
+  s.weight = of.weight;
+  s.limit = of.limit;
+  if (plan.mean) s.weight /= static_cast<double>(s.numel);
+  if (plan.reduce) s.weight /= members;
+  s.opposite = 2 * member + 1 - side;
+  s.member = member;
+  s.side = side;
+}
+
 template <class Tensor>
 struct GanLossParamsOf {
   GanOther other;

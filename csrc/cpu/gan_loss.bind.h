@@ -5,6 +5,7 @@
 #include "cpu/arguments.h"
 #include "cpu/gan_loss.h"
 #include "cpu/isa.h"
+#include "cpu/plain.h"
 
 namespace pygen {
 
@@ -30,7 +31,60 @@ inline View parse_logits(py::handle arg, int64_t& numel) {
   return view;
 }
 
+// gan_loss_plain(plan, threads, loss, reused, real, fake, grad_real, grad_fake): forward of one plain tensor a side
+// under "mean" or "sum", with the gradients where these are not None.
+inline PyObject* gan_loss_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
+  const auto* plan = static_cast<const GanPlan*>(PyCapsule_GetPointer(args[0], "pygen.GanPlan"));
+  if (!plan) return nullptr;
+  GanLossForward p;
+  p.threads = static_cast<int>(PyLong_AsLong(args[1]));
+  p.other = plan->other;
+  p.members = 1;
+  p.segments.resize(plan->sides[0].present + plan->sides[1].present);
+  Plain loss{}, reused{}, t{};
+  bool plain = read_plain(args[2], &loss) && (args[3] == Py_None || read_plain(args[3], &reused));
+  GanSegment* s = p.segments.data();
+  for (int side = 0; side < 2; ++side) {
+    if (!plan->sides[side].present) continue;
+    plain = plain && read_plain(args[4 + side], &t);
+    p.dtype = t.dtype;
+    s->numel = t.numel;
+    s->x.data = t.data;
+    s->x.set_contiguous(t.numel);
+    set_gan_side(*s, *plan, side, 0, 1);
+    if (args[6 + side] != Py_None) {
+      plain = plain && read_plain(args[6 + side], &t);
+      s->grad.data = t.data;
+      s->grad.set_contiguous(t.numel);
+    }
+    ++s;
+  }
+  if (!plain) {
+    PyErr_SetString(PyExc_RuntimeError, "gan_loss_plain: expected plain tensors");
+    return nullptr;
+  }
+  p.loss = loss.data;
+  p.stats = nullptr;
+  p.reused = reused.data;
+  {
+    const py::gil_scoped_release release;
+    constexpr decltype(&baseline::gan_loss_forward) table[] = PYGEN_ISA_TABLE(gan_loss_forward);
+    table[isa_in_use()](p);
+  }
+  Py_RETURN_NONE;
+}
+
 inline void bind_gan_loss(py::module_& m) {
+  m.def(
+      "gan_loss_plan",
+      [](py::tuple sides, std::string_view other, double scale, std::string_view reduction) {
+        return py::capsule(new GanPlan(parse_gan_plan(sides, other, scale, reduction)), "pygen.GanPlan",
+                           [](PyObject* c) { delete static_cast<GanPlan*>(PyCapsule_GetPointer(c, "pygen.GanPlan")); });
+      },
+      "(real side, fake side), other, scale, reduction: what gan_loss_plain takes first.");
+  define<gan_loss_plain>(
+      m, "gan_loss_plain",
+      "plan, threads, loss, reused, real, fake, gradient of real, of fake: tensors, or None where there is none.");
   m.def(
       "gan_loss_forward",
       [](std::string_view dtype, py::tuple real, py::tuple fake, py::tuple sides, std::string_view other, double scale,

@@ -1,11 +1,12 @@
 """Launcher of the C++ and the CUDA C++ kernels of gan_loss. CUDA: not yet run on a GPU."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pygen import _backends
 from pygen._gan_terms import empty_terms, term_likes, terms, wide_dtype
 from pygen.native import _gan_flat
 from pygen.native._arguments import DTYPE_NAMES, target, without_memory
@@ -23,10 +24,8 @@ def _view(t: Tensor | None) -> tuple | None:
     return (address, t.numel()) if t.is_contiguous() else (address, t.shape, t.stride())
 
 
-@cache
-def _scalar(dtype: torch.dtype) -> Tensor:
-    """On the CPU; torch.empty_like of one takes two thirds of the time of torch.empty(())."""
-    return torch.empty((), dtype=dtype, device="cpu")
+# Of what losses are returned in; torch.empty_like of one takes two thirds of the time of torch.empty(()).
+_SCALARS = {dtype: torch.empty((), dtype=wide, device="cpu") for dtype, wide in _WIDE.items()}
 
 
 def forward(
@@ -69,7 +68,7 @@ def _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats,
     loss = statistics = reused = None
     written: tuple[Tensor, ...] = ()
     if reduction != "none":
-        value = first.new_empty((), dtype=wide) if on_gpu else torch.empty_like(_scalar(wide))
+        value = first.new_empty((), dtype=wide) if on_gpu else torch.empty_like(_SCALARS[dtype])
         loss, outputs = value.data_ptr(), [value]
     else:
         outputs = [empty_terms(t) for t in term_likes(tuple(real), tuple(fake), kind)]
@@ -109,6 +108,56 @@ def _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats,
         *where,
     )
     return outputs, grads
+
+
+class Plan(NamedTuple):
+    """What the options of forward_plain come to, found out once, and the functions of the compiled module."""
+
+    are_plain: Callable[..., bool]  # (*tensors): contiguous CPU tensors with memory, of one floating dtype
+    number: Callable[[object], float | None]  # in a plain tensor of one
+    run: Callable[..., None]
+    compiled: object
+    averages: bool  # relativistic_average
+    num_real: int
+    options: tuple  # from kind to reduction
+
+
+def plan(kind: str, player: str, label_smoothing: float, scale: float, reduction: str) -> Plan:
+    """Of calls with a "mean" or a "sum", except for kind "relativistic"."""
+    compiled = _backends.compiled("_cpu")
+    real, fake, other = terms(kind, player, label_smoothing)
+    return Plan(
+        compiled.plain,
+        compiled.plain_number,
+        compiled.gan_loss_plain,
+        compiled.gan_loss_plan((real, fake), other, scale, reduction),
+        other == "mean",
+        0 if real is None else 1,
+        (kind, player, label_smoothing, scale, reduction),
+    )
+
+
+def forward_plain(
+    plan: Plan,
+    logits: tuple[Tensor, ...],  # are_plain: of the sides that have terms
+    needs: Sequence[bool] | None,  # None: no gradients
+) -> tuple[Tensor, Sequence[Tensor | None], Tensor | None]:
+    """The loss, the gradients for an upstream gradient of 1 where needed, and what backward of the means reuses.
+
+    Small batches are all overhead: this spares a call what only other calls need.
+    """
+    fake = logits[-1]
+    scalar = _SCALARS[fake.dtype]
+    value = torch.empty_like(scalar)
+    reused = scalar.new_empty((1, 4)) if plan.averages else None
+    if plan.num_real:
+        grad_real = torch.empty_like(logits[0]) if needs is not None and needs[0] else None
+        grad_fake = torch.empty_like(fake) if needs is not None and needs[1] else None
+        plan.run(plan.compiled, torch.get_num_threads(), value, reused, *logits, grad_real, grad_fake)
+        return value, (grad_real, grad_fake), reused
+    grad_fake = torch.empty_like(fake) if needs is not None else None
+    plan.run(plan.compiled, torch.get_num_threads(), value, None, None, fake, None, grad_fake)
+    return value, (grad_fake,), None
 
 
 def backward(
