@@ -1,11 +1,12 @@
 // Sampling from pixel models on CPUs: the whole loop over pixels. What does not change is never computed twice: early
 // streams a row at a time, late ones at each pixel, so an image costs about one forward pass. Threads take blocks of
 // images; where there are fewer images than threads, a team works on one.
+#include <deque>
+
 #include "common/philox.h"
 #include "cpu/parallel.h"
 #include "cpu/sampling_pack.h"
-#include "cpu/sampling_worker.h"
-#include "cpu/team.h"
+#include "cpu/sampling_team.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -20,78 +21,9 @@ void draw_block(const SamplingPlan<Real>& plan, const Real* weights, int64_t fir
   const Sampling& p = plan.p;
   SamplingWorker<Real> worker(plan, weights, first, images, shared, local);
   for (int64_t y = 0; y < p.height; ++y) {
-    worker.take_conditions(y, true);
-    worker.take_conditions(y, false);
+    for (int pass = 0; pass < plan.passes; ++pass) worker.early(pass, y, 0, p.width);
     worker.enter_row(y);
-    for (int pass = 0; pass < plan.passes; ++pass) worker.early(pass, 0, p.width * images);
     for (int64_t x = 0; x < p.width; ++x) worker.pixel(x);
-  }
-}
-
-// What the members of a team share: one image, and how far its rows are.
-struct Team {
-  Barrier barrier;
-  std::atomic<int64_t> drawn{0};  // pixels of the image
-  std::vector<int64_t> made;      // columns of each early pass of the next row
-};
-
-// Early passes of row y while the row before is drawn, as far as its pixels allow.
-template <class Real>
-void run_ahead(const SamplingPlan<Real>& plan, SamplingWorker<Real>& worker, Team& team, int64_t y) {
-  constexpr int64_t kLeastColumns = 4;
-  const int64_t width = plan.p.width;
-  worker.take_conditions(y, true);
-  worker.enter_row(y);
-  Patience patience;
-  for (int64_t drawn = 0; drawn < width;) {
-    bool idle = true;
-    for (int pass = 0; pass < plan.passes; ++pass) {
-      drawn = team.drawn.load(std::memory_order_acquire) - (y - 1) * width;
-      int64_t end = width;
-      for (const SamplingNeed& need : plan.needs[pass]) {
-        const int64_t there = need.pass < 0 ? drawn : team.made[need.pass];
-        if (there < width) end = std::min(end, there - need.right);
-      }
-      if (drawn == width || end - team.made[pass] < std::min(kLeastColumns, width - team.made[pass])) continue;
-      if (end == team.made[pass]) continue;
-      worker.early(pass, team.made[pass], end);
-      team.made[pass] = end;
-      idle = false;
-    }
-    if (idle) {
-      patience.wait();
-    } else {
-      patience = Patience();
-    }
-  }
-}
-
-// One image by several threads: the first draws its pixels, the second makes the next row's early streams meanwhile,
-// all together make what is left of them at a row's end.
-template <class Real>
-void draw_together(const SamplingPlan<Real>& plan, const Real* weights, int64_t image, Real* shared, Real* local,
-                   int member, int members, Team& team) {
-  const Sampling& p = plan.p;
-  SamplingWorker<Real> worker(plan, weights, image, 1, shared, local);
-  for (int64_t y = 0; y < p.height; ++y) {
-    if (member == 0 && (y == 0 || members == 1)) worker.take_conditions(y, true);
-    if (member == 0) worker.take_conditions(y, false);
-    worker.enter_row(y);
-    team.barrier.wait();
-    for (int pass = 0; pass < plan.passes; ++pass) {
-      const int64_t begin = team.made[pass], left = p.width - begin;
-      worker.early(pass, begin + left * member / members, begin + left * (member + 1) / members);
-      team.barrier.wait();
-    }
-    if (member == 0) {
-      for (int64_t x = 0; x < p.width; ++x) {
-        worker.pixel(x);
-        team.drawn.store(y * p.width + x + 1, std::memory_order_release);
-      }
-    } else if (member == 1) {
-      std::fill(team.made.begin(), team.made.end(), 0);
-      if (y + 1 < p.height) run_ahead(plan, worker, team, y + 1);
-    }
   }
 }
 
@@ -124,20 +56,18 @@ void draw(const Sampling& p) {
   const int64_t of_team = plan.shared + members * plan.local;
   Real* memory = thread_scratch<Real, 9>(blocks * of_team);
   std::fill_n(memory, blocks * of_team, Real(0));
-  std::vector<Team> teams(blocks);
-  for (Team& team : teams) team.made.resize(plan.passes);
+  std::deque<SamplingTeam<Real>> teams;
+  for (int64_t b = 0; b < blocks; ++b) teams.emplace_back(plan);
 #pragma omp parallel num_threads(static_cast<int>(blocks) * members)
   {
     const int64_t got = omp_get_num_threads(), me = omp_get_thread_num();
     const int size = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(members, got / blocks)));
-    if (me == 0)
-      for (Team& team : teams) team.barrier.resize(size);
-#pragma omp barrier
     const int member = static_cast<int>(me % size);
     for (int64_t b = me / size; b < blocks && me / size < got / size; b += got / size) {
       Real* shared = memory + b * of_team;
       Real* local = shared + plan.shared + member * plan.local;
-      draw_together(plan, weights, b, shared, local, member, size, teams[b]);
+      SamplingWorker<Real> worker(plan, weights, b, 1, shared, local);
+      teams[b].work(member, worker);
     }
   }
 }

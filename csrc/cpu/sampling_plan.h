@@ -24,6 +24,7 @@ struct SamplingPlan {
   std::vector<SamplingUnit> units;  // early ones first, pass after pass
   int passes = 0;
   std::vector<std::vector<SamplingNeed>> needs;  // of each pass
+  int64_t late_right = 0;                        // how far right of a pixel its late units read early streams
   int64_t shared = 0, local = 0, packed = 0;     // numbers: of an image, of a thread, of all weights
   int logits() const { return static_cast<int>(p.stages.size()); }
 
@@ -153,6 +154,7 @@ struct SamplingPlan {
     const int made = streams[s].pass;
     if (pass == passes) {
       streams[s].read_late = true;
+      late_right = std::max(late_right, tap.dx);
     } else if (made == passes ? tap.dy == -1 : tap.dy == 0 && made != pass) {
       needs[pass].push_back({made == passes ? -1 : made, tap.dx});
     }

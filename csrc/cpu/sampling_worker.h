@@ -25,27 +25,26 @@ class SamplingWorker {
         bound_[i].parts.back().tiles.resize(part.tiles.size());
       }
     }
+    row_of_pass_.assign(plan.passes, -1);
     scratch_.resize(p_.num_levels);
   }
 
-  // The conditions of row y, those of the early or of the late units; by one thread of a team.
-  void take_conditions(int64_t y, bool early) {
-    for (const SamplingUnit& unit : plan_.units)
-      if (unit.cond >= 0 && (unit.pass >= 0) == early && (y == 0 || p_.stages[unit.gate].cond_is_map))
-        fill_cond(unit, y);
+  // Columns [begin, end) of row y of an early pass. Pixels of all images are numbered column by column: m = x * images
+  // + image.
+  void early(int pass, int64_t y, int64_t begin, int64_t end) {
+    if (begin == 0) take_conditions(pass, y);
+    if (row_of_pass_[pass] != y) bind_pass(pass, y);
+    for (int64_t m = begin * images_; m < end * images_; m += kSamplingChunk)
+      for (const Bound& b : bound_)
+        if (b.unit->pass == pass) run(b, 0, m, std::min(kSamplingChunk, end * images_ - m));
   }
-  // By every thread.
+  // The row of the pixels to come.
   void enter_row(int64_t y) {
     y_ = y;
-    for (Bound& b : bound_) bind(b);
+    take_conditions(-1, y);
+    bind_pass(-1, y);
     logits_ = place(plan_.logits(), 0, y);
     for (int form = 0; form < 2; ++form) image_[form] = place(0, form, y);
-  }
-  // Pixels of all images are numbered column by column: m = x * images + image.
-  void early(int pass, int64_t begin, int64_t end) {
-    for (int64_t m = begin; m < end; m += kSamplingChunk)
-      for (const Bound& b : bound_)
-        if (b.unit->pass == pass) run(b, 0, m, std::min(kSamplingChunk, end - m));
   }
   void pixel(int64_t x) {
     for (int group = 0; group < p_.groups; ++group) {
@@ -78,10 +77,20 @@ class SamplingWorker {
     return {row(stream, buffer, y), buffer.local ? 0 : stream.layout.width(), stream.layout.width()};
   }
 
-  void bind(Bound& b) {
+  // Pass -1: the late units.
+  void take_conditions(int pass, int64_t y) {
+    for (const SamplingUnit& unit : plan_.units)
+      if (unit.cond >= 0 && unit.pass == pass && (y == 0 || p_.stages[unit.gate].cond_is_map)) fill_cond(unit, y);
+  }
+  void bind_pass(int pass, int64_t y) {
+    for (Bound& b : bound_)
+      if (b.unit->pass == pass) bind(b, y);
+    if (pass >= 0) row_of_pass_[pass] = y;
+  }
+  void bind(Bound& b, int64_t y) {
     const SamplingUnit& unit = *b.unit;
-    b.in = place(unit.stream, 0, y_);
-    for (int form = 0; form < 2 && unit.gate >= 0; ++form) b.gate[form] = place(unit.gate_stream(), form, y_);
+    b.in = place(unit.stream, 0, y);
+    for (int form = 0; form < 2 && unit.gate >= 0; ++form) b.gate[form] = place(unit.gate_stream(), form, y);
     for (size_t i = 0; i < unit.parts.size(); ++i) {
       const SamplingPart& part = unit.parts[i];
       BoundPart& bound = b.parts[i];
@@ -93,14 +102,14 @@ class SamplingWorker {
         a.source_step = form.local ? 0 : a.source_pitch;
         for (size_t j = 0; j < part.runs.size(); ++j) {
           const SamplingStage::Tap& tap = p_.stages[unit.conv].taps[part.runs[j].tap];
-          bound.runs[j] = row(source, form, y_ + tap.dy) + tap.dx * images_ * a.source_pitch + part.runs[j].at;
+          bound.runs[j] = row(source, form, y + tap.dy) + tap.dx * images_ * a.source_pitch + part.runs[j].at;
         }
       }
       a.runs = bound.runs.data();
       a.lengths = part.runs.data();
       a.num_runs = static_cast<int64_t>(part.runs.size());
-      if (unit.add >= 0) a.add = place(unit.add, 0, y_);
-      for (int form = 0; form < 2; ++form) a.out[form] = place(unit.stream, form, y_);
+      if (unit.add >= 0) a.add = place(unit.add, 0, y);
+      for (int form = 0; form < 2; ++form) a.out[form] = place(unit.stream, form, y);
       for (size_t t = 0; t < part.tiles.size(); ++t) {
         const SamplingTile& tile = part.tiles[t];
         a.weights = weights_ + tile.weights;
@@ -193,6 +202,7 @@ class SamplingWorker {
   int64_t first_, images_, y_ = 0;
   Real *shared_, *local_;
   std::vector<Bound> bound_;
+  std::vector<int64_t> row_of_pass_;
   size_t first_late_ = 0;
   std::vector<double> scratch_;
   Place logits_, image_[2];
