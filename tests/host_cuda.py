@@ -16,6 +16,7 @@ import pybind11
 
 from pygen.native import gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot
 
+LAUNCHERS = (gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot)
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror"]
@@ -99,6 +100,6 @@ def module() -> ModuleType:
 def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:
     """The launchers of pygen/native take CPU tensors to the CUDA kernels, on (device, stream)."""
     compiled = module()
-    for launcher in (gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot):
+    for launcher in LAUNCHERS:
         monkeypatch.setattr(launcher, "target", lambda t: (compiled, where))
     return compiled

@@ -7,8 +7,10 @@ float64 of the same rounded inputs, `eager` the composition as people write it, 
 """
 
 import argparse
+import contextlib
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import conftest  # noqa: E402, F401
 import fuzz  # noqa: E402
+import host_cuda  # noqa: E402
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 WORST, USUAL = 2.0, 1.2
+HOST = "cuda on the host"
+FEWER = {"triton": 50, HOST: 10}  # an interpreter and fibers: so many times fewer calls
+MOST = {"triton": 300, HOST: 3000}  # elements
 
 
 def ratio(ours: torch.Tensor, ref: torch.Tensor, eager: torch.Tensor) -> float | None:
@@ -33,27 +40,49 @@ def ratio(ours: torch.Tensor, ref: torch.Tensor, eager: torch.Tensor) -> float |
     return error / scale if scale > 0 else (0.0 if error == 0 else float("inf"))
 
 
+@contextlib.contextmanager
+def kernels_of(backend: str) -> Iterator[list]:
+    """What is called on the C++ backend runs on the CUDA kernels instead, if those are asked for; a list of those calls."""
+    calls: list = []
+    with pytest.MonkeyPatch.context() as patch:
+        if backend == HOST:
+            compiled = host_cuda.run_native_on(patch)
+            for launcher in host_cuda.LAUNCHERS:
+                patch.setattr(launcher, "target", lambda t: calls.append(t) or (compiled, (0, 0)))
+        yield calls
+
+
+def backends_of(op: fuzz.Op) -> list[str]:
+    names = fuzz.backends_of(op)
+    return [*names, HOST] if "cpu" in names and host_cuda.toolkit_headers() else names
+
+
 def measure(
     cases: int, seed: int, backends: tuple[str, ...]
 ) -> dict[tuple[str, str, str, str], list[tuple[float, int]]]:
     found = defaultdict(list)
     for op_id, op in fuzz.BY_ID.items():
-        for backend in fuzz.backends_of(op):
+        for backend in backends_of(op):
             if backend not in backends:
                 continue
-            for number in range(cases if backend != "triton" else max(1, cases // 50)):
+            for number in range(max(1, cases // FEWER.get(backend, 1))):
                 case = fuzz.draw(seed, number, (op.name,))
-                if case.op != op_id or sum(torch.Size(s).numel() for s in case.shapes.values()) > (
-                    300 if backend == "triton" else 10**6
-                ):
+                elements = sum(torch.Size(s).numel() for s in case.shapes.values())
+                if case.op != op_id or elements > MOST.get(backend, 10**6):
                     continue
                 for name, dtype in fuzz.DTYPES.items():
                     if name == "float64":
                         continue  # no wider truth; tests/fuzz.py holds it to 64 eps of the reference
-                    one = replace(case, backend=backend, dtype=name, values="normal", layouts={}, isa=None, wanted=None)
+                    runs = "cpu" if backend == HOST else backend
+                    one = replace(case, backend=runs, dtype=name, values="normal", layouts={}, isa=None, wanted=None)
                     one = replace(one, upstream=())
                     tensors = fuzz.tensors_of(one)
-                    outputs, grads = fuzz.answers(one, lambda t, o=one, p=op: p.run(t, o.options, o.backend), tensors)
+                    with kernels_of(backend) as calls:
+                        outputs, grads = fuzz.answers(
+                            one, lambda t, o=one, p=op: p.run(t, o.options, o.backend), tensors
+                        )
+                    if backend == HOST and not calls:
+                        continue  # nothing to launch, or no such kernel
                     ref, ref_grads = fuzz.truth(one, tensors, torch.float64)
                     eager, eager_grads = fuzz.truth(one, tensors, dtype)
                     for direction, rows in (
@@ -75,6 +104,8 @@ def report(found: dict, cases: int, seed: int) -> str:
         f"Written by `make accuracy` (tools/accuracy.py), seed {seed}, up to {cases} random calls of each op.",
         "The largest error of a result against float64, over plain PyTorch's in the same dtype plus 2 eps of the largest",
         f"value. Goals: at most {WORST:g}, and {USUAL:g} in 99 of 100 results. Beyond the goal: in bold.",
+        "triton: under its interpreter, fewer and smaller calls; so too cuda on the host: CUDA C++ compiled by g++",
+        "(tests/cuda_host). Neither has yet run on a GPU.",
         "",
         "| op | backend | dtype | direction | results | median | 99th percentile | worst |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -139,7 +170,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draws", type=float, default=1e8)
-    parser.add_argument("--backends", default="cpu,composite,reference,triton")
+    parser.add_argument("--backends", default=f"cpu,composite,reference,triton,{HOST}")
     options = parser.parse_args()
     found = measure(options.cases, options.seed, tuple(options.backends.split(",")))
     text = report(found, options.cases, options.seed) + noise(int(options.draws))

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = "-fno-sanitize-recover=all -fno-sanitize=vptr -g1 -fno-omit-frame-pointer -O1"
+# Of C++20, which defines what a left shift does to a sign; compilers do the same before it.
+FLAGS = "-std=c++20 -fno-sanitize-recover=all -fno-sanitize=vptr -g1 -fno-omit-frame-pointer -O1"
 LIBRARIES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",

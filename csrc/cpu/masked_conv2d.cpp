@@ -37,14 +37,15 @@ void pack_weights(const MaskedConv2d& p, const Plan& plan, const Block& block, R
 }
 
 // Rows of a strip: as many as fit the cache, fewer where threads would idle, and such that few registers stay empty.
-int64_t rows_of(const MaskedConv2d& p, const Plan& plan, int64_t lanes, int64_t bytes) {
+template <class Real>
+int64_t rows_of(const MaskedConv2d& p, const Plan& plan, int64_t lanes) {
   const int64_t pitch = p.width + std::max(plan.left, plan.right), halo = plan.above + plan.below;
-  int64_t most = kStripBytes / std::max<int64_t>(plan.sources * pitch * bytes, 1) - halo;
+  int64_t most = kStripBytes / std::max<int64_t>(plan.sources * pitch * sizeof(Real), 1) - halo;
   if (p.batch < 2 * p.threads) most = std::min(most, (p.height * p.batch + 2 * p.threads - 1) / (2 * p.threads));
   const double per_tile = static_cast<double>(plan.targets) * static_cast<double>(plan.taps.size()) / kTileChannels;
   return best_rows(p.height, most, [&](int64_t rows) {
     // And what copying the rows costs beside.
-    return Slots(rows, p.width, pitch, lanes).tiles() * per_tile + 0.3 * (rows + halo) * pitch / lanes;
+    return Slots(rows, p.width, pitch, lanes, kEven<Real>).tiles() * per_tile + 0.3 * (rows + halo) * pitch / lanes;
   });
 }
 
@@ -70,13 +71,13 @@ void correlate(const MaskedConv2d& p, const Plan& plan) {
                   [&](int64_t b) { pack_weights<T>(p, plan, blocks[b], packed + blocks[b].packed); });
   const std::vector<Real> bias = bias_of<T, Real>(p, plan);
 
-  const int64_t rows = rows_of(p, plan, lanes, sizeof(Real)), strips = (H + rows - 1) / rows;
+  const int64_t rows = rows_of<Real>(p, plan, lanes), strips = (H + rows - 1) / rows;
   const StripLayout full(plan, W, rows, lanes + plan.right, line);
   // Sums go straight to the target where its rows are made of whole and half registers.
   const int64_t* to = target.strides;
   const bool direct = std::is_same_v<T, Real> && to[3] == 1 && W % lanes % (lanes / 2) == 0;
-  const Slots whole(rows, W, full.pitch, lanes, direct ? to[2] : 0);
-  const Slots last(H - (strips - 1) * rows, W, full.pitch, lanes, direct ? to[2] : 0);
+  const Slots whole(rows, W, full.pitch, lanes, kEven<Real>, direct ? to[2] : 0);
+  const Slots last(H - (strips - 1) * rows, W, full.pitch, lanes, kEven<Real>, direct ? to[2] : 0);
   const int64_t sums_pitch = direct ? to[1] : ((rows * whole.pitch + line - 1) / line | 1) * line;
   std::vector<int64_t> offsets;
   for (const Plan::Tap& tap : plan.taps) offsets.push_back(full.offset(plan, tap));

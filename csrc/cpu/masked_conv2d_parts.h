@@ -17,6 +17,9 @@
 namespace pygen {
 inline namespace PYGEN_ISA {
 
+// Terms that are added up by themselves before they join the others: fewer roundings in a row, and less error.
+constexpr int64_t kRun = 64;
+
 // Which source channels the centre joins to one group of target channels.
 struct Range {
   int64_t begin, end;

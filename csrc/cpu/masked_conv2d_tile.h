@@ -12,6 +12,10 @@
 namespace pygen {
 inline namespace PYGEN_ISA {
 
+// Whether all tiles are whole: in float64 narrow ones would be faster, but code has a size too.
+template <class Real>
+constexpr bool kEven = sizeof(Real) == 8;
+
 // Where the pixels of one register lie: whole from [0] on, or half from [0] and half from [1].
 struct Slot {
   int64_t source[2], target[2];
@@ -23,7 +27,8 @@ struct Slots {
   std::vector<Slot> whole, halves;
   int64_t pitch;
 
-  Slots(int64_t rows, int64_t width, int64_t source_pitch, int64_t lanes, int64_t target_pitch = 0) {
+  // even: the last pixels come several times instead of in a narrow tile.
+  Slots(int64_t rows, int64_t width, int64_t source_pitch, int64_t lanes, bool even, int64_t target_pitch = 0) {
     const int64_t whole_lanes = width / lanes * lanes, rest = width - whole_lanes, half = lanes / 2;
     const bool shared = rest > 0 && rest <= half;
     pitch = target_pitch ? target_pitch : whole_lanes + (rest == 0 ? 0 : shared ? half : lanes);
@@ -36,6 +41,11 @@ struct Slots {
       const int64_t other = std::min(r + 1, rows - 1);
       halves.push_back({{r * source_pitch + whole_lanes, other * source_pitch + whole_lanes},
                         {r * pitch + whole_lanes, other * pitch + whole_lanes}});
+    }
+    if (even) {
+      for (auto* slots : {&whole, &halves})
+        while (slots->size() % kTileVectors) slots->push_back(slots->back());
+      return;
     }
     // What would be a narrow tile of whole registers fills up one of halves.
     const size_t left = whole.size() % kTileVectors;
@@ -103,24 +113,41 @@ __attribute__((noinline)) void tile(const TileArguments<Real>& a) {
     in[v] = a.source + a.slots[v].source[0];
     in_high[v] = a.source + a.slots[v].source[1];
   }
-  int64_t channel = 0;
+  V before[kChannels][kVectors]{};  // the sums of earlier runs
+  int64_t channel = 0, runs = 0;
   for (const Segment& segment : a.segments) {
     const int64_t* const end = a.offsets + segment.taps;
-    for (int64_t c = 0; c < segment.channels; ++c, channel += a.plane) {
-      for (const int64_t* offset = a.offsets; offset < end; ++offset, w += kChannels) {
-        const int64_t at = channel + *offset;
-        V x[kVectors];
+    const int64_t together = segment.taps < kRun ? kRun / std::max<int64_t>(segment.taps, 1) : 1;
+    for (int64_t left = segment.channels; left > 0; left -= together, ++runs) {
+      if (runs) {
         PYGEN_UNROLL
-        for (int v = 0; v < kVectors; ++v)
-          x[v] = kHalves ? load_halves<V>(in[v] + at, in_high[v] + at) : load<V>(in[v] + at);
-        PYGEN_UNROLL
-        for (int o = 0; o < kChannels; ++o) {
-          const Real weight = w[o];
+        for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+          before[o][v] += sum[o][v];
+          sum[o][v] = V{};
+        }
+      }
+      for (int64_t c = std::min(together, left); c > 0; --c, channel += a.plane) {
+        for (const int64_t* offset = a.offsets; offset < end; ++offset, w += kChannels) {
+          const int64_t at = channel + *offset;
+          V x[kVectors];
           PYGEN_UNROLL
-          for (int v = 0; v < kVectors; ++v) sum[o][v] += x[v] * weight;
+          for (int v = 0; v < kVectors; ++v)
+            x[v] = kHalves ? load_halves<V>(in[v] + at, in_high[v] + at) : load<V>(in[v] + at);
+          PYGEN_UNROLL
+          for (int o = 0; o < kChannels; ++o) {
+            const Real weight = w[o];
+            PYGEN_UNROLL
+            for (int v = 0; v < kVectors; ++v) sum[o][v] += x[v] * weight;
+          }
         }
       }
     }
+  }
+  if (runs > 1) {
+    PYGEN_UNROLL
+    for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[o][v] += before[o][v];
   }
   PYGEN_UNROLL
   for (int o = 0; o < kChannels; ++o) {
@@ -149,8 +176,10 @@ constexpr TileFunction<Real> tile_of(int channels, std::integer_sequence<int, kC
 template <class Real, bool kHalves>
 TileFunction<Real> tile_of(size_t vectors, int channels) {
   constexpr auto each = std::make_integer_sequence<int, kTileChannels>();
-  if (vectors == 1) return tile_of<Real, kHalves, 1>(channels, each);
-  if (vectors == 2) return tile_of<Real, kHalves, 2>(channels, each);
+  if constexpr (!kEven<Real>) {
+    if (vectors == 1) return tile_of<Real, kHalves, 1>(channels, each);
+    if (vectors == 2) return tile_of<Real, kHalves, 2>(channels, each);
+  }
   return tile_of<Real, kHalves, kTileVectors>(channels, each);
 }
 

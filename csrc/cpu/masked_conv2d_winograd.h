@@ -87,25 +87,31 @@ template <class Real, int kVectors, int kChannels>
 __attribute__((noinline)) void gemm(const GemmArguments<Real>& a) {
   using V = Reg<Real>;
   constexpr int kWide = kVectors * kRegLanes<Real>;
-  V sum[kChannels][kVectors];
-  PYGEN_UNROLL
-  for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
-  for (int v = 0; v < kVectors; ++v) sum[o][v] = a.onto ? load<V>(a.sums + o * kWide + v * kRegLanes<Real>) : V{};
+  bool onto = a.onto;
   const Real *in = a.source, *w = a.weights;
-  for (const Real* const end = w + a.steps * kChannels; w < end; w += kChannels, in += kWide) {
-    V x[kVectors];
-    PYGEN_UNROLL
-    for (int v = 0; v < kVectors; ++v) x[v] = load<V>(in + v * kRegLanes<Real>);
-    PYGEN_UNROLL
-    for (int o = 0; o < kChannels; ++o) {
-      const Real weight = w[o];
+  int64_t left = a.steps;
+  do {
+    V sum[kChannels][kVectors]{};
+    for (const Real* const end = w + std::min(left, kRun) * kChannels; w < end; w += kChannels, in += kWide) {
+      V x[kVectors];
       PYGEN_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[o][v] += x[v] * weight;
+      for (int v = 0; v < kVectors; ++v) x[v] = load<V>(in + v * kRegLanes<Real>);
+      PYGEN_UNROLL
+      for (int o = 0; o < kChannels; ++o) {
+        const Real weight = w[o];
+        PYGEN_UNROLL
+        for (int v = 0; v < kVectors; ++v) sum[o][v] += x[v] * weight;
+      }
     }
-  }
-  PYGEN_UNROLL
-  for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
-  for (int v = 0; v < kVectors; ++v) store(a.sums + o * kWide + v * kRegLanes<Real>, sum[o][v]);
+    PYGEN_UNROLL
+    for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      Real* const at = a.sums + o * kWide + v * kRegLanes<Real>;
+      store(at, onto ? load<V>(at) + sum[o][v] : sum[o][v]);
+    }
+    left -= kRun;
+    onto = true;
+  } while (left > 0);
 }
 
 // Whether it is faster than the direct kernel; and the convolution itself.

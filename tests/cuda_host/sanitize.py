@@ -56,20 +56,35 @@ def exercise_gan_loss(native) -> None:
             native.backward(losses, real, fake, reused, *options, (True,) * 10)
 
 
-def exercise(module: Path) -> None:
-    import host_cuda
+def exercise_gated_activation(launcher) -> None:
+    """Channels beside pixels and pixels beside channels, with conditions of both shapes, in groups, of odd sizes."""
     import torch
 
-    from pygen.native import gan_loss as gan_native
-    from pygen.native import masked_conv2d
-    from pygen.native import reparameterize_kl as native
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            input = torch.zeros(2, 36, 7, 5, dtype=dtype).contiguous(memory_format=layout)
+            for cond in (None, torch.zeros(2, 36, dtype=dtype), torch.zeros_like(input)):
+                output = launcher.forward(input, cond, 3)
+                launcher.backward(output, input, cond, 3, (True, True))
+        input = torch.zeros(70, 6, dtype=dtype)
+        launcher.backward(launcher.forward(input, input, 1), input, input, 1, (True, True))
 
-    compiled = host_cuda.load(module)
-    native.target = gan_native.target = masked_conv2d.target = lambda t: (compiled, (0, 0))
-    torch.set_num_threads(1)
-    exercise_sampling(compiled)
-    exercise_gan_loss(gan_native)
-    exercise_conv(masked_conv2d)
+
+def exercise_sample_dot(launcher) -> None:
+    """Several rows a block and several blocks a row, in step with 128 bits and not, with and without a second tensor."""
+    import torch
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for shape in ((70, 10), (2, 8193), (2, 3, 5, 4), (3, 9)):
+            x = torch.zeros(shape, dtype=dtype)
+            for part in (x, x.flatten(1)[:, 1:], x.flatten(1)[:, ::2]):
+                launcher.forward(part, part)
+                launcher.backward(launcher.forward(part, None), part)
+
+
+def exercise_reparameterize_kl(launcher) -> None:
+    import torch
+
     seed = torch.tensor(11)
     shapes = [(2, 3000), (70, 10), (3, 5, 4, 2)]
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
@@ -79,8 +94,8 @@ def exercise(module: Path) -> None:
                 prior = torch.zeros(shape[-1:], dtype=dtype)
                 for reduction in ("none", "batchmean"):
                     inputs, options = (mu, logvar, prior, prior, None, seed), (2, 0.1, reduction)
-                    z, kl = native.forward(*inputs, *options, True)
-                    native.backward(z, kl, *inputs, *options, (True,) * 4)
+                    z, kl = launcher.forward(*inputs, *options, True)
+                    launcher.backward(z, kl, *inputs, *options, (True,) * 4)
 
 
 def exercise_sampling(compiled) -> None:
@@ -117,7 +132,7 @@ def exercise_sampling(compiled) -> None:
         native.draw(program, levels, u, known, known > 0, 0.7, threads=threads, images_per_block=images)
 
 
-def exercise_conv(launcher) -> None:
+def exercise_masked_conv2d(launcher) -> None:
     """Tiles that are full and not, colour groups, images read in place and copied, tensor cores and multiply-adds."""
     import torch
 
@@ -132,6 +147,21 @@ def exercise_conv(launcher) -> None:
                 launcher.forward(x, weight, weight[:, 0, 0, 0], *mask)
                 launcher.grad_input(grad, weight, *mask)
                 launcher.grad_weight(grad, x, (3, 3), *mask, True)
+
+
+def exercise(module: Path) -> None:
+    import host_cuda
+    import torch
+
+    compiled = host_cuda.load(module)
+    torch.set_num_threads(1)
+    exercise_sampling(compiled)
+    print("sampling: no fault", flush=True)
+    for launcher in host_cuda.LAUNCHERS:
+        launcher.target = lambda t: (compiled, (0, 0))
+        name = launcher.__name__.rpartition(".")[2]
+        globals()[f"exercise_{name}"](launcher)
+        print(f"{name}: no fault", flush=True)
 
 
 if __name__ == "__main__":
