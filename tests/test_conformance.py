@@ -103,7 +103,7 @@ def test_upstream_gradients_in_any_layout(op, maker, relay, target):
 def test_upstream_gradients_of_stride_zero(op, target):
     """What .sum() sends, and an expanded weight."""
     for sample in op.samples():
-        if target.slow and sample.name not in ("odd everything", "narrow rows"):
+        if target.slow and sample.name not in ("odd everything", "narrow rows", "eps"):
             continue
         marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
         outputs = op.run(marked, sample.options, target.backend)

@@ -78,7 +78,7 @@ def samples() -> list[Sample]:
         Sample("narrow rows", gaussians((331, 3), (1,), (3,), (331, 1)), {"free_bits": 0.5}),
         Sample("empty batch", full["empty batch"], {"reduction": "sum"}),
         Sample("empty inner dim", full["empty inner dim"], {"reduction": "none"}),
-        Sample("eps", gaussians((5, 33), (33,)) | {"eps": eps_of((2, 5, 33))}, {"num_samples": 2}),
+        Sample("eps", gaussians((5, 33), (33,)) | {"eps": eps_of((2, 5, 33))}, {"num_samples": 2, "reduction": "none"}),
     ]
 
 
