@@ -38,8 +38,8 @@ class Row:
     speedup: float
     plain: float | None  # against the way that people usually write it
 
-    def cells(self, digits: int) -> list[str]:
-        return [self.case, self.direction, self.rival, self.ours, f"{self.speedup:.{digits}f}x"]
+    def cells(self) -> list[str]:
+        return [self.case, self.direction, self.rival, self.ours, f"{self.speedup:.2f}x"]
 
 
 def time_of(row: dict) -> str:
@@ -83,7 +83,7 @@ def table(report: dict, rows: list[Row]) -> str:
     """One op on one device, folded."""
     plain = any(row.plain is not None for row in rows)
     title = ["case", "direction", "best competitor", "pygen", "speed-up", *(["against w*mask"] if plain else [])]
-    body = [row.cells(2 if plain else 1) + ([f"{row.plain:.2f}x"] if plain else []) for row in rows]
+    body = [row.cells() + ([f"{row.plain:.2f}x"] if plain else []) for row in rows]
     summary = f"<details><summary><code>{report['op']}</code> on {measured_on(report)}</summary>"
     return f"{summary}\n\n{lines_of(title, *body)}\n\n</details>"
 
@@ -96,8 +96,8 @@ def headlines(reports: list[tuple[dict, list[Row]]]) -> str:
             if report["op"] != op:
                 continue
             ratios = [row.speedup for row in rows]
-            span = f"{min(ratios):.1f}x to {max(ratios):.1f}x in {len(rows)} rows"
-            body += [[f"`{op}`", *row.cells(2), span] for row in rows if (row.case, row.direction) in wanted]
+            span = f"{min(ratios):.2f}x to {max(ratios):.2f}x in {len(rows)} rows"
+            body += [[f"`{op}`", *row.cells(), span] for row in rows if (row.case, row.direction) in wanted]
     places = dict.fromkeys(measured_on(report) for report, _ in reports)
     title = ["op", "case", "direction", "best competitor", "pygen", "speed-up", "over its table"]
     return f"{lines_of(title, *body)}\n\nOn {'; on '.join(places)}. All that was measured, op by op:"
