@@ -184,18 +184,33 @@ PYGEN_INLINE void for_each_vector(int64_t n, Body body) {
   for (; i < n; ++i) body(i, Real{});
 }
 
+PYGEN_INLINE double sum_lanes(double v) { return v; }
+PYGEN_INLINE double sum_lanes(float v) { return v; }
+PYGEN_INLINE double sum_lanes(VecF v) {
+  static_assert(kLanes % 4 == 0);
+  float lane[kLanes];
+  store(lane, v);
+  double total[4] = {};  // four chains of additions: one would wait for itself
+  for (int j = 0; j < kLanes; ++j) total[j % 4] += static_cast<double>(lane[j]);
+  return (total[0] + total[1]) + (total[2] + total[3]);
+}
+
 // Sum by a tree that depends on n alone.
 template <class Real>
 PYGEN_INLINE double sum_block(const Real* x, int64_t n) {
-  constexpr int kWays = 16;
-  Real lane[kWays] = {};
+  using V = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
+  constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
+  V a{}, b{}, c{}, d{};
   int64_t i = 0;
-  for (; i + kWays <= n; i += kWays)
-    for (int w = 0; w < kWays; ++w) lane[w] += x[i + w];
-  double total = 0;
-  for (; i < n; ++i) total += static_cast<double>(x[i]);
-  for (int w = 0; w < kWays; ++w) total += static_cast<double>(lane[w]);
-  return total;
+  for (; i + 4 * kWidth <= n; i += 4 * kWidth) {
+    a += load<V>(x + i);
+    b += load<V>(x + i + kWidth);
+    c += load<V>(x + i + 2 * kWidth);
+    d += load<V>(x + i + 3 * kWidth);
+  }
+  double tail = 0;
+  for (; i < n; ++i) tail += static_cast<double>(x[i]);
+  return sum_lanes(V((a + b) + (c + d))) + tail;
 }
 
 }  // namespace PYGEN_ISA

@@ -89,16 +89,6 @@ PYGEN_INLINE void for_each_logit(const Block<Real>& b, Body body) {
   if constexpr (kWidth > 1) for_each_vector<kForm, Real>(b, whole, b.n, body);
 }
 
-PYGEN_INLINE double sum_lanes(double v) { return v; }
-PYGEN_INLINE double sum_lanes(float v) { return v; }
-PYGEN_INLINE double sum_lanes(VecF v) {
-  float lane[kLanes];
-  store(lane, v);
-  double total = 0;
-  for (float x : lane) total += static_cast<double>(x);
-  return total;
-}
-
 struct Sums {
   double value = 0, x = 0, right = 0, slope = 0;
   Sums& operator+=(const Sums& s) {
