@@ -58,6 +58,11 @@ def input_precision(t: Tensor) -> str:
     return "tf32" if _tf32.allowed(t) else "ieee"
 
 
+def product_precision(t: Tensor) -> str:
+    """The same for matrix products."""
+    return "tf32" if _tf32.allowed_in_products(t) else "ieee"
+
+
 def index_type(count: int, *tensors: Tensor) -> tl.dtype:
     """What a kernel indexes in: 32 bits, which cost half the registers, where they reach `count` and every element."""
     last = [sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) for t in tensors]

@@ -11,17 +11,16 @@ for each tile of rows.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from pygen._degrees import Plan, backward_plan, flat_rows, forward_plan
+from pygen._degrees import Plan, backward_plan, flat_rows, forward_plan, on_device
 
 from . import _blocks
-from ._compat import OPTIONS, cast, device_of, dot, index_type, input_precision, tl_wide
+from ._compat import OPTIONS, cast, device_of, dot, index_type, product_precision, tl_wide
 
 _RUNTIME = ("rows", "n_size", "k_size", "k_tiles")
 
@@ -127,11 +126,6 @@ def masked_linear_bwd_weight_kernel(
         tl.store(out, cast(acc, weight_ptr.dtype.element_ty), mask=(live[:, None] > k[None, :]) & n_mask[:, None])
 
 
-@lru_cache(maxsize=256)
-def _on_device(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    return plan.source_order.to(device), plan.target_order.to(device), plan.live.to(device)
-
-
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, out: Tensor) -> None:
     """out [N, n] of x [N, k] and a weight [n, k], seen so."""
     (rows, k), n = x.shape, weight.shape[0]
@@ -141,8 +135,8 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, out: Te
     grid = -(-rows // tile.m) * -(-n // tile.n)
     with device_of(x):
         masked_linear_fwd_kernel[(grid,)](
-            x, weight, bias, out, *_on_device(plan, x.device), x.stride(), weight.stride(), out.stride(), rows, n, k,
-            INDEX=index_type(rows + tile.m, x, out, weight), WIDE=tl_wide(x.dtype), PRECISION=input_precision(x),
+            x, weight, bias, out, *on_device(plan, x.device), x.stride(), weight.stride(), out.stride(), rows, n, k,
+            INDEX=index_type(rows + tile.m, x, out, weight), WIDE=tl_wide(x.dtype), PRECISION=product_precision(x),
             **tile.constants(), **OPTIONS,
         )  # fmt: skip
 
@@ -193,8 +187,8 @@ def grad_weight(
         k_tiles = -(-k // tile.n)
         with device_of(grad):
             masked_linear_bwd_weight_kernel[(-(-n // tile.m) * k_tiles,)](
-                g, x, weight, *_on_device(forward_plan(in_degrees, out_degrees, strict), x.device), g.stride(), x.stride(),
+                g, x, weight, *on_device(forward_plan(in_degrees, out_degrees, strict), x.device), g.stride(), x.stride(),
                 rows, n, k, k_tiles, INDEX=index_type(rows + tile.k, g, x), WIDE=tl_wide(grad.dtype),
-                PRECISION=input_precision(grad), **tile.constants(), **OPTIONS,
+                PRECISION=product_precision(grad), **tile.constants(), **OPTIONS,
             )  # fmt: skip
     return weight, bias

@@ -15,9 +15,15 @@ class Plan:
     source_order: Tensor  # [sources] int64, on the CPU as the next two
     target_order: Tensor  # [targets]
     live: Tensor  # [targets], of the targets so ordered; rising
+    sources_stay: bool  # as they are
+    targets_stay: bool
 
-    def addresses(self) -> tuple[int, int, int]:
-        return self.source_order.data_ptr(), self.target_order.data_ptr(), self.live.data_ptr()
+    def addresses(self, device: torch.device, in_order: bool) -> tuple[int | None, ...]:
+        """Of the three on that device; with in_order None for an order that changes nothing."""
+        return tuple(
+            None if in_order and stays else t.data_ptr()
+            for t, stays in zip(on_device(self, device), (self.sources_stay, self.targets_stay, False), strict=True)
+        )
 
 
 @lru_cache(maxsize=256)
@@ -25,7 +31,24 @@ def _plan(source_degrees: tuple[int, ...], target_degrees: tuple[int, ...], stri
     sources = torch.tensor(source_degrees, dtype=torch.int64)
     targets, target_order = torch.tensor(target_degrees, dtype=torch.int64).sort(stable=True)
     sources, source_order = sources.sort(stable=True)
-    return Plan(source_order, target_order, torch.searchsorted(sources, targets, right=not strict))
+    live = torch.searchsorted(sources, targets, right=not strict)
+    return Plan(source_order, target_order, live, _stays(source_order), _stays(target_order))
+
+
+def _stays(order: Tensor) -> bool:
+    return torch.equal(order, torch.arange(len(order)))
+
+
+def on_device(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Source order, target order and live, there."""
+    if device.type == "cpu":
+        return plan.source_order, plan.target_order, plan.live
+    return _copied(plan, device)
+
+
+@lru_cache(maxsize=256)
+def _copied(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    return plan.source_order.to(device), plan.target_order.to(device), plan.live.to(device)
 
 
 def forward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict: bool) -> Plan:

@@ -14,9 +14,9 @@ from types import ModuleType
 
 import pybind11
 
-from pygen.native import gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot
+from pygen.native import gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot
 
-LAUNCHERS = (gan_loss, gated_activation, masked_conv2d, reparameterize_kl, sample_dot)
+LAUNCHERS = (gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot)
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror"]

@@ -27,8 +27,12 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cuda": _host("masked_conv2d"),
     },
     "sample_dot": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
-    "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
-    "masked_linear": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
+    "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": _host("gated_activation")},
+    "masked_linear": {
+        "triton": (*GENERIC, "tests/test_triton_masked_linear.py"),
+        "cpu": (*GENERIC, "tests/test_masked_linear.py"),
+        "cuda": _host("masked_linear"),
+    },
     "sampling": {
         "cpu": ("tests/test_sampling_cpu.py", "tests/test_sampling_made.py"),
         "triton": (),

@@ -34,9 +34,11 @@ GAN_ERRORS = "tests/test_conformance_errors.py tests/test_gan_loss.py -k '(discr
 CONV = _of("masked_conv2d", "not triton", "tests/test_masked_conv2d.py")
 CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py")
 CONV_ERRORS = "tests/test_conformance_errors.py tests/test_masked_conv2d.py -k masked_conv2d"
+LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
+LINEAR_CU = "csrc/cuda/masked_linear.cuh"
 KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
 GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
 GAN_SHORT, PLAIN, GAN_COMMON = "pygen/ops/_gan_common.py", "csrc/cpu/plain.h", "tests/test_gan_loss_common.py"
@@ -76,6 +78,24 @@ FAULTS = (
           "inside = m_mask & (v >= 0) & (v < height) & (u >= 0)", CONV_TRITON),
     Fault("convolution, Triton: channels beyond the last are multiplied", CONV_PY, "    k_mask = k < k_end\n",
           "    k_mask = k < k_size\n", CONV_TRITON),
+    Fault("masked_linear, CUDA: a tile ends with its first target", "csrc/cuda/conv_loop.cuh", "static_cast<int>(stairs.seen_by(n_live - 1))",
+          "static_cast<int>(stairs.seen_by(0))", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: what is not finite meets dead weights", "csrc/cuda/conv_loop.cuh",
+          "min(now.k + Tr::kStep, now.k_end) > seen_by_all", "now.k > seen_by_all + Tr::kStep", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: what is not finite is lost", "csrc/cuda/conv_products.cuh", "if (__any_sync(0xffffffffu, spoilt))",
+          "if (false && __any_sync(0xffffffffu, spoilt))", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: infinity of a half's upper element is kept", "csrc/cuda/conv_products.cuh",
+          "    if (high) word &= 0x0000ffff;\n", "", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: dead weights are packed", LINEAR_CU, "(p.live == nullptr || column < p.live[row])", "true", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: weights that a tile's last target sees are not packed", LINEAR_CU,
+          "if (first_column >= p.live[min(last, p.rows - 1)]) return;", "if (first_column >= p.live[min(last, first_row)]) return;", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: dead entries of the gradient keep their sums", LINEAR_CU, "if (s < p.live[t]) {", "if (s <= p.live[t]) {", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: live tiles of the gradient are left out", "csrc/cuda/masked_conv2d_weight.cuh",
+          "p.live[min(first_o + Tr::kTile, p.outs) - 1]) return;", "p.live[first_o]) return;", LINEAR_CUDA),
+    Fault("masked_linear, CUDA: the order of outputs is forgotten for the bias", "csrc/cuda/conv_loop.cuh",
+          "Tr::kByDegree && p.order != nullptr ? p.order[at] : at", "at", LINEAR_CUDA),
+    Fault("masked_linear: an order is taken to change nothing", "pygen/_degrees.py", "return torch.equal(order, torch.arange(len(order)))",
+          "return len(order) % 2 == 0", LINEAR_CUDA),
 
     # Index width, strides, layouts
     Fault("Triton: the row's start in 32 bits", "kernels/_rows.py",

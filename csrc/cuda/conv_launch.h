@@ -1,4 +1,5 @@
-// From a call of masked_conv2d to what its kernels take: memory as they read it, live taps, and the workspace.
+// From a call of masked_conv2d (and masked_linear) to what its kernels take: memory as they read it, live taps, and the
+// workspace.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "cuda/conv_pack.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/masked_conv2d.h"
+#include "cuda/mma.cuh"
 
 namespace pygen::cuda {
 
@@ -105,6 +107,31 @@ inline bool channels_last(const Tensor& t, int64_t channels, int64_t height, int
 
 template <class T>
 using BitsOf = std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
+
+constexpr int64_t kSplitBlocks = 512;  // with fewer blocks the pixels are dealt to several,
+constexpr int64_t kSplitPixels =
+    1024;  // each of at least so many: by sizes alone, so that no result depends on the GPU
+
+struct Splits {
+  int64_t count, pixels;
+};
+
+inline Splits make_splits(int64_t pixels, int64_t blocks) {
+  const int64_t wanted = std::clamp<int64_t>((kSplitBlocks + blocks - 1) / std::max<int64_t>(blocks, 1), 1,
+                                             std::max<int64_t>(pixels / kSplitPixels, 1));
+  const int64_t each = std::max<int64_t>(round_up((pixels + wanted - 1) / wanted, 32), 32);
+  return {(pixels + each - 1) / each, each};
+}
+
+// go(element, what tensor cores multiply)
+template <class Do>
+auto with_math(const std::string& dtype, bool tf32, Do go) {
+  if (dtype == "float32") return tf32 ? go(float(), Tf32()) : go(float(), float());
+  if (dtype == "bfloat16") return go(__nv_bfloat16(), __nv_bfloat16());
+  if (dtype == "float16") return go(__half(), __half());
+  if (dtype == "float64") return go(double(), double());
+  throw std::invalid_argument("dtype: expected float64, float32, bfloat16 or float16, got " + dtype);
+}
 
 inline void check_sizes(const MaskedConv2dCall& call) {
   constexpr int64_t kMost = int64_t(1) << 30;

@@ -16,12 +16,13 @@ constexpr int kStages = 3;     // of the pipeline: two are copied while one is m
 constexpr int kRowBytes = 64;  // of k in one step, for forward
 
 // Math: the type that tensor cores multiply, or T itself for plain multiply-adds.
-template <class T, class Math, int kChannels>
+template <class T, class Math, int kChannels, bool kDegrees = false>
 struct ConvTraits {
   using Element = T;
   using Multiply = Math;
   using Acc = typename pygen::cuda::Element<T>::Acc;
   static constexpr bool kTensor = sizeof(T) == 2 || std::is_same_v<Math, Tf32>;
+  static constexpr bool kByDegree = kDegrees;  // masked_linear: each of n sees its own part of k
   static constexpr int kSize = sizeof(T);
   static constexpr int kThreads = 256, kWarps = 8;
   static constexpr int kM = std::is_same_v<T, double> ? 64 : 128;  // pixels
@@ -32,6 +33,7 @@ struct ConvTraits {
   static constexpr int kTilesM = kM / kWarpsM / 16, kTilesN = 4;
   // Multiply-adds: 16 by 16 threads, each taking every 16th row and column.
   static constexpr int kRows = kM / 16, kColumns = kN / 16;
+  static constexpr int kBlocks = kN == 64 && kTensor ? 2 : 1;  // at once on a processor, without spilling
   static_assert(kN == 64 || kN == 128);
 };
 
@@ -69,6 +71,11 @@ template <class T>
 __device__ __forceinline__ T narrow_to(double value) {
   return value;
 }
+template <class T>
+__device__ __forceinline__ bool is_finite(T value) {
+  return value - value == 0;
+}
+
 __device__ __forceinline__ float widen_to(__nv_bfloat16 v) { return __bfloat162float(v); }
 __device__ __forceinline__ float widen_to(__half v) { return __half2float(v); }
 __device__ __forceinline__ float widen_to(float v) { return v; }

@@ -94,13 +94,9 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
 
 int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   const DeviceGuard guard(call.device);
-  if (call.dtype == "float32") {
-    return call.tf32 ? multiply<float, Tf32>(call, backward) : multiply<float, float>(call, backward);
-  }
-  if (call.dtype == "bfloat16") return multiply<__nv_bfloat16, __nv_bfloat16>(call, backward);
-  if (call.dtype == "float16") return multiply<__half, __half>(call, backward);
-  if (call.dtype == "float64") return multiply<double, double>(call, backward);
-  throw std::invalid_argument("dtype: expected float64, float32, bfloat16 or float16, got " + call.dtype);
+  return with_math(call.dtype, call.tf32, [&](auto element, auto math) {
+    return multiply<decltype(element), decltype(math)>(call, backward);
+  });
 }
 
 }  // namespace

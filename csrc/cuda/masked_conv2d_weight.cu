@@ -5,21 +5,6 @@
 namespace pygen::cuda {
 namespace {
 
-constexpr int64_t kSplitBlocks = 512;  // with fewer blocks the pixels are dealt to several,
-constexpr int64_t kSplitPixels =
-    1024;  // each of at least so many; by sizes alone, so that results do not depend on the GPU
-
-struct Splits {
-  int64_t count, pixels;
-};
-
-Splits make_splits(int64_t pixels, int64_t blocks) {
-  const int64_t wanted = std::clamp<int64_t>((kSplitBlocks + blocks - 1) / std::max<int64_t>(blocks, 1), 1,
-                                             std::max<int64_t>(pixels / kSplitPixels, 1));
-  const int64_t each = std::max<int64_t>(round_up((pixels + wanted - 1) / wanted, 32), 32);
-  return {(pixels + each - 1) / each, each};
-}
-
 template <class T>
 void finish(const void* partial, std::uintptr_t out, int64_t splits, int64_t outs, int64_t ins, int64_t kernel_taps,
             const MaskedConv2dCall& call, const Taps& taps) {
@@ -118,11 +103,8 @@ int64_t grad_weight(const MaskedConv2dCall& call) {
 
 int64_t masked_conv2d_grad_weight(const MaskedConv2dCall& call) {
   const DeviceGuard guard(call.device);
-  if (call.dtype == "float32") return call.tf32 ? grad_weight<float, Tf32>(call) : grad_weight<float, float>(call);
-  if (call.dtype == "bfloat16") return grad_weight<__nv_bfloat16, __nv_bfloat16>(call);
-  if (call.dtype == "float16") return grad_weight<__half, __half>(call);
-  if (call.dtype == "float64") return grad_weight<double, double>(call);
-  throw std::invalid_argument("dtype: expected float64, float32, bfloat16 or float16, got " + call.dtype);
+  return with_math(call.dtype, call.tf32,
+                   [&](auto element, auto math) { return grad_weight<decltype(element), decltype(math)>(call); });
 }
 
 }  // namespace pygen::cuda

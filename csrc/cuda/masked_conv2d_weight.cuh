@@ -20,14 +20,16 @@ struct WeightParams {
   int outs, ins, groups;
   bool strict;
   Taps taps;
+  const int64_t* live;  // of masked_linear, both sides by degree: how many of ins each of outs sees, rising
 };
 
-template <class T, class Math, int kChannels>
+template <class T, class Math, int kChannels, bool kDegrees = false>
 struct WeightTraits {
   using Element = T;
   using Multiply = Math;
   using Acc = typename pygen::cuda::Element<T>::Acc;
   static constexpr bool kTensor = sizeof(T) == 2 || std::is_same_v<Math, Tf32>;
+  static constexpr bool kByDegree = kDegrees;  // masked_linear
   static constexpr int kSize = sizeof(T);
   static constexpr int kThreads = 256;
   static constexpr int kTile = kChannels;       // of outs and of ins
@@ -145,8 +147,9 @@ struct ScalarSums {
   }
 };
 
+// A tile of the sums over one split of the pixels, for one position.
 template <class Tr>
-__global__ void __launch_bounds__(Tr::kThreads) masked_conv2d_bwd_weight_kernel(WeightParams p) {
+__device__ __forceinline__ void sum_tile(const WeightParams& p) {
   PYGEN_DYNAMIC_SHARED(memory);
   unsigned char* const shared = reinterpret_cast<unsigned char*>(memory);
   const int thread = static_cast<int>(threadIdx.x);
@@ -162,7 +165,9 @@ __global__ void __launch_bounds__(Tr::kThreads) masked_conv2d_bwd_weight_kernel(
   const int64_t begin = split * p.per_split, end = min(begin + p.per_split, p.pixels);
   const int64_t dy = p.taps.dy(position), dx = p.taps.dx(position), offset = dy * p.width + dx;
   int64_t steps = (max(end - begin, int64_t(0)) + Tr::kPixels - 1) / Tr::kPixels;
-  if (position == p.taps.count) {
+  if constexpr (Tr::kByDegree) {
+    if (first_i >= p.live[min(first_o + Tr::kTile, p.outs) - 1]) return;  // dead, and never read
+  } else if (position == p.taps.count) {
     const int last_group = (min(first_o + Tr::kTile, p.outs) - 1) / (p.outs / p.groups);
     if (first_i / (p.ins / p.groups) + p.strict > last_group) steps = 0;  // nothing live between these channels
   }
@@ -175,7 +180,7 @@ __global__ void __launch_bounds__(Tr::kThreads) masked_conv2d_bwd_weight_kernel(
       const int64_t o_byte = static_cast<int64_t>(first_o) * Tr::kSize + part * 16;
       const int a_bytes = there ? clamp_bytes(static_cast<int64_t>(p.outs) * Tr::kSize - o_byte) : 0;
       copy_async(a_tile + to, a_bytes ? p.grad + pixel * p.grad_pitch + o_byte : p.grad, a_bytes);
-      const Pixel at = place(there ? pixel : 0, p.plane, p.width);
+      const Pixel at = Tr::kByDegree ? Pixel{0, 0} : place(there ? pixel : 0, p.plane, p.width);
       const bool inside = there && static_cast<uint64_t>(at.y + dy) < static_cast<uint64_t>(p.height) &&
                           static_cast<uint64_t>(at.x + dx) < static_cast<uint64_t>(p.width);
       const int64_t i_byte = static_cast<int64_t>(first_i) * Tr::kSize + part * 16;
@@ -204,6 +209,11 @@ __global__ void __launch_bounds__(Tr::kThreads) masked_conv2d_bwd_weight_kernel(
     const int o = first_o + m, i = first_i + n;
     if (o < p.outs && i < p.ins) partial[((split * positions + position) * p.outs + o) * p.ins + i] = sum;
   });
+}
+
+template <class Tr>
+__global__ void __launch_bounds__(Tr::kThreads) masked_conv2d_bwd_weight_kernel(WeightParams p) {
+  sum_tile<Tr>(p);
 }
 
 struct BiasParams {

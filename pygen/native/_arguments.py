@@ -41,9 +41,28 @@ def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     return pair[0] if t.is_contiguous() else pair
 
 
-def target(t: Tensor) -> tuple[ModuleType, tuple[int, ...]]:
+Where = tuple[ModuleType, tuple[int, ...]]
+
+
+def target(t: Tensor) -> Where:
     """The compiled module for t's device, and where it shall run: (threads,) or (device, stream)."""
     if t.is_cpu:
         return _backends.compiled("_cpu"), (torch.get_num_threads(),)
     index = t.get_device()
     return _backends.compiled("_cuda"), (index, torch.cuda.current_stream(index).cuda_stream)
+
+
+def on_gpu(where: Where) -> bool:
+    return len(where[1]) == 2
+
+
+def launch(where: Where, device: torch.device, name: str, tf32: bool, *arguments: object) -> None:
+    """Runs one of the products. CUDA's, asked without a workspace, say how large theirs must be."""
+    compiled, there = where
+    kernel = getattr(compiled, name)
+    if not on_gpu(where):
+        kernel(*arguments, *there)
+        return
+    size = kernel(*arguments, *there, tf32, None)
+    workspace = torch.empty(size, dtype=torch.uint8, device=device)
+    kernel(*arguments, *there, tf32, workspace.data_ptr())

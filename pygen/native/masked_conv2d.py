@@ -7,18 +7,11 @@ from torch import Tensor
 
 from pygen import _tf32
 from pygen._layout import empty_images
-from pygen.native._arguments import DTYPE_NAMES, strided, target
+from pygen.native._arguments import DTYPE_NAMES, launch, strided, target
 
 
 def _launch(name: str, t: Tensor, *arguments: object) -> None:
-    """Runs a kernel of the compiled module for t's device."""
-    compiled, where = target(t)
-    launch = getattr(compiled, name)
-    if len(where) == 2:  # a device and a stream: asked without a workspace, these say how large theirs must be
-        where = (*where, _tf32.allowed(t))
-        workspace = torch.empty(launch(*arguments, *where, None), dtype=torch.uint8, device=t.device)
-        where = (*where, workspace.data_ptr())
-    launch(*arguments, *where)
+    launch(target(t), t.device, name, _tf32.allowed(t), *arguments)
 
 
 def forward(

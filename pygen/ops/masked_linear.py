@@ -39,8 +39,8 @@ def masked_linear(
         in_degrees: one int for each input.
         out_degrees: one int for each output.
         strict: True for MADE's output layer, False for its hidden layers.
-        backend: "reference", "composite" (a dense product with the dead weights replaced by 0), "cpu", "triton"; None
-            chooses.
+        backend: "reference", "composite" (a dense product with the dead weights replaced by 0), "cpu", "triton",
+            "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 
     Returns:
         [..., out], contiguous, input's dtype.

@@ -149,6 +149,24 @@ def exercise_masked_conv2d(launcher) -> None:
                 launcher.grad_weight(grad, x, (3, 3), *mask, True)
 
 
+def exercise_masked_linear(launcher) -> None:
+    """Tiles that are full and not, in order and not, read in place and copied; stairs with and without NaN on them."""
+    import torch
+
+    from pygen import _tf32
+
+    for dtype, tf32 in ((torch.float32, False), (torch.float32, True), (torch.bfloat16, False), (torch.float64, False)):
+        _tf32.allowed_in_products = lambda t, tf32=tf32: tf32
+        for ins, outs, step in ((48, 136, 5), (37, 66, 1)):
+            degrees = (tuple(i * step % ins for i in range(ins)), tuple(o * step % ins for o in range(outs)), False)
+            x, grad, weight = (torch.zeros(s, dtype=dtype) for s in ((9, ins), (9, outs), (outs, ins)))
+            for value in (0.0, torch.nan):
+                x[1, ins // 2] = grad[1, outs // 2] = value
+                launcher.forward(x, weight, weight[:, 0], *degrees)
+                launcher.grad_input(grad, weight, *degrees)
+                launcher.grad_weight(grad, x, *degrees, True)
+
+
 def exercise(module: Path) -> None:
     import host_cuda
     import torch

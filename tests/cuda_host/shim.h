@@ -77,6 +77,11 @@ T __shfl_sync(unsigned, T value, int from, int width = 32) {
   return cuda_host::shuffle(value, static_cast<unsigned>(lane / width * width + from % width));
 }
 
+inline int __any_sync(unsigned, int predicate) {
+  for (int mask = 16; mask > 0; mask /= 2) predicate |= __shfl_xor_sync(~0u, predicate, mask);
+  return predicate;
+}
+
 template <class T>
 T __ldg(const T* p) {
   return *p;

@@ -1,0 +1,144 @@
+// The product that masked_conv2d and masked_linear share: a tile of pixels (rows) by channels, in a pipeline of copies.
+#pragma once
+
+#include "cuda/conv_products.cuh"
+
+namespace pygen::cuda {
+
+template <class Tr>
+constexpr int kStagedPitch = Tr::kN * Tr::kSize + 16;  // bytes
+
+// From staged [kM][kN] to the output, along its nearer dim.
+template <class Tr>
+__device__ __forceinline__ void write_tile(const ConvParams& p, const unsigned char* staged, int64_t pixel0,
+                                           int n_first, int n_live) {
+  using T = typename Tr::Element;
+  const int thread = static_cast<int>(threadIdx.x);
+  T* out = static_cast<T*>(p.out);
+  constexpr int kPer = 16 / Tr::kSize, kUnits = Tr::kN / kPer;
+  if constexpr (Tr::kByDegree) {
+    if (p.order != nullptr) {
+      for (int i = thread; i < Tr::kM * Tr::kN; i += Tr::kThreads) {
+        const int row = i / Tr::kN, n = i % Tr::kN;
+        if (n >= n_live || pixel0 + row >= p.pixels) continue;
+        out[(pixel0 + row) * p.n + p.order[n_first + n]] =
+            *reinterpret_cast<const T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
+      }
+      return;
+    }
+  }
+  if (p.out_last && (n_first | n_live | p.n) % kPer == 0) {
+    for (int i = thread; i < Tr::kM * kUnits; i += Tr::kThreads) {
+      const int row = i / kUnits, n = i % kUnits * kPer;
+      if (n >= n_live || pixel0 + row >= p.pixels) continue;
+      *reinterpret_cast<uint4*>(out + (pixel0 + row) * p.n + n_first + n) =
+          *reinterpret_cast<const uint4*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
+    }
+    return;
+  }
+  for (int i = thread; i < Tr::kM * Tr::kN; i += Tr::kThreads) {
+    const int row = p.out_last ? i / Tr::kN : i % Tr::kM, n = p.out_last ? i % Tr::kN : i / Tr::kM;
+    const int64_t pixel = pixel0 + row;
+    if (n >= n_live || pixel >= p.pixels) continue;
+    const T value = *reinterpret_cast<const T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
+    if (p.out_last) {
+      out[pixel * p.n + n_first + n] = value;
+    } else {
+      const auto image = static_cast<int64_t>(divide(static_cast<uint64_t>(pixel), static_cast<uint64_t>(p.plane)));
+      out[(image * p.n + n_first + n) * p.plane + pixel - image * p.plane] = value;
+    }
+  }
+}
+
+template <class Tr>
+__device__ __forceinline__ void multiply_tile(const ConvParams& p) {
+  using T = typename Tr::Element;
+  PYGEN_DYNAMIC_SHARED(memory);
+  unsigned char* const zeros = reinterpret_cast<unsigned char*>(memory);
+  unsigned char* const b_tiles = zeros + 128;
+  unsigned char* const a_runs = b_tiles + kStages * Tr::kN * kRowBytes;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int n_tiles = p.groups * p.tiles_per_group, n_tile = static_cast<int>(blockIdx.x % n_tiles);
+  const int group = n_tile / p.tiles_per_group, in_group = (n_tile - group * p.tiles_per_group) * Tr::kN;
+  const int n_first = group * p.group_n + in_group, n_live = min(Tr::kN, p.group_n - in_group);
+  const int64_t pixel0 = static_cast<int64_t>(blockIdx.x / n_tiles) * Tr::kM;
+  const Stairs<Tr> stairs{p, n_first, n_live};
+  const int centre_k = Tr::kByDegree ? static_cast<int>(stairs.seen_by(n_live - 1)) : p.centre_k(group);
+  const int seen_by_all = Tr::kByDegree ? static_cast<int>(stairs.seen_by(0)) : centre_k;
+  const int steps = p.taps.count * ((p.k + Tr::kStep - 1) / Tr::kStep) + (centre_k + Tr::kStep - 1) / Tr::kStep;
+  if (thread < kRowBytes / 16) reinterpret_cast<uint4*>(zeros)[thread] = make_uint4(0, 0, 0, 0);
+
+  ConvStep ahead(p, centre_k), now(p, centre_k);
+  int ahead_run = -1, now_run = -1, ahead_stage = 0, now_stage = 0;
+  const auto next_of = [](int i, int count) { return i + 1 == count ? 0 : i + 1; };
+  const auto copy_step = [&] {
+    const int64_t left = static_cast<int64_t>(ahead.k_end - ahead.k) * Tr::kSize;
+    const int64_t k_bytes = static_cast<int64_t>(ahead.k) * Tr::kSize;
+    if (ahead.new_run(p)) {
+      ahead_run = next_of(ahead_run, p.a_buffers);
+      unsigned char* const run = a_runs + ahead_run * p.a_rows * kRowBytes;
+      const int64_t first = pixel0 + ahead.first(p);
+      const int parts = (ahead.centre ? Tr::kM : p.a_rows) * (kRowBytes / 16);
+      for (int i = thread; i < parts; i += Tr::kThreads) {
+        const int row = i / (kRowBytes / 16), part = i % (kRowBytes / 16);
+        const int64_t pixel = first + row;
+        const int bytes = pixel >= 0 && pixel < p.pixels ? clamp_bytes(left - part * 16) : 0;
+        copy_async(part_of_row(run, row, part), bytes ? p.x + pixel * p.x_pitch + k_bytes + part * 16 : p.x, bytes);
+      }
+    }
+    unsigned char* const b_tile = b_tiles + ahead_stage * Tr::kN * kRowBytes;
+    const unsigned char* const weight =
+        p.weight + (static_cast<int64_t>(ahead.position) * p.n + n_first) * p.weight_pitch;
+    for (int i = thread; i < Tr::kN * (kRowBytes / 16); i += Tr::kThreads) {
+      const int row = i / (kRowBytes / 16), part = i % (kRowBytes / 16);
+      const int bytes = row < n_live ? clamp_bytes(left - part * 16) : 0;
+      copy_async(part_of_row(b_tile, row, part), bytes ? weight + row * p.weight_pitch + k_bytes + part * 16 : p.weight,
+                 bytes);
+    }
+    ahead_stage = next_of(ahead_stage, kStages);
+    ahead.next(p, centre_k, Tr::kStep);
+  };
+
+  std::conditional_t<Tr::kTensor, TensorTile<Tr>, ScalarTile<Tr>> tile(p, pixel0);
+  for (int s = 0; s < kStages - 1; ++s) {
+    if (s < steps) copy_step();
+    commit_copies();
+  }
+  for (int s = 0; s < steps; ++s) {
+    wait_copies<kStages - 2>();
+    __syncthreads();  // the copies of all threads are there, and the buffers of the last step are free
+    if (s + kStages - 1 < steps) copy_step();
+    commit_copies();
+    if (now.new_run(p)) now_run = next_of(now_run, p.a_buffers);
+    unsigned char* const run = a_runs + now_run * p.a_rows * kRowBytes;
+    unsigned char* const b_tile = b_tiles + now_stage * Tr::kN * kRowBytes;
+    if (Tr::kByDegree && min(now.k + Tr::kStep, now.k_end) > seen_by_all) {
+      tile.template multiply<Tr::kByDegree>(p, now, run, zeros, b_tile, stairs);
+    } else {
+      tile.template multiply<false>(p, now, run, zeros, b_tile, stairs);
+    }
+    now_stage = next_of(now_stage, kStages);
+    now.next(p, centre_k, Tr::kStep);
+  }
+  wait_copies<0>();
+  __syncthreads();
+  unsigned char* const staged = zeros;
+  const T* const bias = static_cast<const T*>(p.bias);
+  tile.each([&](int row, int n, auto sum) {
+    if (bias != nullptr && n < n_live) {
+      const int at = n_first + n;
+      sum += widen_to(bias[Tr::kByDegree && p.order != nullptr ? p.order[at] : at]);
+    }
+    *reinterpret_cast<T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize) = narrow_to<T>(sum);
+  });
+  __syncthreads();
+  write_tile<Tr>(p, staged, pixel0, n_first, n_live);
+}
+
+template <class Tr>
+int shared_bytes(const ConvParams& p) {
+  const int pipeline = 128 + (kStages * Tr::kN + p.a_buffers * p.a_rows) * kRowBytes;
+  return std::max(pipeline, Tr::kM * kStagedPitch<Tr>);
+}
+
+}  // namespace pygen::cuda

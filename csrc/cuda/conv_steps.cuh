@@ -1,0 +1,103 @@
+// What a tile of masked_conv2d's or masked_linear's product reads, step by step.
+#pragma once
+
+#include "cuda/conv_tile.cuh"
+
+namespace pygen::cuda {
+
+struct ConvParams {
+  const unsigned char* x;       // [pixels][x_pitch bytes]
+  const unsigned char* weight;  // [positions][n][weight_pitch bytes]
+  const void* bias;             // [n], or null
+  void* out;                    // [pixels][n], or [N][n][H * W]
+  int64_t x_pitch, weight_pitch;
+  int64_t pixels, plane, height, width;
+  int n, k;
+  int groups, group_n, group_k, tiles_per_group;
+  bool backward, strict, out_last;
+  bool halo;   // one run of pixels for all taps; else each its own
+  int a_rows;  // of a run
+  int a_buffers;
+  int64_t first;  // offset of the run's first pixel
+  Taps taps;
+  // Of masked_linear, both sides by degree: how many of k each of n sees, rising; which output each is, or null.
+  const int64_t* live;
+  const int64_t* order;
+
+  // How many of k are live for the centre in a group of n; k is reversed in backward, so that they are the first.
+  __host__ __device__ int centre_k(int group) const {
+    return taps.centre ? ((backward ? groups - group : group + 1) - strict) * group_k : 0;
+  }
+};
+
+// The steps of a tile in order: k outermost, taps inside, so that a run serves all of them; then the centre by groups.
+struct ConvStep {
+  int position = 0, k = 0, k_end;
+  bool centre = false;
+
+  __device__ __forceinline__ ConvStep(const ConvParams& p, int centre_k) : k_end(p.k) {
+    if (p.taps.count == 0 || p.k == 0) enter_centre(p, centre_k);
+  }
+  __device__ __forceinline__ void next(const ConvParams& p, int centre_k, int step) {
+    if (!centre && ++position < p.taps.count) return;
+    k += step;
+    if (centre) return;
+    position = 0;
+    if (k >= p.k) enter_centre(p, centre_k);
+  }
+  __device__ __forceinline__ bool new_run(const ConvParams& p) const { return position == 0 || centre || !p.halo; }
+  __device__ __forceinline__ int64_t offset(const ConvParams& p) const {
+    return p.taps.dy(position) * p.width + p.taps.dx(position);
+  }
+  // From a tile's first pixel to that of the run the step reads.
+  __device__ __forceinline__ int64_t first(const ConvParams& p) const {
+    return centre ? 0 : p.halo ? p.first : offset(p);
+  }
+
+ private:
+  __device__ __forceinline__ void enter_centre(const ConvParams& p, int centre_k) {
+    centre = true;
+    position = p.taps.count;
+    k = 0;
+    k_end = centre_k;
+  }
+};
+
+// The rows of a tile that one thread reads: where they lie in their images, and where in the step's run.
+template <int kRows>
+struct TileRows {
+  uint32_t y[kRows], x[kRows];  // y is beyond the image where the tile ends before the row
+  const unsigned char* address[kRows];
+  int turns[kRows];
+
+  template <class RowOf>
+  __device__ __forceinline__ TileRows(const ConvParams& p, int64_t pixel0, RowOf row_of) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int64_t pixel = pixel0 + row_of(i);
+      const Pixel at = place(pixel < p.pixels ? pixel : 0, p.plane, p.width);
+      y[i] = pixel < p.pixels ? static_cast<uint32_t>(at.y) : 0x80000000u;
+      x[i] = static_cast<uint32_t>(at.x);
+    }
+  }
+  template <class RowOf>
+  __device__ __forceinline__ void at(const ConvParams& p, const ConvStep& step, const unsigned char* run,
+                                     const unsigned char* zeros, RowOf row_of) {
+    const auto dy = static_cast<uint32_t>(p.taps.dy(step.position)),
+               dx = static_cast<uint32_t>(p.taps.dx(step.position));
+    const int shift = static_cast<int>(step.offset(p) - step.first(p));
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const bool inside = y[i] != 0x80000000u && y[i] + dy < static_cast<uint32_t>(p.height) &&
+                          x[i] + dx < static_cast<uint32_t>(p.width);
+      const int row = row_of(i) + shift;
+      address[i] = inside ? run + row * kRowBytes : zeros;
+      turns[i] = inside ? turn(row) : 0;
+    }
+  }
+  __device__ __forceinline__ const unsigned char* part(int i, int part) const {
+    return address[i] + ((part ^ turns[i]) << 4);
+  }
+};
+
+}  // namespace pygen::cuda
