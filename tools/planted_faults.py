@@ -35,6 +35,7 @@ CONV = _of("masked_conv2d", "not triton", "tests/test_masked_conv2d.py")
 CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py")
 CONV_ERRORS = "tests/test_conformance_errors.py tests/test_masked_conv2d.py -k masked_conv2d"
 LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
+SAMPLING = "tests/test_sampling_pairs.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
@@ -96,6 +97,10 @@ FAULTS = (
           "Tr::kByDegree && p.order != nullptr ? p.order[at] : at", "at", LINEAR_CUDA),
     Fault("masked_linear: an order is taken to change nothing", "pygen/_degrees.py", "return torch.equal(order, torch.arange(len(order)))",
           "return len(order) % 2 == 0", LINEAR_CUDA),
+    Fault("sampling, C++: a row's last column without a neighbour is forgotten", "csrc/cpu/sampling_pairs.h",
+          "half ? (image_columns + 1) / 2 * images", "half ? image_columns / 2 * images", SAMPLING),
+    Fault("sampling, C++: a thread's memory is too small for fewer images than a block's", "csrc/cpu/sampling_plan.h",
+          "return std::max(kSamplingChunk, 2 * images);", "return sampling_chunk(images);", SAMPLING),
 
     # Index width, strides, layouts
     Fault("Triton: the row's start in 32 bits", "kernels/_rows.py",
@@ -221,6 +226,12 @@ FAULTS = (
     Fault("short ways: an upstream gradient may be negated", PLAIN, "t.numel != 1 || is_negated(tensors[0])", "t.numel != 1", GAN_COMMON),
     Fault("gradient penalty: sqrt at 0", "pygen/ops/gradient_penalty.py", "norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)",
           "norm = squared.sqrt()", "tests/test_gradient_penalty.py"),
+    Fault("sampling, C++: a pair's difference takes the wrong neighbour", "csrc/cpu/sampling_pairs.h",
+          "store(out + 3 * width + k, behind - even);", "store(out + 3 * width + k, behind - odd);", SAMPLING),
+    Fault("sampling, C++: weights whose sum overflows are combined", "csrc/cpu/sampling_pack.h",
+          "tame = tame && std::abs(*out) <= Real(kTameWeight);", "tame = true;", SAMPLING),
+    Fault("sampling, C++: what is unbounded is filtered", "csrc/cpu/sampling_plan.h",
+          "unit.source == 0 || !p.stages[unit.source - 1].gate)", "unit.source == 0)", SAMPLING),
 
     # Masks of convolutions
     Fault("convolution: type A sees its own pixel", "pygen/_taps.py", 'centre + (mask_type == "B" and color_groups == 1)',
@@ -278,4 +289,8 @@ FAULTS = (
           "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
     Fault("C++: sums by thread, not by block", KL_CPP, "for (double x : partial) total += x;", "for (size_t i = partial.size(); i-- > 0;) total += partial[i];",
           KL),
+    Fault("sampling, C++: early streams do not wait for the pixels that they see", "csrc/cpu/sampling_team.h",
+          "end = std::min(end, there - need.right);", "end = std::min(end, there);", SAMPLING),
+    Fault("sampling, C++: a pixel does not wait for early streams on its right", "csrc/cpu/sampling_team.h",
+          "std::min(x + plan_.late_right + 1, width)", "std::min(x + 1, width)", SAMPLING),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 // streams a row at a time, late ones at each pixel, so an image costs about one forward pass. Threads take blocks of
 // images; where there are fewer images than threads, a team works on one.
 #include <deque>
+#include <optional>
 
 #include "common/philox.h"
 #include "cpu/parallel.h"
@@ -32,17 +33,27 @@ void draw(const Sampling& p) {
   if (p.batch == 0 || p.height == 0 || p.width == 0) return;
   const int64_t threads = std::max(p.threads, 1);
   const int64_t per_thread = (p.batch + threads - 1) / threads;
-  const int64_t bytes = SamplingPlan<Real>(p, 1, false).shared * static_cast<int64_t>(sizeof(Real));
-  const int64_t most = std::max(kLeastBlock, kBlockBytes / std::max<int64_t>(bytes, 1));
+  const int64_t bytes = SamplingPlan<Real>(p, 1, false, true).shared * static_cast<int64_t>(sizeof(Real));
+  const int64_t most = std::clamp(kBlockBytes / std::max<int64_t>(bytes, 1), kLeastBlock, kSamplingImages);
   const int64_t blocks_each = (per_thread + most - 1) / most;
   const int64_t block = (per_thread + blocks_each - 1) / blocks_each, blocks = (p.batch + block - 1) / block;
 
   const int members = static_cast<int>(std::min(threads / blocks, p.width / 2));
-  const SamplingPlan<Real> plan(p, block, members > 1);
-  Real* weights = thread_scratch<Real, 8>(plan.packed);
-  const int64_t num_units = static_cast<int64_t>(plan.units.size());
-  parallel_blocks(num_units, 1 + num_units * (1 << 16) / std::max<int64_t>(plan.packed, 1), p.threads,
-                  [&](int64_t u) { pack_sampling_unit(plan, plan.units[u], weights); });
+  std::optional<SamplingPlan<Real>> lowered;
+  Real* weights = nullptr;
+  for (bool filtering : {true, false}) {
+    lowered.emplace(p, block, members > 1, filtering);
+    const SamplingPlan<Real>& plan = *lowered;
+    weights = thread_scratch<Real, 8>(plan.packed);
+    const int64_t num_units = static_cast<int64_t>(plan.units.size());
+    std::atomic<bool> tame{true};
+    parallel_blocks(num_units, 1 + num_units * (1 << 16) / std::max<int64_t>(plan.packed, 1), p.threads,
+                    [&](int64_t u) {
+                      if (!pack_sampling_unit(plan, plan.units[u], weights)) tame = false;
+                    });
+    if (tame) break;
+  }
+  const SamplingPlan<Real>& plan = *lowered;
   if (members <= 1) {
     parallel_blocks(blocks, 1, p.threads, [&](int64_t b) {
       const int64_t first = b * block, images = std::min(block, p.batch - first);

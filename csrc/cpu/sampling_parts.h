@@ -13,6 +13,13 @@ inline namespace PYGEN_ISA {
 constexpr int kSamplingRows = kAccumulators / 2;       // most rows of a tile
 constexpr int kSamplingColumns = 12;                   // most registers of channels
 constexpr int64_t kSamplingChunk = 8 * kSamplingRows;  // rows of an early pass that one thread takes through all units
+constexpr int64_t kSamplingProducts = 4;               // of a pair of pixels and a row of taps, sampling_pairs.h
+constexpr int64_t kSamplingImages = kSamplingChunk;    // most images of a block
+
+// The same in whole pairs of columns.
+inline int64_t sampling_chunk(int64_t images) {
+  return std::max<int64_t>(kSamplingChunk / (2 * images), 1) * 2 * images;
+}
 
 // As many registers of channels as leave room for that many rows, in tiles of equal height.
 inline int sampling_columns(int64_t rows) {
@@ -80,7 +87,9 @@ struct SamplingUnit {
   bool relu = false;
   int pass = -1;  // of early units
   std::vector<SamplingPart> parts;
-  int64_t cond = -1;  // of an image in the shared memory
+  bool in_pairs = false;  // by minimal filtering, sampling_pairs.h: then a run is a row of taps,
+  int64_t split = 0;      // and what its products multiply lies here in local memory
+  int64_t cond = -1;      // of an image in the shared memory
   int gate_stream() const { return gate + 1; }
 };
 

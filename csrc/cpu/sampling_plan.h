@@ -28,12 +28,13 @@ struct SamplingPlan {
   int64_t shared = 0, local = 0, packed = 0;     // numbers: of an image, of a thread, of all weights
   int logits() const { return static_cast<int>(p.stages.size()); }
 
-  SamplingPlan(const Sampling& p, int64_t images, bool ahead)
+  SamplingPlan(const Sampling& p, int64_t images, bool ahead, bool filtering)
       : p(p), images(images), ahead(ahead), streams(p.channels.size()) {
     for (size_t s = 0; s < streams.size(); ++s) streams[s].early = p.early[s];
     make_units();
     choose_layouts();
     form_passes();
+    for (SamplingUnit& unit : units) unit.in_pairs = filtering && can_filter(unit);
     trace_uses();
     place();
     for (SamplingUnit& unit : units) {
@@ -45,6 +46,13 @@ struct SamplingPlan {
   // Shared memory of the unit's condition: rows of pixels; of a late gate with one vector per image, that alone.
   bool cond_is_constant(const SamplingUnit& unit) const {
     return !p.stages[unit.gate].cond_is_map && !streams[unit.stream].early;
+  }
+
+  // Most rows of a chunk, of these images or fewer.
+  int64_t chunk_rows() const { return std::max(kSamplingChunk, 2 * images); }
+  // Of one row of taps.
+  int64_t split_size(const SamplingUnit& unit) const {
+    return chunk_rows() / 2 * kSamplingProducts * streams[unit.source].layout.width();
   }
 
  private:
@@ -120,6 +128,19 @@ struct SamplingPlan {
       if (stream.pass < 0) stream.pass = passes;  // late
   }
 
+  // Rows of three taps side by side, one of them the present row, over a gate's result.
+  bool can_filter(const SamplingUnit& unit) const {
+    if (unit.pass < 0 || unit.conv < 0 || unit.add >= 0 || unit.source == 0 || !p.stages[unit.source - 1].gate)
+      return false;
+    const std::vector<SamplingStage::Tap>& taps = taps_of(unit);
+    bool present = false;
+    for (size_t t = 0; t < taps.size(); ++t) {
+      if (taps[t].dx != static_cast<int64_t>(t % 3) - 1 || taps[t].dy != taps[t / 3 * 3].dy) return false;
+      present = present || taps[t].dy == 0;
+    }
+    return present && taps.size() % 3 == 0 && p.width > 1;
+  }
+
   void trace_uses() {
     needs.resize(passes);
     streams[0].local = false;
@@ -143,7 +164,7 @@ struct SamplingPlan {
         if (tap.dy || tap.dx) source.local = false;
         source.back = std::max(source.back, -tap.dy);
         source.left = std::max(source.left, -tap.dx);
-        source.right = std::max(source.right, tap.dx);
+        source.right = std::max(source.right, tap.dx + unit.in_pairs);
         trace_need(pass, unit.source, tap);
       }
     }
@@ -168,13 +189,19 @@ struct SamplingPlan {
         form.local = stream.local;
         if (form.local) {
           form.at = local;
-          local += (stream.early ? kSamplingChunk : images) * stream.layout.width();
+          local += (stream.early ? chunk_rows() : images) * stream.layout.width();
         } else {
           form.at = shared;
           form.row = (stream.left + p.width + stream.right) * stream.layout.width();
           shared += stream.rows * form.row;
         }
       }
+    }
+    for (SamplingUnit& unit : units) {
+      if (!unit.in_pairs) continue;
+      unit.split = local;
+      const int64_t rows = static_cast<int64_t>(taps_of(unit).size()) / 3;
+      local += rows * split_size(unit);
     }
     for (SamplingUnit& unit : units) {
       if (unit.gate < 0 || !p.stages[unit.gate].cond) continue;
@@ -196,7 +223,7 @@ struct SamplingPlan {
       const std::vector<SamplingStage::Tap>& taps = p.stages[unit.conv].taps;
       for (size_t t = 0; t < taps.size(); ++t) {
         const SamplingStage::Tap& tap = taps[t];
-        if (!reaches(tap)) continue;
+        if (!reaches(tap) || (unit.in_pairs && t % 3)) continue;
         int64_t limit = from.channels();
         if (!early && !streams[unit.source].early && tap.dy == 0 && tap.dx == 0)
           limit = from.channels() / p.groups * (group + !p.stages[unit.conv].strict);
@@ -209,7 +236,7 @@ struct SamplingPlan {
             part.runs.push_back({t, from.at(c), count});
           }
           joins = from.count == from.pitch;
-          steps += count;
+          steps += unit.in_pairs ? kSamplingProducts * count : count;
         }
       }
     }

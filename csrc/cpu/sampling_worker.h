@@ -3,7 +3,7 @@
 
 #include "common/gated_activation.h"
 #include "cpu/sampling_decide.h"
-#include "cpu/sampling_tile.h"
+#include "cpu/sampling_pairs.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -34,9 +34,10 @@ class SamplingWorker {
   void early(int pass, int64_t y, int64_t begin, int64_t end) {
     if (begin == 0) take_conditions(pass, y);
     if (row_of_pass_[pass] != y) bind_pass(pass, y);
-    for (int64_t m = begin * images_; m < end * images_; m += kSamplingChunk)
+    const int64_t chunk = sampling_chunk(images_);
+    for (int64_t m = begin * images_; m < end * images_; m += chunk)
       for (const Bound& b : bound_)
-        if (b.unit->pass == pass) run(b, 0, m, std::min(kSamplingChunk, end * images_ - m));
+        if (b.unit->pass == pass) run(b, 0, m, std::min(chunk, end * images_ - m));
   }
   // The row of the pixels to come.
   void enter_row(int64_t y) {
@@ -56,6 +57,7 @@ class SamplingWorker {
  private:
   using Place = SamplingPlace<Real>;
   struct BoundPart {
+    std::vector<const Real*> rows;  // of the source, to be split into pairs
     std::vector<const Real*> runs;
     std::vector<SamplingTileArguments<Real>> tiles;
   };
@@ -95,6 +97,7 @@ class SamplingWorker {
       const SamplingPart& part = unit.parts[i];
       BoundPart& bound = b.parts[i];
       SamplingTileArguments<Real> a{};
+      bound.rows.clear();
       if (unit.source >= 0) {
         const SamplingStream& source = plan_.streams[unit.source];
         const SamplingBuffer& form = source.forms[unit.relu];
@@ -102,8 +105,14 @@ class SamplingWorker {
         a.source_step = form.local ? 0 : a.source_pitch;
         for (size_t j = 0; j < part.runs.size(); ++j) {
           const SamplingStage::Tap& tap = p_.stages[unit.conv].taps[part.runs[j].tap];
-          bound.runs[j] = row(source, form, y + tap.dy) + tap.dx * images_ * a.source_pitch + part.runs[j].at;
+          if (!unit.in_pairs) {
+            bound.runs[j] = row(source, form, y + tap.dy) + tap.dx * images_ * a.source_pitch + part.runs[j].at;
+            continue;
+          }
+          bound.rows.push_back(row(source, form, y + tap.dy));
+          bound.runs[j] = local_ + unit.split + static_cast<int64_t>(j) * plan_.split_size(unit);
         }
+        if (unit.in_pairs) a.source_pitch *= kSamplingProducts;
       }
       a.runs = bound.runs.data();
       a.lengths = part.runs.data();
@@ -125,7 +134,15 @@ class SamplingWorker {
   void run(const Bound& b, int group, int64_t m, int64_t rows) {
     const SamplingPart& part = b.unit->parts[group];
     const BoundPart& bound = b.parts[group];
-    for (size_t t = 0; t < part.tiles.size(); ++t) sampling_rows(bound.tiles[t], part.tiles[t].columns, m, rows);
+    if (b.unit->in_pairs) {
+      const int64_t width = plan_.streams[b.unit->source].layout.width(), columns = rows / images_;
+      for (size_t j = 0; j < bound.rows.size(); ++j)
+        split_pairs(bound.rows[j] + m * width, (columns + 1) / 2, images_, width, const_cast<Real*>(bound.runs[j]));
+      for (size_t t = 0; t < part.tiles.size(); ++t)
+        sampling_pairs(bound.tiles[t], part.tiles[t].columns, m, columns, images_);
+    } else {
+      for (size_t t = 0; t < part.tiles.size(); ++t) sampling_rows(bound.tiles[t], part.tiles[t].columns, m, rows);
+    }
     if (b.unit->gate >= 0) gate(b, group, m, rows);
   }
 
