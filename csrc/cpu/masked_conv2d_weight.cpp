@@ -166,7 +166,7 @@ void grad_weight(const MaskedConv2d& p) {
   parallel_blocks(blocks, units_per_thread(8 * adds), p.threads, [&](int64_t b) {
     const int64_t first = b * kWide, there = std::min(kWide, p.out_channels - first);
     T* out = weight + first * plan.sources * area;
-    std::memset(static_cast<void*>(out), 0, there * plan.sources * area * sizeof(T));
+    if (plan.sources) std::memset(static_cast<void*>(out), 0, there * plan.sources * area * sizeof(T));
     const Real* column = partials + sums_at[b];
     for (const Pair& pair : pairs[b]) {
       Real total[kWide] = {};
