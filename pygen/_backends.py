@@ -33,6 +33,10 @@ def compiled(name: str) -> ModuleType:
     return module
 
 
+def compiled_or_none(name: str) -> ModuleType | None:
+    return _load(name)[0]
+
+
 @cache
 def triton_interpreted() -> bool:
     """Whether Triton kernels run under its interpreter. Fixed when they are decorated, so the answer is kept."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
+from support import threads
 from torch import Tensor, nn
 
 from pygen.models import GAN
@@ -13,6 +15,13 @@ from pygen.reference.models import GAN as PlainGAN
 
 Z = 3
 SMALL: dict[str, Any] = {"hidden": (4, 6), "lr": 1e-3, "ema_decay": 0.8}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Layers of a few pixels: a second thread gains nothing, and costs much on a busy machine."""
+    with threads(1):
+        yield
 
 
 def images(n: int, shape: tuple[int, ...] = (1, 8, 8), dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gan_twins import SMALL, Z, flat, gradients, images, small, state, twins
-from support import assert_accurate, assert_same, threads
+from gan_twins import (
+    SMALL,
+    Z,
+    flat,
+    gradients,
+    images,
+    one_thread,  # noqa: F401 (a fixture)
+    small,
+    state,
+    twins,
+)
+from support import assert_accurate, assert_same
 from torch import nn
 
 from pygen._gan_terms import KINDS, RELATIVISTIC
@@ -31,13 +41,6 @@ MODELS = {
     "wgan-gp": ((1, 8, 8), {"kind": "wasserstein", "penalty": "wgan_gp", "n_dis": 2}),
     **{kind: ((1, 8, 8), {"kind": kind}) for kind in KINDS if kind != "nonsaturating"},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Layers of a few pixels: a second thread gains nothing, and costs much on a busy machine."""
-    with threads(1):
-        yield
 
 
 # The twin

@@ -6,19 +6,18 @@ import math
 
 import pytest
 import torch
-from gan_twins import Z, flat, gradients, images, small
-from support import threads
+from gan_twins import (
+    Z,
+    flat,
+    gradients,
+    images,
+    one_thread,  # noqa: F401 (a fixture)
+    small,
+)
 from torch import Tensor
 
 from pygen._gan_terms import KINDS
 from pygen.models import GAN
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Layers of a few pixels: a second thread gains nothing, and costs much on a busy machine."""
-    with threads(1):
-        yield
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -85,8 +85,13 @@ PYGEN_APART double block_sum(const Real* x, int64_t n) {
 
 template <class T, class Real>
 PYGEN_INLINE Block<Real> read(const GanSegment& segment, int64_t start, int64_t n, Real mean, Scratch<Real>& s) {
-  const Real* other = segment.other.present() ? values<T>(segment.other, start, n, s.other) : nullptr;
-  return {segment, values<T>(segment.x, start, n, s.x), other, mean, n};
+  const Real* x = values<T>(segment.x, start, n, s.x);
+  if (segment.other.present()) {  // here, as the loops read it twice, and would ask at every vector
+    const Real* other = values<T>(segment.other, start, n, s.other);
+    for (int64_t j = 0; j < n; ++j) s.x[j] = x[j] - other[j];
+    x = s.x;
+  }
+  return {segment, x, mean, n};
 }
 
 // The mean of each segment's logits.
@@ -191,7 +196,10 @@ void forward(const GanLossForward& p) {
           stats ? sum_terms<kForm, true, false>(b, factor, grad) : sum_terms<kForm, false, false>(b, factor, grad);
     });
     if (grad) write_gradient<T>(segment, start, n, grad, s);
-    if (pairs) pair_x[block] = block_sum(b.other, n);
+    if (pairs) {  // of the logits, not of their differences
+      partial[block].x = block_sum(values<T>(segment.x, start, n, s.x), n);
+      pair_x[block] = block_sum(values<T>(segment.other, start, n, s.other), n);
+    }
   });
   double loss = 0, totals[4] = {};
   bool unfinished = false;

@@ -30,15 +30,15 @@ struct Constants {
 template <class Real>
 struct Block {
   const GanSegment& segment;
-  const Real *x, *other;  // other: nullptr without GanOther::Pair
-  Real mean;              // that is subtracted
+  const Real* x;  // with GanOther::Pair less the other side's
+  Real mean;      // that is subtracted
   int64_t n;
 };
 
 // sign y of the logits at i.
 template <class Real, class V>
 PYGEN_INLINE V difference(const Block<Real>& b, const Constants<V>& c, int64_t i) {
-  return load<V>(b.x + i) - (b.other ? load<V>(b.other + i) : c.shift);
+  return load<V>(b.x + i) - c.shift;
 }
 
 // How many vectors are taken at once: exp first, in a loop of its own, as the processor overlaps more iterations of two

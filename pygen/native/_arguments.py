@@ -44,6 +44,12 @@ def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
 Where = tuple[ModuleType, tuple[int, ...]]
 
 
+def are_plain(*tensors: object) -> bool:
+    """Whether they are plain contiguous CPU tensors with memory, of one floating dtype, and the C++ kernels are there."""
+    compiled = _backends.compiled_or_none("_cpu")
+    return compiled is not None and compiled.plain(*tensors)
+
+
 def target(t: Tensor) -> Where:
     """The compiled module for t's device, and where it shall run: (threads,) or (device, stream)."""
     if t.is_cpu:

@@ -46,12 +46,14 @@ def loss(
         plan is None
         or (real is not None) != plan.num_real
         or (backend is not None and (backend.__class__ is not str or backend != "cpu"))
-        or not _dispatch.nothing_intercepts()
-        or (backend is None and _dispatch.resolve(op, _dispatch.AUTO, "cpu") != "cpu")
     ):
         return None
     logits = (fake,) if real is None else (real, fake)
-    if not plan.are_plain(*logits):
+    if (
+        not plan.are_plain(*logits)
+        or not _dispatch.nothing_intercepts()
+        or (backend is None and _dispatch.resolve(op, _dispatch.AUTO, "cpu") != "cpu")
+    ):
         return None
     if torch.is_grad_enabled() and (fake.requires_grad or (real is not None and real.requires_grad)):
         # relativistic_average leaves slopes in the gradients first, for which 16 bits are too few.

@@ -6,6 +6,7 @@ from torch import Generator, Tensor
 from pygen import _checks, _dispatch, _noise
 from pygen._layout import empty_like_input, empty_output
 from pygen.native import reparameterize_kl as native
+from pygen.native._arguments import are_plain
 from pygen.ops import _library
 from pygen.ops._gaussian import check_gaussians
 from pygen.ops._second_order import composite_gradients
@@ -106,24 +107,11 @@ def reparameterize_kl(
 def _is_common(mu: Tensor, logvar: Tensor, backend: str | None) -> bool:
     """Whether nothing about the tensors of nearly every VAE's call needs a second look before the C++ kernel."""
     return bool(
-        mu.__class__ in _dispatch.TENSOR_TYPES
-        and logvar.__class__ in _dispatch.TENSOR_TYPES
-        and mu.dtype in _checks.FLOATING
-        and logvar.dtype is mu.dtype
+        are_plain(mu, logvar)
         and logvar.shape == mu.shape
-        and mu.is_cpu
-        and logvar.is_cpu
-        and mu.layout is torch.strided
-        and logvar.layout is torch.strided
-        and mu.is_contiguous()
-        and logvar.is_contiguous()
         and mu.dim() > 0
-        and not mu.is_neg()
-        and not logvar.is_neg()
         and _dispatch.nothing_intercepts()
         and _dispatch.resolve(_OP, backend or _dispatch.AUTO, "cpu") == "cpu"
-        and mu.data_ptr()
-        and logvar.data_ptr()
     )
 
 
