@@ -36,6 +36,7 @@ CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py")
 CONV_ERRORS = "tests/test_conformance_errors.py tests/test_masked_conv2d.py -k masked_conv2d"
 LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
 SAMPLING = "tests/test_sampling_pairs.py"
+POINTWISE, POINTWISE_PY = "tests/test_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
@@ -101,6 +102,10 @@ FAULTS = (
           "half ? (image_columns + 1) / 2 * images", "half ? image_columns / 2 * images", SAMPLING),
     Fault("sampling, C++: a thread's memory is too small for fewer images than a block's", "csrc/cpu/sampling_plan.h",
           "return std::max(kSamplingChunk, 2 * images);", "return sampling_chunk(images);", SAMPLING),
+    Fault("pointwise: what it returns is a view", POINTWISE_PY, "return out.add_(bias.view(-1, 1, 1))",
+          "return out.add_(bias.view(-1, 1, 1)).view(out.shape)", POINTWISE),
+    Fault("pointwise: the weight's gradient is that of one image", POINTWISE_PY, ".transpose(1, 2)).sum(0)", ".transpose(1, 2))[0]", POINTWISE),
+    Fault("pointwise: autocast is not asked", POINTWISE_PY, '            and not torch.is_autocast_enabled("cpu")\n', "", POINTWISE),
 
     # Index width, strides, layouts
     Fault("Triton: the row's start in 32 bits", "kernels/_rows.py",

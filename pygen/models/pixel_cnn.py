@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygen.nn import MaskedConv2d
+from pygen.nn._pointwise import PointwiseConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
 from ._pixel_model import PixelModel
@@ -79,7 +80,9 @@ class _Block(nn.Module):
 
 def pointwise(ins: int, outs: int, color_groups: int) -> nn.Conv2d:
     """A 1x1 convolution; masked where a pixel's channels are ordered, and only there (it would cut them off)."""
-    return nn.Conv2d(ins, outs, 1) if color_groups == 1 else MaskedConv2d(ins, outs, 1, "B", color_groups=color_groups)
+    return (
+        PointwiseConv2d(ins, outs) if color_groups == 1 else MaskedConv2d(ins, outs, 1, "B", color_groups=color_groups)
+    )
 
 
 def output_head(width: int, outs: int, color_groups: int) -> nn.Sequential:

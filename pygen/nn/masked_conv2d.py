@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pygen import _taps
 from pygen._checks import fail
 from pygen.functional import gated_activation, masked_conv2d
+from pygen.nn._pointwise import PointwiseConv2d
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -154,12 +155,12 @@ class GatedMaskedConv2d(nn.Module):
         wide = 2 * out_channels
         masked: dict[str, Any] = {"backend": backend, **there}
         self.vertical = MaskedConv2d(in_channels, wide, kernel_size, above, **masked)
-        self.vertical_to_horizontal = nn.Conv2d(wide, wide, 1, **there)
+        self.vertical_to_horizontal = PointwiseConv2d(wide, wide, **there)
         self.horizontal = MaskedConv2d(
             in_channels, wide, (1, kernel_size), mask_type, color_groups=color_groups, **masked
         )
         self.out = (
-            nn.Conv2d(out_channels, out_channels, 1, **there)
+            PointwiseConv2d(out_channels, out_channels, **there)
             if color_groups == 1
             else MaskedConv2d(out_channels, out_channels, 1, "B", color_groups=color_groups, **masked)
         )
