@@ -145,6 +145,26 @@ def test_cached_memory_is_rows() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("cpu" not in OF_PROGRAMS, reason="the C++ module did not load")
+def test_cpu_memory_is_rows() -> None:
+    """The process's highest memory: all streams of such a tall image would be 300 MB."""
+    code = """
+        import resource, torch
+        from pygen import models
+        torch.set_num_threads(THREADS)
+        model = models.GatedPixelCNN(hidden_channels=64, num_blocks=2)
+        peaks = []
+        for height in (40, 20000):
+            model.sample(1, (height, 4), seed=0, engine="cpu")
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        assert peaks[1] - peaks[0] < 16384, peaks
+    """
+    for count in (1, 2):
+        source = textwrap.dedent(code).replace("THREADS", str(count))
+        subprocess.run([sys.executable, "-c", source], check=True)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the kernel does not say how much memory a process has"
 )

@@ -1,5 +1,11 @@
 """Early convolutions by minimal filtering in the C++ sampling engine, pairs of columns at a time: what whole forwards draw."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import pytest
 import torch
 from pixel_twins import randomise
@@ -139,3 +145,25 @@ def test_sampling_pairs_in_any_program(make, isa):
             assert torch.equal(draw(program, u), expected(program, u)), (height, width)
             with threads(4):
                 assert torch.equal(draw(program, u[:1]), expected(program, u[:1])), (height, width)
+
+
+def test_sampling_by_a_team_of_one_waits_for_what_it_sees():
+    """OpenMP may give fewer threads than asked for: then nobody else makes early streams that a pixel forgets to wait for."""
+    code = """
+        import torch
+        from test_sampling_pairs import draw, expected, gates_of_gates, three_rows, uniforms
+        torch.set_num_threads(2)
+        assert torch.get_num_threads() == 2
+        for make in (gates_of_gates, three_rows):
+            for width in (4, 7, 13):
+                u = uniforms(1, 1, 3, width)
+                program = make()
+                assert torch.equal(draw(program, u), expected(program, u)), width
+    """
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    command = [
+        sys.executable,
+        "-c",
+        "import torch\nwith torch.no_grad():\n" + textwrap.indent(textwrap.dedent(code), "    "),
+    ]
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parent)
