@@ -226,7 +226,6 @@ FAULTS = (
     Fault("short ways: the second tensor may be negated", PLAIN, "other.dtype == first.dtype && !is_negated(tensors[i]);", "other.dtype == first.dtype;", GAN_COMMON),
     Fault("short ways: strides are ignored", PLAIN, "if (d.shape[i] != 1 && d.strides && d.strides[i] != numel) return false;", "", GAN_COMMON),
     Fault("short ways: subclasses pass", PLAIN, "if ((type != torch.tensor && type != torch.parameter) || !torch.describe)", "if (!torch.describe)", GAN_COMMON),
-    Fault("short ways: empty tensors pass", PLAIN, "return numel > 0;", "return true;", GAN_COMMON),
     Fault("short ways: an upstream gradient may be negated", PLAIN, "t.numel != 1 || is_negated(tensors[0])", "t.numel != 1", GAN_COMMON),
     Fault("gradient penalty: sqrt at 0", "pygen/ops/gradient_penalty.py", "norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)",
           "norm = squared.sqrt()", "tests/test_gradient_penalty.py"),
