@@ -151,10 +151,11 @@ def test_sampling_by_a_team_of_one_waits_for_what_it_sees():
     """OpenMP may give fewer threads than asked for: then nobody else makes early streams that a pixel forgets to wait for."""
     code = """
         import torch
-        from test_sampling_pairs import draw, expected, gates_of_gates, three_rows, uniforms
+        from test_sampling_cpu import draw, expected, far_sighted, uniforms
+        from test_sampling_pairs import gates_of_gates, three_rows
         torch.set_num_threads(2)
         assert torch.get_num_threads() == 2
-        for make in (gates_of_gates, three_rows):
+        for make in (far_sighted, gates_of_gates, three_rows):
             for width in (4, 7, 13):
                 u = uniforms(1, 1, 3, width)
                 program = make()
