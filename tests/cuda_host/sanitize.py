@@ -1,4 +1,4 @@
-"""Runs the CUDA kernels on the host under a sanitizer: python tests/cuda_host/sanitize.py address,undefined | thread
+"""Runs the CUDA kernels on the host under a sanitizer: python tests/cuda_host/sanitize.py address,undefined | thread [stem ...]
 
 Starts itself again with the sanitizer's runtime loaded first. Tensors come from malloc, so address finds what lies beside them;
 thread finds shared memory read without a barrier. Exits non-zero with the sanitizer's report.
@@ -26,13 +26,13 @@ def runtime(sanitizer: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def again(sanitizers: str) -> int:
+def again(sanitizers: str, *names: str) -> int:
     import host_cuda
 
     module = host_cuda.build(f"-fsanitize={sanitizers}", *FLAGS)  # here: the compilers do not bear the preload
     preload = ":".join(map(runtime, sanitizers.split(",")))
     env = {**os.environ, **OPTIONS, "LD_PRELOAD": preload, "PYGEN_SANITIZED": str(module), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, __file__, sanitizers], env=env).returncode
+    return subprocess.run([sys.executable, __file__, sanitizers, *names], env=env).returncode
 
 
 def exercise_gan_loss(native) -> None:
@@ -167,24 +167,23 @@ def exercise_masked_linear(launcher) -> None:
                 launcher.grad_weight(grad, x, *degrees, True)
 
 
-def exercise(module: Path) -> None:
+def exercise(module: Path, *names: str) -> None:
     import host_cuda
     import torch
 
     compiled = host_cuda.load(module)
     torch.set_num_threads(1)
-    exercise_sampling(compiled)
-    print("sampling: no fault", flush=True)
-    for launcher in host_cuda.LAUNCHERS:
-        launcher.target = lambda t: (compiled, (0, 0))
-        name = launcher.__name__.rpartition(".")[2]
-        globals()[f"exercise_{name}"](launcher)
+    each = {launcher.__name__.rpartition(".")[2]: launcher for launcher in host_cuda.LAUNCHERS} | {"sampling": compiled}
+    for name in names or each:
+        if name != "sampling":
+            each[name].target = lambda t: (compiled, (0, 0))
+        globals()[f"exercise_{name}"](each[name])
         print(f"{name}: no fault", flush=True)
 
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     if "PYGEN_SANITIZED" not in os.environ:
-        sys.exit(again(sys.argv[1]))
-    exercise(Path(os.environ["PYGEN_SANITIZED"]))
+        sys.exit(again(*sys.argv[1:]))
+    exercise(Path(os.environ["PYGEN_SANITIZED"]), *sys.argv[2:])
     print(f"no fault found by {sys.argv[1]}")
