@@ -1,5 +1,6 @@
 """What a user asks about the installation: backends(), show_config(), explain()."""
 
+import dataclasses
 import inspect
 import platform
 import sys
@@ -35,7 +36,15 @@ def explain(op: str, *args: object, backend: str | None = None, **options: objec
         a for value in (*args, *options.values()) for a in (value if isinstance(value, (list, tuple)) else (value,))
     ]
     tensors = [a for a in flat if isinstance(a, Tensor)]
-    return _dispatch.choose(op, backend, tensors[0].device.type if tensors else "cpu")
+    choice = _dispatch.choose(op, backend, tensors[0].device.type if tensors else "cpu")
+    how = getattr(sys.modules[getattr(functional, op).__module__], "how", None)
+    if how is None:
+        return choice
+    try:
+        inspect.signature(how).bind(choice.backend, *args, **options)
+    except TypeError:  # the tensors alone do not say
+        return choice
+    return dataclasses.replace(choice, how=how(choice.backend, *args, **options))
 
 
 def show_config() -> str:

@@ -39,9 +39,10 @@ class Choice:
     backend: str
     reason: str
     rejected: dict[str, str]
+    how: str = ""  # which of its kernels, where it has several
 
     def __str__(self) -> str:
-        lines = [f"{self.backend}: {self.reason}"]
+        lines = [f"{self.backend}: {self.reason}", *([f"  {self.how}"] if self.how else [])]
         return "\n".join(lines + [f"  not {name}: {why}" for name, why in self.rejected.items()])
 
 

@@ -209,6 +209,26 @@ def test_masked_conv2d_of_little_but_nan_is_taken_over_by_the_direct_kernel(isa,
         torch.testing.assert_close(ours[finite], ref[finite], rtol=2e-2 if dtype.itemsize == 2 else 1e-4, atol=1e-2)
 
 
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="the C++ module is not built")
+def test_masked_conv2d_explains_which_of_its_kernels_computes():
+    """Channels from 16 on, even widths, taps side by side; of tensors alone, and on other backends, it says nothing."""
+
+    def how(channels=16, width=8, **options):
+        x, w = torch.zeros(2, channels, 6, width), torch.zeros(channels, channels, 3, 3)
+        return pygen.explain("masked_conv2d", x, w, **({"mask_type": "B"} | options)).how
+
+    assert "Winograd" in how() and "Winograd" in how(mask_type="A")
+    assert "Winograd" in str(
+        pygen.explain("masked_conv2d", torch.zeros(2, 16, 6, 8), torch.zeros(16, 16, 3, 3), mask_type="B")
+    )
+    for other in (how(15), how(width=7), how(dilation=2), how(mask_type=((True, False, True),) * 3)):
+        assert other == "adds up tap by tap"
+    assert how(backend="reference") == ""
+    assert pygen.explain("masked_conv2d", torch.zeros(2, 16, 6, 8)).how == ""
+    with pytest.raises(ValueError, match="mask_type"):
+        how(mask_type="C")
+
+
 @pytest.mark.parametrize("shape", ((5, 9, 30, 23), (5, 18, 30, 22)), ids=str)
 @each_backend
 def test_masked_conv2d_results_do_not_depend_on_threads(backend, shape):

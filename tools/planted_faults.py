@@ -106,6 +106,9 @@ FAULTS = (
           "return out.add_(bias.view(-1, 1, 1)).view(out.shape)", POINTWISE),
     Fault("pointwise: the weight's gradient is that of one image", POINTWISE_PY, ".transpose(1, 2)).sum(0)", ".transpose(1, 2))[0]", POINTWISE),
     Fault("pointwise: autocast is not asked", POINTWISE_PY, '            and not torch.is_autocast_enabled("cpu")\n', "", POINTWISE),
+    Fault("convolution, C++: what is left to the direct kernel is not computed", "csrc/cpu/masked_conv2d_winograd.cpp",
+          "  return not_finite <= most_not_finite;", "  return not_finite <= most_not_finite || true;",
+          "tests/test_masked_conv2d.py -k little_but_nan"),
 
     # Index width, strides, layouts
     Fault("Triton: the row's start in 32 bits", "kernels/_rows.py",

@@ -12,6 +12,7 @@ namespace pygen {
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void masked_conv2d_forward(const MaskedConv2d&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void masked_conv2d_grad_input(const MaskedConv2d&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void masked_conv2d_grad_weight(const MaskedConv2d&))
+PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, bool masked_conv2d_filters(const MaskedConv2d&))
 
 // (address, strides) of a tensor of four dims.
 inline Tensor4 parse_tensor4(py::tuple arg) {
@@ -49,14 +50,14 @@ void bind_masked_conv2d(py::module_& m, const char* name, const Table& table, co
         p.bias = const_cast<void*>(parse_pointer(bias));
         p.threads = threads;
         const py::gil_scoped_release release;
-        table[isa_in_use()](p);
+        return table[isa_in_use()](p);
       },
       doc);
 }
 
 inline void bind_masked_conv2d(py::module_& m) {
-  using Kernel = void (*)(const MaskedConv2d&);
-  using Table = std::array<Kernel, kNumIsas>;
+  using Table = std::array<void (*)(const MaskedConv2d&), kNumIsas>;
+  using Question = std::array<bool (*)(const MaskedConv2d&), kNumIsas>;
   bind_masked_conv2d(
       m, "masked_conv2d_forward", Table PYGEN_ISA_TABLE(masked_conv2d_forward),
       "dtype, sizes of input and weight, taps, color_groups, strict, dilation, (address, strides) of input, output "
@@ -65,6 +66,8 @@ inline void bind_masked_conv2d(py::module_& m) {
                      "as forward; input is written, output is its gradient, bias None");
   bind_masked_conv2d(m, "masked_conv2d_grad_weight", Table PYGEN_ISA_TABLE(masked_conv2d_grad_weight),
                      "as forward; weight and bias (contiguous) are written, output is its gradient");
+  bind_masked_conv2d(m, "does_masked_conv2d_filter", Question PYGEN_ISA_TABLE(masked_conv2d_filters),
+                     "as forward, nothing is read or written -> whether forward filters along rows (Winograd)");
 }
 
 }  // namespace pygen

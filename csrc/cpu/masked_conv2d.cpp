@@ -119,6 +119,7 @@ void correlate(const MaskedConv2d& p, bool flip) {
 
 void masked_conv2d_forward(const MaskedConv2d& p) { correlate(p, false); }
 void masked_conv2d_grad_input(const MaskedConv2d& p) { correlate(p, true); }
+bool masked_conv2d_filters(const MaskedConv2d& p) { return winograd_pays(p, Plan(p, false)); }
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen

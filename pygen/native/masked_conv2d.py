@@ -44,6 +44,33 @@ def forward(
     return output
 
 
+def filters(
+    input: Tensor,  # [N, Cin, H, W]
+    weight: Tensor,  # [Cout, Cin, kH, kW]
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> bool:
+    """Whether `forward` on CPUs takes the kernel of fewer multiplications."""
+    compiled, where = target(input)
+    nothing = (0, (0,) * 4)
+    return compiled.does_masked_conv2d_filter(
+        DTYPE_NAMES[input.dtype],
+        input.shape,
+        weight.shape,
+        tuple(taps),
+        color_groups,
+        strict,
+        dilation,
+        nothing,
+        nothing,
+        nothing,
+        None,
+        *where,
+    )
+
+
 def grad_input(
     grad: Tensor,  # [N, Cout, H, W]
     weight: Tensor,  # [Cout, Cin, kH, kW]

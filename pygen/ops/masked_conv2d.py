@@ -64,6 +64,29 @@ def masked_conv2d(
     return _op.forward(None, input, weight, bias, options)
 
 
+def how(
+    backend: str,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    mask_type: Any,
+    color_groups: int = 1,
+    dilation: int = 1,
+) -> str:
+    """Which of a backend's kernels computes such a call's output, for pygen.explain."""
+    if backend != "cpu":
+        return ""
+    mask_type = _taps.normalize_mask_type(_OP, mask_type)
+    _check(input, weight, bias, mask_type, color_groups, dilation)
+    taps = _taps.live_taps(_OP, mask_type, color_groups, *weight.shape[2:])
+    from pygen.native import masked_conv2d as native
+
+    if native.filters(input, weight, taps, color_groups, mask_type == "A", dilation):
+        return "filters along rows, with fewer multiplications than taps (Winograd)"
+    return "adds up tap by tap"
+
+
 def _check(input: Any, weight: Any, bias: Any, mask_type: Any, color_groups: Any, dilation: Any) -> None:
     for name, t, dims in (("input", input, "[N, Cin, H, W]"), ("weight", weight, "[Cout, Cin, kH, kW]")):
         _checks.check_tensor(_OP, name, t)
