@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pygen import _backends
 from pygen._checks import fail
@@ -22,17 +22,20 @@ _MULTIPLY_ADDS_AT_ONCE = 1 << 35  # of one call of C++, which Ctrl-C has to wait
 _LEAST_AT_ONCE = 32  # images that fill two cores' vectors
 
 
+AtOnce = Callable[[nn.Module, Sequence[Tensor], int, int], int]
+
+
 @dataclass(frozen=True)
 class Engine:
     """How to ask whether it can sample from a model, how to run it, and how many images it takes at once.
 
     why_not: None if it can, else the reason.  draw: fills `task.drawing.levels`, and calls the watch between steps.
-    at_once: of a model, its images' height and width.
+    at_once: of a model, its parameters, its images' height and width.
     """
 
     why_not: Callable[[nn.Module], str | None]
     draw: Callable[[Task, Watch], None]
-    at_once: Callable[[nn.Module, int, int], int]
+    at_once: AtOnce
 
 
 def _always(model: nn.Module) -> str | None:
@@ -82,23 +85,23 @@ def _native_draw(task: Task, watch: Watch, launcher: str) -> None:
     watch(drawing.levels.numel())
 
 
-def _whole_at_once(model: nn.Module, height: int, width: int) -> int:
+def _whole_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, width: int) -> int:
     return _PIXELS_AT_ONCE // (height * width)
 
 
-def _rows_at_once(model: nn.Module, height: int, width: int) -> int:
-    channels = sum(p.numel() for p in parameters_of(model) if p.dim() == 1)  # a bias for each
+def _rows_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, width: int) -> int:
+    channels = sum(p.numel() for p in parameters if p.dim() == 1)  # a bias for each
     return _ROWS_AT_ONCE // (channels * width)
 
 
-def _cpu_at_once(model: nn.Module, height: int, width: int) -> int:
-    weights = sum(p.numel() for p in parameters_of(model))
+def _cpu_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, width: int) -> int:
+    weights = sum(p.numel() for p in parameters)
     places = 1 if model.program_type is DenseProgram else height * width
     images = _MULTIPLY_ADDS_AT_ONCE // (weights * places)
     return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
 
 
-def _native(backend: str, launcher: str, at_once: Callable[[nn.Module, int, int], int]) -> Engine:
+def _native(backend: str, launcher: str, at_once: AtOnce) -> Engine:
     return Engine(
         lambda model: _native_why_not(model, backend, launcher),
         lambda task, watch: _native_draw(task, watch, launcher),
@@ -134,8 +137,9 @@ def choose(model: nn.Module, engine: str | None) -> str:
     return engine
 
 
-def images_at_once(model: nn.Module, engine: str, height: int, width: int) -> int:
-    return max(1, ENGINES[engine].at_once(model, height, width))
+def images_at_once(watch: Watch, engine: str, height: int, width: int) -> int:
+    """Of the model that is watched."""
+    return max(1, ENGINES[engine].at_once(watch.model, parameters_of(watch.modules), height, width))
 
 
 def run(engine: str, tasks: Iterable[Task], watch: Watch) -> None:

@@ -153,11 +153,12 @@ class PixelModel(ShapeMemory):
             seed=seed,
             generator=generator,
         )
-        at_once = _engines.images_at_once(self, engine, height, width)
+        watch = Watch(self, drawing.levels.numel(), progress)
+        at_once = _engines.images_at_once(watch, engine, height, width)
         parts = [slice(start, start + at_once) for start in range(0, n, at_once)]
-        with evaluating(self):
+        with evaluating(self, watch.modules):
             tasks = (self._task(drawing.rows(some), None if cond is None else cond[some]) for some in parts)
-            _engines.run(engine, tasks, Watch(self, drawing.levels.numel(), progress))
+            _engines.run(engine, tasks, watch)
         return drawing.levels
 
     def _shape(self, shape: Any) -> tuple[int, int]:

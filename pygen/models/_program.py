@@ -108,25 +108,26 @@ class Builder:
         """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1."""
         masked = hasattr(layer, "live_mask")
         mask, groups = (layer.mask_type, layer.color_groups) if masked else ("B", 1)
-        above, rest, partly = _taps(mask, groups, layer.kernel_size, layer.dilation[0])
-        weight, bias = layer.weight.detach(), layer.bias
+        above, rest, together, partly = _taps(mask, groups, layer.kernel_size, layer.dilation[0])
+        weight, bias = layer.weight, layer.bias
+        if torch.is_grad_enabled():  # else the views below know of no gradient
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
         if partly:  # dead entries at live taps
             live = layer.live_mask().to(weight.device)
             weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        bias = None if bias is None else bias.detach()
         if above.taps and not self.early[source]:
             if add is not None:
                 raise NotImplementedError("a convolution over several rows of a late stream, with add")
-            add = self._conv(Conv(source, above.taps, above.of(weight), bias, relu))
+            add = self._conv(above, Conv(source, above.taps, above.of(weight), bias, relu))
             if not rest.taps:
                 return add
             bias = None
         elif above.taps:
-            rest = above.and_then(rest)
-        return self._conv(Conv(source, rest.taps, rest.of(weight), bias, relu, add, mask == "A"))
+            rest = together
+        return self._conv(rest, Conv(source, rest.taps, rest.of(weight), bias, relu, add, mask == "A"))
 
-    def _conv(self, stage: Conv) -> int:
-        early = self.early[stage.source] or all(dy < 0 for dy, _ in stage.taps)
+    def _conv(self, taps: _Taps, stage: Conv) -> int:
+        early = self.early[stage.source] or taps.all_above
         return self._append(stage, stage.weight.shape[1], early and (stage.add is None or self.early[stage.add]))
 
     def gate(self, source: int, cond: Tensor | None = None) -> int:
@@ -153,6 +154,7 @@ class _Taps:
 
     taps: tuple[Tap, ...]
     at: tuple[int, ...]
+    all_above: bool
 
     def of(self, weight: Tensor) -> Tensor:
         """[T, Cout, Cin] of weight [Cout, Cin, kH, kW]; taps that lie together, as those of masks A and B do, need no copy."""
@@ -162,17 +164,18 @@ class _Taps:
             return weight.as_strided(shape, (tap, outs, ins), weight.storage_offset() + self.at[0] * tap)
         return weight.flatten(2).permute(2, 0, 1)[list(self.at)]
 
-    def and_then(self, other: _Taps) -> _Taps:
-        return _Taps(self.taps + other.taps, self.at + other.at)
-
 
 @cache
-def _taps(mask_type: MaskType, groups: int, kernel_size: Tap, dilation: int) -> tuple[_Taps, _Taps, bool]:
-    """The taps with a live weight in the rows above, the others, and whether dead ones are among their weights."""
+def _taps(mask_type: MaskType, groups: int, kernel_size: Tap, dilation: int) -> tuple[_Taps, _Taps, _Taps, bool]:
+    """The taps with a live weight in the rows above, the others, all, and whether dead ones are among their weights."""
     height, width = kernel_size
     live = dense_mask(mask_type, groups, (groups, groups, height, width)).flatten(2)
     used = live.flatten(0, 1).any(0).nonzero()[:, 0].tolist()
     taps = {i: ((i // width - height // 2) * dilation, (i % width - width // 2) * dilation) for i in used}
     above, rest = (tuple(i for i in used if (taps[i][0] < 0) == up) for up in (True, False))
     partly = not bool(live[:, :, used].all())
-    return _Taps(tuple(taps[i] for i in above), above), _Taps(tuple(taps[i] for i in rest), rest), partly
+
+    def some(at: tuple[int, ...]) -> _Taps:
+        return _Taps(tuple(taps[i] for i in at), at, all(taps[i][0] < 0 for i in at))
+
+    return some(above), some(rest), some(above + rest), partly

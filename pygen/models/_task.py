@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,9 +55,9 @@ class Watch:
 
     def __init__(self, model: nn.Module, total: int, progress: bool) -> None:
         self.model, self.total, self.done, self.progress = model, total, 0, progress
-        modules = modules_of(model)
-        self._tensors = [tensors for module in modules for tensors in (module._parameters, module._buffers)]
-        self._children = [module._modules for module in modules]
+        self.modules = modules_of(model)  # once a call: a walk takes as long as drawing a row
+        self._tensors = [tensors for module in self.modules for tensors in (module._parameters, module._buffers)]
+        self._children = [module._modules for module in self.modules]
         self._start = self._state()
 
     def __call__(self, values: int, note: str = "") -> None:
@@ -91,22 +91,24 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     return list(found)
 
 
-def parameters_of(model: nn.Module) -> list[Tensor]:
-    """As `model.parameters()`, each once."""
-    found = {id(p): p for module in modules_of(model) for p in module._parameters.values() if p is not None}
+def parameters_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """As `model.parameters()` of all its modules, each once."""
+    found = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
     return list(found.values())
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> Iterator[None]:
     """No gradients, no autocast, every module in eval mode; each one's own mode comes back, whatever ends the block.
+
+    modules: the model's, where the caller has them.
 
     Several threads may be in it with one model: the last to leave brings the modes back.
     """
     device = next(model.parameters()).device.type
     with _evaluating_lock:
         if model not in _evaluating:
-            modes = [(module, module.training) for module in modules_of(model)]
+            modes = [(module, module.training) for module in modules or modules_of(model)]
             _evaluating[model] = [0, modes]
             if any(training for _, training in modes):
                 model.eval()

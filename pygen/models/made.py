@@ -153,8 +153,8 @@ class MADE(ShapeMemory):
         ordering = (extra[:, 0].double() * self.num_orders).ceil().long() - 1
         flat = drawing.flat()
         watch = Watch(self, flat.levels.numel(), progress)
-        at_once = _engines.images_at_once(self, engine, self.num_inputs, 1)
-        with evaluating(self):
+        at_once = _engines.images_at_once(watch, engine, self.num_inputs, 1)
+        with evaluating(self, watch.modules):
             for order in range(self.num_orders):
                 for rows in (ordering == order).nonzero()[:, 0].split(at_once):
                     some = flat.rows(rows)

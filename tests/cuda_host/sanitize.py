@@ -72,24 +72,27 @@ def exercise_gated_activation(launcher) -> None:
 
 def exercise_sample_dot(launcher) -> None:
     """Several rows a block and several blocks a row, in step with 128 bits and not, with and without a second tensor."""
+    import layouts
     import torch
 
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         for shape in ((70, 10), (2, 8193), (2, 3, 5, 4), (3, 9)):
             x = torch.zeros(shape, dtype=dtype)
-            for part in (x, x.flatten(1)[:, 1:], x.flatten(1)[:, ::2]):
+            for part in (x, layouts.misaligned(x), x.flatten(1)[:, 1:], x.flatten(1)[:, ::2]):
                 launcher.forward(part, part)
                 launcher.backward(launcher.forward(part, None), part)
 
 
 def exercise_reparameterize_kl(launcher) -> None:
+    """Rows of one block and of several, innermost and not, where 128 bits lie together and where they do not."""
+    import layouts
     import torch
 
     seed = torch.tensor(11)
     shapes = [(2, 3000), (70, 10), (3, 5, 4, 2)]
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         for shape in shapes:
-            for lay in (lambda t: t, lambda t: t.transpose(1, -1).contiguous().transpose(1, -1)):
+            for lay in (torch.clone, layouts.misaligned, lambda t: t.transpose(1, -1).contiguous().transpose(1, -1)):
                 mu, logvar = lay(torch.zeros(shape, dtype=dtype)), lay(torch.zeros(shape, dtype=dtype))
                 prior = torch.zeros(shape[-1:], dtype=dtype)
                 for reduction in ("none", "batchmean"):
