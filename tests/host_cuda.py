@@ -15,7 +15,7 @@ from types import ModuleType
 import pybind11
 
 from pygen.native import gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot
-from pygen.ops import _gan_common
+from pygen.ops import _gan_common, _linear_common
 
 LAUNCHERS = (gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot)
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,5 +103,6 @@ def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:
     compiled = module()
     for launcher in LAUNCHERS:
         monkeypatch.setattr(launcher, "target", lambda t: (compiled, where))
-    monkeypatch.setattr(_gan_common, "loss", lambda *call: None)  # the short way knows the C++ kernels alone
+    for common, name in ((_gan_common, "loss"), (_linear_common, "product")):
+        monkeypatch.setattr(common, name, lambda *call: None)  # the short way knows the C++ kernels alone
     return compiled

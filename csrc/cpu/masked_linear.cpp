@@ -8,8 +8,8 @@
 #include "cpu/masked_linear.h"
 
 #include "cpu/block_io.h"
+#include "cpu/masked_linear_pack.h"
 #include "cpu/parallel.h"
-#include "cpu/registers.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -64,117 +64,137 @@ __attribute__((noinline)) void tile(const Real* a, const Real* b, int64_t from, 
   }
 }
 
-// Columns of a matrix [rows, columns], chosen by `order`, `wide` at a time and side by side: out[rows][wide], zeros
-// beyond.
-template <class T, class Real>
-void pack_columns(const Matrix& m, int64_t rows, const int64_t* order, int64_t count, int64_t wide, Real* out) {
-  const T* data = static_cast<const T*>(m.data);
-  for (int64_t n = 0; n < rows; ++n, data += m.strides[0], out += wide)
-    for (int64_t k = 0; k < wide; ++k) out[k] = k < count ? widen(data[order[k] * m.strides[1]]) : Real(0);
-}
-
-// kWide targets computed together.
-struct Block {
-  int64_t first, count, most;  // most: live sources of the last, which has the most
-};
+// kWide targets computed together, in whichever order of the two their addresses rise.
 template <class Real>
-Block block_of(const MaskedLinear& p, int64_t b) {
-  const int64_t first = b * kWide<Real>, count = std::min(kWide<Real>, p.targets - first);
-  return {first, count, p.live[first + count - 1]};
-}
+struct Block {
+  int64_t count, least, most;  // live sources of the first target, which has the fewest, and of the last
+  int64_t target[kWide<Real>], live[kWide<Real>];  // beyond count as the one before
+
+  Block(const MaskedLinear& p, int64_t b) {
+    const int64_t first = b * kWide<Real>;
+    count = std::min(kWide<Real>, p.targets - first);
+    const int64_t last = first + count - 1;
+    least = p.live[first];
+    most = p.live[last];
+    const bool falls = p.target_order[first] > p.target_order[last];
+    for (int64_t k = 0; k < kWide<Real>; ++k) {
+      const int64_t from = std::min(k, count - 1), t = falls ? last - from : first + from;
+      target[k] = p.target_order[t];
+      live[k] = p.live[t];
+    }
+  }
+  // Where the targets lie that are `step` apart.
+  const int64_t* places(int64_t step, int64_t* at) const {
+    for (int64_t k = 0; k < kWide<Real>; ++k) at[k] = target[k] * step;
+    return at;
+  }
+};
 // Short and long blocks by turns, so that threads that get equally many get equally much.
 int64_t by_turns(int64_t unit, int64_t blocks) { return unit % 2 ? blocks - 1 - unit / 2 : unit / 2; }
 
-template <class T, class Real>
-void product(const MaskedLinear& p) {
+template <class Real>
+__attribute__((noinline)) void product(const MaskedLinear& p, const Stored<Real>& stored) {
   constexpr int64_t wide = kWide<Real>;
   const int64_t tiles = (p.rows + kRows - 1) / kRows, blocks = (p.targets + wide - 1) / wide;
   if (tiles == 0 || blocks == 0) return;
-  const T *source = static_cast<const T*>(p.source.data), *bias = static_cast<const T*>(p.bias);
+  const Along along{p.source_order, direction(p.source_order, p.sources)};
   Real* packed = thread_scratch<Real, 0>(tiles * p.sources * kRows);  // [tile][source][row]
   parallel_blocks(tiles, units_per_thread(8.0 * p.sources * kRows), p.threads, [&](int64_t t) {
-    Real* out = packed + t * p.sources * kRows;
-    for (int64_t r = 0; r < kRows; ++r) {
-      const int64_t n = t * kRows + r;
-      const T* row = source + n * p.source.strides[0];
-      for (int64_t s = 0; s < p.sources; ++s)
-        out[s * kRows + r] = n < p.rows ? widen(row[p.source_order[s] * p.source.strides[1]]) : Real(0);
-    }
+    int64_t at[kRows];
+    for (int64_t r = 0; r < kRows; ++r) at[r] = std::min(t * kRows + r, p.rows - 1) * p.source.strides[0];
+    stored.pack_rows(p.source.data, p.sources, along, p.source.strides[1], at, packed + t * p.sources * kRows);
   });
   const int64_t chunks = (tiles + kRowChunk - 1) / kRowChunk;
   const double work = 0.5 * p.sources * wide * std::min(p.rows, kRowChunk * kRows);
   parallel_blocks(blocks * chunks, units_per_thread(work), p.threads, [&](int64_t unit) {
-    const Block block = block_of<Real>(p, by_turns(unit / chunks, blocks));
+    const Block<Real> block(p, by_turns(unit / chunks, blocks));
     const int64_t first_tile = unit % chunks * kRowChunk, some = std::min(kRowChunk, tiles - first_tile);
-    const int64_t sums_size = kRows * wide, least = p.live[block.first];
+    const int64_t sums_size = kRows * wide;
     Real* weight = thread_scratch<Real, 1>(block.most * wide + some * sums_size);
     Real* sums = weight + block.most * wide;
-    int64_t live[wide];
+    int64_t at[wide];
     Real start[wide] = {};
-    for (int64_t k = 0; k < wide; ++k) {
-      live[k] = p.live[block.first + std::min(k, block.count - 1)];
-      if (bias && k < block.count) start[k] = widen(bias[p.target_order[block.first + k]]);
-      const T* row = static_cast<const T*>(p.weight.data) +
-                     (k < block.count ? p.target_order[block.first + k] * p.weight.strides[0] : 0);
-      for (int64_t s = 0; s < block.most; ++s)
-        weight[s * wide + k] = k < block.count && s < live[k] ? widen(row[p.source_order[s] * p.weight.strides[1]]) : 0;
-    }
+    if (p.bias) stored.pack_wide(p.bias, 1, {nullptr, 0}, 0, block.target, start);
+    stored.pack_wide(p.weight.data, block.most, along, p.weight.strides[1], block.places(p.weight.strides[0], at),
+                     weight);
     for (int64_t r = 0; r < some * kRows; ++r) std::copy_n(start, wide, sums + r * wide);
     for (int64_t from = 0; from < block.most; from += kDepth) {
-      const int64_t to = std::min(from + kDepth, block.most), stairs = std::clamp(least, from, to);
+      const int64_t to = std::min(from + kDepth, block.most), stairs = std::clamp(block.least, from, to);
       for (int64_t t = 0; t < some; ++t) {
         const Real* rows = packed + (first_tile + t) * p.sources * kRows;
-        tile<Real, false>(rows, weight, from, stairs, live, sums + t * sums_size);
-        if (stairs < to) tile<Real, true>(rows, weight, stairs, to, live, sums + t * sums_size);
+        tile<Real, false>(rows, weight, from, stairs, block.live, sums + t * sums_size);
+        if (stairs < to) tile<Real, true>(rows, weight, stairs, to, block.live, sums + t * sums_size);
       }
     }
+    block.places(p.target.strides[1], at);
+    const bool in_order = block.count == wide && side_by_side<wide>(at);
     const int64_t end = std::min((first_tile + some) * kRows, p.rows);
-    for (int64_t n = first_tile * kRows; n < end; ++n, sums += wide) {
-      T* out = static_cast<T*>(p.target.data) + n * p.target.strides[0];
-      for (int64_t k = 0; k < block.count; ++k)
-        narrow(sums[k], out + p.target_order[block.first + k] * p.target.strides[1]);
-    }
+    for (int64_t n = first_tile * kRows; n < end; ++n, sums += wide)
+      stored.store(sums, block.count, p.target.data, n * p.target.strides[0] + (in_order ? at[0] : 0),
+                   in_order ? nullptr : at, 1);
   });
 }
 
-template <class T, class Real>
-void grad_weight(const MaskedLinear& p) {
+template <class Real>
+__attribute__((noinline)) void grad_weight(const MaskedLinear& p, const Stored<Real>& stored) {
   constexpr int64_t wide = kWide<Real>;
   const int64_t blocks = (p.targets + wide - 1) / wide, tiles = (p.sources + kRows - 1) / kRows;
+  const Along along{p.source_order, direction(p.source_order, p.sources)}, as_rows{nullptr, 1};
   Real* packed = thread_scratch<Real, 0>(tiles * p.rows * kRows);  // [tile][row][source]
   parallel_blocks(tiles, units_per_thread(8.0 * p.rows * kRows), p.threads, [&](int64_t t) {
-    pack_columns<T>(p.source, p.rows, p.source_order + t * kRows, std::min<int64_t>(kRows, p.sources - t * kRows),
-                    kRows, packed + t * p.rows * kRows);
+    int64_t at[kRows];
+    for (int64_t r = 0; r < kRows; ++r)
+      at[r] = p.source_order[std::min(t * kRows + r, p.sources - 1)] * p.source.strides[1];
+    stored.pack_rows(p.source.data, p.rows, as_rows, p.source.strides[0], at, packed + t * p.rows * kRows);
   });
   const double work = 0.5 * p.sources * wide * p.rows;
   parallel_blocks(blocks, units_per_thread(work), p.threads, [&](int64_t unit) {
-    const Block block = block_of<Real>(p, by_turns(unit, blocks));
-    const int64_t needed = (block.most + kRows - 1) / kRows;
-    Real* grad = thread_scratch<Real, 1>(p.rows * wide + needed * kRows * wide);  // [row][target]
-    Real* sums = grad + p.rows * wide;                                            // [source][target]
-    pack_columns<T>(p.target, p.rows, p.target_order + block.first, block.count, wide, grad);
-    std::fill_n(sums, needed * kRows * wide, Real(0));
+    const Block<Real> block(p, by_turns(unit, blocks));
+    const int64_t needed = (block.most + kRows - 1) / kRows, size = needed * kRows * wide;
+    Real* grad = thread_scratch<Real, 1>(p.rows * wide + size + p.sources * wide);  // [row][target]
+    Real *sums = grad + p.rows * wide, *turned = sums + size;  // [source][target], [target][source]
+    int64_t at[wide];
+    stored.pack_wide(p.target.data, p.rows, as_rows, p.target.strides[0], block.places(p.target.strides[1], at), grad);
+    std::fill_n(sums, size, Real(0));
     for (int64_t from = 0; from < p.rows; from += kDepth)
       for (int64_t t = 0; t < needed; ++t)
         tile<Real, false>(packed + t * p.rows * kRows, grad, from, std::min(from + kDepth, p.rows), nullptr,
                           sums + t * kRows * wide);
-    for (int64_t k = 0; k < block.count; ++k) {
-      const int64_t target = p.target_order[block.first + k];
-      T* out = static_cast<T*>(p.weight.data) + target * p.weight.strides[0];
-      for (int64_t s = 0; s < p.live[block.first + k]; ++s)
-        narrow(sums[s * wide + k], out + p.source_order[s] * p.weight.strides[1]);
-      if (!p.bias) continue;
-      double total = 0;
-      for (int64_t n = 0; n < p.rows; ++n) total += static_cast<double>(grad[n * wide + k]);
-      narrow(static_cast<Real>(total), static_cast<T*>(p.bias) + target);
+    int64_t s = 0;
+    if constexpr (std::is_same_v<Real, float>) {
+      for (; s + 4 <= block.most; s += 4)
+        for (int64_t k = 0; k < wide; k += kRegLanes<Real>) {
+          const Real* from = sums + s * wide + k;
+          turn(from, from + wide, from + 2 * wide, from + 3 * wide, turned + k * p.sources + s, p.sources);
+        }
     }
+    for (; s < block.most; ++s)
+      for (int64_t k = 0; k < wide; ++k) turned[k * p.sources + s] = sums[s * wide + k];
+    const bool in_order = along.direction == 1 && p.weight.strides[1] == 1;
+    for (int64_t k = 0; k < block.count; ++k, turned += p.sources) {
+      std::fill(turned + block.live[k], turned + p.sources, Real(0));
+      stored.store(turned, p.sources, p.weight.data, block.target[k] * p.weight.strides[0],
+                   in_order ? nullptr : p.source_order, p.weight.strides[1]);
+    }
+    if (!p.bias) return;
+    double total[wide] = {};
+    for (int64_t n = 0; n < p.rows; ++n)
+      for (int64_t k = 0; k < wide; ++k) total[k] += static_cast<double>(grad[n * wide + k]);
+    Real rounded[wide];
+    std::copy_n(total, wide, rounded);
+    stored.store(rounded, block.count, p.bias, 0, block.target, 1);
   });
 }
 
+template <class T, class Real>
+constexpr Stored<Real> kStored = {pack<kRows, T, Real>, pack<kWide<Real>, T, Real>, unpack<T, Real>};
+
 }  // namespace
 
-void masked_linear_product(const MaskedLinear& p) { PYGEN_BY_DTYPE(p.dtype, (product<T, Real>(p))) }
-void masked_linear_grad_weight(const MaskedLinear& p) { PYGEN_BY_DTYPE(p.dtype, (grad_weight<T, Real>(p))) }
+void masked_linear_product(const MaskedLinear& p) { PYGEN_BY_DTYPE(p.dtype, (product<Real>(p, kStored<T, Real>))) }
+void masked_linear_grad_weight(const MaskedLinear& p) {
+  PYGEN_BY_DTYPE(p.dtype, (grad_weight<Real>(p, kStored<T, Real>)))
+}
 
 }  // namespace PYGEN_ISA
 }  // namespace pygen

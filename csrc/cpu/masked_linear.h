@@ -19,8 +19,8 @@ struct MaskedLinear {
   const int64_t *source_order, *target_order, *live;  // [sources], [targets], [targets]
   Matrix source;                                      // [N, sources]
   Matrix target;                                      // [N, targets], or its gradient
-  Matrix weight;  // [targets, sources], or its gradient (zeros where this is called)
-  void* bias;     // [targets], its gradient, or nullptr
+  Matrix weight;                                      // [targets, sources], or its gradient
+  void* bias;                                         // [targets], its gradient, or nullptr
   int threads;
 };
 

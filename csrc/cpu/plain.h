@@ -45,11 +45,13 @@ struct TorchTypes {
   }
 };
 
-// A contiguous tensor.
+// A contiguous tensor. Its shape is the tensor's own memory.
 struct Plain {
   void* data;
   int64_t numel;
   DType dtype;
+  int ndim;
+  const int64_t* shape;
 };
 
 inline const TorchTypes& torch_types() {
@@ -87,6 +89,8 @@ inline bool read_plain(PyObject* t, Plain* out) {
   }
   out->data = d.data;
   out->numel = numel;
+  out->ndim = d.ndim;
+  out->shape = d.shape;
   return numel > 0;
 }
 inline bool is_negated(PyObject* t) {  // a view under torch._neg_view

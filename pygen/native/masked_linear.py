@@ -1,11 +1,13 @@
 """Launcher of the C++ and the CUDA C++ kernels of masked_linear. CUDA: not yet run on a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pygen import _tf32
+from pygen import _backends, _tf32
 from pygen._degrees import Plan, backward_plan, flat_rows, forward_plan
 from pygen.native._arguments import DTYPE_NAMES, launch, on_gpu, strided, target
 
@@ -67,10 +69,11 @@ def grad_weight(
     g, x = flat_rows(grad), flat_rows(input)
     where = target(grad)
     gpu = on_gpu(where)
-    weight = torch.zeros((g.shape[1], x.shape[1]), dtype=grad.dtype, device=grad.device)
+    empty = torch.zeros if gpu else torch.empty  # the C++ kernel writes the zeros too
+    weight = empty((g.shape[1], x.shape[1]), dtype=grad.dtype, device=grad.device)
     bias = None
     if need_bias:  # on a GPU torch's own sum: in float32 within, and the same each time
-        bias = g.sum(0) if gpu else torch.zeros(g.shape[1], dtype=grad.dtype, device=grad.device)
+        bias = g.sum(0) if gpu else torch.empty(g.shape[1], dtype=grad.dtype, device=grad.device)
     launch(
         where,
         grad.device,
@@ -85,3 +88,58 @@ def grad_weight(
         None if bias is None or gpu else strided(bias)[0],
     )
     return weight, bias
+
+
+class PlainPlan(NamedTuple):
+    """A layer's degrees as the C++ kernel wants them, found out once, and the functions of the compiled module."""
+
+    rows: Callable[..., int | None]  # of the output of (compiled, input, weight, bias), where these are plain and fit
+    product: Callable[..., None]
+    gradients: Callable[..., bool]
+    compiled: object
+    outs: int
+    options: tuple  # the degrees, strict, the backend's name
+    orders: tuple[Plan, ...]  # their memory
+
+
+@lru_cache(maxsize=256)
+def _orders(in_degrees: tuple[int, ...], out_degrees: tuple[int, ...], strict: bool) -> tuple[Plan, Plan, object]:
+    plans = forward_plan(in_degrees, out_degrees, strict), backward_plan(in_degrees, out_degrees, strict)
+    addresses = (plan.addresses(torch.device("cpu"), False) for plan in plans)
+    compiled = _backends.compiled("_cpu").masked_linear_plan(len(in_degrees), len(out_degrees), *addresses)
+    return *plans, compiled
+
+
+def plain_plan(in_degrees: tuple[int, ...], out_degrees: tuple[int, ...], strict: bool) -> PlainPlan:
+    """It keeps these very tuples."""
+    cpu = _backends.compiled("_cpu")
+    *orders, compiled = _orders(in_degrees, out_degrees, strict)
+    return PlainPlan(
+        cpu.masked_linear_rows,
+        cpu.masked_linear_plain,
+        cpu.masked_linear_plain_gradients,
+        compiled,
+        len(out_degrees),
+        (in_degrees, out_degrees, strict, "cpu"),
+        tuple(orders),
+    )
+
+
+def forward_plain(plan: PlainPlan, rows: int, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[rows, out]"""
+    output = weight.new_empty((rows, plan.outs))
+    plan.product(plan.compiled, torch.get_num_threads(), input, weight, bias, output)
+    return output
+
+
+def gradients_plain(
+    plan: PlainPlan, grad: Tensor, input: Tensor, weight: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None] | None:
+    """Of input, weight and bias where needed; None where they are not plain."""
+    need_input, need_weight, need_bias = needs
+    to_input = torch.empty_like(input) if need_input else None
+    to_weight = torch.empty_like(weight) if need_weight or need_bias else None
+    to_bias = weight.new_empty(plan.outs) if need_bias else None
+    if not plan.gradients(plan.compiled, torch.get_num_threads(), grad, input, weight, to_input, to_weight, to_bias):
+        return None
+    return to_input, to_weight if need_weight else None, to_bias

@@ -134,6 +134,18 @@ class Bilinear:
             grads = launcher.grad_weight(grad, input, *given)
         return grads[0], grads[1] if need_bias else None
 
+    def gradients(self, launcher, grad, input, weight, options, needs):
+        """Of input, weight and bias, as far as they are needed."""
+        grad = _dispatch.readable(grad)
+        need_input, need_weight, need_bias = needs
+        grad_input = self.grad_input(launcher, grad, weight, options) if need_input else None
+        grad_weight = grad_bias = None
+        if need_weight or (need_bias and self.bias_alone is None):
+            grad_weight, grad_bias = self.grad_weight(launcher, grad, input, self.shape(weight), need_bias, options)
+        elif need_bias:
+            grad_bias = self.bias_alone(grad)
+        return grad_input, grad_weight if need_weight else None, grad_bias
+
 
 class _Forward(torch.autograd.Function):
     @staticmethod
@@ -149,17 +161,9 @@ class _Forward(torch.autograd.Function):
     def backward(ctx, grad):
         if grad is None:
             return (None,) * 6
-        op, launcher, options = ctx.op, ctx.launcher, ctx.options
-        input, weight = ctx.saved_tensors
-        grad = _dispatch.readable(grad)
-        _, _, need_input, need_weight, need_bias, _ = ctx.needs_input_grad
-        grad_input = op.grad_input(launcher, grad, weight, options) if need_input else None
-        grad_weight = grad_bias = None
-        if need_weight or (need_bias and op.bias_alone is None):
-            grad_weight, grad_bias = op.grad_weight(launcher, grad, input, op.shape(weight), need_bias, options)
-        elif need_bias:
-            grad_bias = op.bias_alone(grad)
-        return None, None, grad_input, grad_weight if need_weight else None, grad_bias, None
+        needs = ctx.needs_input_grad[2:5]
+        grads = ctx.op.gradients(ctx.launcher, grad, *ctx.saved_tensors, ctx.options, needs)
+        return None, None, *grads, None
 
 
 class _GradInput(torch.autograd.Function):

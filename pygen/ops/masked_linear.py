@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch
+from pygen.ops import _linear_common
 from pygen.ops._bilinear import Bilinear, Composites, Fakes
 from pygen.reference import masked_linear as reference
 
@@ -49,6 +50,9 @@ def masked_linear(
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
     """
+    common = _linear_common.product(_op, input, weight, bias, in_degrees, out_degrees, strict, backend)
+    if common is not None:
+        return common
     if _checks.autocast_enabled():
         input, weight, bias = _checks.cast_under_autocast(input, weight, bias)
     _check(input, weight, bias, in_degrees, out_degrees, strict)
