@@ -57,4 +57,6 @@ def test_the_committed_baseline_is_of_every_architecture():
 def test_cuda_check_nvcc_compiles_without_warnings():
     table = check("--only", "nvcc", "--archs", "90a")
     assert "reparameterize_kl_fwd_kernel<Traits<float>, false, true>" in table
-    assert "masked_conv2d_fwd_kernel<ConvTraits<__nv_bfloat16, __nv_bfloat16, 128>>" in table.replace("> >", ">>")
+    assert "masked_conv2d_fwd_kernel<ConvTraits<__nv_bfloat16, __nv_bfloat16, 128, false>>" in table.replace(
+        "> >", ">>"
+    )
