@@ -118,6 +118,16 @@ def report(found: dict, cases: int, seed: int) -> str:
             f"| {op} | {backend} | {dtype} | {direction} | {len(values)} | {np.median(values):.2f} | "
             f"{mark(usual, USUAL)} | {mark(worst, WORST)} |"
         )
+    beyond = {(op, number) for (op, *_), rows in found.items() for value, number in rows if value > WORST}
+    if beyond:
+        lines += [
+            "",
+            "Beyond the goal. Where one number is the sum of many that cancel, its error beside eager's is chance:",
+            "",
+        ]
+    for op, number in sorted(beyond):
+        case = fuzz.draw(seed, number, (op,))
+        lines.append(f"- {op}, call {number}: {dict(case.shapes)}, {dict(case.options)}")
     return "\n".join(lines) + "\n"
 
 
