@@ -83,6 +83,36 @@ def test_inputs_changed_in_place_are_noticed(op, target):
 
 
 @each_op
+@pytest.mark.parametrize("other", ("smaller", "half"))
+def test_inputs_replaced_after_forward_are_noticed(op, target, other):
+    """What backward would read is not what the call was checked for."""
+    sample = op.sample("odd everything")
+    for changed in set(op.differentiable) - op.unsaved:
+        marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+        expected = gradients(op.run(marked, sample.options, target.backend), inputs)
+        for twice in (False, True):
+            outputs = op.run(marked, sample.options, target.backend)
+            whole = marked[changed].data
+            marked[changed].data = whole.half() if other == "half" else whole.flatten()[: whole.numel() // 2].clone()
+            with pytest.raises(RuntimeError, match="replaced after the forward pass"):
+                gradients(outputs, inputs, create_graph=twice)
+            marked[changed].data = whole
+        again = gradients(op.run(marked, sample.options, target.backend), inputs)
+        for a, b in zip(expected, again, strict=True):
+            assert_same(a, b)
+
+
+@each_op
+def test_what_hooks_of_saved_tensors_return_is_checked(op, target):
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.to("meta")):
+        outputs = op.run(marked, sample.options, target.backend)
+    with pytest.raises(RuntimeError, match=r"replaced after the forward pass.* on cpu, got .* on meta"):
+        gradients(outputs, inputs)
+
+
+@each_op
 def test_outputs_may_be_changed_in_place(op, target):
     sample = op.sample("odd everything")
     marked, inputs = leaves(op, sample.cast(torch.float32, target.device))

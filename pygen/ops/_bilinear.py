@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pygen import _dispatch
 from pygen.ops import _library
+from pygen.ops._saved import save, saved
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, op, launcher, input, weight, bias, options):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(input, weight)
+        save(ctx, input, weight)
         ctx.op, ctx.launcher, ctx.options = op, launcher, options
         if launcher is None:
             return op.below(input, weight, bias, *options)
@@ -162,7 +163,7 @@ class _Forward(torch.autograd.Function):
         if grad is None:
             return (None,) * 6
         needs = ctx.needs_input_grad[2:5]
-        grads = ctx.op.gradients(ctx.launcher, grad, *ctx.saved_tensors, ctx.options, needs)
+        grads = ctx.op.gradients(ctx.launcher, grad, *saved(ctx), ctx.options, needs)
         return None, None, *grads, None
 
 
@@ -170,7 +171,7 @@ class _GradInput(torch.autograd.Function):
     @staticmethod
     def forward(ctx, op, launcher, grad, weight, options):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad, weight)
+        save(ctx, grad, weight)
         ctx.op, ctx.launcher, ctx.options = op, launcher, options
         if launcher is None:
             return op.below_grad_input(grad, weight, *options)
@@ -181,7 +182,7 @@ class _GradInput(torch.autograd.Function):
         if upstream is None:
             return (None,) * 5
         op, launcher, options = ctx.op, ctx.launcher, ctx.options
-        grad, weight = ctx.saved_tensors
+        grad, weight = saved(ctx)
         upstream = _dispatch.readable(upstream)
         _, _, need_grad, need_weight, _ = ctx.needs_input_grad
         to_grad = op.forward(launcher, upstream, weight, None, options) if need_grad else None
@@ -197,7 +198,7 @@ class _GradWeight(torch.autograd.Function):
     @staticmethod
     def forward(ctx, op, launcher, grad, input, rest):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad, input)
+        save(ctx, grad, input)
         ctx.op, ctx.launcher, ctx.rest = op, launcher, rest
         if launcher is None:
             return tuple(op.below_grad_weight(grad, input, *rest))
@@ -207,7 +208,7 @@ class _GradWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx, to_weight, to_bias=None):  # in the weight's and the bias's shape
         op, launcher = ctx.op, ctx.launcher
-        grad, input = ctx.saved_tensors
+        grad, input = saved(ctx)
         options = op.options(ctx.rest)
         to_weight, to_bias = _dispatch.readable(to_weight), _dispatch.readable(to_bias)
         _, _, need_grad, need_input, _ = ctx.needs_input_grad

@@ -10,6 +10,7 @@ from pygen import _dispatch
 from pygen._gan_terms import empty_terms, term_likes, wide_dtype
 from pygen.ops import _library
 from pygen.ops._gan_checks import check_players
+from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import gan_loss as reference
 
@@ -67,14 +68,14 @@ class _GanLoss(torch.autograd.Function):
         losses = len(outputs) - options[5] - (reused is not None)
         if losses < len(outputs):
             ctx.mark_non_differentiable(*outputs[losses:])
-        ctx.save_for_backward(reused, *logits)
+        save(ctx, reused, *logits)
         ctx.call = launcher, num_real, losses, options, ready  # one attribute: each costs half a microsecond
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
         launcher, num_real, num_losses, options, ready = ctx.call
-        reused, *logits = ctx.saved_tensors  # also where they go unused: logits that were changed must raise
+        reused, *logits = saved(ctx)  # also where they go unused: logits that were changed must raise
         if ready and not torch.is_grad_enabled():
             grads = _scaled(ready, grad_outputs[0])
             if grads is not None:
@@ -140,7 +141,7 @@ class _GanLossBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, launch, sizes, options, *tensors):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
+        save(ctx, *tensors)
         ctx.sizes, ctx.options = sizes, options
         return tuple(launch(*_split(tensors, sizes), *options))
 
@@ -151,7 +152,7 @@ class _GanLossBackward(torch.autograd.Function):
         def formula(*tensors):
             return reference.backward(*_split(tensors, ctx.sizes), *options)
 
-        grads = composite_gradients(formula, ctx.saved_tensors, ctx.needs_input_grad[3:], grad_grads)
+        grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[3:], grad_grads)
         return None, None, None, *grads
 
 

@@ -15,6 +15,7 @@ from pygen.native import gan_loss as native
 from pygen.ops import _library
 from pygen.ops._gan_autograd import gradients, handed_out
 from pygen.ops._gan_checks import check_options
+from pygen.ops._saved import check_kinds, kinds
 
 
 @lru_cache(maxsize=256, typed=True)  # typed: True is no factor, although it equals 1.0
@@ -69,13 +70,14 @@ class _CommonGanLoss(torch.autograd.Function):
         value, grads, reused = native.forward_plain(plan, logits, ctx.needs_input_grad[1:])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*logits)
-        ctx.call = plan, reused, [grads]  # one attribute: each costs half a microsecond
+        ctx.call = plan, reused, [grads], kinds(*logits)  # one attribute: each costs half a microsecond
         return value
 
     @staticmethod
     def backward(ctx, upstream):
         logits = ctx.saved_tensors  # also where they go unused: logits that were changed must raise
-        plan, reused, ready = ctx.call
+        plan, reused, ready, expected = ctx.call
+        check_kinds(logits, expected)
         if (
             ready
             and not torch.is_grad_enabled()

@@ -12,6 +12,7 @@ from torch import Tensor
 from pygen import _backends, _checks, _dispatch
 from pygen.native import masked_linear as native
 from pygen.ops import _library
+from pygen.ops._saved import check_kinds, kinds
 
 # By the identity of the degrees, which a plan keeps: hashing a thousand of them takes longer than a small layer. A tuple of
 # int cannot change.
@@ -73,15 +74,16 @@ class _CommonMaskedLinear(torch.autograd.Function):
     def forward(ctx, op, plan, rows, input, weight, bias):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(input, weight)
-        ctx.call = op, plan  # one attribute: each costs half a microsecond
+        ctx.call = op, plan, kinds(input, weight)  # one attribute: each costs half a microsecond
         return native.forward_plain(plan, rows, input, weight, bias)
 
     @staticmethod
     def backward(ctx, grad):
         if grad is None:
             return (None,) * 6
-        op, plan = ctx.call
+        op, plan, expected = ctx.call
         input, weight = ctx.saved_tensors
+        check_kinds((input, weight), expected)
         needs = ctx.needs_input_grad[3:]
         if not torch.is_grad_enabled() and not _dispatch.is_batched(grad) and _dispatch.nothing_intercepts():
             grads = native.gradients_plain(plan, grad, input, weight, needs)

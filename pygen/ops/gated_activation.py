@@ -11,6 +11,7 @@ from torch import Tensor
 from pygen import _checks, _dispatch, _taps
 from pygen._layout import empty_images
 from pygen.ops import _library
+from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import gated_activation as reference
 
@@ -92,7 +93,7 @@ class _GatedActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, launcher, input, cond, color_groups, backend):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(input, cond)
+        save(ctx, input, cond)
         ctx.launcher, ctx.color_groups, ctx.backend = launcher, color_groups, backend
         if launcher is None:
             return _below(input, cond, color_groups, backend)
@@ -103,7 +104,7 @@ class _GatedActivation(torch.autograd.Function):
         if grad is None:
             return (None,) * 5
         needs = ctx.needs_input_grad[1:3]
-        args = (_dispatch.readable(grad), *ctx.saved_tensors, ctx.color_groups, needs)
+        args = (_dispatch.readable(grad), *saved(ctx), ctx.color_groups, needs)
         if _dispatch.transformed(grad):
             return None, *reference.backward(*args), None, None
         if ctx.launcher is not None and not torch.is_grad_enabled():
@@ -121,7 +122,7 @@ class _GatedActivationBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call, grad, input, cond, color_groups, needs, backend):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad, input, cond)
+        save(ctx, grad, input, cond)
         ctx.options = (color_groups, needs)
         return tuple(call(grad, input, cond, color_groups, needs, backend))
 
@@ -130,7 +131,7 @@ class _GatedActivationBackward(torch.autograd.Function):
         def formula(*tensors):
             return reference.backward(*tensors, *ctx.options)
 
-        grads = composite_gradients(formula, ctx.saved_tensors, ctx.needs_input_grad[1:4], grad_grads)
+        grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[1:4], grad_grads)
         return None, *grads, None, None, None
 
 

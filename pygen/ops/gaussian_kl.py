@@ -7,6 +7,7 @@ from pygen import _checks, _dispatch
 from pygen._layout import empty_like_input
 from pygen.ops import _library
 from pygen.ops._gaussian import check_gaussians
+from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import reparameterize_kl as reference
 
@@ -84,14 +85,14 @@ def _fake_backward(grad_kl, mu, logvar, prior_mu, prior_logvar, reduction, needs
 class _GaussianKl(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call, mu, logvar, prior_mu, prior_logvar, reduction, backend):
-        ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar)
+        save(ctx, mu, logvar, prior_mu, prior_logvar)
         ctx.call, ctx.reduction, ctx.backend = call, reduction, backend
         return call(mu, logvar, prior_mu, prior_logvar, reduction, backend)
 
     @staticmethod
     def backward(ctx, grad_kl):
         needs = ctx.needs_input_grad[1:5]
-        args = (_dispatch.readable(grad_kl), *ctx.saved_tensors, ctx.reduction, needs, ctx.backend)
+        args = (_dispatch.readable(grad_kl), *saved(ctx), ctx.reduction, needs, ctx.backend)
         if _dispatch.transformed(grad_kl):
             grads = reference.backward(None, *args[:-3], None, None, None, 0.0, ctx.reduction, needs)
             return None, *grads, None, None
@@ -110,7 +111,7 @@ class _GaussianKlBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call, grad_kl, mu, logvar, prior_mu, prior_logvar, reduction, needs, backend):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad_kl, mu, logvar, prior_mu, prior_logvar)
+        save(ctx, grad_kl, mu, logvar, prior_mu, prior_logvar)
         ctx.reduction, ctx.needs = reduction, needs
         return tuple(call(grad_kl, mu, logvar, prior_mu, prior_logvar, reduction, needs, backend))
 
@@ -119,7 +120,7 @@ class _GaussianKlBackward(torch.autograd.Function):
         def formula(grad_kl, *inputs):
             return reference.backward(None, grad_kl, *inputs, None, None, None, 0.0, ctx.reduction, ctx.needs)
 
-        grads = composite_gradients(formula, ctx.saved_tensors, ctx.needs_input_grad[1:6], grad_grads)
+        grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[1:6], grad_grads)
         return None, *grads, None, None, None
 
 

@@ -9,6 +9,7 @@ from pygen.native import reparameterize_kl as native
 from pygen.native._arguments import are_plain
 from pygen.ops import _library
 from pygen.ops._gaussian import check_gaussians
+from pygen.ops._saved import check_kinds, kinds, save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import reparameterize_kl as reference
 
@@ -173,7 +174,7 @@ class _ReparameterizeKl(torch.autograd.Function):
     @staticmethod
     def forward(ctx, launcher, mu, logvar, prior_mu, prior_logvar, eps, seed, options):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)
+        save(ctx, mu, logvar, prior_mu, prior_logvar, eps, seed)
         ctx.launcher, ctx.options = launcher, options
         if launcher is None:
             return _below(mu, logvar, prior_mu, prior_logvar, eps, seed, *options)
@@ -183,7 +184,7 @@ class _ReparameterizeKl(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_z, grad_kl):
         needs = ctx.needs_input_grad[1:5]
-        return None, *_gradients(ctx.launcher, grad_z, grad_kl, ctx.saved_tensors, ctx.options, needs), None, None, None
+        return None, *_gradients(ctx.launcher, grad_z, grad_kl, saved(ctx), ctx.options, needs), None, None, None
 
 
 class _CommonReparameterizeKl(torch.autograd.Function):
@@ -193,32 +194,32 @@ class _CommonReparameterizeKl(torch.autograd.Function):
     def forward(ctx, mu, logvar, seed, reduction):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(mu, logvar, seed)
-        ctx.reduction = reduction
+        ctx.call = reduction, kinds(mu)
         return native.forward_plain(mu, logvar, seed, reduction)
 
     @staticmethod
     def backward(ctx, grad_z, grad_kl):
         mu, logvar, seed = ctx.saved_tensors
+        reduction, kind = ctx.call
         needs = ctx.needs_input_grad
         if (
             needs[0]
             and needs[1]
             and grad_z is not None
             and grad_kl is not None
-            and grad_z.layout is torch.strided
-            and grad_kl.layout is torch.strided
-            and grad_z.is_contiguous()
             and not torch.is_grad_enabled()
-            and _dispatch.is_plain(grad_z, grad_kl)
-            and not _dispatch.is_batched(grad_z)
+            and are_plain(grad_z, mu, logvar)
+            and mu.shape == logvar.shape == grad_z.shape  # else one was replaced
+            and grad_kl.layout is torch.strided
+            and _dispatch.is_plain(grad_kl)
             and not _dispatch.is_batched(grad_kl)
-            and grad_z.data_ptr()
             and grad_kl.data_ptr()
         ):
-            return *native.backward_plain(grad_z, grad_kl, mu, logvar, seed, ctx.reduction), None, None
-        saved = (mu, logvar, None, None, None, seed)
-        options = (None, 0.0, ctx.reduction, "cpu")
-        grads = _gradients(native, grad_z, grad_kl, saved, options, (needs[0], needs[1], False, False))
+            return *native.backward_plain(grad_z, grad_kl, mu, logvar, seed, reduction), None, None
+        check_kinds((mu, logvar), 2 * kind)
+        given = (mu, logvar, None, None, None, seed)
+        options = (None, 0.0, reduction, "cpu")
+        grads = _gradients(native, grad_z, grad_kl, given, options, (needs[0], needs[1], False, False))
         return grads[0], grads[1], None, None
 
 
@@ -245,7 +246,7 @@ class _ReparameterizeKlBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call, grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed)
+        save(ctx, grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed)
         ctx.options = options
         return tuple(call(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, eps, seed, *options))
 
@@ -253,7 +254,7 @@ class _ReparameterizeKlBackward(torch.autograd.Function):
     def backward(ctx, *grad_grads):
         *options, _ = ctx.options
         needs = (*ctx.needs_input_grad[1:7], False, False)
-        grads = composite_gradients(lambda *t: reference.backward(*t, *options), ctx.saved_tensors, needs, grad_grads)
+        grads = composite_gradients(lambda *t: reference.backward(*t, *options), saved(ctx), needs, grad_grads)
         return None, *grads, *(None for _ in ctx.options)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pygen import _checks, _dispatch
 from pygen._gan_terms import wide_dtype
 from pygen.ops import _library
+from pygen.ops._saved import save, saved
 from pygen.reference import sample_dot as reference
 
 _OP = "sample_dot"
@@ -83,14 +84,14 @@ class _SampleDot(torch.autograd.Function):
     @staticmethod
     def forward(ctx, launcher, backend, x, y):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, y)
+        save(ctx, x, y)
         ctx.call = launcher, backend
         return _below(x, y, backend) if launcher is None else launcher.forward(x, y)
 
     @staticmethod
     def backward(ctx, grad):  # [N]
         launcher, backend = ctx.call
-        x, y = ctx.saved_tensors
+        x, y = saved(ctx)
         _, _, need_x, need_y = ctx.needs_input_grad
         if grad is None:
             return None, None, None, None
@@ -109,14 +110,14 @@ class _SampleScale(torch.autograd.Function):
     @staticmethod
     def forward(ctx, launcher, backend, factor, x):
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(factor, x)
+        save(ctx, factor, x)
         ctx.call = launcher, backend
         return _below_backward(factor, x, backend) if launcher is None else launcher.backward(factor, x)
 
     @staticmethod
     def backward(ctx, upstream):  # [N, ...]
         launcher, backend = ctx.call
-        factor, x = ctx.saved_tensors
+        factor, x = saved(ctx)
         _, _, need_factor, need_x = ctx.needs_input_grad
         if upstream is None:
             return None, None, None, None
