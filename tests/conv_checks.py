@@ -1,6 +1,6 @@
 """What the GPU launchers of masked_conv2d are checked with, by Triton's interpreter, on the host and on a GPU."""
 
-import test_masked_conv2d as common
+import conv_samples as samples
 import torch
 import torch.nn.functional as F
 from support import assert_accurate, compute_dtype, mixed_weights
@@ -57,10 +57,10 @@ def check(
 
 def check_nan(launcher, device, kind, dtype):
     """One image for each element that is NaN: exactly what the mask allows is reached, forward and back; dead weights are NaN."""
-    _, weight, bias, options = common.make(kind, dtype=dtype)
+    _, weight, bias, options = samples.make(kind, dtype=dtype)
     size, name, groups = (4, 3), options["mask_type"], options.get("color_groups", 1)
     mask = (_taps.live_taps("test", name, groups, *weight.shape[2:]), groups, name == "A", options.get("dilation", 1))
-    may = common.depends(weight, size, options)
+    may = samples.depends(weight, size, options)
     weight = weight.masked_fill(~_taps.dense_mask(name, groups, weight.shape), torch.nan).to(device)
     for channels, reach, run in (
         (weight.shape[1], may.permute(3, 4, 5, 0, 1, 2), lambda t: launcher.forward(t, weight, bias.to(device), *mask)),

@@ -1,9 +1,9 @@
 """The CUDA C++ kernels of masked_conv2d, executed on the host with models of mma.sync, ldmatrix and cp.async."""
 
+import conv_samples as samples
 import host_cuda
 import layouts
 import pytest
-import test_masked_conv2d as common
 import torch
 from conv_checks import NHWC, check, check_nan, make
 from registry import OPS, layout_sample
@@ -125,7 +125,7 @@ def test_cuda_host_masked_conv2d_multiplies_in_tf32_where_it_may(monkeypatch):
             assert least <= error <= most
 
 
-@common.each_kind
+@samples.each_kind
 def test_cuda_host_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind):
     check_nan(native, "cpu", kind, torch.float32)
     if kind in ("A of groups", "dilated"):

@@ -220,6 +220,19 @@ def test_stats_come_from_the_same_pass(kind, target):
     loss.backward()
 
 
+@each_kind
+def test_accuracies_do_not_count_logits_on_the_boundary(kind, target):
+    at = 0.5 if kind == "least_squares" else 0.0
+    real = torch.full((21,), at, device=target.device)
+    fake = real.clone()
+    real[:6] += torch.tensor((1.0, -1.0, 2.0, -2.0, 3.0, -3.0), device=target.device)  # their mean stays
+    if kind != "relativistic":
+        fake[:2] += torch.tensor((1.0, -1.0), device=target.device)
+    _, stats = discriminator_loss(real=real, fake=fake, kind=kind, return_stats=True, backend=target.backend)
+    assert stats.real_accuracy.item() == pytest.approx(3 / 21)
+    assert stats.fake_accuracy.item() == pytest.approx((3 if kind == "relativistic" else 1) / 21)
+
+
 def test_stats_of_a_list_and_beside_terms(target):
     members = [pair((6,), (9,), target, torch.float32), pair((5, 2), (3,), target, torch.float32)]
     real, fake = ([m[i] for m in members] for i in range(2))

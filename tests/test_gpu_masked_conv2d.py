@@ -1,8 +1,8 @@
 """What only a GPU can show of masked_conv2d: dtypes and layouts at real sizes, TF32, determinism, graphs, sizes past 2^31."""
 
 import conv_checks
+import conv_samples as samples
 import pytest
-import test_masked_conv2d as common
 import torch
 import torch.nn.functional as F
 from support import DTYPES, assert_accurate, assert_same, compute_dtype, dtype_name
@@ -87,7 +87,7 @@ def test_gpu_masked_conv2d_is_accurate(case, dtype, layout, backend):
 
 
 @each_backend
-@common.each_kind
+@samples.each_kind
 @each_dtype
 def test_gpu_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind, dtype, backend):
     conv_checks.check_nan(_backends.load_launcher("masked_conv2d", backend), "cuda", kind, dtype)

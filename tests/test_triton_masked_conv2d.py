@@ -1,7 +1,7 @@
 """Each configuration of the Triton kernels of masked_conv2d, on outputs that hold NaN. The generic tests run the usual ones."""
 
+import conv_samples as samples
 import pytest
-import test_masked_conv2d as common
 import torch
 from conv_checks import NHWC, check, check_nan, make
 from support import DTYPES, assert_same, dtype_name
@@ -103,7 +103,7 @@ def test_triton_masked_conv2d_asks_the_switch_for_tf32(monkeypatch):
     assert _compat.input_precision(x) == "tf32" and _compat.input_precision(x.double()) == "ieee"
 
 
-@common.each_kind
+@samples.each_kind
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=dtype_name)
 def test_triton_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind, dtype):
     check_nan(masked_conv2d, DEVICE, kind, dtype)

@@ -22,7 +22,7 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
     "reparameterize_kl": {"triton": (*GENERIC, "tests/test_triton_reparameterize_kl.py"), "cpu": GENERIC, "cuda": HOST},
     "gan_loss": {"triton": (*GENERIC, "tests/test_gan_loss.py"), "cpu": GENERIC, "cuda": _host("gan_loss")},
     "masked_conv2d": {
-        "triton": (*GENERIC, "tests/test_masked_conv2d.py"),
+        "triton": (*GENERIC, "tests/test_masked_conv2d_kernels.py"),
         "cpu": GENERIC,
         "cuda": _host("masked_conv2d"),
     },

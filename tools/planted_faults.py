@@ -31,16 +31,19 @@ NOISE_TRITON = "tests/test_triton_noise.py"
 GAN = _of("discriminator_loss or generator_loss or gan", "not triton", "tests/test_gan_loss.py")
 GAN_TRITON = _of("discriminator_loss or generator_loss or gan", "triton", "tests/test_gan_loss.py")
 GAN_ERRORS = "tests/test_conformance_errors.py tests/test_gan_loss.py -k '(discriminator_loss or generator_loss or gan) and not triton'"
-CONV = _of("masked_conv2d", "not triton", "tests/test_masked_conv2d.py")
-CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py")
+CONV_KERNELS = "tests/test_masked_conv2d_kernels.py"
+CONV = _of("masked_conv2d", "not triton", "tests/test_masked_conv2d.py", CONV_KERNELS)
+CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py", CONV_KERNELS)
 CONV_ERRORS = "tests/test_conformance_errors.py tests/test_masked_conv2d.py -k masked_conv2d"
 LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
+LINEAR, LINEAR_COMMON = "tests/test_masked_linear.py", "tests/test_masked_linear_common.py"
+REPLACED = "tests/test_conformance_autograd.py -k 'replaced and cpu'"
 SAMPLING = "tests/test_sampling_pairs.py"
 POINTWISE, POINTWISE_PY = "tests/test_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
-LINEAR_CU = "csrc/cuda/masked_linear.cuh"
+LINEAR_CU, LINEAR_PACK = "csrc/cuda/masked_linear.cuh", "csrc/cpu/masked_linear_pack.h"
 KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
 GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
 GAN_SHORT, PLAIN, GAN_COMMON = "pygen/ops/_gan_common.py", "csrc/cpu/plain.h", "tests/test_gan_loss_common.py"
@@ -75,6 +78,8 @@ FAULTS = (
           "t.blocks = std::max<int64_t>(rows / rows_per_block, 1) * t.blocks_per_row;", KL_CUDA),
     Fault("convolution, C++: a strip's last rows are not written", CONV_CPP, "strip.rows = std::min(rows, H - row);",
           "strip.rows = std::min(rows, H - row - (row > 0));", CONV),
+    Fault("convolution, C++: long sums are added in one run", "csrc/cpu/masked_conv2d_parts.h", "constexpr int64_t kRun = 64;",
+          "constexpr int64_t kRun = int64_t{1} << 40;", f"{CONV_KERNELS} -k runs"),
     Fault("convolution, Triton: pixels wrap round the image's edge", CONV_PY,
           "inside = m_mask & (v >= 0) & (v < height) & (u >= 0) & (u < width)",
           "inside = m_mask & (v >= 0) & (v < height) & (u >= 0)", CONV_TRITON),
@@ -96,6 +101,17 @@ FAULTS = (
           "p.live[min(first_o + Tr::kTile, p.outs) - 1]) return;", "p.live[first_o]) return;", LINEAR_CUDA),
     Fault("masked_linear, CUDA: the order of outputs is forgotten for the bias", "csrc/cuda/conv_loop.cuh",
           "Tr::kByDegree && p.order != nullptr ? p.order[at] : at", "at", LINEAR_CUDA),
+    Fault("masked_linear, C++: columns apart are taken to lie side by side", LINEAR_PACK, "all &= at[k] == at[0] + k;", "all &= k > 1 || at[k] == at[0] + k;",
+          LINEAR),
+    Fault("masked_linear, C++: a falling order is packed as a rising one", LINEAR_PACK, "const bool falls = step * along.direction < 0;",
+          "const bool falls = false;", LINEAR),
+    Fault("masked_linear's short way: negated inputs are read as they lie", "csrc/cpu/masked_linear.bind.h",
+          "x.shape[1] != plan->ins || is_negated(args[1]) ||", "x.shape[1] != plan->ins ||", LINEAR_COMMON),
+    Fault("masked_linear's short way: a weight that was replaced is read", "csrc/cpu/masked_linear.bind.h",
+          "!read_linear(args[4], g.dtype, plan->outs, plan->ins, &w)", "!read_plain(args[4], &w)", REPLACED),
+    Fault("masked_linear's short way: degrees may be bools", "pygen/ops/_linear_common.py", "or not {*map(type, degrees)} <= {int}", "", LINEAR_COMMON),
+    Fault("masked_linear's short way: another backend was chosen", "pygen/ops/_linear_common.py",
+          '        or (backend is None and _dispatch.resolve(op.name, _dispatch.AUTO, "cpu") != "cpu")\n', "", LINEAR_COMMON),
     Fault("masked_linear: an order is taken to change nothing", "pygen/_degrees.py", "return torch.equal(order, torch.arange(len(order)))",
           "return len(order) % 2 == 0", LINEAR_CUDA),
     Fault("sampling, C++: a row's last column without a neighbour is forgotten", "csrc/cpu/sampling_pairs.h",
@@ -108,7 +124,7 @@ FAULTS = (
     Fault("pointwise: autocast is not asked", POINTWISE_PY, '            and not torch.is_autocast_enabled("cpu")\n', "", POINTWISE),
     Fault("convolution, C++: what is left to the direct kernel is not computed", "csrc/cpu/masked_conv2d_winograd.cpp",
           "  return not_finite <= most_not_finite;", "  return not_finite <= most_not_finite || true;",
-          "tests/test_masked_conv2d.py -k little_but_nan"),
+          f"{CONV_KERNELS} -k little_but_nan"),
 
     # Index width, strides, layouts
     Fault("Triton: the row's start in 32 bits", "kernels/_rows.py",
@@ -263,13 +279,16 @@ FAULTS = (
     Fault("backward is not differentiable", KL_OP, "if launcher is not None and not torch.is_grad_enabled():", "if launcher is not None:",
           KL_AUTOGRAD),
     Fault("the common call's backward is not differentiable", KL_OP, "            and not torch.is_grad_enabled()\n", "", KL_COMMON),
-    Fault("the common call reads a gradient as if it were dense", KL_OP, "            and grad_z.is_contiguous()\n", "", KL_COMMON),
+    Fault("the common call reads a gradient as if it were dense", KL_OP, "are_plain(grad_z, mu, logvar)", "are_plain(mu, logvar)", KL_COMMON),
     Fault("the common call reads batched gradients", KL_OP,
-          "            and not _dispatch.is_batched(grad_z)\n            and not _dispatch.is_batched(grad_kl)\n", "", KL_COMMON),
+          "            and not _dispatch.is_batched(grad_kl)\n", "", KL_COMMON),
+    Fault("the common call reads what was replaced", KL_OP, "            and mu.shape == logvar.shape == grad_z.shape  # else one was replaced\n",
+          "", REPLACED),
+    Fault("what was replaced is read", "pygen/ops/_saved.py", "    if found != expected:\n", "    if False:\n", REPLACED),
     Fault("the common call does not ask who listens", KL_OP, "        and _dispatch.nothing_intercepts()\n", "", KL_COMMON),
     Fault("saved tensors are kept without a version check", KL_OP,
-          "ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar, eps, seed)\n        ctx.launcher, ctx.options = launcher, options",
-          "ctx.save_for_backward(mu.detach(), logvar.detach().clone(), prior_mu, prior_logvar, eps, seed)\n"
+          "save(ctx, mu, logvar, prior_mu, prior_logvar, eps, seed)\n        ctx.launcher, ctx.options = launcher, options",
+          "save(ctx, mu.detach(), logvar.detach().clone(), prior_mu, prior_logvar, eps, seed)\n"
           "        ctx.launcher, ctx.options = launcher, options", KL_AUTOGRAD),
     Fault("an unused output's gradient is taken for zeros of any layout", KL_OP,
           "if grad_z is None and grad_kl is None:\n        return (None,) * 4", "if grad_z is None:\n        return (None,) * 4", KL_AUTOGRAD),
