@@ -44,7 +44,7 @@ def flat(result):
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-@pytest.mark.parametrize(("player", "kind", "smoothing"), cases())
+@pytest.mark.parametrize(("player", "kind", "smoothing"), list(cases()))
 @pytest.mark.parametrize("reduction", ("mean", "sum", "none"))
 def test_gan_loss_equals_its_closed_form_to_second_order(player, kind, smoothing, reduction, target):
     """Value, gradient and second gradient in float64, upstream gradients of both signs, unequal counts where they may be."""
@@ -75,7 +75,7 @@ def test_gan_loss_equals_its_closed_form_to_second_order(player, kind, smoothing
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize(("player", "kind", "smoothing"), cases())
+@pytest.mark.parametrize(("player", "kind", "smoothing"), list(cases()))
 def test_gan_loss_of_a_list_is_the_mean_over_its_members(player, kind, smoothing, target):
     shapes = ((2, 1, 5, 3), (7,), (1,))
     members = [pair(s, s, target) for s in shapes]
@@ -133,7 +133,7 @@ def test_gan_loss_at_ties_and_hinge_points_has_the_derivative_of_relu(dtype, tar
     assert torch.autograd.grad(loss, ties)[0].tolist() == [-0.5] * 5
 
 
-@pytest.mark.parametrize(("player", "kind", "smoothing"), cases())
+@pytest.mark.parametrize(("player", "kind", "smoothing"), list(cases()))
 @each_dtype
 def test_gan_loss_at_extreme_logits_is_finite_and_right(player, kind, smoothing, dtype, target):
     """+-1e4 in every dtype; -103 .. 103 crosses the subnormal numbers."""

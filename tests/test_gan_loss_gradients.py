@@ -30,7 +30,7 @@ def without_ready_gradients(make_loss):
         return make_loss()
 
 
-@pytest.mark.parametrize(("player", "kind", "smoothing"), cases())
+@pytest.mark.parametrize(("player", "kind", "smoothing"), list(cases()))
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_made_in_forward_are_those_of_backward(player, kind, smoothing, dtype, layout):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from support import DTYPES, assert_same, dtype_name, instruction_set, isas
 from test_masked_linear import layer
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import pygen
 from pygen.functional import masked_linear
 from pygen.ops import _linear_common
 
@@ -97,6 +99,37 @@ def test_the_short_way_is_differentiable_twice():
     given = leaves(x[:2], w, b)
     assert is_short(masked_linear(*given, **options))
     assert torch.autograd.gradgradcheck(lambda *t: masked_linear(*t, **options), given)
+
+
+@pytest.mark.parametrize("which", (0, 1))
+@pytest.mark.parametrize("change", (lambda t: t[: len(t) // 2].clone(), torch.Tensor.double), ids=("smaller", "double"))
+def test_what_was_replaced_after_the_short_way_forward_is_refused(which, change):
+    given, (x, w, b, grad) = layer(20, 30, 9)
+    given, options = leaves(x, w, b), {**given, "strict": True, "backend": "cpu"}
+    out = masked_linear(*given, **options)
+    assert is_short(out)
+    given[which].data = change(given[which].data)
+    with pytest.raises(RuntimeError, match="replaced after the forward pass"):
+        torch.autograd.grad(out, given, grad)
+
+
+def test_what_listens_to_torch_and_another_backend_are_asked():
+    given, (x, w, b, _) = layer(20, 30, 9)
+    options, seen = {**given, "strict": True}, []
+
+    class Listener(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Listener():
+        masked_linear(x, w, b, **options)
+    assert "pygen.masked_linear.default" in seen
+    x.requires_grad_()
+    assert is_short(masked_linear(x, w, b, **options))
+    with pygen.use_backend("reference"):
+        assert not is_short(masked_linear(x, w, b, **options))
+        assert is_short(masked_linear(x, w, b, **options, backend="cpu"))
 
 
 def test_degrees_that_equal_others_but_are_no_int_are_refused_after_them():

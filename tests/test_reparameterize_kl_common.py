@@ -129,6 +129,43 @@ def test_the_short_way_reads_batched_gradients():
             torch.testing.assert_close(a[i], b, rtol=1e-12, atol=1e-12)
 
 
+def test_the_short_way_reads_a_batched_gradient_beside_a_plain_one():
+    """What hands z a gradient of its own whatever comes: kl's alone is batched then."""
+
+    class Ones(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            return z.sum()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return torch.ones(3, 5, dtype=torch.float64)
+
+    mu, logvar = pair()
+    upstream = torch.randn(4, dtype=torch.float64)
+
+    def total():
+        z, kl = call(mu, logvar)
+        return Ones.apply(z) + kl
+
+    got = torch.autograd.grad(total(), (mu, logvar), upstream, is_grads_batched=True)
+    for i in range(4):
+        for a, b in zip(got, torch.autograd.grad(total(), (mu, logvar), upstream[i]), strict=True):
+            torch.testing.assert_close(a[i], b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("which", (0, 1))
+@pytest.mark.parametrize("change", (lambda t: t[:2].clone(), torch.Tensor.float), ids=("smaller", "float"))
+def test_what_was_replaced_after_the_short_way_forward_is_refused(which, change):
+    given = pair()
+    outputs = call(*given)
+    assert is_short(outputs[0])
+    upstream = [torch.ones_like(o) for o in outputs]  # dense
+    given[which].data = change(given[which].data)
+    with pytest.raises(RuntimeError, match="replaced after the forward pass"):
+        torch.autograd.grad(outputs, given, upstream)
+
+
 def _inputs():
     mu, logvar = pair(grad=False)
     wide = torch.randn(3, 10, dtype=torch.float64)

@@ -1,14 +1,27 @@
-"""reparameterize_kl and gaussian_kl where an index or an offset needs more than 32 bits."""
+"""reparameterize_kl and gaussian_kl of many blocks, and where an index or an offset needs more than 32 bits."""
 
 import pytest
 import torch
 from registry import leaves
 from rows.reparameterize_kl import ROWS, gaussians
-from support import assert_same, fast_targets, mixed_weights
+from support import assert_same, fast_targets, mixed_weights, threads
 
 from pygen.functional import gaussian_kl
 
 op = ROWS[0]
+
+
+@pytest.mark.parametrize("shape", ((300, 130), (3, 20000)), ids=str)
+@pytest.mark.parametrize("reduction", ("sum", "none"))
+def test_sums_over_many_blocks_do_not_depend_on_threads(shape, reduction):
+    """float64: what is summed in another order is rounded otherwise."""
+    tensors = gaussians(shape, seed=4)
+    results = []
+    for count in (1, 2, 3, 7):
+        with threads(count):
+            results.append(gaussian_kl(*(t.double() for t in tensors.values()), reduction=reduction, backend="cpu"))
+    for other in results[1:]:
+        assert_same(other, results[0])
 
 
 @pytest.mark.slow
