@@ -104,6 +104,21 @@ def test_cuda_host_samples_in_blocks_of_their_own():
     assert many.isfinite().all() and len(many.unique()) == many.numel()
 
 
+@pytest.mark.parametrize("samples", (lambda t: t[:, 1], lambda t: t[:1, 1].expand(5, -1, -1)), ids=("apart", "one"))
+def test_cuda_host_samples_may_lie_anywhere(samples):
+    """Of the noise and of z's gradient: what lies between the samples is NaN."""
+    mu, logvar = torch.randn(2, 3, 8)
+    given = samples(torch.full((5, 2, 3, 8), torch.nan).index_fill_(1, torch.tensor(1), 0) + torch.randn(5, 2, 3, 8))
+    found = []
+    for t in (given, given.contiguous()):
+        z, kl = native.forward(mu, logvar, None, None, t, None, 5, 0.0, "sum", True)
+        saved = (mu, logvar, None, None, t, None, 5, 0.0, "sum", (True, True, False, False))
+        found.append((z, kl, *native.backward(t, torch.ones(()), *saved)[:2]))
+    for a, b in zip(*found, strict=True):
+        assert_same(a, b)
+        assert a.isfinite().all()
+
+
 def test_cuda_host_nan_and_infinity_stay_in_their_row():
     mu, logvar = torch.zeros(5, 70), torch.zeros(5, 70)
     mu[1, 3], logvar[2, 69], logvar[3, 0] = torch.nan, torch.nan, -torch.inf
