@@ -39,6 +39,14 @@ def poisoned():
         yield
 
 
+@pytest.fixture
+def cuda_on_host(monkeypatch):
+    """The launchers of pygen/native run the CUDA kernels, compiled for the host."""
+    import host_cuda  # asks nvcc where its headers are
+
+    return host_cuda.run_native_on(monkeypatch)
+
+
 @pytest.fixture(params=[pytest.param(t, marks=pytest.mark.slow if t.slow else (), id=str(t)) for t in support.TARGETS])
 def target(request):
     """Each backend that runs here, with the device it runs on."""

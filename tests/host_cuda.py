@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pybind11
+import pytest
 
 from pygen.native import gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot
 from pygen.ops import _gan_common, _linear_common
@@ -35,6 +36,13 @@ def toolkit_headers() -> Path | None:
     top = re.search(r"^#\$ TOP=(.+?)\s*$", dryrun, re.MULTILINE)
     include = Path(top[1]) / "include" if top else None
     return include if include and (include / "cuda_runtime.h").exists() else None
+
+
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("cuda_on_host", "poisoned"),
+    pytest.mark.skipif(toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here"),
+]
 
 
 def _sources() -> list[Path]:

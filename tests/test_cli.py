@@ -16,6 +16,7 @@ import torch
 from pygen import cli
 
 
+@pytest.mark.slow
 def test_cli_demo_quick_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(name)

@@ -10,20 +10,11 @@ from test_conformance import check_against_truth
 
 from pygen.native import reparameterize_kl as native
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("cuda_on_host", "poisoned"),
-    pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here"),
-]
+pytestmark = host_cuda.MARKS
 BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
 GAUSSIAN, GAN = ("reparameterize_kl", "gaussian_kl"), ("discriminator_loss", "generator_loss")
 DOT = ("sample_dot",)
 OURS = [op for op in OPS if op.name in GAUSSIAN + GAN + DOT]  # more of the GAN losses: test_cuda_host_gan_loss.py
-
-
-@pytest.fixture
-def cuda_on_host(monkeypatch):
-    return host_cuda.run_native_on(monkeypatch)
 
 
 CASES = [

@@ -12,19 +12,10 @@ from test_gan_loss import cases, flat, loss_of
 from pygen._gan_terms import KINDS, RELATIVISTIC
 from pygen.functional import discriminator_loss
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("cuda_on_host", "poisoned"),
-    pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here"),
-]
+pytestmark = host_cuda.MARKS
 KERNEL, TRUTH = "cpu", "reference"  # the first one's launcher is sent to the CUDA kernels
 TILE = 2048  # float32 logits of a block's turn
 TURNS = 6 * TILE  # beyond, threads take several turns
-
-
-@pytest.fixture
-def cuda_on_host(monkeypatch):
-    return host_cuda.run_native_on(monkeypatch)
 
 
 def members(dtype, shapes):

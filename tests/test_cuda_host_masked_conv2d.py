@@ -13,19 +13,10 @@ from test_conformance import check_against_truth
 from pygen import _taps, _tf32
 from pygen.native import masked_conv2d as native
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("cuda_on_host", "poisoned"),
-    pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here"),
-]
+pytestmark = host_cuda.MARKS
 OP = next(op for op in OPS if op.name == "masked_conv2d")
 BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-
-
-@pytest.fixture
-def cuda_on_host(monkeypatch):
-    return host_cuda.run_native_on(monkeypatch)
 
 
 @pytest.fixture

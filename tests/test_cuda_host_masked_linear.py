@@ -14,20 +14,11 @@ from pygen import _tf32
 from pygen.native import masked_linear as native
 from pygen.reference.masked_linear import live_mask
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("cuda_on_host", "poisoned"),
-    pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here"),
-]
+pytestmark = host_cuda.MARKS
 OP = next(op for op in OPS if op.name == "masked_linear")
 BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 each_strict = pytest.mark.parametrize("strict", (True, False))
-
-
-@pytest.fixture
-def cuda_on_host(monkeypatch):
-    return host_cuda.run_native_on(monkeypatch)
 
 
 @pytest.mark.parametrize("sample", [*OP.samples(), OP.more_samples()[1]], ids=lambda s: s.name)

@@ -14,11 +14,7 @@ from torch import Tensor, nn
 from pygen.models import _engines
 from pygen.native import _sampling_cuda as native
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("cuda_on_host", "poisoned"),
-    pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here"),
-]
+pytestmark = host_cuda.MARKS
 SEED = 3
 
 

@@ -47,6 +47,22 @@ def test_masked_conv2d_adds_long_sums_in_runs(isa, width, limit):
 
 
 @fast_targets
+@pytest.mark.parametrize("images", (1, 5, 9, 16, 17, 40))
+def test_masked_conv2d_gradient_of_the_weight_adds_up_every_image(target, images):
+    """Whole numbers: whatever the order of partial sums, they are exact."""
+    x, g = (torch.randint(-3, 4, (images, channels, 6, 5)).float() for channels in (4, 3))
+    w, b = torch.zeros(3, 4, 3, 3, device=target.device), torch.zeros(3, device=target.device)
+    leaves = w.requires_grad_(), b.requires_grad_()
+    out = masked_conv2d(x.to(target.device), *leaves, mask_type="B", backend=target.backend)
+    got = torch.autograd.grad(out, leaves, g.to(target.device))
+    leaves = torch.zeros(3, 4, 3, 3).requires_grad_(), torch.zeros(3).requires_grad_()
+    mask = _taps.dense_mask("B", 1, (3, 4, 3, 3))
+    truth = torch.autograd.grad(F.conv2d(x, leaves[0] * mask, leaves[1], padding=1), leaves, g)
+    for a, c in zip(got, truth, strict=True):
+        assert torch.equal(a.cpu(), c)
+
+
+@fast_targets
 def test_masked_conv2d_small_products_are_not_lost_beside_a_large_bias(target):
     """Half an ulp of the bias each: a sum that starts from it rounds them away one by one."""
     x, w = torch.ones(1, 8, 5, 9, device=target.device), torch.ones(3, 8, 3, 3, device=target.device)

@@ -246,7 +246,7 @@ def test_seeds_are_drawn_over_the_full_range():
     assert ((ones - 0.5).abs() < 5 * 0.5 / 2000**0.5).all(), "a bit of the seed is stuck"
 
 
-@pytest.mark.parametrize("backend", ("reference", "cpu"))
+@pytest.mark.parametrize("backend", (pytest.param("reference", marks=pytest.mark.slow), "cpu"))
 def test_draws_for_many_seeds_are_standard_normal(backend):
     """Moments, tails and a chi-square test; also across seeds at one index, and between neighbours."""
     stats = pytest.importorskip("scipy.stats")

@@ -117,16 +117,7 @@ struct TensorTile {
   }
   template <class Store>
   __device__ __forceinline__ void each(Store store) const {
-#pragma unroll
-    for (int m = 0; m < Tr::kTilesM; ++m) {
-#pragma unroll
-      for (int n = 0; n < Tr::kTilesN; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          store(first_m + m * 16 + (lane >> 2) + i / 2 * 8, first_n + n * 8 + (lane & 3) * 2 + i % 2, acc[m][n][i]);
-        }
-      }
-    }
+    each_sum(acc, first_m, first_n, store);
   }
 };
 

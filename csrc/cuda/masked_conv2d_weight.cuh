@@ -102,16 +102,7 @@ struct TensorSums {
   }
   template <class Store>
   __device__ __forceinline__ void each(Store store) const {
-#pragma unroll
-    for (int m = 0; m < Tr::kTilesM; ++m) {
-#pragma unroll
-      for (int n = 0; n < Tr::kTilesN; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          store(m0 + m * 16 + (lane >> 2) + i / 2 * 8, n0 + n * 8 + (lane & 3) * 2 + i % 2, acc[m][n][i]);
-        }
-      }
-    }
+    each_sum(acc, m0, n0, store);
   }
 };
 

@@ -13,6 +13,22 @@ namespace pygen::cuda {
 // A 32-bit float that is multiplied in 10 bits of mantissa.
 struct Tf32 {};
 
+// store(row, column, sum) of each sum that this lane holds of the tiles from (m0, n0) on.
+template <int kM, int kN, class Store>
+__device__ __forceinline__ void each_sum(const float (&d)[kM][kN][4], int m0, int n0, Store store) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        store(m0 + m * 16 + (lane >> 2) + i / 2 * 8, n0 + n * 8 + (lane & 3) * 2 + i % 2, d[m][n][i]);
+      }
+    }
+  }
+}
+
 }  // namespace pygen::cuda
 
 #ifdef PYGEN_CUDA_HOST
