@@ -79,22 +79,12 @@ def group(request, collect) -> dict[str, Measurement]:
         works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
     measured = harness.measure(works, budget_s=1.0)
     moved = PASSES[direction] * grad.numel() * grad.element_size()
-    for name, m in measured.items():
-        m.info = {
-            "bytes": moved,
-            "gb_per_s": round(moved / m.median / 1e9, 3),
-            "error_vs_float64": errors[name.removesuffix(" graphed").removesuffix(" channels_last")],
-            "peak_bytes": None if name.endswith(" graphed") else harness.peak_bytes(works[name]),
-        }
+    harness.describe(measured, works, moved, errors)
     collect(OP, _case_id(case), direction, measured)
     return measured
 
 
-GROUPS = [
-    pytest.param((c, d), id=f"{_case_id(c)} {d}", marks=pytest.mark.benchmark(group=f"{_case_id(c)} {d}"))
-    for c in CASES
-    for d in DIRECTIONS
-]
+GROUPS = harness.groups(CASES, DIRECTIONS, _case_id)
 
 
 @pytest.mark.parametrize("group", GROUPS, indirect=True)

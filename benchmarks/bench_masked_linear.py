@@ -113,11 +113,7 @@ def group(request, collect) -> dict[str, Measurement]:
     return measured
 
 
-GROUPS = [
-    pytest.param((c, d), id=f"{c.name} {d}", marks=pytest.mark.benchmark(group=f"{c.name} {d}"))
-    for c in CASES
-    for d in DIRECTIONS
-]
+GROUPS = harness.groups(CASES, DIRECTIONS, lambda case: case.name)
 
 
 @pytest.mark.parametrize("group", GROUPS, indirect=True)

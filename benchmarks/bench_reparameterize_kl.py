@@ -100,26 +100,12 @@ def group(request, collect) -> dict[str, Measurement]:
         works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
     measured = harness.measure(works)
     moved = PASSES[direction] * mu.numel() * mu.element_size()
-    for name, m in measured.items():
-        m.info = {
-            "bytes": moved,
-            "gb_per_s": round(moved / m.median / 1e9, 3),
-            "error_vs_float64": errors[name.removesuffix(" graphed")],
-            "peak_bytes": None if name.endswith(" graphed") else harness.peak_bytes(works[name]),
-        }
+    harness.describe(measured, works, moved, errors)
     collect(OP, _case_id(case), direction, measured)
     return measured
 
 
-GROUPS = [
-    pytest.param(
-        (case, direction),
-        id=f"{_case_id(case)} {direction}",
-        marks=pytest.mark.benchmark(group=f"{_case_id(case)} {direction}"),
-    )
-    for case in CASES
-    for direction in DIRECTIONS
-]
+GROUPS = harness.groups(CASES, DIRECTIONS, _case_id)
 NAMES = list(_providers())
 NAMES += [f"{name} graphed" for name in NAMES] if DEVICE.type == "cuda" else []
 

@@ -11,11 +11,13 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 import pygen
@@ -143,6 +145,28 @@ def peak_bytes(work: Work) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: int, errors: dict[str, float]) -> None:
+    """Gives each measurement what its row in the stored figures says beside the time.
+
+    Args:
+        moved: bytes that a kernel cannot do without reading or writing.
+        errors: against float64, of each provider's name without what says how it was called.
+    """
+    for name, m in measured.items():
+        m.info = {
+            "bytes": moved,
+            "gb_per_s": round(moved / m.median / 1e9, 3),
+            "error_vs_float64": errors[name.removesuffix(" graphed").removesuffix(" channels_last")],
+            "peak_bytes": None if name.endswith(" graphed") else peak_bytes(works[name]),
+        }
+
+
+def groups(cases: Iterable[Any], directions: Iterable[str], case_id: Callable[[Any], str]) -> list[Any]:
+    """A pytest-benchmark group for each case and direction, for pytest.mark.parametrize("group", ..., indirect=True)."""
+    named = [((c, d), f"{case_id(c)} {d}") for c in cases for d in directions]
+    return [pytest.param(group, id=name, marks=pytest.mark.benchmark(group=name)) for group, name in named]
 
 
 def record(benchmark, measurement: Measurement) -> None:
