@@ -4,7 +4,7 @@
 
 Works on a copy of what git knows of this checkout, never on the checkout. A fault is caught if those tests fail, do not end, or
 it does not compile; first they must pass without any. Results are kept in out/mutants.json, by fault and by its file's content,
-so that a run goes on where the last one ended; the report is docs/mutants.md.
+so that a run goes on where the last one ended, and with the survivors; the report is docs/mutants.md.
 """
 
 import argparse
@@ -157,7 +157,10 @@ def main() -> int:
     sound: set[str] = set()
     stale = False  # the compiled module has the last fault still
     for fault in FAULTS:
-        if key_of(fault) in kept or (options.only not in fault.name and options.only not in fault.file):
+        known = kept.get(key_of(fault))  # a survivor is tried again: its tests may see more by now
+        if (known and (known["caught"] or fault.name in REASONS)) or (
+            options.only not in fault.name and options.only not in fault.file
+        ):
             continue
         if stale and not (is_built(fault) and fault.tests in sound):
             build()

@@ -3,6 +3,7 @@
 // bias and `add` first, so results do not depend on how rows are tiled. 6 x 2 registers: 8 loads for 12 multiply-adds.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -90,9 +91,13 @@ __attribute__((noinline)) void sampling_tile(const SamplingTileArguments<Real>& 
 template <class Real>
 using SamplingTileFunction = void (*)(const SamplingTileArguments<Real>&, int64_t, int64_t);
 
+// Sums of a tile. float64, in which samplers are checked, makes do with as many in AVX-512 as in AVX2: half as much code.
+template <class Real>
+constexpr int kSamplingSums = sizeof(Real) == 8 ? std::min(kAccumulators, 12) : kAccumulators;
+
 template <class Real, int kRows, int kColumns>
 constexpr SamplingTileFunction<Real> sampling_tile_if_fits() {
-  if constexpr (kRows * kColumns <= kAccumulators) {
+  if constexpr (kRows * kColumns <= kSamplingSums<Real>) {
     return &sampling_tile<Real, kRows, kColumns>;
   } else {
     return nullptr;
@@ -116,11 +121,11 @@ inline constexpr auto kSamplingTiles = make_sampling_tiles<Real>(std::make_integ
 // divided: that would cost as much as the tile.
 template <class Real>
 PYGEN_INLINE void sampling_rows(const SamplingTileArguments<Real>& a, int columns, int64_t m, int64_t rows) {
-  if (rows <= kSamplingRows && rows * columns <= kAccumulators) {
+  if (rows <= kSamplingRows && rows * columns <= kSamplingSums<Real>) {
     kSamplingTiles<Real>[rows - 1][columns - 1](a, m, 0);
     return;
   }
-  const int64_t most = std::min(kSamplingRows, kAccumulators / columns);
+  const int64_t most = std::min(kSamplingRows, kSamplingSums<Real> / columns);
   for (int64_t r = 0, left = (rows + most - 1) / most; left > 0; --left) {
     const int64_t height = (rows - r + left - 1) / left;
     kSamplingTiles<Real>[height - 1][columns - 1](a, m, r);
