@@ -157,10 +157,10 @@ def main() -> int:
     sound: set[str] = set()
     stale = False  # the compiled module has the last fault still
     for fault in FAULTS:
-        known = kept.get(key_of(fault))  # a survivor is tried again: its tests may see more by now
-        if (known and (known["caught"] or fault.name in REASONS)) or (
-            options.only not in fault.name and options.only not in fault.file
-        ):
+        known = kept.get(key_of(fault))
+        if known and (known["caught"] or fault.name in REASONS):  # a survivor is tried again: its tests may see more
+            continue
+        if options.only not in fault.name and options.only not in fault.file:
             continue
         if stale and not (is_built(fault) and fault.tests in sound):
             build()
