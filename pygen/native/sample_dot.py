@@ -13,10 +13,10 @@ def forward(
 ) -> Tensor:
     """[N]"""
     wide, shape = wide_dtype(x.dtype), x.shape
-    sums = x.new_empty(shape[:1], dtype=wide)
-    if sums.numel() == 0:
-        return sums
+    sums = torch.empty(shape[0], dtype=wide, device=x.device)
     compiled, where = target(x)
+    if (len(where) == 1 and compiled.sample_dot_plain(*where, x, y, sums)) or shape[0] == 0:
+        return sums
     if len(where) == 2:  # a device and a stream
         workspace = x.new_empty(compiled.sample_dot_workspace(DTYPE_NAMES[x.dtype], shape), dtype=wide)
         where = (*where, workspace.data_ptr())
@@ -32,9 +32,9 @@ def backward(
 ) -> Tensor:
     """Each sample times its factor, [N, ...]."""
     out = torch.empty_like(x)
-    if out.numel() == 0:
-        return out
     compiled, where = target(x)
+    if (len(where) == 1 and compiled.sample_dot_scale_plain(*where, factor, x, out)) or out.numel() == 0:
+        return out
     compiled.sample_dot_backward(
         DTYPE_NAMES[x.dtype],
         x.shape,

@@ -66,7 +66,7 @@ def _dot(launcher, x, y, backend):
     if launcher is None:
         return torch.ops.pygen.sample_dot(x, y, backend)
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
-        return _SampleDot.apply(launcher, backend, x, y)
+        return _fast_dot(launcher, backend, x, y)
     return launcher.forward(x, y)
 
 
@@ -76,7 +76,7 @@ def _scale(launcher, factor, x, backend):
     if launcher is None:
         return torch.ops.pygen.sample_dot_backward(factor, x, backend)
     if torch.is_grad_enabled() and (factor.requires_grad or x.requires_grad):
-        return _SampleScale.apply(launcher, backend, factor, x)
+        return _fast_scale(launcher, backend, factor, x)
     return launcher.backward(factor, x)
 
 
@@ -128,6 +128,9 @@ class _SampleScale(torch.autograd.Function):
             _dot(launcher, upstream, x, backend) if need_factor else None,
             _scale(launcher, factor, upstream, backend) if need_x else None,
         )
+
+
+_fast_dot, _fast_scale = map(_library.fast_apply, (_SampleDot, _SampleScale))
 
 
 def _launch(x, y, backend):
