@@ -70,12 +70,16 @@ def _offsets(image, group, c, p, sizes, strides):
 
 
 @triton.jit
-def _load_halves(a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, offs, cond_offs, mask, WIDE: tl.constexpr):
+def _load_halves(
+    a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, image, group, c, p, mask, sizes, x_strides, cond_strides, WIDE: tl.constexpr
+):
+    offs = _offsets(image, group, c, p, sizes, x_strides)
     a = tl.load(a_ptr + offs, mask=mask, other=0.0).to(WIDE)
     b = tl.load(b_ptr + offs, mask=mask, other=0.0).to(WIDE)
     if cond_a_ptr is not None:
-        a += tl.load(cond_a_ptr + cond_offs, mask=mask, other=0.0).to(WIDE)
-        b += tl.load(cond_b_ptr + cond_offs, mask=mask, other=0.0).to(WIDE)
+        offs = _offsets(image, group, c, p, sizes, cond_strides)
+        a += tl.load(cond_a_ptr + offs, mask=mask, other=0.0).to(WIDE)
+        b += tl.load(cond_b_ptr + offs, mask=mask, other=0.0).to(WIDE)
     return a, b
 
 
@@ -100,11 +104,9 @@ def gated_activation_fwd_kernel(
     BLOCK_P: tl.constexpr,
 ):
     image, group, _, c, p, mask = _place(half, pixels, c_tiles, p_tiles, groups, BLOCK_C, BLOCK_P)
-    offs = _offsets(image, group, c, p, sizes, x_strides)
-    cond_offs = offs
-    if cond_a_ptr is not None:
-        cond_offs = _offsets(image, group, c, p, sizes, cond_strides)
-    a, b = _load_halves(a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, offs, cond_offs, mask, WIDE)
+    a, b = _load_halves(
+        a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, image, group, c, p, mask, sizes, x_strides, cond_strides, WIDE
+    )
     tanh, tanh_over, _, sigmoid, sigmoid_over, _ = _gate_parts(a, b)
     value = tanh * sigmoid / (tanh_over * sigmoid_over)
     out_offs = _offsets(image, group, c, p, sizes, out_strides)
@@ -140,11 +142,9 @@ def gated_activation_bwd_kernel(
     BLOCK_P: tl.constexpr,
 ):
     image, group, part, c, p, mask = _place(half, pixels, c_tiles, p_tiles, groups, BLOCK_C, BLOCK_P)
-    offs = _offsets(image, group, c, p, sizes, x_strides)
-    cond_offs = offs
-    if cond_a_ptr is not None:
-        cond_offs = _offsets(image, group, c, p, sizes, cond_strides)
-    a, b = _load_halves(a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, offs, cond_offs, mask, WIDE)
+    a, b = _load_halves(
+        a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, image, group, c, p, mask, sizes, x_strides, cond_strides, WIDE
+    )
     grad = tl.load(grad_ptr + _offsets(image, group, c, p, sizes, grad_strides), mask=mask, other=0.0).to(WIDE)
     tanh, tanh_over, exp_minus_2a, sigmoid, sigmoid_over, e = _gate_parts(a, b)
     over = 1.0 / (tanh_over * sigmoid_over)

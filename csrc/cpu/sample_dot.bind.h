@@ -22,8 +22,8 @@ inline bool read_rows(PyObject* t, const SampleDot& p, View* view) {
   return true;
 }
 
-// sample_dot_plain(threads, x, y or None, sums): forward, and sample_dot_scale_plain(threads, factor, x, out): backward,
-// where all are plain and fit; else nothing is written.
+// sample_dot_plain(threads, x, y or None, sums): forward, and sample_dot_scale_plain(threads, factor, x, out):
+// backward, where all are plain and fit; else nothing is written.
 template <bool kScale>
 PyObject* sample_dot_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
   SampleDot p;
