@@ -83,12 +83,12 @@ class _CommonMaskedLinear(torch.autograd.Function):
             return (None,) * 6
         op, plan, expected = ctx.call
         input, weight = ctx.saved_tensors
-        check_kinds((input, weight), expected)
         needs = ctx.needs_input_grad[3:]
         if not torch.is_grad_enabled() and not _dispatch.is_batched(grad) and _dispatch.nothing_intercepts():
             grads = native.gradients_plain(plan, grad, input, weight, needs)
             if grads is not None:
                 return None, None, None, *grads
+        check_kinds((input, weight), expected)  # gradients_plain saw to it
         return None, None, None, *op.gradients(native, grad, input, weight, plan.options, needs)
 
 
