@@ -47,7 +47,8 @@ def device_name() -> str:
     if os.path.exists("/proc/cpuinfo"):
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         model = found[1] if found else ""
-    return f"{model or platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{model or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def environment() -> dict[str, object]:
