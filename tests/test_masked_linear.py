@@ -82,11 +82,22 @@ def test_masked_linear_small_products_are_not_lost_beside_a_large_bias(target):
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 def test_masked_linear_is_accurate_at_every_size_around_a_tile(isa, dtype):
     with instruction_set(isa):
-        for rows, ins, outs in ((1, 1, 33), (5, 6, 15), (6, 7, 16), (7, 12, 17), (13, 259, 31), (400, 5, 3)):
-            for most in (1, 5, ins, "rising", "falling"):
+        for rows, ins, outs in (
+            (1, 1, 33),
+            (5, 6, 15),
+            (6, 7, 16),
+            (7, 12, 17),
+            (13, 259, 31),
+            (400, 5, 3),
+            (7, 20, 96),
+        ):
+            # Also one by one without a tie, packed by the register from either end; and in cycles, written by quads.
+            for most in (1, 5, ins, "rising", "falling", "cycles of 48", "cycles of 24"):
                 given, (x, w, b, grad) = layer(ins, outs, ins if isinstance(most, str) else most, rows, dtype)
-                if isinstance(most, str):  # one by one, without a tie: packed by the register, from either end
-                    given = {k: tuple(range(len(d)))[:: 1 if most == "rising" else -1] for k, d in given.items()}
+                if isinstance(most, str):
+                    cycle = int(most.split()[-1]) if "cycles" in most else max(ins, outs)
+                    step = -1 if most == "falling" else 1
+                    given = {k: tuple(i % cycle for i in range(len(d)))[::step] for k, d in given.items()}
                 for strict in (True, False):
                     mask = live_mask(given["in_degrees"], given["out_degrees"], strict, x.device)
                     leaves = [t.clone().requires_grad_() for t in (x, w, b)]

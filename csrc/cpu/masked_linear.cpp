@@ -21,6 +21,7 @@ constexpr int64_t kDepth = 128;    // multiply-adds in a row: a panel of that de
 constexpr int64_t kRowChunk = 64;  // tiles whose sums lie in the L1 cache
 template <class Real>
 constexpr int64_t kWide = kTileVectors * kRegLanes<Real>;
+static_assert(kWide<double> % 4 == 0 && kWide<float> % 4 == 0);  // whole quads
 
 // sums[r] += a[k][r] b[k] over k in [from, to); with kStairs only in lanes whose `live` exceeds k.
 template <class Real, bool kStairs>
@@ -64,10 +65,10 @@ __attribute__((noinline)) void tile(const Real* a, const Real* b, int64_t from, 
   }
 }
 
-// kWide targets computed together, in whichever order of the two their addresses rise.
+// kWide targets computed together, by rising address.
 template <class Real>
 struct Block {
-  int64_t count, least, most;  // live sources of the first target, which has the fewest, and of the last
+  int64_t count, least, most;  // live sources of the target with the fewest, and of that with the most
   int64_t target[kWide<Real>], live[kWide<Real>];  // beyond count as the one before
 
   Block(const MaskedLinear& p, int64_t b) {
@@ -79,8 +80,14 @@ struct Block {
     const bool falls = p.target_order[first] > p.target_order[last];
     for (int64_t k = 0; k < kWide<Real>; ++k) {
       const int64_t from = std::min(k, count - 1), t = falls ? last - from : first + from;
-      target[k] = p.target_order[t];
-      live[k] = p.live[t];
+      int64_t place = k;
+      if (k < count)
+        for (; place > 0 && target[place - 1] > p.target_order[t]; --place) {
+          target[place] = target[place - 1];
+          live[place] = live[place - 1];
+        }
+      target[place] = k < count ? p.target_order[t] : target[k - 1];
+      live[place] = k < count ? p.live[t] : live[k - 1];
     }
   }
   // Where the targets lie that are `step` apart.
@@ -128,10 +135,16 @@ __attribute__((noinline)) void product(const MaskedLinear& p, const Stored<Real>
     }
     block.places(p.target.strides[1], at);
     const bool in_order = block.count == wide && side_by_side<wide>(at);
+    bool quads = block.count == wide && !in_order;
+    for (int64_t k = 0; k < wide; k += 4) quads &= side_by_side<4>(at + k);
     const int64_t end = std::min((first_tile + some) * kRows, p.rows);
-    for (int64_t n = first_tile * kRows; n < end; ++n, sums += wide)
-      stored.store(sums, block.count, p.target.data, n * p.target.strides[0] + (in_order ? at[0] : 0),
-                   in_order ? nullptr : at, 1);
+    for (int64_t n = first_tile * kRows; n < end; ++n, sums += wide) {
+      const int64_t offset = n * p.target.strides[0];
+      if (quads)
+        stored.store_quads(sums, wide, p.target.data, offset, at);
+      else
+        stored.store(sums, block.count, p.target.data, offset + (in_order ? at[0] : 0), in_order ? nullptr : at, 1);
+    }
   });
 }
 
@@ -187,7 +200,8 @@ __attribute__((noinline)) void grad_weight(const MaskedLinear& p, const Stored<R
 }
 
 template <class T, class Real>
-constexpr Stored<Real> kStored = {pack<kRows, T, Real>, pack<kWide<Real>, T, Real>, unpack<T, Real>};
+constexpr Stored<Real> kStored = {pack<kRows, T, Real>, pack<kWide<Real>, T, Real>, unpack<T, Real>,
+                                  unpack_quads<T, Real>};
 
 }  // namespace
 

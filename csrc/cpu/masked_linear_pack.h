@@ -106,11 +106,23 @@ void unpack(const Real* in, int64_t n, void* memory, int64_t offset, const int64
   for (int64_t k = 0; k < n; ++k) narrow(in[k], out + order[k] * step);
 }
 
+// out[offset + at[k]] = in[k] for k < n, where quads lie side by side.
+template <class T, class Real>
+void unpack_quads(const Real* in, int64_t n, void* memory, int64_t offset, const int64_t* at) {
+  T* out = static_cast<T*>(memory) + offset;
+  for (int64_t k = 0; k < n; k += 4) {
+    T quad[4];
+    for (int64_t j = 0; j < 4; ++j) narrow(in[k + j], quad + j);
+    std::copy_n(quad, 4, out + at[k]);
+  }
+}
+
 // What of a kernel depends on the dtype in memory: by address, so that the rest is compiled once for each Real.
 template <class Real>
 struct Stored {
   decltype(&pack<1, Real, Real>) pack_rows, pack_wide;
   decltype(&unpack<Real, Real>) store;
+  decltype(&unpack_quads<Real, Real>) store_quads;
 };
 
 }  // namespace PYGEN_ISA
