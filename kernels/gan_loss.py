@@ -24,7 +24,7 @@ from ._softplus import exp_minus_abs
 def gan_loss_fwd_kernel(
     x_ptrs,  # each segment's logits, [numel]
     other_ptrs,  # with pairs the other side's logits, [numel], else ()
-    upstream_ptrs,  # weights of the slopes' sums, [numel] each or None, or ()
+    upstream_ptrs,  # weights of the slopes' sums, [numel] each, or ()
     out_ptrs,  # the terms, [numel] each, or ()
     mean_ptr,  # [segments]: what the segment's logits are compared with, or None
     partial_ptr,  # [5, programs]: sums of the terms, logits, right answers, slopes and other logits; or None
@@ -36,6 +36,7 @@ def gan_loss_fwd_kernel(
     SIGNS: tl.constexpr,
     OFFSETS: tl.constexpr,
     LIMITS: tl.constexpr,
+    LIVE: tl.constexpr,  # with upstream_ptrs whether anything uses a segment's terms, else ()
     ONLY_LOGITS: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -67,10 +68,10 @@ def gan_loss_fwd_kernel(
                     tl.store(out_ptrs[i] + offs, value * bits_float(weights[i], WIDE), mask=mask)
                 slope = gan_slope(y, e, OFFSET, FORM)
                 if len(upstream_ptrs) > 0:
-                    if upstream_ptrs[i] is None:  # nothing uses these terms: what they hold, NaN too, does not matter
-                        slope = tl.zeros((BLOCK,), WIDE)
-                    else:
+                    if LIVE[i]:  # noqa: SIM108
                         slope = slope * load_block(upstream_ptrs[i], offs, mask, WIDE)
+                    else:  # what unused terms hold, NaN too, does not matter
+                        slope = tl.zeros((BLOCK,), WIDE)
                 right = tl.where(y < LIMIT, 1.0, 0.0).to(WIDE)
                 tl.store(partial_ptr + program, tl.sum(tl.where(mask, value, 0.0), axis=0))
                 tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.where(mask, right, 0.0), axis=0))
@@ -190,19 +191,20 @@ def gan_loss_bwd_kernel(
                 grad -= g * slopes * (O_SIGN * (bits_float(weights[i ^ 1], WIDE) * bits_float(inverses[i], WIDE)))
             if grad_ptrs[i] is not None:
                 tl.store(grad_ptrs[i] + offs, cast(grad, grad_ptrs[i].dtype.element_ty), mask=mask)
-            if len(other_grad_ptrs) > 0:  # noqa: SIM102
+            if len(other_ptrs) > 0:  # noqa: SIM102 (of a tuple that holds None, Triton 3.6 cannot take the length)
                 if other_grad_ptrs[i] is not None:  # not with `and`: Triton evaluates both sides
                     tl.store(other_grad_ptrs[i] + offs, cast(-grad, other_grad_ptrs[i].dtype.element_ty), mask=mask)
 
 
 def _sums(
-    s: Segments, upstream: tuple = (), outs: tuple = (), mean: Tensor | None = None, *, only_logits: bool = False
-) -> Tensor:
+    s: Segments, upstream: tuple = (), outs: tuple = (), mean: Tensor | None = None, live: tuple = (), *,
+    only_logits: bool = False,
+) -> Tensor:  # fmt: skip
     """The blocks' sums, [5, programs]."""
     partial = torch.empty((5, s.programs), dtype=s.dtype, device=s.device)
     gan_loss_fwd_kernel[(s.programs,)](
         s.tensors, () if only_logits else s.others, upstream, outs, mean, partial, s.numels, s.firsts, s.programs,
-        s.weights, **s.forms(), LIMITS=tuple(side.limit for side in s.sides), ONLY_LOGITS=only_logits, **s.constants(),
+        s.weights, **s.forms(), LIMITS=tuple(side.limit for side in s.sides), LIVE=live, ONLY_LOGITS=only_logits, **s.constants(),
     )  # fmt: skip
     return partial
 
@@ -295,10 +297,9 @@ def backward(
         slopes = None
         if segments.other == "mean" and reduction == "none":
             assert reused is not None
-            used = tuple(None if g is None else u for g, u in zip(grad_losses, upstream, strict=True))
             slopes = torch.empty(count, dtype=segments.dtype, device=segments.device)
             mean = reused[:, :2].flip(1).reshape(-1)
-            _finish(segments, _sums(segments, used, (), mean), slopes=slopes)
+            _finish(segments, _sums(segments, upstream, (), mean, live), slopes=slopes)
         gan_loss_bwd_kernel[(segments.programs,)](
             segments.tensors, segments.others, upstream, tuple(each), tuple(of_fake) if segments.other == "pair" else (),
             grad_loss, reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses,

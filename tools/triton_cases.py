@@ -79,7 +79,7 @@ def _gated_activation_cases() -> Iterator[tuple[str, Callable[[], None]]]:
 def _masked_linear(rows: int, ins: int, outs: int, dtype, *, tf32=False):
     x, grad, weight = (torch.zeros(s, dtype=dtype) for s in ((rows, ins), (rows, outs), (outs, ins)))
     given = (tuple(range(ins)), tuple(range(outs)), True)
-    with mock.patch.object(_tf32, "allowed", lambda t: tf32):
+    with mock.patch.object(_tf32, "allowed_in_products", lambda t: tf32):
         masked_linear.forward(x, weight, grad[0], *given)
         masked_linear.grad_input(grad, weight, *given)
         masked_linear.grad_weight(grad, x, *given, True)
@@ -99,10 +99,22 @@ def _gan_loss(kind: str, dtype):
         gan_loss.backward((loss,), logits, logits, None, *options, (True, True))
 
 
+def _gan_loss_in_part(kind: str, reduction: str, needs: tuple[bool, bool]) -> None:
+    """Where something is None among the tensors: a gradient that nobody wants, terms that nothing uses."""
+    logits, options = [torch.zeros(300)], (kind, "discriminator", 0.0, 1.0, reduction)
+    results = gan_loss.forward(logits, logits, *options, False)
+    reused = results[-1] if kind == "relativistic_average" else None
+    gan_loss.backward((results[0], None), logits, logits, reused, *options, needs)
+
+
 def _gan_loss_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     for dtype in DTYPES:
         for kind in ("nonsaturating", "hinge", "relativistic_average"):
             yield f"{str(dtype).removeprefix('torch.')} {kind}", lambda k=kind, d=dtype: _gan_loss(k, d)
+    for kind in ("nonsaturating", "relativistic_average"):
+        yield f"{kind}, unused terms", lambda k=kind: _gan_loss_in_part(k, "none", (True, True))
+    for needs in ((True, False), (False, True)):
+        yield f"relativistic, needs {needs}", lambda n=needs: _gan_loss_in_part("relativistic", "mean", n)
 
 
 def _sample_dot(x: torch.Tensor, pair: bool = False) -> None:
