@@ -71,16 +71,22 @@ def _object(source: Path, command: list[str]) -> Path:
     return output
 
 
+def _compiler(*extra: str) -> list[str]:
+    command = [os.environ.get("CXX", "g++"), *FLAGS, *extra, "-include", str(SHIM / "shim.h")]
+    return [*command, f"-I{ROOT / 'csrc'}", f"-I{SHIM}", "-isystem", str(toolkit_headers())]
+
+
+def run_program(name: str, folder: Path) -> subprocess.CompletedProcess:
+    """A program of tests/cuda_host, on threads of its own."""
+    program = folder / name
+    subprocess.run([*_compiler("-pthread"), "-x", "c++", str(SHIM / f"{name}.cpp"), "-o", str(program)], check=True)
+    return subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
+
+
 def build(*extra: str) -> Path:
     """The module's file, compiled unless one of the same sources and flags is there."""
     command = [os.environ.get("CXX", "g++"), *FLAGS, *extra]
-    compile_one = [*command, "-include", str(SHIM / "shim.h"), f"-I{ROOT / 'csrc'}", f"-I{SHIM}"]
-    compile_one += [
-        "-isystem",
-        str(toolkit_headers()),
-        f"-I{pybind11.get_include()}",
-        f"-I{sysconfig.get_path('include')}",
-    ]
+    compile_one = [*_compiler(*extra), f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
         objects = list(pool.map(lambda source: _object(source, [*compile_one, "-x", "c++"]), _sources()))
     key = hashlib.sha256(b"".join(path.read_bytes() for path in objects)).hexdigest()[:16]

@@ -141,3 +141,8 @@ def test_cuda_host_gan_loss_of_pairs_in_different_layouts(kind):
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
         assert a.stride() == b.stride()
+
+
+def test_cuda_host_one_block_is_last_when_all_end_at_once(tmp_path):
+    done = host_cuda.run_program("last_block_threads", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr

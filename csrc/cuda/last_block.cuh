@@ -25,13 +25,19 @@ __device__ __forceinline__ bool is_last_block(const Ticket& ticket) {
   if (threadIdx.x == 0) {
     __threadfence();
     constexpr unsigned long long kCount = (1ull << kTicketBits) - 1;
-    unsigned long long seen = 0, expected, next;
-    do {
+    // The first block swaps the tag in, the others add: of swaps that race one succeeds in each round trip to L2, which
+    // a thousand blocks that end together would wait for; additions all do.
+    unsigned long long expected = 0, count = 1;
+    for (;;) {
+      const unsigned long long seen = atomicCAS(ticket.word, expected, ticket.tag + 1);
+      if (seen == expected) break;
+      if ((seen & ~kCount) == ticket.tag) {
+        count = (atomicAdd(ticket.word, 1ull) & kCount) + 1;
+        break;
+      }
       expected = seen;
-      next = (expected & ~kCount) == ticket.tag ? expected + 1 : ticket.tag + 1;
-      seen = atomicCAS(ticket.word, expected, next);
-    } while (seen != expected);
-    last = (next & kCount) == gridDim.x;
+    }
+    last = count == gridDim.x;
     if (last) *ticket.word = 0;
     __threadfence();
   }

@@ -97,6 +97,9 @@ inline unsigned long long atomicCAS(unsigned long long* word, unsigned long long
   std::atomic_ref(*word).compare_exchange_strong(expected, next);
   return expected;
 }
+inline unsigned long long atomicAdd(unsigned long long* word, unsigned long long value) {
+  return std::atomic_ref(*word).fetch_add(value);
+}
 
 using std::max;
 using std::min;
