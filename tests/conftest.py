@@ -53,17 +53,6 @@ def target(request):
     return request.param
 
 
-@pytest.fixture
-def no_leak():
-    """The test leaves no tensor behind: neither a reference cycle nor something kept by a context or a cache."""
-    gc.collect()
-    before = support.live_tensors()
-    yield
-    gc.collect()
-    after = support.live_tensors()
-    assert after <= before, f"{after - before} tensors outlive the test"
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what an op's missing kernel would have to run; `pygen.explain` and test_smoke.py name those."""
     gone = [item for item in items if _lacks(getattr(item, "callspec", None))]
@@ -76,6 +65,10 @@ def _lacks(callspec) -> bool:
     params = callspec.params if callspec else {}
     op, target = params.get("op"), params.get("target")
     return isinstance(target, support.Target) and op is not None and not support.has_kernel(op.name, target)
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_report_header() -> list[str]:

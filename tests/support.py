@@ -226,6 +226,18 @@ def poisoned_memory() -> Iterator[None]:
             setattr(torch, name, make)
 
 
+@contextlib.contextmanager
+def no_leak() -> Iterator[None]:
+    """The block leaves no tensor behind: neither a reference cycle nor something kept by a context or a cache."""
+    gc.collect()
+    gc.freeze()  # what is there already need not be walked through again, here and in later tests
+    before = live_tensors()
+    yield
+    gc.collect()
+    after = live_tensors()
+    assert after <= before, f"{after - before} tensors outlive the block"
+
+
 def live_tensors() -> int:
     """How many tensors Python's collector sees."""
     return sum(issubclass(type(o), Tensor) for o in gc.get_objects())

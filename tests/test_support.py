@@ -14,6 +14,7 @@ from support import (
     isas,
     live_tensors,
     mixed_weights,
+    no_leak,
     poisoned_memory,
     ulps,
 )
@@ -179,11 +180,21 @@ def test_layouts_keep_shape_and_dtype_and_are_what_they_say(maker, shape):
 
 def test_live_tensors_counts_a_kept_tensor():
     gc.collect()
+    gc.freeze()  # as no_leak does
     before = live_tensors()
     kept = [torch.ones(1)]
     assert live_tensors() == before + 1
     kept.clear()
     assert live_tensors() == before
+
+
+def test_no_leak_notices_a_tensor_in_a_list():
+    kept = []
+    with pytest.raises(AssertionError, match="1 tensors outlive the block"), no_leak():
+        kept.append(torch.ones(1))
+    with no_leak():
+        kept.append(torch.ones(1))
+        kept.pop()
 
 
 def test_instruction_sets_end_with_the_baseline():
