@@ -143,6 +143,13 @@ def test_cuda_host_gan_loss_of_pairs_in_different_layouts(kind):
         assert a.stride() == b.stride()
 
 
+def test_cuda_host_gan_loss_refuses_logits_whose_memory_was_freed():
+    real, fake = torch.randn(7), torch.randn(7)
+    fake.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="without memory"):
+        discriminator_loss(real=real, fake=fake, backend=KERNEL)
+
+
 def test_cuda_host_one_block_is_last_when_all_end_at_once(tmp_path):
     done = host_cuda.run_program("last_block_threads", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pygen._layout import is_channels_last
+from pygen.native._arguments import strided
 
 
 def _laid_as(t: Tensor, like: Tensor) -> Tensor:
@@ -38,6 +39,7 @@ def flat_gradient(grad: Tensor | None, like: Tensor) -> Tensor | None:
 def view(t: Tensor | None) -> tuple | None:
     if t is None:
         return None
-    if t.numel() > 1 and not any(t.stride()):
-        return t.data_ptr(), t.shape, t.stride()
-    return t.data_ptr(), t.numel()
+    address, strides = strided(t)
+    if t.numel() > 1 and not any(strides):
+        return address, t.shape, strides
+    return address, t.numel()
