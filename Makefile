@@ -35,8 +35,9 @@ gpu: gpu-build gpu-test gpu-micro gpu-bench
 gpu-build: .venv
 	$(BIN)/python -c "import pygen, sys; why = pygen.backends()['cuda']; sys.exit(why and 'pygen._cuda cannot run here: ' + why)"
 
+# Eight at a time: what takes the time is compiling Triton's kernels, on one core each.
 gpu-test: gpu-build
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest tests -n 8 $(ARGS)
 
 gpu-micro: gpu-build
 	PYGEN_BENCH_DEVICE=cuda $(BIN)/python benchmarks/gpu_ceilings.py
