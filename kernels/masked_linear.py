@@ -181,7 +181,7 @@ def grad_weight(
     g, x = flat_rows(grad), flat_rows(input)
     (rows, n), k = g.shape, x.shape[1]
     weight = torch.zeros((n, k), dtype=grad.dtype, device=grad.device)
-    bias = g.sum(0) if need_bias else None  # in float32 within, and the same each time
+    bias = g.contiguous().sum(0) if need_bias else None  # in float32 within, and the same each time and in each layout
     if weight.numel() and rows:
         tile = _blocks.conv_weight_tile(grad.dtype, n, k, False)
         k_tiles = -(-k // tile.n)

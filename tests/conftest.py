@@ -8,7 +8,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-if not torch.cuda.is_available():
+if torch.cuda.is_available():
+    # Else float32 convolutions, ours among them, would have TF32's error, and cuDNN's gradients would change from run to run.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+else:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 THREADS = 2
 torch.set_num_threads(THREADS)

@@ -21,11 +21,11 @@ each_module = pytest.mark.parametrize("make", [pytest.param(m, id=n) for op in O
 KERNELS = [t for t in FAST_TARGETS if t.backend != "reference"]
 
 
-def results_of(op, backend, scale=1.0):
+def results_of(op, backend, scale=1.0, device="cpu"):
     """Values and gradients of every sample."""
     found = []
     for sample in op.samples():
-        tensors = {k: t * scale for k, t in sample.cast(torch.float32).items()}
+        tensors = {k: t * scale for k, t in sample.cast(torch.float32, device).items()}
         marked, inputs = leaves(op, tensors)
         outputs = op.run(marked, sample.options, backend)
         found += [*(o.detach() for o in outputs), *gradients(outputs, inputs)]
@@ -36,10 +36,10 @@ def results_of(op, backend, scale=1.0):
 @pytest.mark.parametrize("target", KERNELS, ids=str)
 def test_eight_threads_get_the_same_as_one(op, target):
     scales = [0.5 + i / 8 for i in range(8)]
-    alone = [results_of(op, target.backend, s) for s in scales]
+    alone = [results_of(op, target.backend, s, target.device) for s in scales]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for _ in range(2):
-            together = list(pool.map(lambda s: results_of(op, target.backend, s), scales))
+            together = list(pool.map(lambda s: results_of(op, target.backend, s, target.device), scales))
             for first, second in zip(alone, together, strict=True):
                 for a, b in zip(first, second, strict=True):
                     assert_same(a, b)
@@ -105,7 +105,7 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
 
     def loop(n):
         for _ in range(n):
-            marked, inputs = leaves(op, sample.cast(torch.float32))
+            marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
             outputs = op.call(marked, sample.options, target.backend)
             gradients(outputs, inputs)
             op.call(marked, sample.options, target.backend)  # a graph that never runs backward

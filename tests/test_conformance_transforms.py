@@ -53,10 +53,10 @@ def test_negated_inputs(op, target):
 @pytest.mark.parametrize("target", [None, *FAST_TARGETS], ids=str)
 def test_batched_upstream_gradients(op, target):
     """torch.autograd.grad(is_grads_batched=True), which jacobian(vectorize=True) uses."""
-    marked, inputs, options = tiny(op)
+    marked, inputs, options = tiny(op, target.device if target else "cpu")
     outputs = op.run(marked, options, target.backend if target else None)
     for i in range(len(outputs)):
-        weights = torch.randn(3, *outputs[i].shape, dtype=torch.float64)
+        weights = torch.randn(3, *outputs[i].shape, dtype=torch.float64, device=outputs[i].device)
         options = {"retain_graph": True, "allow_unused": True}
         batched = torch.autograd.grad(outputs[i], inputs, weights, is_grads_batched=True, **options)
         for j, w in enumerate(weights):
@@ -119,9 +119,10 @@ def test_func_transforms_are_right(op, backend):
 
 
 @each_op
-@pytest.mark.parametrize("backend", [t.backend for t in FAST_TARGETS if t.backend != "reference"])
-def test_func_transforms_refuse_a_backend_without_rules(op, backend):
-    marked, _, options = tiny(op)
+@pytest.mark.parametrize("target", [t for t in FAST_TARGETS if t.backend != "reference"], ids=str)
+def test_func_transforms_refuse_a_backend_without_rules(op, target):
+    marked, _, options = tiny(op, target.device)
+    backend = target.backend
     values = tuple(t.detach() for t in marked.values())
     call = functional(op, options, list(marked), backend)
     with pytest.raises(NotImplementedError, match=f"{op}: backend '{backend}' has no rules .* use backend='reference'"):

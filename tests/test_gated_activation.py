@@ -59,7 +59,9 @@ def test_gated_activation_slopes_keep_their_digits_in_the_tails(isa):
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64))
 def test_gated_activation_at_infinity_and_nan(target, dtype):
     x = torch.tensor(
-        [[INF, 1.0], [-INF, -INF], [INF, INF], [1.0, -INF], [0.0, INF], [NAN, 1.0], [1.0, NAN]], dtype=dtype
+        [[INF, 1.0], [-INF, -INF], [INF, INF], [1.0, -INF], [0.0, INF], [NAN, 1.0], [1.0, NAN]],
+        dtype=dtype,
+        device=target.device,
     )
     wide = torch.float64
     x.requires_grad_()
@@ -74,13 +76,13 @@ def test_gated_activation_at_infinity_and_nan(target, dtype):
 @pytest.mark.parametrize("target", FAST_TARGETS, ids=str)
 def test_gated_activation_halves_inside_each_group(target):
     """Across the groups' borders R would see G: the Jacobian between different groups is exactly zero."""
-    x = torch.randn(1, 12, 1, 1, requires_grad=True)
+    x = torch.randn(1, 12, 1, 1, device=target.device, requires_grad=True)
     for o in range(6):
         (grad,) = torch.autograd.grad(gated_activation(x, color_groups=3, backend=target.backend)[0, o, 0, 0], x)
         group = o // 2
         live = torch.zeros(12, dtype=torch.bool)
         live[group * 4 + o % 2] = live[group * 4 + 2 + o % 2] = True
-        assert torch.equal(grad[0, :, 0, 0] != 0, live)
+        assert torch.equal(grad[0, :, 0, 0].cpu() != 0, live)
 
 
 @pytest.mark.parametrize("maker", layouts.MAKERS[:6], ids=lambda m: m.__name__)

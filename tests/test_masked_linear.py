@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from support import FAST_TARGETS, assert_same, instruction_set, isas, threads
+from support import FAST_TARGETS, Target, assert_same, instruction_set, isas, threads
 
 import pygen
 from pygen.functional import masked_linear
 from pygen.reference.masked_linear import live_mask
 
 pytestmark = pytest.mark.usefixtures("poisoned")
-BACKENDS = [t.backend for t in FAST_TARGETS] + ["composite"]
+COMPOSITE = [Target("composite", device) for device in sorted({t.device for t in FAST_TARGETS})]
+each_target = pytest.mark.parametrize("target", [*FAST_TARGETS, *COMPOSITE], ids=str)
 NAN = float("nan")
 
 
@@ -19,31 +20,31 @@ def degrees(count: int, most: int, seed: int) -> tuple[int, ...]:
     return tuple(torch.randint(most + 1, (count,), generator=g).tolist())
 
 
-def layer(ins: int, outs: int, most: int, rows: int = 9, dtype: torch.dtype = torch.float32):
+def layer(ins: int, outs: int, most: int, rows: int = 9, dtype: torch.dtype = torch.float32, device: str = "cpu"):
     """Degrees, their mask, and x, w, b, grad."""
     given = {"in_degrees": degrees(ins, most, 3), "out_degrees": degrees(outs, most, 4)}
     shapes = ((rows, ins), (outs, ins), (outs,), (rows, outs))
-    return given, [torch.randn(s).to(dtype) for s in shapes]
+    return given, [torch.randn(s).to(device, dtype) for s in shapes]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_target
 @pytest.mark.parametrize("strict", (True, False))
-def test_masked_linear_jacobian_is_exactly_zero_where_degrees_say_so(backend, strict):
-    given, (x, w, b, _) = layer(13, 21, 6, rows=1)
+def test_masked_linear_jacobian_is_exactly_zero_where_degrees_say_so(target, strict):
+    given, (x, w, b, _) = layer(13, 21, 6, rows=1, device=target.device)
     mask = live_mask(given["in_degrees"], given["out_degrees"], strict, x.device)
     seen = torch.autograd.functional.jacobian(
-        lambda t: masked_linear(t, w, b, **given, strict=strict, backend=backend)[0], x
+        lambda t: masked_linear(t, w, b, **given, strict=strict, backend=target.backend)[0], x
     )
     assert torch.equal(seen[:, 0] != 0, mask)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_target
 @pytest.mark.parametrize("strict", (True, False))
-def test_masked_linear_ignores_dead_weights_and_unfed_inputs(backend, strict):
+def test_masked_linear_ignores_dead_weights_and_unfed_inputs(target, strict):
     """NaN in a dead weight changes nothing, bit for bit; NaN in an input reaches what it feeds, alone."""
-    given, (x, w, b, grad) = layer(37, 45, 8)
+    given, (x, w, b, grad) = layer(37, 45, 8, device=target.device)
     mask = live_mask(given["in_degrees"], given["out_degrees"], strict, x.device)
-    options = {**given, "strict": strict, "backend": backend}
+    options = {**given, "strict": strict, "backend": target.backend}
 
     def everything(weight):
         leaves = [t.detach().clone().requires_grad_() for t in (x, weight, b)]
@@ -123,32 +124,33 @@ def test_masked_linear_results_do_not_depend_on_threads():
             assert_same(a, b)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_masked_linear_keeps_no_stale_weight(backend):
+@each_target
+def test_masked_linear_keeps_no_stale_weight(target):
     """A weight changed in place between two calls, as optimisers do."""
-    given, (x, w, b, _) = layer(20, 30, 4)
-    masked_linear(x, w, b, **given, strict=False, backend=backend)
+    given, (x, w, b, _) = layer(20, 30, 4, device=target.device)
+    masked_linear(x, w, b, **given, strict=False, backend=target.backend)
     w.mul_(-2)
     mask = live_mask(given["in_degrees"], given["out_degrees"], False, x.device)
-    out = masked_linear(x, w, b, **given, strict=False, backend=backend)
+    out = masked_linear(x, w, b, **given, strict=False, backend=target.backend)
     torch.testing.assert_close(out, torch.nn.functional.linear(x, w * mask, b), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_masked_linear_training_never_sees_dead_weights(backend):
+@each_target
+def test_masked_linear_training_never_sees_dead_weights(target):
     """200 steps of AdamW with weight decay: what dead entries hold at the start, NaN too, changes no output."""
     runs = []
     for spoil in (0.0, 7.0, NAN):
         torch.manual_seed(2)
-        net = pygen.nn.MaskedLinear(degrees(6, 3, 1), degrees(8, 3, 2), strict=False, backend=backend)
-        dead = ~live_mask(net.in_degrees, net.out_degrees, False, torch.device("cpu"))
+        net = pygen.nn.MaskedLinear(degrees(6, 3, 1), degrees(8, 3, 2), strict=False, backend=target.backend)
+        net.to(target.device)
+        dead = ~live_mask(net.in_degrees, net.out_degrees, False, torch.device(target.device))
         with torch.no_grad():
             net.weight[dead] = spoil
         optimizer = torch.optim.AdamW(net.parameters(), 1e-2, weight_decay=0.1)
-        x, target = torch.randn(16, 6), torch.randn(16, 8)
+        x, wanted = (torch.randn(16, size).to(target.device) for size in (6, 8))
         for _ in range(200):
             optimizer.zero_grad()
-            (net(x) - target).square().mean().backward()
+            (net(x) - wanted).square().mean().backward()
             assert (net.weight.grad[dead] == 0).all()
             optimizer.step()
         runs.append(net(x).detach())

@@ -39,7 +39,7 @@ def test_gaussian_kl_near_the_prior_keeps_its_digits(target, logvar, expected):
 def test_gaussian_kl_is_accurate_element_by_element(target):
     """Each element by itself, over 30 decades of logvar and both signs: no large neighbour to hide behind."""
     small = torch.logspace(-18, 2.6, 4000, base=10, dtype=torch.float64).clamp(max=80)
-    lv = torch.cat((small, -small)).float()
+    lv = torch.cat((small, -small)).float().to(target.device)
     kl = gaussian_kl(torch.zeros_like(lv), lv, reduction="none", backend=target.backend).double()
     x = lv.double()
     series = x * x / 4 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7)))))
@@ -134,7 +134,7 @@ def test_one_nan_stays_in_its_element_and_its_row(target):
 
 @fast_targets
 def test_a_row_does_not_depend_on_its_batch(target):
-    tensors = {k: t.float() for k, t in gaussians((9, 1500)).items()}
+    tensors = {k: t.float().to(target.device) for k, t in gaussians((9, 1500)).items()}
     z, kl = op.run(tensors, {"reduction": "none"}, target.backend)
     z_part, kl_part = op.run({k: t[:4] for k, t in tensors.items()}, {"reduction": "none"}, target.backend)
     assert_same(z[:4], z_part)
@@ -147,7 +147,7 @@ def test_reparameterize_kl_over_the_whole_range_of_logvar(target, dtype):
     """Underflow, overflow and everything between. Within a factor 2 of the largest number exp(logvar) may overflow first."""
     limit = math.log(torch.finfo(dtype).max)
     lv = torch.linspace(-2 * limit, 2 * limit, 4001, dtype=torch.float64).to(dtype)
-    lv = lv[(lv < limit - 0.01) | (lv > limit + math.log(2) + 0.01)]
+    lv = lv[(lv < limit - 0.01) | (lv > limit + math.log(2) + 0.01)].to(target.device)
     for chunk in lv.split(7):  # small groups, so that the large do not excuse the small
         logvar = chunk.clone().requires_grad_()
         kl = gaussian_kl(torch.zeros_like(chunk), logvar, reduction="none", backend=target.backend)

@@ -1,6 +1,8 @@
 """The comparator is itself tested: each planted fault is seen, and what is right passes."""
 
+import ast
 import gc
+from pathlib import Path
 
 import layouts
 import pytest
@@ -176,6 +178,19 @@ def test_layouts_keep_shape_and_dtype_and_are_what_they_say(maker, shape):
     assert y.isfinite().all()
     if x.numel() > 1:
         assert maker.what_for(y), f"{maker.__name__} made {y.stride()} of {shape}, {y.data_ptr() % 64}"
+
+
+def test_what_is_tested_on_each_target_runs_on_its_device():
+    """Else a test of the kernels passes CPU tensors to them, which nobody sees where there is no GPU."""
+    forgetful = []
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        source = path.read_text()
+        for f in ast.walk(ast.parse(source)):
+            if isinstance(f, ast.FunctionDef) and "target" in [a.arg for a in f.args.args]:
+                body = ast.get_source_segment(source, f) or ""
+                if not any(use in body for use in ("target.device", "target=target", ", target)", ", target, ")):
+                    forgetful.append(f"{path.name}: {f.name}")
+    assert not forgetful
 
 
 def test_live_tensors_counts_a_kept_tensor():
