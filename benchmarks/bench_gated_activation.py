@@ -36,7 +36,7 @@ def plain(x: Tensor, cond: Tensor | None) -> Tensor:
 
 def _providers() -> dict[str, Op]:
     torch._dynamo.reset()  # past eight shapes of one function Dynamo would quietly run it eagerly
-    ops: dict[str, Op] = {"eager": plain, "compiled": torch.compile(plain, dynamic=False)}
+    ops: dict[str, Op] = {"eager": plain, "compiled": harness.compiled(plain)}
     for name in ("cpu", "triton", "cuda"):
         if pygen._dispatch.why_not(OP, name, DEVICE.type) is None:
             ops[f"pygen {name}"] = lambda x, cond, name=name: gated_activation(x, cond, backend=name)

@@ -39,7 +39,7 @@ def _providers() -> dict[str, Norms]:
     ops: dict[str, Norms] = {
         "eager": plain,
         "vector_norm": vector_norm,
-        "compiled": torch.compile(plain, dynamic=False),
+        "compiled": harness.compiled(plain),
     }
     for name in ("cpu", "triton", "cuda"):
         runs_here = name in (("cpu",) if DEVICE.type == "cpu" else ("triton", "cuda"))

@@ -179,14 +179,16 @@ def _dense(program: DenseProgram, n: int, compiled: Callable) -> Sampler:
         return level
 
     step_of = compiled(step_of)
-    places = [(torch.tensor([i], device=like.device), order[i : i + 1].clone()) for i in range(steps)]
+    places = [
+        (torch.tensor([i], device=like.device), order[i : i + 1].clone(), at) for i, at in enumerate(order.tolist())
+    ]
 
     def sample(u: Tensor) -> Tensor:
         with torch.no_grad():
             for s, bias in zip([*(h[:, :-1] for h in hidden_sums), sums[-1]], program.biases, strict=True):
                 s.copy_(bias.expand(n, -1))
             noise = _noise(u, levels, like.dtype).T.contiguous()
-            drawn = [step_of(step, at, noise[int(at)]) for step, at in places]
+            drawn = [step_of(step, at, noise[number]) for step, at, number in places]
             made = torch.empty(n, steps, dtype=torch.int64, device=like.device)
             made[:, order] = torch.stack(drawn, 1)
             return made

@@ -31,6 +31,7 @@ def collect():
 
     def add(op: str, case: str, direction: str, group: dict[str, harness.Measurement]) -> None:
         _rows[op].extend(report.rows_of(case, direction, group))
+        harness.save(op, _rows[op])  # now: a run that is stopped keeps what it has measured
 
     return add
 

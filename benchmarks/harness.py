@@ -9,11 +9,14 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,12 @@ def device_name() -> str:
     return f"{model or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+@cache
+def driver() -> str:
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip() if shutil.which(asked[0]) else ""
+
+
 def environment() -> dict[str, object]:
     """What a figure is worthless without."""
     facts: dict[str, object] = {
@@ -63,7 +72,7 @@ def environment() -> dict[str, object]:
         "allocator_tamed": "MALLOC_TRIM_THRESHOLD_" in os.environ,
     }
     if DEVICE.type == "cuda":
-        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": driver()}
     else:
         facts["instruction_set"] = pygen._backends.compiled("_cpu").isa()
     return facts
@@ -75,17 +84,22 @@ def synchronize() -> None:
 
 
 def seconds(work: Work) -> float:
-    """One call; on a GPU between two events on the stream, so that the host's time counts where it is longer."""
+    """One call; on a GPU the longer of the device's time, between two events, and the host's: what calls in a row would take.
+
+    The events alone would hide the host's time behind what the device still has to do, such as flushing its cache.
+    """
     if DEVICE.type != "cuda":
-        start = time.perf_counter()
+        begun = time.perf_counter()
         work()
-        return time.perf_counter() - start
+        return time.perf_counter() - begun
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
+    begun = time.perf_counter()
     work()
+    host_s = time.perf_counter() - begun
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) * 1e-3
+    return max(host_s, start.elapsed_time(end) * 1e-3)
 
 
 _flush: list[torch.Tensor] = []
@@ -100,9 +114,16 @@ def flush_cache() -> None:
     _flush[0].zero_()
 
 
+def compiled(op: Callable[..., Any]) -> Callable[..., Any]:
+    """For these shapes; on a GPU with all that Inductor tries, but for CUDA graphs, which `graphed` makes of every provider."""
+    how = {"mode": "max-autotune-no-cudagraphs"} if DEVICE.type == "cuda" else {}
+    return torch.compile(op, dynamic=False, **how)
+
+
 def graphed(work: Work) -> Work:
     """The same work as one CUDA graph replay."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())  # which makes the inputs
     with torch.cuda.stream(stream):
         for _ in range(3):
             work()
@@ -184,8 +205,12 @@ def slug(name: str) -> str:
 
 
 def save(op: str, rows: list[dict[str, object]]) -> Path:
-    """Writes benchmarks/results/<device>/<op>.json."""
-    path = RESULTS / slug(device_name()) / f"{op}.json"
+    """Writes benchmarks/results/<device>/<op>.json; what lies there of this day and these versions stays beside the new rows."""
+    path, facts = RESULTS / slug(device_name()) / f"{op}.json", {"op": op, **environment()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"op": op, **environment(), "rows": rows}, indent=1) + "\n")
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    if {key: stored.get(key) for key in facts} == facts:  # an op's cases may be measured in parts
+        fresh = {(row["case"], row["direction"]) for row in rows}
+        rows = [row for row in stored["rows"] if (row["case"], row["direction"]) not in fresh] + rows
+    path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     return path
