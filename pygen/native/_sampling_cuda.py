@@ -59,7 +59,8 @@ def draw(
     threads: int | None = None,
     images_per_block: int | None = None,
 ) -> None:
-    """Draws all images in one launch; nothing waits for the device."""
+    """Draws all images in one launch. The program's tables are copied before it, from memory that is not pinned: that waits
+    for the stream, and a call cannot be captured in a graph."""
     if not levels.numel():
         return
     compiled, device, stream = target(levels)
