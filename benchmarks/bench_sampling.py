@@ -157,8 +157,10 @@ def _check(case: Case) -> None:
     for name, images in drawn.items():
         assert torch.equal(images, first), f"{name} draws other images"
     redrawn, u = first.clone(), _noise(case, 2, 0)
-    plain_step = compiled_cached.sampler(ours, 2, tuple(_size(case).get("shape", ())), compile_it=False)
-    assert torch.equal(plain_step(u).to(first.dtype), first), "the step that is compiled draws other images"
+    for captured in (None, lambda work: work):
+        size = tuple(_size(case).get("shape", ()))
+        plain_step = compiled_cached.sampler(ours, 2, size, compile_it=False, captured=captured)
+        assert torch.equal(plain_step(u).to(first.dtype), first), "the step that is compiled draws other images"
     last = _places(first.shape[1:])[-3:]
     for where in last:
         redrawn[where] = 0
@@ -166,9 +168,9 @@ def _check(case: Case) -> None:
     assert torch.equal(redrawn, first), "the plain twin draws other values"
 
 
-def _compiled_cached(case: Case, model: nn.Module, u: Tensor) -> Work:
+def _compiled_cached(case: Case, model: nn.Module, u: Tensor, captured: Callable[[Work], Work] | None = None) -> Work:
     """Checked by a forward over what it drew: the noise selects the same levels, but for a rounding here and there."""
-    sample = compiled_cached.sampler(model, case.batch, tuple(_size(case).get("shape", ())))
+    sample = compiled_cached.sampler(model, case.batch, tuple(_size(case).get("shape", ())), captured=captured)
     levels = sample(u)
     with torch.no_grad():
         selected = _sampling.decide(_logits(model)(levels), u, 1.0)
@@ -201,6 +203,8 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
         )
     if compile_too:
         works["cached compiled"] = (_compiled_cached(case, ours, u), 1.0)
+        if DEVICE.type == "cuda":
+            works["cached compiled in graphs"] = (_compiled_cached(case, ours, u, harness.graphed), 1.0)
     return works
 
 

@@ -1,6 +1,6 @@
 """The cached sampler as `torch.compile` would have it: one graph for a row's early streams and one for a pixel, or for one of
-MADE's steps, of static shapes, with the place as a tensor, so that nothing compiles twice. A competitor, not an engine; not
-yet run on a GPU.
+MADE's steps, of static shapes, with the place as a tensor, so that nothing compiles twice. On a GPU also a whole row, or all of
+MADE's steps, as one CUDA graph. A competitor, not an engine; not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -15,15 +15,35 @@ from pygen.models._levels import scale_levels
 from pygen.models._program import Conv, DenseProgram, Gate, Program
 
 Sampler = Callable[[Tensor], Tensor]  # uniforms [n, C, H, W] or [n, D] -> levels of the same shape
+Work = Callable[[], object]
 
 
-def sampler(model: nn.Module, n: int, size: tuple[int, ...], compile_it: bool = True) -> Sampler:
-    """Of an unconditional model; size: (H, W), or () for MADE."""
+def sampler(
+    model: nn.Module,
+    n: int,
+    size: tuple[int, ...],
+    compile_it: bool = True,
+    captured: Callable[[Work], Work] | None = None,
+) -> Sampler:
+    """Of an unconditional model; size: (H, W), or () for MADE; captured: makes one CUDA graph of a row's work."""
     compiled = (lambda f: torch.compile(f, dynamic=False, fullgraph=True)) if compile_it else (lambda f: f)
     with torch.no_grad():
         if model.program_type is DenseProgram:
-            return _dense(model._program(0), n, compiled)
-        return _pixels(model._program(None), n, *size, compiled)
+            return _dense(model._program(0), n, compiled, captured)
+        return _pixels(model._program(None), n, *size, compiled, captured)
+
+
+def _in_graphs(draw: Sampler, noise: Tensor, captured: Callable[[Work], Work]) -> Sampler:
+    """draw(noise) by replays of one graph, which reads and writes the same memory each time."""
+    given, drawn = noise.clone(), torch.empty_like(noise, dtype=torch.int64)
+    replay = captured(lambda: drawn.copy_(draw(given)))
+
+    def run(noise: Tensor) -> Tensor:
+        given.copy_(noise)
+        replay()
+        return drawn.clone()
+
+    return run
 
 
 def _decide(logits: Tensor, u: Tensor) -> Tensor:
@@ -37,7 +57,9 @@ def _noise(u: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
     return _sampling.binary_thresholds(u, 1.0).to(dtype) if num_levels == 2 else u
 
 
-def _pixels(program: Program, n: int, height: int, width: int, compiled: Callable) -> Sampler:
+def _pixels(
+    program: Program, n: int, height: int, width: int, compiled: Callable, captured: Callable | None
+) -> Sampler:
     like, groups, levels = program.like, program.groups, program.num_levels
     each = program.in_channels // groups
     margin = max(abs(dx) for stage in program.stages if isinstance(stage, Conv) for _, dx in stage.taps)
@@ -126,21 +148,26 @@ def _pixels(program: Program, n: int, height: int, width: int, compiled: Callabl
     early_row, pixel = compiled(early_row), compiled(pixel)
     places = [torch.tensor([margin + x], device=like.device) for x in range(width)]
 
+    def row(noise: Tensor) -> Tensor:  # [W, n, C] both
+        early_row()
+        return torch.stack([pixel(places[x], noise[x]) for x in range(width)])
+
+    graphs: list[Sampler] = []
+
     def sample(u: Tensor) -> Tensor:
         with torch.no_grad():
             noise = _noise(u, levels, like.dtype).permute(2, 3, 0, 1).contiguous()  # [H, W, n, C]
+            if captured and not graphs:
+                graphs.append(_in_graphs(row, noise[0], captured))
             for stream in rows:
                 stream.zero_()
-            made = []
-            for y in range(height):
-                early_row()
-                made.append(torch.stack([pixel(places[x], noise[y, x]) for x in range(width)], -1))
-            return torch.stack(made, 2)
+            draw_row = graphs[0] if graphs else row
+            return torch.stack([draw_row(noise[y]) for y in range(height)]).permute(2, 3, 0, 1)
 
     return sample
 
 
-def _dense(program: DenseProgram, n: int, compiled: Callable) -> Sampler:
+def _dense(program: DenseProgram, n: int, compiled: Callable, captured: Callable | None) -> Sampler:
     """Each new value, and each unit that it completes, is added to all sums that see it: columns of the weights."""
     like, levels = program.like, program.num_levels
     degrees = [torch.tensor(d, device=like.device) for d in program.degrees]
@@ -183,14 +210,19 @@ def _dense(program: DenseProgram, n: int, compiled: Callable) -> Sampler:
         (torch.tensor([i], device=like.device), order[i : i + 1].clone(), at) for i, at in enumerate(order.tolist())
     ]
 
+    def draw(noise: Tensor) -> Tensor:  # [D, n] both
+        for s, bias in zip([*(h[:, :-1] for h in hidden_sums), sums[-1]], program.biases, strict=True):
+            s.copy_(bias.expand(n, -1))
+        drawn = torch.stack([step_of(step, at, noise[number]) for step, at, number in places])
+        return torch.empty_like(drawn).index_copy_(0, order, drawn)
+
+    graphs: list[Sampler] = []
+
     def sample(u: Tensor) -> Tensor:
         with torch.no_grad():
-            for s, bias in zip([*(h[:, :-1] for h in hidden_sums), sums[-1]], program.biases, strict=True):
-                s.copy_(bias.expand(n, -1))
             noise = _noise(u, levels, like.dtype).T.contiguous()
-            drawn = [step_of(step, at, noise[number]) for step, at, number in places]
-            made = torch.empty(n, steps, dtype=torch.int64, device=like.device)
-            made[:, order] = torch.stack(drawn, 1)
-            return made
+            if captured and not graphs:
+                graphs.append(_in_graphs(draw, noise, captured))
+            return (graphs[0] if graphs else draw)(noise).T
 
     return sample
