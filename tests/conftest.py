@@ -14,8 +14,6 @@ if torch.cuda.is_available():
     torch.backends.cudnn.deterministic = True
 else:
     os.environ.setdefault("TRITON_INTERPRET", "1")
-torch.backends.cudnn.allow_tf32 = False  # else convolutions of float32 on a GPU lose 13 bits; its tests set the switch
-torch.backends.cudnn.deterministic = True  # the reference on a GPU is compared bit for bit with itself
 THREADS = 2
 torch.set_num_threads(THREADS)
 

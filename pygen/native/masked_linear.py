@@ -69,8 +69,7 @@ def grad_weight(
     g, x = flat_rows(grad), flat_rows(input)
     where = target(grad)
     gpu = on_gpu(where)
-    empty = torch.zeros if gpu else torch.empty  # the C++ kernel writes the zeros too
-    weight = empty((g.shape[1], x.shape[1]), dtype=grad.dtype, device=grad.device)
+    weight = torch.empty((g.shape[1], x.shape[1]), dtype=grad.dtype, device=grad.device)
     bias = None
     if need_bias:  # on a GPU torch's own sum: in float32 within, and the same each time and in each layout
         bias = g.contiguous().sum(0) if gpu else torch.empty(g.shape[1], dtype=grad.dtype, device=grad.device)
