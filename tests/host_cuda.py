@@ -1,5 +1,6 @@
 """The CUDA C++ of csrc/cuda as a Python module that runs on the host: csrc with the shim of tests/cuda_host, built by g++."""
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -109,7 +110,11 @@ def load(path: Path) -> ModuleType:
 
 @cache
 def module() -> ModuleType:
-    return load(build())
+    """One of several test processes compiles, the others wait for it."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "cuda_host.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return load(build())
 
 
 def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:
