@@ -6,10 +6,14 @@ PYGEN_BENCH_DEVICE=cuda python benchmarks/gpu_ceilings.py        -> benchmarks/r
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import harness
 import torch
@@ -90,6 +94,20 @@ def normals_g_per_s(backend: str) -> float:
     return 8 * mu.numel() / (with_noise - one) / 1e9
 
 
+def latencies() -> dict[str, float]:
+    """Of a dependent step inside a block, a cluster and the grid, and what one SM reads of L2: gpu_latencies.cu."""
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    with tempfile.TemporaryDirectory() as folder:
+        program, source = Path(folder) / "latencies", Path(__file__).with_name("gpu_latencies.cu")
+        try:
+            subprocess.run([nvcc, "-O3", "-std=c++17", f"-arch={arch}", "-o", program, source], check=True)
+            return json.loads(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"gpu_latencies.cu did not run: {error} {getattr(error, 'stderr', '')}")
+            return {}
+
+
 def main() -> int:
     if harness.DEVICE.type != "cuda":
         print("gpu_ceilings: set PYGEN_BENCH_DEVICE=cuda on a machine with an NVIDIA GPU")
@@ -100,6 +118,7 @@ def main() -> int:
         "launch_us": launch_us(),
         "graph_node_us": graph_node_us(),
         "host_us_eager_add": host_us(lambda: small + small),
+        **latencies(),
     }
     for name in ("triton", "cuda"):
         if pygen.backends()[name] is None:
@@ -108,6 +127,10 @@ def main() -> int:
             figures[f"host_us_reparameterize_kl_{name}"] = host_us(
                 lambda name=name: reparameterize_kl(small, small, backend=name)
             )
+            with torch.device("cuda"):  # a torch function mode: the call goes through the dispatcher
+                figures[f"host_us_gaussian_kl_{name}_dispatched"] = host_us(
+                    lambda name=name: gaussian_kl(small, small, backend=name)
+                )
     path = harness.RESULTS / harness.slug(harness.device_name()) / "ceilings.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**harness.environment(), "figures": figures}, indent=1) + "\n")
