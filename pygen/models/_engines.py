@@ -18,6 +18,7 @@ from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
 _ROWS_AT_ONCE = 1 << 24  # elements in a row of all streams together
+_ROWS_AT_ONCE_CUDA = 1 << 27  # as few would leave a GPU half empty: half a GiB of float32 for each row that is kept
 _MULTIPLY_ADDS_AT_ONCE = 1 << 35  # of one call of C++, which Ctrl-C has to wait for: about half a second
 _LEAST_AT_ONCE = 32  # images that fill two cores' vectors
 
@@ -91,7 +92,8 @@ def _whole_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, 
 
 def _rows_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, width: int) -> int:
     channels = sum(p.numel() for p in parameters if p.dim() == 1)  # a bias for each
-    return _ROWS_AT_ONCE // (channels * width)
+    elements = _ROWS_AT_ONCE_CUDA if any(p.is_cuda for p in parameters) else _ROWS_AT_ONCE
+    return elements // (channels * width)
 
 
 def _cpu_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, width: int) -> int:
