@@ -119,7 +119,8 @@ def _masked_seconds(model: nn.Module, x: torch.Tensor) -> float:
 def group(collect) -> dict[str, Measurement]:
     models = _models()
     x = (torch.rand(BATCH, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) < 0.2).to(torch.uint8).to(DEVICE)
-    errors = _check(models, x)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        errors = _check(models, x)
     measured = harness.measure(
         {name: _step(model, x, name.endswith("compiled")) for name, model in models.items()}, budget_s=20
     )

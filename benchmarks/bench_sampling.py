@@ -172,7 +172,7 @@ def _compiled_cached(case: Case, model: nn.Module, u: Tensor, captured: Callable
     """Checked by a forward over what it drew: the noise selects the same levels, but for a rounding here and there."""
     sample = compiled_cached.sampler(model, case.batch, tuple(_size(case).get("shape", ())), captured=captured)
     levels = sample(u)
-    with torch.no_grad():
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         selected = _sampling.decide(_logits(model)(levels), u, 1.0)
     assert (selected != levels).double().mean() < 1e-3, "cached compiled draws what the noise does not select"
     return lambda: sample(u)
