@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import harness
-from harness import Measurement
+from harness import GRAPHED, Measurement
 from rich.console import Console
 from rich.table import Table
 
 PYGEN = "pygen "  # providers of ours start with this
-GRAPHED = " graphed"  # and those that are one CUDA graph end with this
 
 
 def best_competitor(group: dict[str, Measurement], provider: str) -> tuple[str, float]:
-    """Of those that are CUDA graphs if `provider` is one, else of the others: what is replayed has no host to wait for."""
+    """Of those that are CUDA graphs if `provider` is one, else of the others: what is replayed is timed without the host."""
     alike = [n for n in group if n.endswith(GRAPHED) == provider.endswith(GRAPHED)]
     name = min((n for n in alike if not n.startswith(PYGEN)), key=lambda n: group[n].median)
     return name, group[name].median
