@@ -91,7 +91,8 @@ __attribute__((noinline)) void sampling_tile(const SamplingTileArguments<Real>& 
 template <class Real>
 using SamplingTileFunction = void (*)(const SamplingTileArguments<Real>&, int64_t, int64_t);
 
-// Sums of a tile. float64, in which samplers are checked, makes do with as many in AVX-512 as in AVX2: half as much code.
+// Sums of a tile. float64, in which samplers are checked, makes do with as many in AVX-512 as in AVX2: half as much
+// code.
 template <class Real>
 constexpr int kSamplingSums = sizeof(Real) == 8 ? std::min(kAccumulators, 12) : kAccumulators;
 
