@@ -2,7 +2,7 @@
 
     python tools/matrix.py [--versions 3.6.0,3.7.1] [--tests "..."] [--archs 90]
 
-Each is installed alone into build/matrix and put before the environment's own: under the interpreter it runs the tests of the
+Each is installed into build/matrix and put before the environment's own: under the interpreter it runs the tests of the
 Triton kernels, without it compiles them ahead of time. A version that pip has not is on the list as such.
 """
 
@@ -17,23 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = "3.6.0,3.7.1,3.8.0,3.9.0"
 TESTS = "tests/test_triton_noise.py tests/test_triton_reparameterize_kl.py tests/test_triton_masked_conv2d.py"
 TESTS += " tests/test_triton_gated_activation.py"
+# What a version needs beside it: 3.6's interpreter makes numbers of arrays of one element, which NumPy 2.4 refuses.
+BESIDE = {"3.6.0": ("numpy==2.3.5",)}
 
 
 def install(version: str) -> Path | str:
     """The folder with that Triton, or why there is none."""
     folder = ROOT / "build" / "matrix" / f"triton-{version}"
-    if not (folder / "triton" / "__init__.py").exists():
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--target",
-            str(folder),
-            f"triton=={version}",
-        ]
+    packages = (f"triton=={version}", *BESIDE.get(version, ()))
+    if not all((folder / package.partition("==")[0]).exists() for package in packages):
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *packages]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             return "not installed: " + (done.stderr.strip().splitlines() or ["pip failed"])[-1][:120]
@@ -90,7 +83,8 @@ def main() -> int:
             else (interpreted(folder, options.tests), compiled(folder, options.archs))
         )
         fine = fine and not any(word in " ".join(row) for word in ("failed", "rror", "spill"))
-        lines.append(f"| {version} | {row[0]} | {row[1]} |")
+        beside = "".join(f", {package}" for package in BESIDE.get(version, ()))
+        lines.append(f"| {version}{beside} | {row[0]} | {row[1]} |")
         print(lines[-1], flush=True)
     (ROOT / "docs" / "matrix.md").write_text("\n".join(lines) + "\n")
     return int(not fine)
