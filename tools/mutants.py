@@ -93,7 +93,7 @@ def first_failure(text: str) -> str:
     telling += [
         line for line in lines if "AddressSanitizer" in line or "did not end" in line or "error" in line.lower()
     ]
-    return (telling or lines[-1:] or [""])[0].split(" - ")[0].removeprefix("FAILED ")[:160]
+    return (telling or lines[-1:] or [""])[0].split(" - ")[0].removeprefix("FAILED ").replace(f"{COPY}/", "")[:160]
 
 
 def is_built(fault: Fault) -> bool:
