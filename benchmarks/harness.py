@@ -183,8 +183,8 @@ def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: in
         m.info = {
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
-            "error_vs_float64": errors[name.removesuffix(" graphed").removesuffix(" channels_last")],
-            "peak_bytes": None if name.endswith(" graphed") else peak_bytes(works[name]),
+            "error_vs_float64": errors[name.removesuffix(GRAPHED).removesuffix(" channels_last")],
+            "peak_bytes": None if name.endswith(GRAPHED) else peak_bytes(works[name]),
         }
 
 

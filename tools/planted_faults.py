@@ -108,7 +108,7 @@ FAULTS = (
           "const bool falls = false;", LINEAR),
     Fault("masked_linear, C++: pairs are taken for quads", "csrc/cpu/masked_linear.cpp", "quads &= side_by_side<4>(at + k);", "quads &= side_by_side<2>(at + k);",
           LINEAR),
-    Fault("masked_linear, C++: lanes are sorted without what they see", "csrc/cpu/masked_linear.cpp", "          live[place] = live[place - 1];\n", "", LINEAR),
+    Fault("masked_linear, C++: lanes are sorted without what they see", "csrc/cpu/masked_linear.cpp", "        live[place] = live[place - 1];\n", "", LINEAR),
     Fault("masked_linear's short way: negated inputs are read as they lie", "csrc/cpu/masked_linear.bind.h",
           "x.shape[1] != plan->ins || is_negated(args[1]) ||", "x.shape[1] != plan->ins ||", LINEAR_COMMON),
     Fault("masked_linear's short way: a weight that was replaced is read", "csrc/cpu/masked_linear.bind.h",

@@ -77,17 +77,21 @@ struct Block {
     const int64_t last = first + count - 1;
     least = p.live[first];
     most = p.live[last];
+    // Insertion sort: of what falls the last is taken first, so that little is left to do.
     const bool falls = p.target_order[first] > p.target_order[last];
-    for (int64_t k = 0; k < kWide<Real>; ++k) {
-      const int64_t from = std::min(k, count - 1), t = falls ? last - from : first + from;
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t t = falls ? last - k : first + k;
       int64_t place = k;
-      if (k < count)
-        for (; place > 0 && target[place - 1] > p.target_order[t]; --place) {
-          target[place] = target[place - 1];
-          live[place] = live[place - 1];
-        }
-      target[place] = k < count ? p.target_order[t] : target[k - 1];
-      live[place] = k < count ? p.live[t] : live[k - 1];
+      for (; place > 0 && target[place - 1] > p.target_order[t]; --place) {
+        target[place] = target[place - 1];
+        live[place] = live[place - 1];
+      }
+      target[place] = p.target_order[t];
+      live[place] = p.live[t];
+    }
+    for (int64_t k = count; k < kWide<Real>; ++k) {
+      target[k] = target[k - 1];
+      live[k] = live[k - 1];
     }
   }
   // Where the targets lie that are `step` apart.

@@ -11,36 +11,27 @@ namespace pygen {
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sample_dot_forward(const SampleDot&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sample_dot_backward(const SampleDot&))
 
-// Whether `t` is plain, of that dtype, with as many rows and elements; then p's view is it.
-inline bool read_rows(PyObject* t, const SampleDot& p, View* view) {
-  Plain read;
-  if (!read_plain(t, &read) || read.dtype != p.dtype || read.ndim == 0 || read.shape[0] != p.rows ||
-      read.numel != p.rows * p.row_size || is_negated(t))
-    return false;
-  view->data = read.data;
-  view->set_contiguous(read.numel);
-  return true;
-}
-
 // sample_dot_plain(threads, x, y or None, sums): forward, and sample_dot_scale_plain(threads, factor, x, out):
-// backward, where all are plain and fit; else nothing is written.
+// backward, where all are plain; else nothing is written. As for any launcher, they fit and none is negated.
 template <bool kScale>
 PyObject* sample_dot_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
+  Plain x, numbers, other{};  // other: y or out
+  PyObject* const third = args[kScale ? 3 : 2];
+  if (!read_plain(args[kScale ? 2 : 1], &x) || !read_plain(args[kScale ? 1 : 3], &numbers) ||
+      (third != Py_None && !read_plain(third, &other)))
+    Py_RETURN_FALSE;
   SampleDot p;
   p.threads = static_cast<int>(PyLong_AsLong(args[0]));
-  PyObject* const x = args[kScale ? 2 : 1];
-  PyObject* const numbers = args[kScale ? 1 : 3];
-  Plain first, each;
-  if (!read_plain(x, &first) || first.ndim == 0) Py_RETURN_FALSE;
-  p.dtype = first.dtype;
-  p.rows = first.shape[0];
-  p.row_size = first.numel / p.rows;
-  if (!read_rows(x, p, &p.x) || !read_plain(numbers, &each) || each.numel != p.rows || is_negated(numbers) ||
-      each.dtype != (p.dtype == DType::Float64 ? DType::Float64 : DType::Float32))
-    Py_RETURN_FALSE;
-  if (kScale ? !read_rows(args[3], p, &p.out) : args[2] != Py_None && !read_rows(args[2], p, &p.y)) Py_RETURN_FALSE;
-  p.sums = each.data;
-  p.factor = each.data;
+  p.dtype = x.dtype;
+  p.rows = x.shape[0];
+  p.row_size = x.numel / p.rows;
+  p.x.data = x.data;
+  p.x.set_contiguous(x.numel);
+  View& view = kScale ? p.out : p.y;
+  view.data = other.data;
+  view.set_contiguous(x.numel);
+  p.sums = numbers.data;
+  p.factor = numbers.data;
   p.factor_stride = 1;
   constexpr decltype(&baseline::sample_dot_forward) forward[] = PYGEN_ISA_TABLE(sample_dot_forward);
   constexpr decltype(&baseline::sample_dot_backward) backward[] = PYGEN_ISA_TABLE(sample_dot_backward);
@@ -53,9 +44,9 @@ PyObject* sample_dot_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
 
 inline void bind_sample_dot(py::module_& m) {
   define<sample_dot_plain<false>>(m, "sample_dot_plain",
-                                  "threads, x, y or None, sums (written): whether they are plain and fit.");
+                                  "threads, x, y or None, sums (written): whether they are plain.");
   define<sample_dot_plain<true>>(m, "sample_dot_scale_plain",
-                                 "threads, factor, x, out (written): whether they are plain and fit.");
+                                 "threads, factor, x, out (written): whether they are plain.");
   const auto parse = [](SampleDot& p, std::string_view dtype, py::tuple sizes, py::handle x, int threads) {
     p.dtype = parse_dtype(dtype);
     p.rows = py::handle(sizes[0]).cast<int64_t>();

@@ -130,7 +130,8 @@ class _SampleScale(torch.autograd.Function):
         )
 
 
-_fast_dot, _fast_scale = map(_library.fast_apply, (_SampleDot, _SampleScale))
+_fast_dot = _library.fast_apply(_SampleDot)
+_fast_scale = _library.fast_apply(_SampleScale)
 
 
 def _launch(x, y, backend):
