@@ -100,7 +100,7 @@ FAULTS = (
     Fault("masked_linear, CUDA: dead entries of the gradient keep their sums", LINEAR_CU, "if (s < p.live[t]) {", "if (s <= p.live[t]) {", LINEAR_CUDA),
     Fault("masked_linear, CUDA: live tiles of the gradient are left out", "csrc/cuda/masked_conv2d_weight.cuh",
           "p.live[min(first_o + Tr::kTile, p.outs) - 1]) return;", "p.live[first_o]) return;", LINEAR_CUDA),
-    Fault("masked_linear, CUDA: the order of outputs is forgotten for the bias", "csrc/cuda/conv_loop.cuh",
+    Fault("masked_linear, CUDA: the order of outputs is forgotten for the bias", "csrc/cuda/conv_epilogue.cuh",
           "Tr::kByDegree && p.order != nullptr ? p.order[at] : at", "at", LINEAR_CUDA),
     Fault("masked_linear, C++: columns apart are taken to lie side by side", LINEAR_PACK, "all &= at[k] == at[0] + k;", "all &= k > 1 || at[k] == at[0] + k;",
           LINEAR),

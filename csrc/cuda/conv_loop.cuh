@@ -1,58 +1,13 @@
 // The product that masked_conv2d and masked_linear share: a tile of pixels (rows) by channels, in a pipeline of copies.
 #pragma once
 
+#include "cuda/conv_epilogue.cuh"
 #include "cuda/conv_products.cuh"
 
 namespace pygen::cuda {
 
 template <class Tr>
-constexpr int kStagedPitch = Tr::kN * Tr::kSize + 16;  // bytes
-
-// From staged [kM][kN] to the output, along its nearer dim.
-template <class Tr>
-__device__ __forceinline__ void write_tile(const ConvParams& p, const unsigned char* staged, int64_t pixel0,
-                                           int n_first, int n_live) {
-  using T = typename Tr::Element;
-  const int thread = static_cast<int>(threadIdx.x);
-  T* out = static_cast<T*>(p.out);
-  constexpr int kPer = 16 / Tr::kSize, kUnits = Tr::kN / kPer;
-  if constexpr (Tr::kByDegree) {
-    if (p.order != nullptr) {
-      for (int i = thread; i < Tr::kM * Tr::kN; i += Tr::kThreads) {
-        const int row = i / Tr::kN, n = i % Tr::kN;
-        if (n >= n_live || pixel0 + row >= p.pixels) continue;
-        out[(pixel0 + row) * p.n + p.order[n_first + n]] =
-            *reinterpret_cast<const T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-      }
-      return;
-    }
-  }
-  if (p.out_last && (n_first | n_live | p.n) % kPer == 0) {
-    for (int i = thread; i < Tr::kM * kUnits; i += Tr::kThreads) {
-      const int row = i / kUnits, n = i % kUnits * kPer;
-      if (n >= n_live || pixel0 + row >= p.pixels) continue;
-      *reinterpret_cast<uint4*>(out + (pixel0 + row) * p.n + n_first + n) =
-          *reinterpret_cast<const uint4*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-    }
-    return;
-  }
-  for (int i = thread; i < Tr::kM * Tr::kN; i += Tr::kThreads) {
-    const int row = p.out_last ? i / Tr::kN : i % Tr::kM, n = p.out_last ? i % Tr::kN : i / Tr::kM;
-    const int64_t pixel = pixel0 + row;
-    if (n >= n_live || pixel >= p.pixels) continue;
-    const T value = *reinterpret_cast<const T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-    if (p.out_last) {
-      out[pixel * p.n + n_first + n] = value;
-    } else {
-      const auto image = static_cast<int64_t>(divide(static_cast<uint64_t>(pixel), static_cast<uint64_t>(p.plane)));
-      out[(image * p.n + n_first + n) * p.plane + pixel - image * p.plane] = value;
-    }
-  }
-}
-
-template <class Tr>
 __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
-  using T = typename Tr::Element;
   PYGEN_DYNAMIC_SHARED(memory);
   unsigned char* const zeros = reinterpret_cast<unsigned char*>(memory);
   unsigned char* const b_tiles = zeros + 128;
@@ -122,17 +77,7 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   }
   wait_copies<0>();
   __syncthreads();
-  unsigned char* const staged = zeros;
-  const T* const bias = static_cast<const T*>(p.bias);
-  tile.each([&](int row, int n, auto sum) {
-    if (bias != nullptr && n < n_live) {
-      const int at = n_first + n;
-      sum += widen_to(bias[Tr::kByDegree && p.order != nullptr ? p.order[at] : at]);
-    }
-    *reinterpret_cast<T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize) = narrow_to<T>(sum);
-  });
-  __syncthreads();
-  write_tile<Tr>(p, staged, pixel0, n_first, n_live);
+  finish_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, [] { __syncthreads(); });
 }
 
 template <class Tr>
