@@ -3,6 +3,7 @@
 from pygen.ops.gan_loss import GanStats as GanStats
 from pygen.ops.gan_loss import discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
+from pygen.ops.gated_masked_conv2d import gated_masked_conv2d
 from pygen.ops.gaussian_kl import gaussian_kl
 from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
 from pygen.ops.masked_conv2d import masked_conv2d
@@ -13,6 +14,7 @@ from pygen.ops.sample_dot import sample_dot
 __all__ = [
     "discriminator_loss",
     "gated_activation",
+    "gated_masked_conv2d",
     "gaussian_kl",
     "generator_loss",
     "masked_conv2d",

@@ -70,8 +70,10 @@ def fill(name: str, shape: tuple[int, ...], values: str, g: torch.Generator) -> 
 
 def tensors_of(case: Case) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(case.seed)
-    tame = BY_ID[case.op].finite if case.values == "special" else ()
+    op = BY_ID[case.op]
+    tame = {"special": op.finite, "large": op.gentle}.get(case.values, ())
     made = {k: fill(k, tuple(s), "normal" if k in tame else case.values, g) for k, s in case.shapes.items()}
+    made = {k: t * op.gentle[k](t.shape) if k in op.gentle else t for k, t in made.items()}
     makers = {k: MAKERS[case.layouts.get(k, "plain") if t.dim() else "plain"] for k, t in made.items()}
     return {k: makers[k](t.to(DTYPES[case.dtype])) for k, t in made.items()}
 

@@ -68,10 +68,13 @@ class Op:
         None  # for opcheck, where tensors cannot be cut and laid out at will
     )
     modules: Mapping[str, Callable[[], tuple[nn.Module, tuple]]] = field(default_factory=dict)  # name -> module, inputs
+    kept: frozenset[str] = frozenset()  # outputs that backward reads: changing them in place is noticed
     saved_extra: int = 0  # bytes beside the inputs that backward may keep; a seeded op keeps its seed
     # Draws (argument -> shape, options) for fuzz.py; without one it varies the samples.
     fuzz: Callable[[random.Random], tuple[dict[str, tuple[int, ...]], dict]] | None = None
     finite: frozenset[str] = frozenset()  # arguments to which fuzz.py gives no NaN and no infinity; the row says why
+    # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
+    gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name

@@ -121,10 +121,16 @@ def test_outputs_may_be_changed_in_place(op, target):
     expected = gradients(op.run(marked, sample.options, target.backend), inputs)
     outputs = [o * 1 for o in op.run(marked, sample.options, target.backend)]
     direct = op.run(marked, sample.options, target.backend)
-    changed = [o.mul_(1) for o in direct]
+    changed = [o if name in op.kept else o.mul_(1) for name, o in zip(op.outputs, direct, strict=True)]
     for a, b, c in zip(expected, gradients(outputs, inputs), gradients(changed, inputs), strict=True):
         assert_same(a, b)
         assert_same(a, c)
+    for i, name in enumerate(op.outputs):
+        if name in op.kept:
+            outputs = op.run(marked, sample.options, target.backend)
+            outputs[i].mul_(1)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                gradients(outputs, inputs)
 
 
 @each_sample
@@ -142,9 +148,12 @@ def test_backward_keeps_the_inputs_and_the_seed_only(op, sample, target):
     if target.backend == "reference":
         return  # also goes through the op's own Function, but nothing is promised of it
     given = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in marked.values()}
-    extra = sum(n for where, n in kept.items() if where not in given)
+    named = zip(op.outputs, (o.untyped_storage() for o in outputs), strict=True)
+    results = {name: o.data_ptr() for name, o in named if o.nbytes()}
+    promised = {where for name, where in results.items() if name in op.kept}
+    extra = sum(n for where, n in kept.items() if where not in given and where not in promised)
     assert extra <= op.saved_extra + 8 * op.seeded, f"{extra} bytes beside the inputs"
-    assert not {o.untyped_storage().data_ptr() for o in outputs if o.numel()} & kept.keys()
+    assert not (set(results.values()) - promised) & kept.keys()
 
 
 @each_op

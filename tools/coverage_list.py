@@ -26,6 +26,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": GENERIC,
         "cuda": _host("masked_conv2d"),
     },
+    "gated_masked_conv2d": {
+        "triton": (*GENERIC, "tests/test_gated_masked_conv2d.py"),
+        "cpu": (*GENERIC, "tests/test_gated_masked_conv2d.py"),
+        "cuda": _host("gated_masked_conv2d"),
+    },
     "sample_dot": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": _host("gated_activation")},
     "masked_linear": {

@@ -103,17 +103,22 @@ class _GatedActivation(torch.autograd.Function):
     def backward(ctx, grad):
         if grad is None:
             return (None,) * 5
-        needs = ctx.needs_input_grad[1:3]
-        args = (_dispatch.readable(grad), *saved(ctx), ctx.color_groups, needs)
-        if _dispatch.transformed(grad):
-            return None, *reference.backward(*args), None, None
-        if ctx.launcher is not None and not torch.is_grad_enabled():
-            return None, *ctx.launcher.backward(*args), None, None
-        if ctx.launcher is None:
-            grads = iter(torch.ops.pygen.gated_activation_backward(*args, ctx.backend))
-        else:
-            grads = iter(_GatedActivationBackward.apply(_launch_backward, *args, ctx.backend))
-        return None, *(next(grads) if n else None for n in needs), None, None
+        options = (ctx.color_groups, ctx.needs_input_grad[1:3], ctx.backend)
+        return None, *gradients(ctx.launcher, grad, *saved(ctx), *options), None, None
+
+
+def gradients(launcher, grad, input, cond, color_groups, needs, backend):
+    """Of input and cond, as far as they are needed; differentiable to any order."""
+    args = (_dispatch.readable(grad), input, cond, color_groups, needs)
+    if _dispatch.transformed(grad):
+        return reference.backward(*args)
+    if launcher is not None and not torch.is_grad_enabled():
+        return launcher.backward(*args)
+    if launcher is None:
+        grads = iter(torch.ops.pygen.gated_activation_backward(*args, backend))
+    else:
+        grads = iter(_GatedActivationBackward.apply(_launch_backward, *args, backend))
+    return tuple(next(grads) if n else None for n in needs)
 
 
 class _GatedActivationBackward(torch.autograd.Function):

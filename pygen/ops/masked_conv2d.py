@@ -53,15 +53,15 @@ def masked_conv2d(
     if _checks.autocast_enabled():
         input, weight, bias = _checks.cast_under_autocast(input, weight, bias)
     mask_type = _taps.normalize_mask_type(_OP, mask_type)
-    _check(input, weight, bias, mask_type, color_groups, dilation)
+    check(_OP, input, weight, bias, mask_type, color_groups, dilation)
     taps = _taps.live_taps(_OP, mask_type, color_groups, *weight.shape[2:])
     name = _dispatch.requested(_OP, backend)
     options = (taps, color_groups, mask_type == "A", dilation, name)
     if _dispatch.is_plain(input, weight, bias):
-        return _op.forward(_dispatch.launcher(_OP, _OP, name, input), input, weight, bias, options)
+        return products.forward(_dispatch.launcher(_OP, _OP, name, input), input, weight, bias, options)
     if _dispatch.under_transform(_OP, name, input.device.type):
         return reference.compose(input, weight, bias, *options[:-1])
-    return _op.forward(None, input, weight, bias, options)
+    return products.forward(None, input, weight, bias, options)
 
 
 def how(
@@ -78,7 +78,7 @@ def how(
     if backend != "cpu":
         return ""
     mask_type = _taps.normalize_mask_type(_OP, mask_type)
-    _check(input, weight, bias, mask_type, color_groups, dilation)
+    check(_OP, input, weight, bias, mask_type, color_groups, dilation)
     taps = _taps.live_taps(_OP, mask_type, color_groups, *weight.shape[2:])
     from pygen.native import masked_conv2d as native
 
@@ -87,28 +87,29 @@ def how(
     return "adds up tap by tap"
 
 
-def _check(input: Any, weight: Any, bias: Any, mask_type: Any, color_groups: Any, dilation: Any) -> None:
+def check(op: str, input: Any, weight: Any, bias: Any, mask_type: Any, color_groups: Any, dilation: Any) -> None:
+    """Raises, in the words of `op`, where they do not fit each other."""
     for name, t, dims in (("input", input, "[N, Cin, H, W]"), ("weight", weight, "[Cout, Cin, kH, kW]")):
-        _checks.check_tensor(_OP, name, t)
+        _checks.check_tensor(op, name, t)
         if t.dim() != 4:
-            raise _checks.fail(_OP, name, f"four dims {dims}", list(t.shape))
-    _checks.check_floating(_OP, "input", input)
-    _checks.check_like(_OP, "weight", weight, "input", input)
+            raise _checks.fail(op, name, f"four dims {dims}", list(t.shape))
+    _checks.check_floating(op, "input", input)
+    _checks.check_like(op, "weight", weight, "input", input)
     if weight.shape[1] != input.shape[1]:
         raise _checks.fail(
-            _OP, "weight", f"{input.shape[1]} input channels (dim 1), as the input has", list(weight.shape)
+            op, "weight", f"{input.shape[1]} input channels (dim 1), as the input has", list(weight.shape)
         )
-    _taps.check_kernel_size(_OP, "weight", weight.shape[2:])
+    _taps.check_kernel_size(op, "weight", weight.shape[2:])
     if bias is not None:
-        _checks.check_tensor(_OP, "bias", bias)
-        _checks.check_like(_OP, "bias", bias, "input", input)
+        _checks.check_tensor(op, "bias", bias)
+        _checks.check_like(op, "bias", bias, "input", input)
         if bias.shape != weight.shape[:1]:
-            raise _checks.fail(_OP, "bias", f"the shape [{weight.shape[0]}] of the output channels", list(bias.shape))
-    _taps.check_groups(_OP, mask_type, color_groups, input.shape[1], weight.shape[0])
-    _taps.check_dilation(_OP, dilation)
+            raise _checks.fail(op, "bias", f"the shape [{weight.shape[0]}] of the output channels", list(bias.shape))
+    _taps.check_groups(op, mask_type, color_groups, input.shape[1], weight.shape[0])
+    _taps.check_dilation(op, dilation)
 
 
-_op = Bilinear(
+products = Bilinear(
     _OP,
     "int[] taps, int color_groups, bool strict, int dilation",
     Composites(reference.compose, reference.compose_grad_input, reference.compose_grad_weight),

@@ -109,7 +109,7 @@ def forward(
 ) -> Tensor:
     """[N, Cout, H, W], channels_last iff the input is."""
     input, weight = input.resolve_neg(), weight.resolve_neg()
-    return _in_layout_of(compose(input, weight, bias, taps, color_groups, strict, dilation), input)
+    return in_layout_of(compose(input, weight, bias, taps, color_groups, strict, dilation), input)
 
 
 @_in_own_dtypes
@@ -148,7 +148,7 @@ def grad_input(
     dilation: int,
 ) -> Tensor:
     """[N, Cin, H, W], channels_last iff grad is."""
-    return _in_layout_of(compose_grad_input(grad.contiguous(), weight, taps, color_groups, strict, dilation), grad)
+    return in_layout_of(compose_grad_input(grad.contiguous(), weight, taps, color_groups, strict, dilation), grad)
 
 
 @_in_own_dtypes
@@ -213,7 +213,7 @@ def compose_grad_weight(
     return grad_w, g.sum((0, 2, 3)).to(grad.dtype) if need_bias else None
 
 
-def _in_layout_of(out: Tensor, like: Tensor) -> Tensor:
+def in_layout_of(out: Tensor, like: Tensor) -> Tensor:
     """channels_last iff `like` is and is not plainly contiguous too."""
     last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
     return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -1,0 +1,158 @@
+"""gated_masked_conv2d: a layer of Gated PixelCNN, its masked convolution and what follows it up to the gate.
+
+Backward keeps the numbers before the gate, of which it takes gated_activation's gradient; from there on the gradients are
+masked_conv2d's. So every order runs on the kernels of these two.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygen import _checks, _dispatch, _taps
+from pygen._layout import empty_images
+from pygen.ops import _library
+from pygen.ops import gated_activation as gate
+from pygen.ops import masked_conv2d as convolution
+from pygen.ops._saved import save, saved
+from pygen.reference import gated_masked_conv2d as reference
+
+_OP = "gated_masked_conv2d"
+
+
+def gated_masked_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    mask_type: Any,
+    add: Tensor | None = None,
+    cond: Tensor | None = None,
+    color_groups: int = 1,
+    dilation: int = 1,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """pre = masked_conv2d(input, weight, bias) + add, and its gate: tanh(a) * sigmoid(b) over the halves of pre + cond.
+
+    `add` joins the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before and after; in float32
+    and float64 there is no difference); the gate reads pre as it is returned. Differentiable to any order (first order under
+    torch.compile). Backward keeps input, weight, cond and pre. Under autocast casts as F.conv2d. Van den Oord et al. 2016,
+    "Conditional Image Generation with PixelCNN Decoders", figure 2.
+
+    Args:
+        input: [N, Cin, H, W], float64, float32, bfloat16 or float16; computed in float32 (float64).
+        weight: [2 C, Cin, kH, kW], kH and kW odd; never written.
+        bias: [2 C].
+        mask_type: as in masked_conv2d.
+        add: [N, 2 C, H, W], such as what the vertical stack gives the horizontal one.
+        cond: [N, 2 C] or [N, 2 C, H, W]; joins in the gate alone.
+        color_groups: of the convolution, as in masked_conv2d, and of the gate: each block is halved by itself.
+        dilation: spreads the taps.
+        backend: "reference", "composite", "cpu", "triton", "cuda"; None chooses.
+
+    Returns:
+        pre [N, 2 C, H, W], which the vertical stack gives on, and out [N, C, H, W]; input's dtype, channels_last iff input is.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message names it.
+        RuntimeError: the requested backend cannot run; the message says why.
+    """
+    if _checks.autocast_enabled():
+        input, weight, bias, add, cond = _checks.cast_under_autocast(input, weight, bias, add, cond)
+    mask_type = _taps.normalize_mask_type(_OP, mask_type)
+    convolution.check(_OP, input, weight, bias, mask_type, color_groups, dilation)
+    _check(input, weight, add, cond, color_groups)
+    taps = _taps.live_taps(_OP, mask_type, color_groups, *weight.shape[2:])
+    name = _dispatch.requested(_OP, backend)
+    tensors, mask = (input, weight, bias, add, cond), (taps, color_groups, mask_type == "A", dilation)
+    if not _dispatch.is_plain(*tensors):
+        if _dispatch.under_transform(_OP, name, input.device.type):
+            return reference.compose(*tensors, *mask)
+        return torch.ops.pygen.gated_masked_conv2d(*tensors, *mask, name)
+    name = _dispatch.resolve(_OP, name, input.device.type)
+    launcher = _dispatch.launcher(_OP, _OP, name, input)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _fast_apply(launcher, *tensors, mask, name)
+    return launcher.forward(*tensors, *mask)
+
+
+def _check(input: Tensor, weight: Tensor, add: Any, cond: Any, color_groups: int) -> None:
+    channels = weight.shape[0]
+    if channels % (2 * color_groups):
+        expected = f"a multiple of {2 * color_groups} output channels (two halves in {color_groups} groups)"
+        raise _checks.fail(_OP, "weight", expected, f"{channels} channels")
+    image = [input.shape[0], channels, *input.shape[2:]]
+    for name, t, shapes in (("add", add, [image]), ("cond", cond, [image[:2], image])):
+        if t is None:
+            continue
+        _checks.check_tensor(_OP, name, t)
+        _checks.check_like(_OP, name, t, "input", input)
+        if list(t.shape) not in shapes:
+            raise _checks.fail(_OP, name, f"the shape {' or '.join(map(str, shapes))}", list(t.shape))
+
+
+def _launch(input, weight, bias, add, cond, taps, color_groups, strict, dilation, backend):
+    launcher = _dispatch.launcher(_OP, _OP, backend, input)
+    return launcher.forward(input, weight, bias, add, cond, taps, color_groups, strict, dilation)
+
+
+def _fake(input, weight, bias, add, cond, taps, color_groups, strict, dilation, backend):
+    return empty_images(input, weight.shape[0]), empty_images(input, weight.shape[0] // 2)
+
+
+class _GatedMaskedConv2d(torch.autograd.Function):
+    """With a launcher: the fast door, and the backend by its own name. Without: the op below autograd."""
+
+    @staticmethod
+    def forward(ctx, launcher, input, weight, bias, add, cond, mask, backend):
+        ctx.set_materialize_grads(False)
+        if launcher is None:
+            pre, out = _below(input, weight, bias, add, cond, *mask, backend)
+        else:
+            pre, out = launcher.forward(input, weight, bias, add, cond, *mask)
+        save(ctx, input, weight, cond, pre)
+        ctx.fast, ctx.mask, ctx.backend = launcher is not None, mask, backend
+        return pre, out
+
+    @staticmethod
+    def backward(ctx, grad_pre, grad_out):
+        if grad_pre is None and grad_out is None:
+            return (None,) * 8
+        input, weight, cond, pre = saved(ctx)
+        _, *needs, need_add, need_cond, _, _ = ctx.needs_input_grad
+        grad, grad_cond = _dispatch.readable(grad_pre), None
+        if grad_out is not None:
+            through, grad_cond = _gate_gradients(ctx, grad_out, pre, cond, (need_add or any(needs), need_cond))
+            grad = through if grad is None or through is None else _sum(through, grad, ctx.fast)
+        if grad is None:
+            return (None,) * 5 + (grad_cond, None, None)
+        launcher = _dispatch.launcher("masked_conv2d", "masked_conv2d", ctx.backend, input) if ctx.fast else None
+        options, (need_input, need_weight, need_bias) = (*ctx.mask, ctx.backend), needs
+        # The bias's gradient is the kernel's also where it alone is needed, so that its bits do not depend on that.
+        with_bias = (need_input, need_weight or need_bias, need_bias)
+        to_input, to_weight, to_bias = convolution.products.gradients(launcher, grad, input, weight, options, with_bias)
+        to_weight = to_weight if need_weight else None
+        return None, to_input, to_weight, to_bias, grad if need_add else None, grad_cond, None, None
+
+
+def _gate_gradients(ctx, grad, pre, cond, needs):
+    name = "reference" if ctx.backend == "composite" else ctx.backend  # the gate has no composite of its own
+    launcher = _dispatch.launcher("gated_activation", "gated_activation", name, pre) if ctx.fast else None
+    return gate.gradients(launcher, grad, pre, cond, ctx.mask[1], needs, name)
+
+
+def _sum(grad: Tensor, other: Tensor, fast: bool) -> Tensor:
+    """In place where it can be: no one else has `grad` yet."""
+    in_place = fast and not torch.is_grad_enabled() and not _dispatch.transformed(grad, other)
+    return grad.add_(other) if in_place else grad + other
+
+
+_fast_apply = _library.fast_apply(_GatedMaskedConv2d)
+
+_below = _library.register(
+    "gated_masked_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? add, Tensor? cond, int[] taps, int color_groups,"
+    " bool strict, int dilation, str backend) -> (Tensor, Tensor)",
+    _launch,
+    _fake,
+    lambda *args: _GatedMaskedConv2d.apply(None, *args[:5], args[5:9], args[9]),
+)
