@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", "-Wno-maybe-uninitialized"]
+FLAGS += ["-Wno-psabi"]  # CUtensorMap is aligned more than gcc 4.6 knew
 FLAGS += ["-DPYGEN_GAN_MANY_BLOCKS=6", "-DPYGEN_GAN_MAX_SEGMENTS=8"]  # several turns, several launches with few logits
+FLAGS += ["-DPYGEN_WGMMA_FEW_TILES=6"]  # large tiles of few pixels
 
 
 @cache

@@ -13,7 +13,9 @@ from pygen.functional import masked_conv2d
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 READY = [name for name in ("cuda", "triton") if pygen.backends()[name] is None]
-each_backend = pytest.mark.parametrize("backend", READY or ["cuda"])
+MMA = "cuda by mma.sync"  # where Hopper would take its warpgroups
+HOPPER = "cuda" in READY and torch.cuda.get_device_capability()[0] == 9
+each_backend = pytest.mark.parametrize("backend", [*(READY or ["cuda"]), *([MMA] if HOPPER else [])], indirect=True)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 LAST = torch.channels_last
 
@@ -24,6 +26,7 @@ CASES = {
     "3x3 B C=200": (200, 200, (3, 3), {"mask_type": "B"}),
     "7x7 A first layer": (3, 66, (7, 7), {"mask_type": "A", "color_groups": 3}),
     "3x3 B RGB": (66, 66, (3, 3), {"mask_type": "B", "color_groups": 3}),
+    "3x3 A RGB C=144": (144, 144, (3, 3), {"mask_type": "A", "color_groups": 3}),
     "pattern, dilated": (
         17,
         80,
@@ -32,6 +35,17 @@ CASES = {
     ),
 }
 each_case = pytest.mark.parametrize("case", CASES)
+
+
+@pytest.fixture
+def backend(request):
+    if request.param != MMA:
+        yield request.param
+        return
+    compiled = _backends.compiled("_cuda")
+    before = compiled.use_wgmma(False)
+    yield "cuda"
+    compiled.use_wgmma(before)
 
 
 @pytest.fixture(autouse=True)
@@ -197,12 +211,14 @@ def test_gpu_masked_conv2d_follows_the_tensors_device(backend):
 @pytest.mark.slow
 @each_backend
 @pytest.mark.parametrize("layout", (torch.contiguous_format, LAST), ids=("nchw", "nhwc"))
-def test_gpu_masked_conv2d_indices_past_two_to_the_31(layout, backend):
+@pytest.mark.parametrize("channels", (16, 64))
+def test_gpu_masked_conv2d_indices_past_two_to_the_31(layout, backend, channels):
     """More than 2^31 elements in and out: the last image equals that image alone, and the weight's gradient sees it."""
-    n, channels, size = (1 << 31) // (16 * 64 * 64) + 2, 16, (64, 64)
+    size = (64, 64)
+    n = (1 << 31) // (channels * 64 * 64) + 2
     if torch.cuda.mem_get_info()[0] < 6 * n * channels * size[0] * size[1] * 2:
         pytest.skip("needs 26 GB of GPU memory")
-    w, b = torch.randn(16, 16, 3, 3, device="cuda").bfloat16(), torch.randn(16, device="cuda").bfloat16()
+    w, b = (torch.randn(s, device="cuda").bfloat16() for s in ((channels, channels, 3, 3), (channels,)))
     x = torch.empty((n, channels, *size), dtype=torch.bfloat16, device="cuda", memory_format=layout).zero_()
     x[-1].normal_()
     options = {"mask_type": "B", "backend": backend}

@@ -31,6 +31,8 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_gated_masked_conv2d.py"),
         "cuda": _host("gated_masked_conv2d"),
     },
+    "masked_conv2d_wgmma": {"cuda": ("tests/test_cuda_host_wgmma.py",)},
+    "masked_conv2d_pack_tiles": {"cuda": ("tests/test_cuda_host_wgmma.py",)},
     "sample_dot": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": _host("gated_activation")},
     "masked_linear": {
@@ -46,8 +48,8 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # What cannot be executed here, and why.
 ABSENT = (
-    "Code under `__CUDA_ARCH__` and PTX: the wide product of Philox, `mma.sync`, `cp.async`. The host runs a stand-in of the "
-    "same meaning; `make cuda-check` compiles them.",
+    "Code under `__CUDA_ARCH__` and PTX: the wide product of Philox, `mma.sync`, `cp.async`, `wgmma`, TMA. The host runs a "
+    "stand-in of the same meaning; `make cuda-check` compiles them.",
     "Triton's compiled code: the interpreter runs the same source; `make cuda-check` compiles it for sm_80, 90 and 100. bf16 "
     "`tl.dot` is upcast by the interpreter.",
     "AVX-512 instructions where the processor has none: the 16-wide form runs over two AVX2 registers. NEON: `make arm-check`.",

@@ -43,6 +43,8 @@ SAMPLING = "tests/test_sampling_pairs.py"
 POINTWISE, POINTWISE_PY = "tests/test_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
+WGMMA, WGMMA_CU = "tests/test_cuda_host_wgmma.py", "csrc/cuda/masked_conv2d_wgmma.cuh"
+
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
 LINEAR_CU, LINEAR_PACK = "csrc/cuda/masked_linear.cuh", "csrc/cpu/masked_linear_pack.h"
 KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
@@ -86,6 +88,16 @@ FAULTS = (
           "inside = m_mask & (v >= 0) & (v < height) & (u >= 0)", CONV_TRITON),
     Fault("convolution, Triton: channels beyond the last are multiplied", CONV_PY, "    k_mask = k < k_end\n",
           "    k_mask = k < k_size\n", CONV_TRITON),
+    Fault("wgmma: channels beyond a centre's meet zero weights", WGMMA_CU, "if (step.k + Tr::kStep > step.k_end)", "if (false)", WGMMA),
+    Fault("wgmma: a centre's dead weights are packed", WGMMA_CU, "(position < c.taps.count ? c.k : c.centre_k(group))", "c.k", WGMMA),
+    Fault("wgmma: weights are not turned", WGMMA_CU, "place / kPart ^ turn<kTileRowBytes>(row)", "place / kPart", WGMMA),
+    Fault("wgmma: weights are left while they are multiplied", WGMMA_CU, "leave(memory.weight_empty, weight.buffer);  // the",
+          "leave(memory.weight_empty, now.buffer);  // the", WGMMA),
+    Fault("wgmma: nobody waits for the weights", WGMMA_CU, "    await(memory.weight_full + now.buffer, now.round);\n", "", WGMMA),
+    Fault("wgmma: pixels are overwritten under a product", WGMMA_CU, "    await_products<1>();\n", "    await_products<2>();\n", WGMMA),
+    Fault("wgmma: a run is left before its last tap is loaded", WGMMA_CU, "    weight = now;\n",
+          "    weight = now;\n    if (ahead.position == 0) leave(memory.run_empty, run.buffer);\n", WGMMA),
+    Fault("wgmma: the copies do not wait for room", WGMMA_CU, "        await(memory.run_empty + run.buffer, run.round ^ 1);\n", "", WGMMA),
     Fault("masked_linear, CUDA: a tile ends with its first target", "csrc/cuda/conv_loop.cuh", "static_cast<int>(stairs.seen_by(n_live - 1))",
           "static_cast<int>(stairs.seen_by(0))", LINEAR_CUDA),
     Fault("masked_linear, CUDA: what is not finite meets dead weights", "csrc/cuda/conv_loop.cuh",

@@ -63,8 +63,9 @@ struct ConvStep {
   }
 };
 
-// The rows of a tile that one thread reads: where they lie in their images, and where in the step's run.
-template <int kRows>
+// The rows of a tile, of kBytes each, that one thread reads: where they lie in their images, and where in the step's
+// run.
+template <int kRows, int kBytes = kRowBytes>
 struct TileRows {
   uint32_t y[kRows], x[kRows];  // y is beyond the image where the tile ends before the row
   const unsigned char* address[kRows];
@@ -83,16 +84,20 @@ struct TileRows {
   template <class RowOf>
   __device__ __forceinline__ void at(const ConvParams& p, const ConvStep& step, const unsigned char* run,
                                      const unsigned char* zeros, RowOf row_of) {
-    const auto dy = static_cast<uint32_t>(p.taps.dy(step.position)),
-               dx = static_cast<uint32_t>(p.taps.dx(step.position));
-    const int shift = static_cast<int>(step.offset(p) - step.first(p));
+    at(p, static_cast<uint32_t>(p.taps.dy(step.position)), static_cast<uint32_t>(p.taps.dx(step.position)),
+       static_cast<int>(step.offset(p) - step.first(p)), run, zeros, row_of);
+  }
+  // `shift`: rows of the run from a row of the tile to what the tap shows it.
+  template <class RowOf>
+  __device__ __forceinline__ void at(const ConvParams& p, uint32_t dy, uint32_t dx, int shift, const unsigned char* run,
+                                     const unsigned char* zeros, RowOf row_of) {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const bool inside = y[i] != 0x80000000u && y[i] + dy < static_cast<uint32_t>(p.height) &&
                           x[i] + dx < static_cast<uint32_t>(p.width);
       const int row = row_of(i) + shift;
-      address[i] = inside ? run + row * kRowBytes : zeros;
-      turns[i] = inside ? turn(row) : 0;
+      address[i] = inside ? run + row * kBytes : zeros;
+      turns[i] = inside ? turn<kBytes>(row) : 0;
     }
   }
   __device__ __forceinline__ const unsigned char* part(int i, int part) const {

@@ -37,8 +37,12 @@ struct ConvTraits {
   static_assert(kN == 64 || kN == 128);
 };
 
-// Rows of 64 bytes, their 16-byte parts turned so that eight rows' equal parts lie in all banks.
-__device__ __forceinline__ int turn(int row) { return (row >> 1) & 3; }
+// The 16-byte parts of rows are turned so that eight rows' equal parts lie in all banks.
+template <int kBytes = kRowBytes>
+__device__ __forceinline__ int turn(int row) {
+  static_assert(kBytes == 64 || kBytes == 128);
+  return kBytes == 64 ? (row >> 1) & 3 : row & 7;
+}
 __device__ __forceinline__ unsigned char* part_of_row(unsigned char* tile, int row, int part) {
   return tile + row * kRowBytes + ((part ^ turn(row)) << 4);
 }

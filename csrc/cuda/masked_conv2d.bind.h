@@ -51,6 +51,7 @@ inline void bind_masked_conv2d(py::module_& m) {
                      "as forward; input is written, output is its gradient, bias None");
   bind_masked_conv2d(m, "masked_conv2d_grad_weight", &masked_conv2d_grad_weight,
                      "as forward; weight and bias (contiguous) are written, output is its gradient");
+  m.def("use_wgmma", &use_wgmma, "Whether Hopper's warpgroups may multiply, for tests; returns what held before.");
 }
 
 }  // namespace pygen::cuda

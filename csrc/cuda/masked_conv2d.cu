@@ -1,6 +1,7 @@
 // Launchers of masked_conv2d.cuh: forward and the input's gradient.
 #include "cuda/conv_launch.h"
 #include "cuda/masked_conv2d.cuh"
+#include "cuda/masked_conv2d_wgmma.h"
 
 namespace pygen::cuda {
 namespace {
@@ -45,7 +46,17 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   ConvParams p{};
   p.taps = make_taps(call, backward, true);
   p.backward = backward;
-  const bool reversed = backward && p.taps.centre;
+  p.pixels = pixels;
+  p.plane = call.height * call.width;
+  p.height = call.height;
+  p.width = call.width;
+  p.n = static_cast<int>(n);
+  p.k = static_cast<int>(k);
+  p.groups = static_cast<int>(call.color_groups);
+  p.group_n = p.n / p.groups;
+  p.group_k = p.k / p.groups;
+  p.strict = call.strict;
+  const bool reversed = backward && p.taps.centre, wgmma = takes_wgmma(wgmma_type<T, Math>(), p);
   PackWeightsParams w{};
   w.taps = p.taps;
   w.n = n;
@@ -53,7 +64,8 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   w.pitch = round_up(k, 16 / sizeof(T));
   w.reversed = reversed;
   w.from = reinterpret_cast<const void*>(call.weight.address);
-  w.to = workspace.take(p.taps.positions() * n * w.pitch * static_cast<int64_t>(sizeof(T)));
+  w.to = workspace.take(wgmma ? wgmma_weight_bytes(wgmma_type<T, Math>(), p)
+                              : p.taps.positions() * n * w.pitch * static_cast<int64_t>(sizeof(T)));
   for (int d = 0; d < 4; ++d) w.strides[d] = call.weight.strides[d];
   if (backward) std::swap(w.strides[0], w.strides[1]);
   const auto stream = reinterpret_cast<cudaStream_t>(call.stream);
@@ -61,7 +73,7 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   if (k > 0 && p.taps.positions() > 0) {
     rows = as_rows<Bits>(call, x, k, reversed, workspace);
     const int64_t blocks = (p.taps.positions() * n * w.pitch + kPackThreads - 1) / kPackThreads;
-    if (!workspace.counting())
+    if (!workspace.counting() && !wgmma)
       launch("masked_conv2d_pack_weights_kernel", &masked_conv2d_pack_weights_kernel<Bits>, blocks, kPackThreads,
              stream, w);
   }
@@ -73,18 +85,10 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   p.bias = reinterpret_cast<const void*>(call.bias);
   p.out = reinterpret_cast<void*>(out.address);
   p.out_last = channels_last(out, n, call.height, call.width);
-  p.pixels = pixels;
-  p.plane = call.height * call.width;
-  p.height = call.height;
-  p.width = call.width;
-  p.n = static_cast<int>(n);
-  p.k = static_cast<int>(k);
-  p.groups = static_cast<int>(call.color_groups);
-  p.group_n = p.n / p.groups;
-  p.group_k = p.k / p.groups;
-  p.strict = call.strict;
   constexpr bool kTensor = ConvTraits<T, Math, 64>::kTensor;
-  if (kTensor && p.group_n > 64) {
+  if (wgmma) {
+    launch_wgmma(wgmma_type<T, Math>(), p, w, stream);
+  } else if (kTensor && p.group_n > 64) {
     launch_tiles<ConvTraits<T, Math, kTensor ? 128 : 64>>(p, stream);
   } else {
     launch_tiles<ConvTraits<T, Math, 64>>(p, stream);

@@ -33,4 +33,7 @@ int64_t masked_conv2d_forward(const MaskedConv2dCall& call);
 int64_t masked_conv2d_grad_input(const MaskedConv2dCall& call);
 int64_t masked_conv2d_grad_weight(const MaskedConv2dCall& call);
 
+// For tests and comparisons: whether Hopper's warpgroups may multiply, where they can. Returns what held before.
+bool use_wgmma(bool use);
+
 }  // namespace pygen::cuda

@@ -152,6 +152,26 @@ def exercise_masked_conv2d(launcher) -> None:
                 launcher.grad_weight(grad, x, (3, 3), *mask, True)
 
 
+def exercise_wgmma(launcher) -> None:
+    """Hopper's product: runs of pixels for all taps and for each, groups, several tiles a block, small ones and large."""
+    import torch
+
+    from pygen import _tf32
+
+    os.environ["PYGEN_HOST_CAPABILITY"] = "9"
+    _tf32.allowed = lambda t: True
+    for dtype, size, groups in (
+        (torch.bfloat16, (9, 17), 1), (torch.float16, (3, 5), 3), (torch.float32, (9, 17), 1), (torch.bfloat16, (300, 3), 1)
+    ):  # fmt: skip
+        ins, outs = 36 * groups, 40 * groups
+        x, grad = (torch.zeros(1, c, *size, dtype=dtype) for c in (ins, outs))
+        weight, mask = torch.zeros(outs, ins, 3, 3, dtype=dtype), (tuple(range(4)), groups, False, 1)
+        launcher.forward(x, weight, weight[:, 0, 0, 0], *mask)
+        launcher.grad_input(grad, weight, *mask)
+        launcher.grad_weight(grad, x, (3, 3), *mask, True)
+    del os.environ["PYGEN_HOST_CAPABILITY"]
+
+
 def exercise_masked_linear(launcher) -> None:
     """Tiles that are full and not, in order and not, read in place and copied; stairs with and without NaN on them."""
     import torch
@@ -176,7 +196,8 @@ def exercise(module: Path, *names: str) -> None:
 
     compiled = host_cuda.load(module)
     torch.set_num_threads(1)
-    each = {launcher.__name__.rpartition(".")[2]: launcher for launcher in host_cuda.LAUNCHERS} | {"sampling": compiled}
+    each = {launcher.__name__.rpartition(".")[2]: launcher for launcher in host_cuda.LAUNCHERS}
+    each |= {"sampling": compiled, "wgmma": host_cuda.masked_conv2d}
     for name in names or each:
         if name != "sampling":
             each[name].target = lambda t: (compiled, (0, 0))

@@ -28,6 +28,9 @@
 #define __shared__ static
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
+#undef __grid_constant__
+#define __grid_constant__
+#define PYGEN_CUDA_ARCHS "90a"
 
 extern thread_local uint3 threadIdx, blockIdx;
 extern thread_local dim3 blockDim, gridDim;
@@ -76,6 +79,8 @@ T __shfl_sync(unsigned, T value, int from, int width = 32) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   return cuda_host::shuffle(value, static_cast<unsigned>(lane / width * width + from % width));
 }
+
+inline void __syncwarp() { cuda_host::exchange(0, threadIdx.x % 32); }
 
 inline int __any_sync(unsigned, int predicate) {
   for (int mask = 16; mask > 0; mask /= 2) predicate |= __shfl_xor_sync(~0u, predicate, mask);

@@ -1,0 +1,152 @@
+// Launchers of masked_conv2d_wgmma.cuh.
+#include <atomic>
+#include <cstring>
+
+#include "cuda/masked_conv2d_wgmma.cuh"
+#include "cuda/masked_conv2d_wgmma.h"
+
+namespace pygen::cuda {
+namespace {
+
+std::atomic<bool> may_use{true};
+
+constexpr int kMostShared = 227 << 10;  // of a block on sm_90
+#ifndef PYGEN_WGMMA_FEW_TILES
+#define PYGEN_WGMMA_FEW_TILES 132
+#endif
+constexpr int kFewTiles = PYGEN_WGMMA_FEW_TILES;  // with fewer large tiles than an H200 has processors: small ones
+
+constexpr int channels_of_tile(int group_n) { return group_n > 64 ? 128 : 64; }
+constexpr int step_of(WgmmaType type) { return kTileRowBytes / (type == WgmmaType::Tf32 ? 4 : 2); }
+int slabs_of(WgmmaType type, const ConvParams& p) { return (p.k + step_of(type) - 1) / step_of(type); }
+
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+// The driver's function, as the runtime is linked statically and the driver not at all.
+CUtensorMap make_map(const ConvParams& p, CUtensorMapDataType type, int size, int box_rows) {
+  using Encode = decltype(&cuTensorMapEncodeTiled);
+  static const Encode encode = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
+          "cuTensorMapEncodeTiled");
+    if (result != cudaDriverEntryPointSuccess) throw std::runtime_error("the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<Encode>(found);
+  }();
+  CUtensorMap map;
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(p.k), static_cast<cuuint64_t>(p.pixels)};
+  const cuuint64_t pitch[] = {static_cast<cuuint64_t>(p.x_pitch)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(kTileRowBytes / size), static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t steps[] = {1, 1};
+  const CUresult status =
+      encode(&map, type, 2, const_cast<unsigned char*>(p.x), sizes, pitch, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (status != CUDA_SUCCESS) {
+    throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(status)));
+  }
+  return map;
+}
+
+// One run of pixels for all taps where there is room for two of them beside three tiles of weights; else each its own.
+template <class Tr>
+void set_buffers(WgmmaParams& p) {
+  ConvParams& c = p.conv;
+  int64_t least = 0, most = 0;
+  for (int i = 0; i < c.taps.count; ++i) {
+    const int64_t offset = c.taps.dy(i) * c.width + c.taps.dx(i);
+    least = i == 0 ? offset : std::min(least, offset);
+    most = i == 0 ? offset : std::max(most, offset);
+  }
+  for (const bool halo : {true, false}) {
+    if (halo && (c.taps.count < 2 || most - least > 4096)) continue;
+    c.halo = halo;
+    c.first = least;
+    c.a_rows = Tr::kTileM + (halo ? static_cast<int>(most - least) : 0);
+    c.a_buffers = halo ? 2 : 3;
+    p.boxes = (c.a_rows + 255) / 256;
+    p.box_rows = static_cast<int>(round_up((c.a_rows + p.boxes - 1) / p.boxes, 8));
+    const int left = kMostShared - WgmmaMemory<Tr>::fixed_bytes(p);
+    p.weight_buffers = std::min(kMostBuffers, left < 0 ? 0 : left / Tr::kWeightBytes);
+    if (p.weight_buffers >= 3) return;
+  }
+}
+
+template <class Tr>
+void launch_tiles(const WgmmaParams& of, CUtensorMapDataType type, cudaStream_t stream) {
+  WgmmaParams p = of;
+  set_buffers<Tr>(p);
+  p.tiles = (p.conv.pixels + Tr::kTileM - 1) / Tr::kTileM * p.conv.groups * p.conv.tiles_per_group;
+  p.pixels = make_map(p.conv, type, Tr::kSize, p.box_rows);
+  const int64_t blocks = std::min<int64_t>(p.tiles, attribute(cudaDevAttrMultiProcessorCount));
+  launch("masked_conv2d_wgmma_kernel", &masked_conv2d_wgmma_kernel<Tr>, blocks, (1 + Tr::kGroups) * Tr::kThreads,
+         stream, p, WgmmaMemory<Tr>::fixed_bytes(p) + p.weight_buffers * Tr::kWeightBytes);
+}
+
+template <class T, class Math, int kN>
+void launch_product(const ConvParams& conv, const PackWeightsParams& w, cudaStream_t stream) {
+  WgmmaParams p{};
+  p.conv = conv;
+  constexpr WgmmaType kType = wgmma_type<T, Math>();
+  constexpr CUtensorMapDataType kMapType = kType == WgmmaType::BFloat16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                           : kType == WgmmaType::Float16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                                         : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  p.slabs = slabs_of(kType, p.conv);
+  p.conv.tiles_per_group = (p.conv.group_n + kN - 1) / kN;
+  PackTilesParams t{};
+  t.from = w.from;
+  t.to = w.to;
+  for (int d = 0; d < 4; ++d) t.strides[d] = w.strides[d];
+  t.elements = wgmma_weight_bytes(kType, p.conv) / static_cast<int64_t>(sizeof(T));
+  t.slabs = p.slabs;
+  t.reversed = w.reversed;
+  t.conv = p.conv;
+  launch("masked_conv2d_pack_tiles_kernel", &masked_conv2d_pack_tiles_kernel<BitsOf<T>, kN>,
+         (t.elements + kPackThreads - 1) / kPackThreads, kPackThreads, stream, t);
+  constexpr int kLarge = sizeof(T) == 2 ? 2 : 1;  // more of float32 would not leave room for the epilogue
+  constexpr int64_t kPixels = WgmmaTraits<T, Math, kLarge, kN>::kTileM;
+  if ((p.conv.pixels + kPixels - 1) / kPixels * p.conv.groups * p.conv.tiles_per_group >= kFewTiles) {
+    launch_tiles<WgmmaTraits<T, Math, kLarge, kN>>(p, kMapType, stream);
+  } else {
+    launch_tiles<WgmmaTraits<T, Math, 1, kN>>(p, kMapType, stream);
+  }
+}
+
+template <class T, class Math>
+void launch_product(const ConvParams& p, const PackWeightsParams& w, cudaStream_t stream) {
+  if (channels_of_tile(p.group_n) == 128) {
+    launch_product<T, Math, 128>(p, w, stream);
+  } else {
+    launch_product<T, Math, 64>(p, w, stream);
+  }
+}
+
+}  // namespace
+
+bool use_wgmma(bool use) { return may_use.exchange(use); }
+
+bool takes_wgmma(WgmmaType type, const ConvParams& p) {
+  if (type == WgmmaType::None || !may_use || std::strstr(PYGEN_CUDA_ARCHS, "90a") == nullptr) return false;
+  // Where more than half of a step or of a tile would be zeros, the smaller tiles of masked_conv2d.cuh are better.
+  if (p.k <= step_of(type) / 2 || p.group_n <= 32) return false;
+  if (p.taps.positions() == 0 || p.taps.positions() > kMostPositions) return false;
+  if (p.pixels >= int64_t(1) << 30) return false;  // TMA counts them in 32 bits
+  return attribute(cudaDevAttrComputeCapabilityMajor) == 9;
+}
+
+int64_t wgmma_weight_bytes(WgmmaType type, const ConvParams& p) {
+  const int64_t channels = channels_of_tile(p.group_n), tiles = (p.group_n + channels - 1) / channels * p.groups;
+  return tiles * p.taps.positions() * slabs_of(type, p) * channels * kTileRowBytes;
+}
+
+void launch_wgmma(WgmmaType type, const ConvParams& p, const PackWeightsParams& weights, cudaStream_t stream) {
+  if (type == WgmmaType::BFloat16) return launch_product<__nv_bfloat16, __nv_bfloat16>(p, weights, stream);
+  if (type == WgmmaType::Float16) return launch_product<__half, __half>(p, weights, stream);
+  launch_product<float, Tf32>(p, weights, stream);
+}
+
+}  // namespace pygen::cuda

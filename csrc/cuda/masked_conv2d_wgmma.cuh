@@ -1,0 +1,342 @@
+// masked_conv2d's product on Hopper (sm_90a): the same sums as masked_conv2d.cuh by warpgroups. Not yet run on a GPU.
+//
+// A persistent block of three warpgroups. One thread of the first copies: a run of pixels by 128 bytes of channels,
+// which serves all taps, and for each tap a tile of weights, as far ahead as there is room. The other two multiply,
+// each its half of the tile's pixels: pixels go through registers, as ldmatrix may start at any of them and may read a
+// row of zeros where a tap leaves the image; weights are read from shared memory by the instruction itself. While
+// products are under way the next step's pixels are loaded.
+//
+// Traffic for a tile of 256 pixels by 128 outputs at 3x3 B, 32x32, 16 bits, from L2: for each 64 channels 38 KB of
+// pixels (1.2 times the tile's) and 5 x 16 KB of weights, against 5120 cycles of products: 23 bytes a cycle.
+#pragma once
+
+#include "cuda/conv_epilogue.cuh"
+#include "cuda/hopper.cuh"
+
+namespace pygen::cuda {
+
+// Of one multiplying warpgroup; a block's tile has two of them, one under the other.
+template <class T, class Math, int kBlocksM, int kChannels>
+struct WgmmaTraits {
+  using Element = T;
+  using Multiply = Math;
+  using Acc = float;
+  static constexpr bool kByDegree = false;
+  static constexpr int kSize = sizeof(T);
+  static constexpr int kThreads = 128;
+  static constexpr int kGroups = 2;
+  static constexpr int kBlocks = kBlocksM, kM = 64 * kBlocks, kTileM = kGroups * kM;
+  static constexpr int kN = kChannels;
+  static constexpr int kStep = kTileRowBytes / kSize;  // of k
+  static constexpr int kParts = kTileRowBytes / 32;    // of a step, one instruction each
+  static constexpr int kWeightBytes = kN * kTileRowBytes;
+  static constexpr int kStagedBytes = kM * kStagedPitch<WgmmaTraits>;
+  static_assert(kN == 64 || kN == 128);
+};
+
+struct WgmmaParams {
+  CUtensorMap pixels;  // [pixels][k], boxes of box_rows by 128 bytes
+  ConvParams conv;     // weight: tiles as masked_conv2d_pack_tiles_kernel makes them
+  int64_t tiles;
+  int boxes, box_rows;  // of a run
+  int weight_buffers;
+  int slabs;  // steps of all k
+};
+
+constexpr int kMostBuffers = 8, kMostPositions = 64;
+
+// A tap's step from a pixel, and the rows of a run from a row of the tile to what the tap shows it.
+struct TapStep {
+  uint32_t dy, dx;
+  int shift;
+};
+
+// Shared memory, from a multiple of 1024 on.
+template <class Tr>
+struct WgmmaMemory {
+  unsigned char *runs, *weights, *staged, *zeros;
+  uint64_t *run_full, *run_empty, *weight_full, *weight_empty;
+  TapStep* taps;  // of all positions
+
+  static __host__ __device__ int run_bytes(const WgmmaParams& p) { return p.boxes * p.box_rows * kTileRowBytes; }
+  static __host__ __device__ int fixed_bytes(const WgmmaParams& p) {
+    return 1024 + p.conv.a_buffers * run_bytes(p) + Tr::kGroups * Tr::kStagedBytes + kTileRowBytes +
+           4 * kMostBuffers * static_cast<int>(sizeof(uint64_t)) + kMostPositions * static_cast<int>(sizeof(TapStep));
+  }
+  __device__ __forceinline__ WgmmaMemory(const WgmmaParams& p, char* memory) {
+    runs = reinterpret_cast<unsigned char*>(memory) + (1024 - shared_address(memory) % 1024) % 1024;
+    weights = runs + p.conv.a_buffers * run_bytes(p);
+    staged = weights + p.weight_buffers * Tr::kWeightBytes;
+    zeros = staged + Tr::kGroups * Tr::kStagedBytes;
+    run_full = reinterpret_cast<uint64_t*>(zeros + kTileRowBytes);
+    run_empty = run_full + kMostBuffers;
+    weight_full = run_empty + kMostBuffers;
+    weight_empty = weight_full + kMostBuffers;
+    taps = reinterpret_cast<TapStep*>(weight_empty + kMostBuffers);
+  }
+};
+
+// Where in a ring of buffers, and in which of its rounds.
+struct RingPosition {
+  int buffer = 0;
+  uint32_t round = 0;
+
+  __device__ __forceinline__ void next(int buffers) {
+    if (++buffer == buffers) {
+      buffer = 0;
+      round ^= 1;
+    }
+  }
+};
+
+template <class Tr>
+struct WgmmaPlace {
+  int64_t pixel0;
+  int n_tile, n_first, n_live, centre_k, steps;
+
+  __device__ __forceinline__ WgmmaPlace(const ConvParams& p, int64_t tile) {
+    const int n_tiles = p.groups * p.tiles_per_group;
+    n_tile = static_cast<int>(tile % n_tiles);
+    const int group = n_tile / p.tiles_per_group, in_group = (n_tile - group * p.tiles_per_group) * Tr::kN;
+    pixel0 = tile / n_tiles * Tr::kTileM;
+    n_first = group * p.group_n + in_group;
+    n_live = min(Tr::kN, p.group_n - in_group);
+    centre_k = p.centre_k(group);
+    steps = p.taps.count * ((p.k + Tr::kStep - 1) / Tr::kStep) + (centre_k + Tr::kStep - 1) / Tr::kStep;
+  }
+};
+
+// One thread: everything that the block's tiles read, in the order in which they read it.
+template <class Tr>
+__device__ __forceinline__ void copy_tiles(const WgmmaParams& p, const WgmmaMemory<Tr>& memory) {
+  const int run_bytes = memory.run_bytes(p);
+  RingPosition run, weight;
+  prefetch_map(p.pixels);
+  for (int64_t tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    const WgmmaPlace<Tr> place(p.conv, tile);
+    ConvStep step(p.conv, place.centre_k);
+    for (int s = 0; s < place.steps; ++s) {
+      if (step.new_run(p.conv)) {
+        await(memory.run_empty + run.buffer, run.round ^ 1);
+        uint64_t* const full = memory.run_full + run.buffer;
+        arrive_expecting(full, run_bytes);
+        const auto first = static_cast<int>(place.pixel0 + step.first(p.conv));
+        for (int box = 0; box < p.boxes; ++box) {
+          copy_box(memory.runs + run.buffer * run_bytes + box * p.box_rows * kTileRowBytes, p.pixels, step.k,
+                   first + box * p.box_rows, full);
+        }
+        run.next(p.conv.a_buffers);
+      }
+      await(memory.weight_empty + weight.buffer, weight.round ^ 1);
+      uint64_t* const full = memory.weight_full + weight.buffer;
+      arrive_expecting(full, Tr::kWeightBytes);
+      const int64_t at = (static_cast<int64_t>(place.n_tile) * p.conv.taps.positions() + step.position) * p.slabs;
+      copy_bytes(memory.weights + weight.buffer * Tr::kWeightBytes,
+                 p.conv.weight + (at + step.k / Tr::kStep) * Tr::kWeightBytes, Tr::kWeightBytes, full);
+      weight.next(p.weight_buffers);
+      step.next(p.conv, place.centre_k, Tr::kStep);
+    }
+  }
+}
+
+// A warpgroup's sums, and two steps' pixels: of the one that is multiplied and of the next.
+template <class Tr>
+struct WgmmaTile {
+  float acc[Tr::kBlocks][1][Tr::kN / 8][4] = {};
+  uint32_t a[2][Tr::kBlocks][Tr::kParts][4];
+  int lane, first;  // of the warp's rows in the block's tile
+  TileRows<Tr::kBlocks, kTileRowBytes> rows;
+
+  __device__ __forceinline__ WgmmaTile(const ConvParams& p, int64_t pixel0, int group, int warp)
+      : lane(static_cast<int>(threadIdx.x) % 32),
+        first(group * Tr::kM + warp * 16),
+        rows(p, pixel0, [this](int i) { return row_of(i); }) {}
+  __device__ __forceinline__ int row_of(int i) const { return first + i * 64 + (lane & 15); }
+
+  template <int kBuffer>
+  __device__ __forceinline__ void load(const ConvParams& p, const ConvStep& step, unsigned char* run,
+                                       const unsigned char* zeros, const TapStep& tap) {
+    rows.at(p, tap.dy, tap.dx, tap.shift, run, zeros, [this](int i) { return row_of(i); });
+#pragma unroll
+    for (int m = 0; m < Tr::kBlocks; ++m) {
+#pragma unroll
+      for (int part = 0; part < Tr::kParts; ++part) {
+        load_matrices(a[kBuffer][m][part], rows.part(m, 2 * part + (lane >> 4)));
+        if constexpr (std::is_same_v<typename Tr::Multiply, Tf32>) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) a[kBuffer][m][part][i] = round_tf32(a[kBuffer][m][part][i]);
+        }
+      }
+    }
+    // The run has more channels than a centre by groups sees: zero weights alone would let NaN through.
+    if (step.k + Tr::kStep > step.k_end) clear_from<kBuffer>(step.k_end - step.k);
+  }
+  template <int kBuffer>
+  __device__ __forceinline__ void clear_from(int k_end) {
+    constexpr int kPerWord = 4 / Tr::kSize;
+#pragma unroll
+    for (int part = 0; part < Tr::kParts; ++part) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int live = k_end - (part * 8 + i / 2 * 4 + (lane & 3)) * kPerWord;  // of the word's elements
+        const uint32_t mask = live >= kPerWord ? ~0u : live <= 0 ? 0u : 0xffffu;
+#pragma unroll
+        for (int m = 0; m < Tr::kBlocks; ++m) a[kBuffer][m][part][i] &= mask;
+      }
+    }
+  }
+  template <int kBuffer>
+  __device__ __forceinline__ void multiply(const unsigned char* weights) {
+    const uint64_t tile = describe_tile(weights);
+    begin_products();
+#pragma unroll
+    for (int part = 0; part < Tr::kParts; ++part) {
+#pragma unroll
+      for (int m = 0; m < Tr::kBlocks; ++m) {
+        multiply_async<typename Tr::Multiply>(acc[m][0], a[kBuffer][m][part], tile + part * (32 >> 4));
+      }
+    }
+    commit_products();
+  }
+  // The sums, by their rows in the warpgroup's half.
+  template <class Store>
+  __device__ __forceinline__ void each(Store store) const {
+#pragma unroll
+    for (int m = 0; m < Tr::kBlocks; ++m) each_sum(acc[m], first % Tr::kM + m * 64, 0, store);
+  }
+};
+
+// A multiplying warpgroup.
+template <class Tr>
+struct WgmmaConsumer {
+  const WgmmaParams& p;
+  const WgmmaMemory<Tr>& memory;
+  const int group, thread = static_cast<int>(threadIdx.x) % Tr::kThreads;
+  RingPosition run, weight;  // the first that is not yet left
+
+  __device__ __forceinline__ void leave(uint64_t* barriers, int buffer) const {
+    __syncwarp();
+    if (thread % 32 == 0) arrive(barriers + buffer);
+  }
+  __device__ __forceinline__ unsigned char* await_run() const {
+    await(memory.run_full + run.buffer, run.round);
+    return memory.runs + run.buffer * memory.run_bytes(p);
+  }
+  // One step, whose pixels are in registers; then the next one's are.
+  template <int kBuffer>
+  __device__ __forceinline__ void step(WgmmaTile<Tr>& tile, ConvStep& ahead, unsigned char*& pixels, int centre_k,
+                                       bool first, bool last) {
+    RingPosition now = weight;
+    if (!first) now.next(p.weight_buffers);
+    await(memory.weight_full + now.buffer, now.round);
+    tile.template multiply<kBuffer>(memory.weights + now.buffer * Tr::kWeightBytes);
+    await_products<1>();
+    if (!first) leave(memory.weight_empty, weight.buffer);  // the step before has been multiplied
+    weight = now;
+    if (last) return;
+    ahead.next(p.conv, centre_k, Tr::kStep);
+    if (ahead.new_run(p.conv)) {
+      leave(memory.run_empty, run.buffer);
+      run.next(p.conv.a_buffers);
+      pixels = await_run();
+    }
+    tile.template load<1 - kBuffer>(p.conv, ahead, pixels, memory.zeros, memory.taps[ahead.position]);
+  }
+  __device__ __forceinline__ void multiply_tiles() {
+    unsigned char* const staged = memory.staged + group * Tr::kStagedBytes;
+    for (int64_t t = blockIdx.x; t < p.tiles; t += gridDim.x) {
+      const WgmmaPlace<Tr> place(p.conv, t);
+      WgmmaTile<Tr> tile(p.conv, place.pixel0, group, thread / 32);
+      if (place.steps > 0) {
+        ConvStep ahead(p.conv, place.centre_k);
+        unsigned char* pixels = await_run();
+        tile.template load<0>(p.conv, ahead, pixels, memory.zeros, memory.taps[ahead.position]);
+        for (int s = 0; s < place.steps; s += 2) {
+          step<0>(tile, ahead, pixels, place.centre_k, s == 0, s + 1 == place.steps);
+          if (s + 1 < place.steps) step<1>(tile, ahead, pixels, place.centre_k, false, s + 2 == place.steps);
+        }
+        await_products<0>();
+        leave(memory.weight_empty, weight.buffer);
+        weight.next(p.weight_buffers);
+        leave(memory.run_empty, run.buffer);
+        run.next(p.conv.a_buffers);
+      }
+      const auto sync = [this] { sync_threads(1 + group, Tr::kThreads); };
+      sync();  // the tile before has left `staged`
+      finish_tile<Tr>(p.conv, tile, staged, place.pixel0 + group * Tr::kM, place.n_first, place.n_live, thread, sync);
+    }
+  }
+};
+
+template <class Tr>
+__global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
+    masked_conv2d_wgmma_kernel(const __grid_constant__ WgmmaParams p) {
+#ifdef PYGEN_HAS_WGMMA
+  PYGEN_DYNAMIC_SHARED(dynamic);
+  const WgmmaMemory<Tr> memory(p, dynamic);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kTileRowBytes / 16) reinterpret_cast<uint4*>(memory.zeros)[thread] = make_uint4(0, 0, 0, 0);
+  for (int i = thread; i < p.conv.taps.positions(); i += blockDim.x) {
+    const int64_t dy = p.conv.taps.dy(i), dx = p.conv.taps.dx(i);
+    const bool shared_run = p.conv.halo && i < p.conv.taps.count;
+    memory.taps[i] = {static_cast<uint32_t>(dy), static_cast<uint32_t>(dx),
+                      shared_run ? static_cast<int>(dy * p.conv.width + dx - p.conv.first) : 0};
+  }
+  if (thread == 0) {
+    for (int i = 0; i < kMostBuffers; ++i) {
+      init_barrier(memory.run_full + i, 1);
+      init_barrier(memory.weight_full + i, 1);
+      init_barrier(memory.run_empty + i, Tr::kGroups * Tr::kThreads / 32);
+      init_barrier(memory.weight_empty + i, Tr::kGroups * Tr::kThreads / 32);
+    }
+    publish_barriers();
+  }
+  __syncthreads();
+  if (thread < Tr::kThreads) {
+    keep_registers<40>();
+    if (thread == 0) copy_tiles<Tr>(p, memory);
+  } else {
+    take_registers<232>();
+    WgmmaConsumer<Tr>{p, memory, thread / Tr::kThreads - 1}.multiply_tiles();
+  }
+#endif
+}
+
+// --- before it: weights as tiles
+
+struct PackTilesParams {
+  const void* from;  // [n, k, kH, kW] by its strides
+  void* to;          // [tile of n][position][step of k] of [kN][128 bytes], turned as hopper.cuh says
+  int64_t strides[4];
+  int64_t elements;
+  int slabs;
+  bool reversed;  // k
+  ConvParams conv;
+};
+
+template <class Bits, int kN>
+__global__ void __launch_bounds__(kPackThreads)
+    masked_conv2d_pack_tiles_kernel(const __grid_constant__ PackTilesParams p) {
+  constexpr int kStep = kTileRowBytes / sizeof(Bits), kPart = 16 / sizeof(Bits);
+  const ConvParams& c = p.conv;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kPackThreads + threadIdx.x;
+  if (i >= p.elements) return;
+  const int row = static_cast<int>(i / kStep) % kN, place = static_cast<int>(i % kStep);
+  const int64_t step = i / (kStep * kN), tile = step / p.slabs;
+  const int positions = c.taps.positions(), position = static_cast<int>(tile % positions);
+  const int n_tile = static_cast<int>(tile / positions), group = n_tile / c.tiles_per_group;
+  const int in_group = (n_tile - group * c.tiles_per_group) * kN + row;
+  const int part = place / kPart ^ turn<kTileRowBytes>(row);
+  const int64_t k = (step - tile * p.slabs) * kStep + part * kPart + place % kPart;
+  Bits value = 0;
+  if (in_group < c.group_n && k < (position < c.taps.count ? c.k : c.centre_k(group))) {
+    const int tap = c.taps.index(position), y = tap / c.taps.kernel_width;
+    value = static_cast<const Bits*>(
+        p.from)[(group * c.group_n + in_group) * p.strides[0] + (p.reversed ? c.k - 1 - k : k) * p.strides[1] +
+                y * p.strides[2] + (tap - y * c.taps.kernel_width) * p.strides[3]];
+    if constexpr (sizeof(Bits) == 4) value = round_tf32(value);
+  }
+  static_cast<Bits*>(p.to)[i] = value;
+}
+
+}  // namespace pygen::cuda
