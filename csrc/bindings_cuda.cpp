@@ -1,6 +1,7 @@
 // pygen._cuda: the names. Arguments are addresses, strides, a device and a stream; pygen/native checks them.
 #include "cuda/gan_loss.bind.h"
 #include "cuda/gated_activation.bind.h"
+#include "cuda/gated_masked_conv2d.bind.h"
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/masked_linear.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
@@ -14,6 +15,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("archs", &pygen::cuda::archs, "The architectures that this build holds code for.");
   pygen::cuda::bind_gan_loss(m);
   pygen::cuda::bind_gated_activation(m);
+  pygen::cuda::bind_gated_masked_conv2d(m);
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_masked_linear(m);
   pygen::cuda::bind_reparameterize_kl(m);

@@ -16,10 +16,26 @@ from types import ModuleType
 import pybind11
 import pytest
 
-from pygen.native import gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot
+from pygen.native import (
+    gan_loss,
+    gated_activation,
+    gated_masked_conv2d,
+    masked_conv2d,
+    masked_linear,
+    reparameterize_kl,
+    sample_dot,
+)
 from pygen.ops import _gan_common, _linear_common
 
-LAUNCHERS = (gan_loss, gated_activation, masked_conv2d, masked_linear, reparameterize_kl, sample_dot)
+LAUNCHERS = (
+    gan_loss,
+    gated_activation,
+    gated_masked_conv2d,
+    masked_conv2d,
+    masked_linear,
+    reparameterize_kl,
+    sample_dot,
+)
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror"]

@@ -49,9 +49,7 @@ def test_gated_masked_conv2d_rounds_once_in_the_reference():
     assert pre.flatten().tolist() == [0.5, 0.5]
 
 
-@each_kind
-@each_backend
-def test_gated_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind, backend):
+def check_nan(kind, backend):
     """A pixel's NaN reaches both halves' outputs where a tap joins them, and no other; the gate spreads none over pixels."""
     x, weight, bias, add, cond, options = make_gated(kind)
     size, groups = tuple(x.shape[2:]), options.get("color_groups", 1)
@@ -64,6 +62,12 @@ def test_gated_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind, backen
         pre, out = gated_masked_conv2d(spoilt, weight, bias, add=add, cond=cond, backend=backend, **options)
         for t, may in ((pre, live), (out, gated)):
             assert torch.equal(t[0].isnan(), may[(..., *at)]), at
+
+
+@each_kind
+@each_backend
+def test_gated_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind, backend):
+    check_nan(kind, backend)
 
 
 @each_backend

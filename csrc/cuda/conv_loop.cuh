@@ -6,7 +6,7 @@
 
 namespace pygen::cuda {
 
-template <class Tr>
+template <class Tr, bool kGated = false>
 __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   PYGEN_DYNAMIC_SHARED(memory);
   unsigned char* const zeros = reinterpret_cast<unsigned char*>(memory);
@@ -77,7 +77,12 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   }
   wait_copies<0>();
   __syncthreads();
-  finish_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, [] { __syncthreads(); });
+  const auto sync = [] { __syncthreads(); };
+  if constexpr (kGated) {
+    finish_gated_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, sync);
+  } else {
+    finish_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, sync);
+  }
 }
 
 template <class Tr>

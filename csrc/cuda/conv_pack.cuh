@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "cuda/conv_pairs.cuh"
 #include "cuda/tensor.cuh"
 
 namespace pygen::cuda {
@@ -86,6 +87,7 @@ struct PackWeightsParams {
   int64_t strides[4];
   int64_t n, k, pitch;
   bool reversed;  // k
+  Pairs pairs;    // which n is whose
   Taps taps;
 };
 
@@ -98,7 +100,8 @@ __global__ void __launch_bounds__(kPackThreads) masked_conv2d_pack_weights_kerne
   Bits value = 0;
   if (k < p.k) {
     const int tap = p.taps.index(static_cast<int>(position)), y = tap / p.taps.kernel_width;
-    value = static_cast<const Bits*>(p.from)[n * p.strides[0] + (p.reversed ? p.k - 1 - k : k) * p.strides[1] +
+    const int64_t channel = p.pairs.channel(static_cast<int>(n));
+    value = static_cast<const Bits*>(p.from)[channel * p.strides[0] + (p.reversed ? p.k - 1 - k : k) * p.strides[1] +
                                              y * p.strides[2] + (tap - y * p.taps.kernel_width) * p.strides[3]];
   }
   static_cast<Bits*>(p.to)[i] = value;

@@ -5,6 +5,15 @@
 
 namespace pygen::cuda {
 
+// What follows the product in gated_masked_conv2d, whose output is then what comes before the gate.
+struct ConvGate {
+  const void* add;   // as the output, or null
+  const void* cond;  // as the output, or [N][n] for all pixels of an image, or null
+  void* out;         // [pixels][n / 2], or [N][n / 2][H * W]
+  bool per_image;    // cond
+  bool aligned;      // both, to 16 bytes
+};
+
 struct ConvParams {
   const unsigned char* x;       // [pixels][x_pitch bytes]
   const unsigned char* weight;  // [positions][n][weight_pitch bytes]
@@ -23,6 +32,8 @@ struct ConvParams {
   // Of masked_linear, both sides by degree: how many of k each of n sees, rising; which output each is, or null.
   const int64_t* live;
   const int64_t* order;
+  Pairs pairs;
+  ConvGate gate;
 
   // How many of k are live for the centre in a group of n; k is reversed in backward, so that they are the first.
   __host__ __device__ int centre_k(int group) const {

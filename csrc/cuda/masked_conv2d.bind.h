@@ -6,6 +6,35 @@
 
 namespace pygen::cuda {
 
+inline MaskedConv2dCall parse_masked_conv2d(std::string dtype, const std::vector<int64_t>& sizes,
+                                            const std::vector<int64_t>& weight_sizes, std::vector<int64_t> taps,
+                                            int64_t color_groups, bool strict, int64_t dilation, py::tuple input,
+                                            py::tuple output, py::tuple weight, py::handle bias, int device,
+                                            std::uintptr_t stream, bool tf32, py::handle workspace) {
+  MaskedConv2dCall call;
+  call.device = device;
+  call.stream = stream;
+  call.dtype = std::move(dtype);
+  call.batch = sizes[0];
+  call.in_channels = sizes[1];
+  call.height = sizes[2];
+  call.width = sizes[3];
+  call.out_channels = weight_sizes[0];
+  call.kernel_height = weight_sizes[2];
+  call.kernel_width = weight_sizes[3];
+  call.dilation = dilation;
+  call.taps = std::move(taps);
+  call.color_groups = color_groups;
+  call.strict = strict;
+  call.tf32 = tf32;
+  call.input = parse_tensor(input, sizes);
+  call.output = parse_tensor(output, sizes);
+  call.weight = parse_tensor(weight, weight_sizes);
+  call.bias = parse_address(bias);
+  call.workspace = parse_address(workspace);
+  return call;
+}
+
 inline void bind_masked_conv2d(py::module_& m, const char* name, int64_t (*launch)(const MaskedConv2dCall&),
                                const char* doc) {
   m.def(
@@ -14,27 +43,9 @@ inline void bind_masked_conv2d(py::module_& m, const char* name, int64_t (*launc
                std::vector<int64_t> taps, int64_t color_groups, bool strict, int64_t dilation, py::tuple input,
                py::tuple output, py::tuple weight, py::handle bias, int device, std::uintptr_t stream, bool tf32,
                py::handle workspace) {
-        MaskedConv2dCall call;
-        call.device = device;
-        call.stream = stream;
-        call.dtype = std::move(dtype);
-        call.batch = sizes[0];
-        call.in_channels = sizes[1];
-        call.height = sizes[2];
-        call.width = sizes[3];
-        call.out_channels = weight_sizes[0];
-        call.kernel_height = weight_sizes[2];
-        call.kernel_width = weight_sizes[3];
-        call.dilation = dilation;
-        call.taps = std::move(taps);
-        call.color_groups = color_groups;
-        call.strict = strict;
-        call.tf32 = tf32;
-        call.input = parse_tensor(input, sizes);
-        call.output = parse_tensor(output, sizes);
-        call.weight = parse_tensor(weight, weight_sizes);
-        call.bias = parse_address(bias);
-        call.workspace = parse_address(workspace);
+        const MaskedConv2dCall call =
+            parse_masked_conv2d(std::move(dtype), sizes, weight_sizes, std::move(taps), color_groups, strict, dilation,
+                                input, output, weight, bias, device, stream, tf32, workspace);
         const py::gil_scoped_release release;
         return launch(call);
       },

@@ -1,5 +1,7 @@
-// Launchers of masked_conv2d.cuh: forward and the input's gradient.
+// Launchers of masked_conv2d.cuh: forward and the input's gradient; and of gated_masked_conv2d.cuh.
 #include "cuda/conv_launch.h"
+#include "cuda/gated_masked_conv2d.cuh"
+#include "cuda/gated_masked_conv2d.h"
 #include "cuda/masked_conv2d.cuh"
 #include "cuda/masked_conv2d_wgmma.h"
 
@@ -28,13 +30,23 @@ void launch_tiles(ConvParams p, cudaStream_t stream) {
   set_run<Tr>(p);
   p.tiles_per_group = (p.group_n + Tr::kN - 1) / Tr::kN;
   const int64_t blocks = (p.pixels + Tr::kM - 1) / Tr::kM * p.groups * p.tiles_per_group;
-  launch("masked_conv2d_fwd_kernel", &masked_conv2d_fwd_kernel<Tr>, blocks, Tr::kThreads, stream, p,
-         shared_bytes<Tr>(p));
+  if (p.pairs.tile > 0) {
+    launch("gated_masked_conv2d_fwd_kernel", &gated_masked_conv2d_fwd_kernel<Tr>, blocks, Tr::kThreads, stream, p,
+           shared_bytes<Tr>(p));
+  } else {
+    launch("masked_conv2d_fwd_kernel", &masked_conv2d_fwd_kernel<Tr>, blocks, Tr::kThreads, stream, p,
+           shared_bytes<Tr>(p));
+  }
+}
+
+ConvGate gate_of(const GatedMaskedConv2dCall& call) {
+  return {reinterpret_cast<const void*>(call.add), reinterpret_cast<const void*>(call.cond),
+          reinterpret_cast<void*>(call.gated), call.cond_per_image, (call.add | call.cond) % 16 == 0};
 }
 
 // out [pixels, n] of x [pixels, k]: input and output, or the other way round.
 template <class T, class Math>
-int64_t multiply(const MaskedConv2dCall& call, bool backward) {
+int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedConv2dCall* gated) {
   const int64_t n = backward ? call.in_channels : call.out_channels;
   const int64_t k = backward ? call.out_channels : call.in_channels;
   const Tensor &x = backward ? call.output : call.input, &out = backward ? call.input : call.output;
@@ -56,13 +68,20 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   p.group_n = p.n / p.groups;
   p.group_k = p.k / p.groups;
   p.strict = call.strict;
-  const bool reversed = backward && p.taps.centre, wgmma = takes_wgmma(wgmma_type<T, Math>(), p);
+  constexpr bool kTensor = ConvTraits<T, Math, 64>::kTensor;
+  const int tile_n = kTensor && p.group_n > 64 ? 128 : 64;
+  if (gated != nullptr) {
+    p.pairs = {p.group_n, tile_n};
+    p.gate = gate_of(*gated);
+  }
+  const bool reversed = backward && p.taps.centre, wgmma = gated == nullptr && takes_wgmma(wgmma_type<T, Math>(), p);
   PackWeightsParams w{};
   w.taps = p.taps;
   w.n = n;
   w.k = k;
   w.pitch = round_up(k, 16 / sizeof(T));
   w.reversed = reversed;
+  w.pairs = p.pairs;
   w.from = reinterpret_cast<const void*>(call.weight.address);
   w.to = workspace.take(wgmma ? wgmma_weight_bytes(wgmma_type<T, Math>(), p)
                               : p.taps.positions() * n * w.pitch * static_cast<int64_t>(sizeof(T)));
@@ -85,10 +104,9 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   p.bias = reinterpret_cast<const void*>(call.bias);
   p.out = reinterpret_cast<void*>(out.address);
   p.out_last = channels_last(out, n, call.height, call.width);
-  constexpr bool kTensor = ConvTraits<T, Math, 64>::kTensor;
   if (wgmma) {
     launch_wgmma(wgmma_type<T, Math>(), p, w, stream);
-  } else if (kTensor && p.group_n > 64) {
+  } else if (tile_n == 128) {
     launch_tiles<ConvTraits<T, Math, kTensor ? 128 : 64>>(p, stream);
   } else {
     launch_tiles<ConvTraits<T, Math, 64>>(p, stream);
@@ -96,10 +114,10 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
   return workspace.bytes();
 }
 
-int64_t multiply(const MaskedConv2dCall& call, bool backward) {
+int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedConv2dCall* gated = nullptr) {
   const DeviceGuard guard(call.device);
   return with_math(call.dtype, call.tf32, [&](auto element, auto math) {
-    return multiply<decltype(element), decltype(math)>(call, backward);
+    return multiply<decltype(element), decltype(math)>(call, backward, gated);
   });
 }
 
@@ -107,5 +125,6 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward) {
 
 int64_t masked_conv2d_forward(const MaskedConv2dCall& call) { return multiply(call, false); }
 int64_t masked_conv2d_grad_input(const MaskedConv2dCall& call) { return multiply(call, true); }
+int64_t gated_masked_conv2d_forward(const GatedMaskedConv2dCall& call) { return multiply(call.product, false, &call); }
 
 }  // namespace pygen::cuda

@@ -1,11 +1,15 @@
-"""Launcher of gated_masked_conv2d on CPUs: the C++ kernels of masked_conv2d and gated_activation one after the other."""
+"""Launcher of gated_masked_conv2d: on CPUs the kernels of masked_conv2d and gated_activation one after the other, in CUDA C++ one
+of its own. CUDA: not yet run on a GPU.
+"""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from pygen import _tf32
+from pygen._layout import empty_images, to_output_layout
 from pygen.native import gated_activation, masked_conv2d
-from pygen.native._arguments import strided
+from pygen.native._arguments import DTYPE_NAMES, Where, launch, on_gpu, strided, target
 
 
 def forward(
@@ -20,8 +24,52 @@ def forward(
     dilation: int,
 ) -> tuple[Tensor, Tensor]:
     """pre [N, 2 C, H, W] and out [N, C, H, W]"""
-    pre = masked_conv2d.forward(input, weight, bias, taps, color_groups, strict, dilation)
+    where, mask = target(input), (taps, color_groups, strict, dilation)
+    if on_gpu(where):
+        return _forward_cuda(where, input, weight, bias, add, cond, *mask)
+    pre = masked_conv2d.forward(input, weight, bias, *mask)
     if add is not None:
         strided(add)  # which refuses a tensor without memory; torch would read it
         pre.add_(add)
     return pre, gated_activation.forward(pre, cond, color_groups)
+
+
+def _forward_cuda(
+    where: Where,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    add: Tensor | None,
+    cond: Tensor | None,
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> tuple[Tensor, Tensor]:
+    pre, out = empty_images(input, weight.shape[0]), empty_images(input, weight.shape[0] // 2)
+    # The kernel reads these by the output's strides: another layout is copied.
+    bias = bias if bias is None else bias.contiguous()
+    add = add if add is None else to_output_layout(add, pre)
+    if cond is not None:
+        cond = cond.contiguous() if cond.dim() == 2 else to_output_layout(cond, pre)
+    addresses = [None if t is None else strided(t)[0] for t in (bias, add, cond)]
+    launch(
+        where,
+        input.device,
+        "gated_masked_conv2d_forward",
+        _tf32.allowed(input),
+        DTYPE_NAMES[input.dtype],
+        input.shape,
+        weight.shape,
+        tuple(taps),
+        color_groups,
+        strict,
+        dilation,
+        strided(input),
+        strided(pre),
+        strided(weight),
+        *addresses,
+        cond is not None and cond.dim() == 2,
+        out.data_ptr(),
+    )
+    return pre, out

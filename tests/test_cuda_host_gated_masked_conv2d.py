@@ -1,0 +1,108 @@
+"""The CUDA C++ kernel of gated_masked_conv2d, executed on the host: masked_conv2d's product with its epilogue fused."""
+
+import gated_conv_checks as checks
+import host_cuda
+import layouts
+import pytest
+import torch
+from conv_checks import NHWC
+from registry import OPS, layout_sample
+from support import DTYPES, assert_same, dtype_name
+from test_conformance import check_against_truth
+from test_gated_masked_conv2d import check_nan
+
+from pygen import _taps, _tf32
+from pygen.native import gated_activation, masked_conv2d
+from pygen.native import gated_masked_conv2d as native
+
+pytestmark = host_cuda.MARKS
+OP = next(op for op in OPS if op.name == "gated_masked_conv2d")
+BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+each_layout = pytest.mark.parametrize("layout", (torch.contiguous_format, NHWC), ids=("NCHW", "NHWC"))
+
+CASES = [
+    pytest.param(sample, dtype, id=f"{sample.name}-{dtype_name(dtype)}")
+    for sample in OP.samples()
+    for dtype in DTYPES
+    if dtype is torch.float32 or sample.name == "odd everything" or (dtype is torch.bfloat16 and sample.small)
+]
+
+
+@pytest.mark.parametrize(("sample", "dtype"), CASES)
+def test_cuda_host_gated_masked_conv2d_values_and_gradients_are_accurate(sample, dtype):
+    check_against_truth(OP, sample.cast(dtype), sample.options, BACKEND)
+
+
+@pytest.mark.parametrize("maker", layouts.MAKERS, ids=lambda m: m.__name__)
+def test_cuda_host_gated_masked_conv2d_takes_every_layout(maker):
+    for dtype in (torch.float32, torch.bfloat16):
+        for name in ("odd everything", "narrow rows"):
+            sample = OP.sample(name)
+            check_against_truth(OP, layout_sample(OP, sample, maker, dtype, "cpu"), sample.options, BACKEND)
+
+
+def check(*tensors, **options):
+    checks.check(native, masked_conv2d, gated_activation, "cpu", *tensors, **options)
+
+
+@each_layout
+@pytest.mark.parametrize("cond", ("map", "row", ""))
+@each_dtype
+def test_cuda_host_gated_masked_conv2d_halves_beyond_one_tile(dtype, cond, layout):
+    """Each half fills one tile of 32 and begins another, whose columns are fewer; pixels beyond one tile."""
+    check(checks.make(2, 5, 34, (9, 8), (1, 3), dtype, layout, cond=cond), (1, 3))
+
+
+@each_layout
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=dtype_name)
+def test_cuda_host_gated_masked_conv2d_groups_of_several_tiles(dtype, layout):
+    """Three groups, each of two halves, each half of a whole tile of pairs and a rest."""
+    check(checks.make(1, 6, 105, (3, 5), (1, 3), dtype, layout), (1, 3), kind="A", groups=3)
+    check(checks.make(1, 6, 27, (3, 5), (1, 3), dtype, layout), (1, 3), groups=3)
+
+
+@each_layout
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=dtype_name)
+def test_cuda_host_gated_masked_conv2d_of_many_channels(dtype, layout, monkeypatch):
+    """The larger tiles of the tensor cores, float32 as TF32, which holds eighths exactly: 64 pairs and a rest."""
+    monkeypatch.setattr(_tf32, "allowed", lambda t: t.dtype is torch.float32)
+    check(checks.make(1, 24, 72, (2, 65), (1, 1), dtype, layout), (1, 1))
+
+
+@each_dtype
+@pytest.mark.parametrize("moved", ("add", "cond"))
+def test_cuda_host_gated_masked_conv2d_by_whole_units_equals_element_by_element(moved, dtype):
+    """16 bytes at once in channels_last; the same values from addresses that allow none, and from other layouts."""
+    x, weight, bias, add, cond = checks.make(2, 8, 16, (3, 5), (1, 3), dtype, NHWC)
+    mask = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1)
+
+    def shifted(t):
+        wide = torch.full((t.numel() + 1,), torch.nan, dtype=dtype)[1:]
+        return wide.view(2, 3, 5, -1).permute(0, 3, 1, 2).copy_(t)
+
+    whole = native.forward(x, weight, bias, add, cond, *mask)
+    for other in (shifted, lambda t: t.contiguous()):
+        a, c = (other(add), cond) if moved == "add" else (add, other(cond))
+        for one, two in zip(native.forward(x, weight, bias, a, c, *mask), whole, strict=True):
+            assert_same(one, two)
+
+
+def test_cuda_host_gated_masked_conv2d_rounds_once():
+    """256 + 0.5 - 256 in bfloat16: a convolution of its own would have lost the half."""
+    x, weight = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), torch.full((2, 1, 1, 1), 256.0, dtype=torch.bfloat16)
+    add, bias = torch.full((1, 2, 1, 1), -256.0, dtype=torch.bfloat16), torch.full((2,), 0.5, dtype=torch.bfloat16)
+    pre, _ = native.forward(x, weight, bias, add, None, (0,), 1, False, 1)
+    assert pre.flatten().tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", ("A of groups", "B", "dilated"))
+def test_cuda_host_gated_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind):
+    check_nan(kind, BACKEND)
+
+
+def test_cuda_host_gated_masked_conv2d_device(monkeypatch):
+    x, weight = torch.zeros(1, 1, 2, 2), torch.zeros(2, 1, 1, 1)
+    host_cuda.run_native_on(monkeypatch, (7, 0))
+    with pytest.raises(RuntimeError, match=r"cudaSetDevice: invalid device ordinal"):
+        native.forward(x, weight, None, None, None, (0,), 1, False, 1)
