@@ -88,6 +88,46 @@ def test_cuda_host_gated_masked_conv2d_by_whole_units_equals_element_by_element(
             assert_same(one, two)
 
 
+@pytest.fixture
+def hopper(monkeypatch):
+    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", "9")
+    monkeypatch.setattr(_tf32, "allowed", lambda t: t.dtype is torch.float32)
+
+
+@each_layout
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16, torch.float32), ids=dtype_name)
+def test_cuda_host_gated_masked_conv2d_by_warpgroups(dtype, layout, hopper):
+    """Hopper's product with the same epilogue: 64 pairs and a rest, 32 pairs and a rest; two tiles of pixels."""
+    check(checks.make(1, 40, 72, (9, 17), (1, 3), dtype, layout), (1, 3))
+    check(checks.make(1, 40, 20, (9, 17), (1, 3), dtype, layout, cond="row"), (1, 3))
+
+
+def test_cuda_host_gated_masked_conv2d_by_warpgroups_in_groups(hopper):
+    """Three groups of a tile of pairs and a rest; large tiles of pixels."""
+    tensors = checks.make(1, 60, 3 * 70, (5, 7), (1, 3), torch.bfloat16, NHWC)
+    check(tensors, (1, 3), kind="A", groups=3)
+    check(checks.make(1, 40, 24, (300, 6), (1, 1), torch.bfloat16, NHWC), (1, 1))
+
+
+def test_cuda_host_gated_masked_conv2d_asks_for_the_same_engine_as_its_product(hopper, monkeypatch):
+    """Its weights are packed as that engine's: the same bytes of workspace as masked_conv2d's forward."""
+    x, weight, bias, add, cond = checks.make(1, 40, 72, (9, 17), (1, 3), torch.bfloat16, NHWC)
+    mask, asked, empty = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1), [], torch.empty
+
+    def asking(*args, **kwargs):
+        if kwargs.get("dtype") is torch.uint8:
+            asked.append(args[0])
+        return empty(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", asking)
+        for capability in ("9", "8"):
+            patch.setenv("PYGEN_HOST_CAPABILITY", capability)
+            native.forward(x, weight, bias, add, cond, *mask)
+            masked_conv2d.forward(x, weight, bias, *mask)
+    assert asked[0] == asked[1] > asked[2] == asked[3]
+
+
 def test_cuda_host_gated_masked_conv2d_rounds_once():
     """256 + 0.5 - 256 in bfloat16: a convolution of its own would have lost the half."""
     x, weight = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), torch.full((2, 1, 1, 1), 256.0, dtype=torch.bfloat16)

@@ -74,7 +74,7 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
     p.pairs = {p.group_n, tile_n};
     p.gate = gate_of(*gated);
   }
-  const bool reversed = backward && p.taps.centre, wgmma = gated == nullptr && takes_wgmma(wgmma_type<T, Math>(), p);
+  const bool reversed = backward && p.taps.centre, wgmma = takes_wgmma(wgmma_type<T, Math>(), p);
   PackWeightsParams w{};
   w.taps = p.taps;
   w.n = n;

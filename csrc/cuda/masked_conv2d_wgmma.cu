@@ -83,8 +83,11 @@ void launch_tiles(const WgmmaParams& of, CUtensorMapDataType type, cudaStream_t 
   p.tiles = (p.conv.pixels + Tr::kTileM - 1) / Tr::kTileM * p.conv.groups * p.conv.tiles_per_group;
   p.pixels = make_map(p.conv, type, Tr::kSize, p.box_rows);
   const int64_t blocks = std::min<int64_t>(p.tiles, attribute(cudaDevAttrMultiProcessorCount));
-  launch("masked_conv2d_wgmma_kernel", &masked_conv2d_wgmma_kernel<Tr>, blocks, (1 + Tr::kGroups) * Tr::kThreads,
-         stream, p, WgmmaMemory<Tr>::fixed_bytes(p) + p.weight_buffers * Tr::kWeightBytes);
+  const bool gated = p.conv.pairs.tile > 0;
+  launch(gated ? "gated_masked_conv2d_wgmma_kernel" : "masked_conv2d_wgmma_kernel",
+         gated ? &gated_masked_conv2d_wgmma_kernel<Tr> : &masked_conv2d_wgmma_kernel<Tr>, blocks,
+         (1 + Tr::kGroups) * Tr::kThreads, stream, p,
+         WgmmaMemory<Tr>::fixed_bytes(p) + p.weight_buffers * Tr::kWeightBytes);
 }
 
 template <class T, class Math, int kN>

@@ -207,7 +207,7 @@ struct WgmmaTile {
 };
 
 // A multiplying warpgroup.
-template <class Tr>
+template <class Tr, bool kGated>
 struct WgmmaConsumer {
   const WgmmaParams& p;
   const WgmmaMemory<Tr>& memory;
@@ -263,15 +263,18 @@ struct WgmmaConsumer {
       }
       const auto sync = [this] { sync_threads(1 + group, Tr::kThreads); };
       sync();  // the tile before has left `staged`
-      finish_tile<Tr>(p.conv, tile, staged, place.pixel0 + group * Tr::kM, place.n_first, place.n_live, thread, sync);
+      const int64_t pixel0 = place.pixel0 + group * Tr::kM;
+      if constexpr (kGated) {
+        finish_gated_tile<Tr>(p.conv, tile, staged, pixel0, place.n_first, place.n_live, thread, sync);
+      } else {
+        finish_tile<Tr>(p.conv, tile, staged, pixel0, place.n_first, place.n_live, thread, sync);
+      }
     }
   }
 };
 
-template <class Tr>
-__global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
-    masked_conv2d_wgmma_kernel(const __grid_constant__ WgmmaParams p) {
-#ifdef PYGEN_HAS_WGMMA
+template <class Tr, bool kGated>
+__device__ __forceinline__ void multiply_by_warpgroups(const WgmmaParams& p) {
   PYGEN_DYNAMIC_SHARED(dynamic);
   const WgmmaMemory<Tr> memory(p, dynamic);
   const int thread = static_cast<int>(threadIdx.x);
@@ -297,8 +300,24 @@ __global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
     if (thread == 0) copy_tiles<Tr>(p, memory);
   } else {
     take_registers<232>();
-    WgmmaConsumer<Tr>{p, memory, thread / Tr::kThreads - 1}.multiply_tiles();
+    WgmmaConsumer<Tr, kGated>{p, memory, thread / Tr::kThreads - 1}.multiply_tiles();
   }
+}
+
+template <class Tr>
+__global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
+    masked_conv2d_wgmma_kernel(const __grid_constant__ WgmmaParams p) {
+#ifdef PYGEN_HAS_WGMMA
+  multiply_by_warpgroups<Tr, false>(p);
+#endif
+}
+
+// With what gated_masked_conv2d.cuh says behind it.
+template <class Tr>
+__global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
+    gated_masked_conv2d_wgmma_kernel(const __grid_constant__ WgmmaParams p) {
+#ifdef PYGEN_HAS_WGMMA
+  multiply_by_warpgroups<Tr, true>(p);
 #endif
 }
 
@@ -331,9 +350,9 @@ __global__ void __launch_bounds__(kPackThreads)
   Bits value = 0;
   if (in_group < c.group_n && k < (position < c.taps.count ? c.k : c.centre_k(group))) {
     const int tap = c.taps.index(position), y = tap / c.taps.kernel_width;
-    value = static_cast<const Bits*>(
-        p.from)[(group * c.group_n + in_group) * p.strides[0] + (p.reversed ? c.k - 1 - k : k) * p.strides[1] +
-                y * p.strides[2] + (tap - y * c.taps.kernel_width) * p.strides[3]];
+    value = static_cast<const Bits*>(p.from)[c.pairs.channel(group * c.group_n + in_group) * p.strides[0] +
+                                             (p.reversed ? c.k - 1 - k : k) * p.strides[1] + y * p.strides[2] +
+                                             (tap - y * c.taps.kernel_width) * p.strides[3]];
     if constexpr (sizeof(Bits) == 4) value = round_tf32(value);
   }
   static_cast<Bits*>(p.to)[i] = value;

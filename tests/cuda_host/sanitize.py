@@ -152,6 +152,26 @@ def exercise_masked_conv2d(launcher) -> None:
                 launcher.grad_weight(grad, x, (3, 3), *mask, True)
 
 
+def exercise_gated_masked_conv2d(launcher) -> None:
+    """Pairs that fill a tile and not, by whole units and one by one, in groups, by either engine; cond for pixels, images, none."""
+    import torch
+
+    from pygen import _tf32
+
+    for capability, dtype, tf32 in (
+        ("8", torch.float32, False), ("8", torch.float32, True), ("8", torch.bfloat16, False), ("9", torch.bfloat16, False)
+    ):  # fmt: skip
+        os.environ["PYGEN_HOST_CAPABILITY"] = capability
+        _tf32.allowed = lambda t, tf32=tf32: tf32
+        for layout in (torch.contiguous_format, torch.channels_last):
+            for ins, outs, groups in ((40, 144, 1), (40, 80, 1), (6, 18, 3)):
+                x, add = (torch.zeros(2, c, 9, 8, dtype=dtype).contiguous(memory_format=layout) for c in (ins, outs))
+                weight, mask = torch.zeros(outs, ins, 1, 3, dtype=dtype), ((0,), groups, False, 1)
+                for cond in (add, add[:, :, 0, 0], None):
+                    launcher.forward(x, weight, weight[:, 0, 0, 0], None if cond is None else add, cond, *mask)
+    del os.environ["PYGEN_HOST_CAPABILITY"]
+
+
 def exercise_wgmma(launcher) -> None:
     """Hopper's product: runs of pixels for all taps and for each, groups, several tiles a block, small ones and large."""
     import torch
