@@ -153,7 +153,7 @@ def exercise_masked_conv2d(launcher) -> None:
 
 
 def exercise_gated_masked_conv2d(launcher) -> None:
-    """Pairs that fill a tile and not, by whole units and one by one, in groups, by either engine; cond for pixels, images, none."""
+    """Pairs that fill a tile and not, by whole units and one by one, in groups, by either engine; each form of cond."""
     import torch
 
     from pygen import _tf32
