@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pygen import _taps
 from pygen._checks import fail
-from pygen.functional import gated_activation, masked_conv2d
+from pygen.functional import gated_masked_conv2d, masked_conv2d
 from pygen.nn._pointwise import PointwiseConv2d
 
 
@@ -113,6 +113,26 @@ def _compare_masks(name: str, theirs: Tensor, ours: Tensor) -> None:
         raise fail("MaskedConv2d", name, f"this layer's mask, {expected} at {where}", got)
 
 
+class _BeforeGate(MaskedConv2d):
+    """The masked convolution of a stack with the gate behind it."""
+
+    def forward(  # type: ignore[override]  # two outputs
+        self, input: Tensor, add: Tensor | None = None, cond: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What goes into the gate [N, 2 C, H, W], `add` included, and what comes out [N, C, H, W]."""
+        return gated_masked_conv2d(
+            input,
+            self.weight,
+            self.bias,
+            mask_type=self.mask_type,
+            add=add,
+            cond=cond,
+            color_groups=self.color_groups,
+            dilation=self.dilation[0],
+            backend=self.backend,
+        )
+
+
 class GatedMaskedConv2d(nn.Module):
     """A layer of Gated PixelCNN: a vertical stack that sees the rows above, a horizontal one that sees the row so far.
 
@@ -154,9 +174,9 @@ class GatedMaskedConv2d(nn.Module):
         above = tuple((row < live_rows,) * kernel_size for row in range(kernel_size))
         wide = 2 * out_channels
         masked: dict[str, Any] = {"backend": backend, **there}
-        self.vertical = MaskedConv2d(in_channels, wide, kernel_size, above, **masked)
+        self.vertical = _BeforeGate(in_channels, wide, kernel_size, above, **masked)
         self.vertical_to_horizontal = PointwiseConv2d(wide, wide, **there)
-        self.horizontal = MaskedConv2d(
+        self.horizontal = _BeforeGate(
             in_channels, wide, (1, kernel_size), mask_type, color_groups=color_groups, **masked
         )
         self.out = (
@@ -174,10 +194,10 @@ class GatedMaskedConv2d(nn.Module):
             )
             raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
         to_vertical, to_horizontal = self.conditions(cond)
-        v = self.vertical(vertical)
-        h = self.horizontal(horizontal) + self.vertical_to_horizontal(v)
-        out = self.out(gated_activation(h, to_horizontal, color_groups=self.color_groups))
-        return gated_activation(v, to_vertical), out if self.mask_type == "A" else horizontal + out
+        v, gated_v = self.vertical(vertical, None, to_vertical)
+        _, gated_h = self.horizontal(horizontal, self.vertical_to_horizontal(v), to_horizontal)
+        out = self.out(gated_h)
+        return gated_v, out if self.mask_type == "A" else horizontal + out
 
     def conditions(self, cond: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """What cond [N, K] or [N, K, H, W] adds to the two gates, [N, 2 C] or [N, 2 C, H, W] each."""
