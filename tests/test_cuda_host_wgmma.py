@@ -102,6 +102,29 @@ def test_cuda_host_wgmma_nan_reaches_only_what_may_depend_on_it():
             assert torch.equal(out.isnan(), reached) and torch.equal(to_input.isnan(), back)
 
 
+def test_divider_divides(tmp_path):
+    done = host_cuda.run_program("divider", tmp_path)
+    assert done.returncode == 0 and int(done.stdout.split()[0]) > 200_000, done.stdout
+
+
+@pytest.mark.parametrize("dtype", TYPES[:2], ids=dtype_name)
+@pytest.mark.parametrize("kernel", ((1, 1), (1, 3), (3, 3), (7, 3)), ids=str)
+def test_cuda_host_wgmma_weight_gradient(kernel, dtype):
+    """From one set of rows, where the second warpgroup has none, to more than a block's; several splits, images, chunks."""
+    check(native, "cpu", 5, 40, 40, (17, 13), kernel, dtype, layout=NHWC)
+    check(native, "cpu", 1, 130, 70, (5, 7), kernel, dtype)
+
+
+def test_cuda_host_wgmma_weight_gradient_nan_of_a_pixel_that_one_tap_sees():
+    x, weight, _, grad = conv_checks.make(2, 72, 40, (5, 6), (3, 3), torch.bfloat16, NHWC)
+    x[0, 3, 4, 5] = torch.nan
+    mask = (_taps.live_taps("test", "B", 1, 3, 3), 1, False, 1)
+    got, bias = native.grad_weight(grad, x, (3, 3), *mask, True)
+    reached = torch.zeros_like(weight, dtype=torch.bool)
+    reached[:, 3, 1, 1] = True
+    assert torch.equal(got.isnan(), reached) and bias.isfinite().all()
+
+
 @each_type
 def test_cuda_host_wgmma_is_taken_where_it_can_be(dtype, monkeypatch, launched):
     """By device, switch, channels and taps; its weights are whole tiles, so it asks for more memory."""

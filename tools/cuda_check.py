@@ -62,7 +62,9 @@ def nvcc(source: Path, arch: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         command = [os.environ.get("NVCC", "nvcc"), *NVCC_FLAGS, code, "-c", str(source), "-o", f"{folder}/out.o"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
+    if (
+        done.returncode or "serialized" in done.stderr
+    ):  # products that the compiler makes wait: no warning, though it may cost half
         raise RuntimeError(f"{source.name} for sm_{arch}:\n{done.stdout}{done.stderr}")
     rows = []
     for block in re.split(r"Compiling entry function ", done.stderr)[1:]:

@@ -43,7 +43,11 @@ SAMPLING = "tests/test_sampling_pairs.py"
 POINTWISE, POINTWISE_PY = "tests/test_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
-WGMMA, WGMMA_CU = "tests/test_cuda_host_wgmma.py", "csrc/cuda/masked_conv2d_wgmma.cuh"
+WGMMA, WGMMA_CU, WGMMA_W = (
+    "tests/test_cuda_host_wgmma.py",
+    "csrc/cuda/masked_conv2d_wgmma.cuh",
+    "csrc/cuda/masked_conv2d_wgmma_weight.cuh",
+)
 
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
 LINEAR_CU, LINEAR_PACK = "csrc/cuda/masked_linear.cuh", "csrc/cpu/masked_linear_pack.h"
@@ -91,13 +95,21 @@ FAULTS = (
     Fault("wgmma: channels beyond a centre's meet zero weights", WGMMA_CU, "if (step.k + Tr::kStep > step.k_end)", "if (false)", WGMMA),
     Fault("wgmma: a centre's dead weights are packed", WGMMA_CU, "(position < c.taps.count ? c.k : c.centre_k(group))", "c.k", WGMMA),
     Fault("wgmma: weights are not turned", WGMMA_CU, "place / kPart ^ turn<kTileRowBytes>(row)", "place / kPart", WGMMA),
-    Fault("wgmma: weights are left while they are multiplied", WGMMA_CU, "leave(memory.weight_empty, weight.buffer);  // the",
-          "leave(memory.weight_empty, now.buffer);  // the", WGMMA),
+    Fault("wgmma: weights are left while they are multiplied", WGMMA_CU, "leave(memory.weight_empty + weight.buffer);  // the",
+          "leave(memory.weight_empty + now.buffer);  // the", WGMMA),
     Fault("wgmma: nobody waits for the weights", WGMMA_CU, "    await(memory.weight_full + now.buffer, now.round);\n", "", WGMMA),
     Fault("wgmma: pixels are overwritten under a product", WGMMA_CU, "    await_products<1>();\n", "    await_products<2>();\n", WGMMA),
     Fault("wgmma: a run is left before its last tap is loaded", WGMMA_CU, "    weight = now;\n",
-          "    weight = now;\n    if (ahead.position == 0) leave(memory.run_empty, run.buffer);\n", WGMMA),
+          "    weight = now;\n    if (ahead.position == 0) leave(memory.run_empty + run.buffer);\n", WGMMA),
     Fault("wgmma: the copies do not wait for room", WGMMA_CU, "        await(memory.run_empty + run.buffer, run.round ^ 1);\n", "", WGMMA),
+    Fault("wgmma, weight: the run's rows are not turned", WGMMA_W, "part_of_row ^ turn<kTileRowBytes>(at) : part_of_row", "part_of_row : part_of_row", WGMMA),
+    Fault("wgmma, weight: pixels beyond the last meet zero gradients", WGMMA_W, "pixel < static_cast<uint32_t>(p.weight.pixels) ? row : 0x80000000u",
+          "row", WGMMA),
+    Fault("wgmma, weight: gradients are left while they are multiplied", WGMMA_W, "leave(memory.empty + before.buffer);", "leave(memory.empty + now.buffer);", WGMMA),
+    Fault("wgmma, weight: the second half of the gradients lies elsewhere", WGMMA_W, "matrix_descriptor(shared_address(stage), Tr::kHalfBytes)",
+          "matrix_descriptor(shared_address(stage), 1024)", WGMMA),
+    Fault("wgmma, weight: a split begins with the first pixel", WGMMA_W, "first_pixel = split * p.weight.per_split;", "first_pixel = 0;", WGMMA),
+    Fault("wgmma, weight: the divider rounds down", "csrc/cuda/divider.cuh", "static_cast<uint64_t>(divisor) + 1)", "static_cast<uint64_t>(divisor))", WGMMA),
     Fault("masked_linear, CUDA: a tile ends with its first target", "csrc/cuda/conv_loop.cuh", "static_cast<int>(stairs.seen_by(n_live - 1))",
           "static_cast<int>(stairs.seen_by(0))", LINEAR_CUDA),
     Fault("masked_linear, CUDA: what is not finite meets dead weights", "csrc/cuda/conv_loop.cuh",

@@ -18,6 +18,13 @@ namespace pygen::cuda {
 
 constexpr int kTileRowBytes = 128;
 
+// What names a tile's part to a product. Rows of n: `address` is that of 32 bytes of k in each row. Rows of k: of the
+// first of its rows, which have 64 elements of n; the next 64 lie `apart` bytes behind.
+__host__ __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, int apart = 16) {
+  constexpr uint64_t kEightRows = 8 * kTileRowBytes, kSwizzle128 = 1;
+  return (address & 0x3ffff) >> 4 | static_cast<uint64_t>(apart >> 4) << 16 | kEightRows >> 4 << 32 | kSwizzle128 << 62;
+}
+
 }  // namespace pygen::cuda
 
 #ifdef PYGEN_CUDA_HOST
@@ -103,12 +110,6 @@ __device__ __forceinline__ void await_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// Names 32 bytes of each row of a tile [n][128 bytes] from `tile` on: groups of eight rows follow each other.
-__device__ __forceinline__ uint64_t describe_tile(const void* tile) {
-  constexpr uint64_t kEightRows = 8 * kTileRowBytes, kSwizzle128 = 1;
-  return (shared_address(tile) & 0x3ffff) >> 4 | uint64_t(1) << 16 | kEightRows >> 4 << 32 | kSwizzle128 << 62;
-}
-
 #define PYGEN_D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define PYGEN_D16(i) PYGEN_D4(i), PYGEN_D4(i + 1), PYGEN_D4(i + 2), PYGEN_D4(i + 3)
 #define PYGEN_WGMMA_64(shape, type, transposed)                                                                    \
@@ -127,14 +128,20 @@ __device__ __forceinline__ uint64_t describe_tile(const void* tile) {
                : PYGEN_D16(0), PYGEN_D16(4), PYGEN_D16(8), PYGEN_D16(12)                                              \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
-// d [64, 8 kN8] += a [64, 32 bytes] b [32 bytes, 8 kN8], b by describe_tile.
-template <class Type, int kN8>
+// d [64, 8 kN8] += a [64, 32 bytes] b [32 bytes, 8 kN8], b by matrix_descriptor: rows of n or, transposed, of k.
+template <class Type, bool kTransposed = false, int kN8>
 __device__ __forceinline__ void multiply_async(float (&d)[kN8][4], const uint32_t (&a)[4], uint64_t b) {
   static_assert(kN8 == 8 || kN8 == 16);
-  if constexpr (std::is_same_v<Type, __nv_bfloat16> && kN8 == 8) PYGEN_WGMMA_64("m64n64k16", "bf16", ", 0");
-  if constexpr (std::is_same_v<Type, __nv_bfloat16> && kN8 == 16) PYGEN_WGMMA_128("m64n128k16", "bf16", ", 0");
-  if constexpr (std::is_same_v<Type, __half> && kN8 == 8) PYGEN_WGMMA_64("m64n64k16", "f16", ", 0");
-  if constexpr (std::is_same_v<Type, __half> && kN8 == 16) PYGEN_WGMMA_128("m64n128k16", "f16", ", 0");
+  constexpr bool kBFloat16 = std::is_same_v<Type, __nv_bfloat16>, kHalf = std::is_same_v<Type, __half>;
+  static_assert(!kTransposed || kBFloat16 || kHalf);
+  if constexpr (kBFloat16 && kN8 == 8 && !kTransposed) PYGEN_WGMMA_64("m64n64k16", "bf16", ", 0");
+  if constexpr (kBFloat16 && kN8 == 8 && kTransposed) PYGEN_WGMMA_64("m64n64k16", "bf16", ", 1");
+  if constexpr (kBFloat16 && kN8 == 16 && !kTransposed) PYGEN_WGMMA_128("m64n128k16", "bf16", ", 0");
+  if constexpr (kBFloat16 && kN8 == 16 && kTransposed) PYGEN_WGMMA_128("m64n128k16", "bf16", ", 1");
+  if constexpr (kHalf && kN8 == 8 && !kTransposed) PYGEN_WGMMA_64("m64n64k16", "f16", ", 0");
+  if constexpr (kHalf && kN8 == 8 && kTransposed) PYGEN_WGMMA_64("m64n64k16", "f16", ", 1");
+  if constexpr (kHalf && kN8 == 16 && !kTransposed) PYGEN_WGMMA_128("m64n128k16", "f16", ", 0");
+  if constexpr (kHalf && kN8 == 16 && kTransposed) PYGEN_WGMMA_128("m64n128k16", "f16", ", 1");
   if constexpr (std::is_same_v<Type, Tf32> && kN8 == 8) PYGEN_WGMMA_64("m64n64k8", "tf32", "");
   if constexpr (std::is_same_v<Type, Tf32> && kN8 == 16) PYGEN_WGMMA_128("m64n128k8", "tf32", "");
 }

@@ -74,7 +74,7 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
     p.pairs = {p.group_n, tile_n};
     p.gate = gate_of(*gated);
   }
-  const bool reversed = backward && p.taps.centre, wgmma = takes_wgmma(wgmma_type<T, Math>(), p);
+  const bool reversed = backward && p.taps.centre, wgmma = takes_wgmma(wgmma_type<Math>(), p);
   PackWeightsParams w{};
   w.taps = p.taps;
   w.n = n;
@@ -83,7 +83,7 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
   w.reversed = reversed;
   w.pairs = p.pairs;
   w.from = reinterpret_cast<const void*>(call.weight.address);
-  w.to = workspace.take(wgmma ? wgmma_weight_bytes(wgmma_type<T, Math>(), p)
+  w.to = workspace.take(wgmma ? wgmma_weight_bytes(wgmma_type<Math>(), p)
                               : p.taps.positions() * n * w.pitch * static_cast<int64_t>(sizeof(T)));
   for (int d = 0; d < 4; ++d) w.strides[d] = call.weight.strides[d];
   if (backward) std::swap(w.strides[0], w.strides[1]);
@@ -105,7 +105,7 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
   p.out = reinterpret_cast<void*>(out.address);
   p.out_last = channels_last(out, n, call.height, call.width);
   if (wgmma) {
-    launch_wgmma(wgmma_type<T, Math>(), p, w, stream);
+    launch_wgmma(wgmma_type<Math>(), p, w, stream);
   } else if (tile_n == 128) {
     launch_tiles<ConvTraits<T, Math, kTensor ? 128 : 64>>(p, stream);
   } else {

@@ -1,6 +1,7 @@
 // Launchers of masked_conv2d_weight.cuh.
 #include "cuda/conv_launch.h"
 #include "cuda/masked_conv2d_weight.cuh"
+#include "cuda/masked_conv2d_wgmma_weight.h"
 
 namespace pygen::cuda {
 namespace {
@@ -87,9 +88,13 @@ int64_t grad_weight(const MaskedConv2dCall& call) {
     p.strict = call.strict;
     void* partial = nullptr;
     constexpr bool kTensor = WeightTraits<T, Math, 64>::kTensor;
-    const Splits splits = kTensor && std::max(p.outs, p.ins) > 64
-                              ? launch_weight<WeightTraits<T, Math, kTensor ? 128 : 64>>(p, call, workspace, partial)
-                              : launch_weight<WeightTraits<T, Math, 64>>(p, call, workspace, partial);
+    constexpr WgmmaType kType = wgmma_type<Math>();
+    const Splits splits =
+        takes_wgmma(kType, p)
+            ? launch_wgmma_weight(kType, p, workspace, reinterpret_cast<cudaStream_t>(call.stream), partial)
+        : kTensor && std::max(p.outs, p.ins) > 64
+            ? launch_weight<WeightTraits<T, Math, kTensor ? 128 : 64>>(p, call, workspace, partial)
+            : launch_weight<WeightTraits<T, Math, 64>>(p, call, workspace, partial);
     if (!workspace.counting()) {
       finish<T>(partial, call.weight.address, splits.count, call.out_channels, call.in_channels,
                 call.kernel_height * call.kernel_width, call, p.taps);

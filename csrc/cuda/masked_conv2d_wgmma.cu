@@ -1,56 +1,18 @@
 // Launchers of masked_conv2d_wgmma.cuh.
-#include <atomic>
-#include <cstring>
-
 #include "cuda/masked_conv2d_wgmma.cuh"
 #include "cuda/masked_conv2d_wgmma.h"
 
 namespace pygen::cuda {
 namespace {
 
-std::atomic<bool> may_use{true};
-
-constexpr int kMostShared = 227 << 10;  // of a block on sm_90
 #ifndef PYGEN_WGMMA_FEW_TILES
-#define PYGEN_WGMMA_FEW_TILES 132
+#define PYGEN_WGMMA_FEW_TILES kProcessors
 #endif
-constexpr int kFewTiles = PYGEN_WGMMA_FEW_TILES;  // with fewer large tiles than an H200 has processors: small ones
+constexpr int kFewTiles = PYGEN_WGMMA_FEW_TILES;  // with fewer large ones: small tiles
 
 constexpr int channels_of_tile(int group_n) { return group_n > 64 ? 128 : 64; }
 constexpr int step_of(WgmmaType type) { return kTileRowBytes / (type == WgmmaType::Tf32 ? 4 : 2); }
 int slabs_of(WgmmaType type, const ConvParams& p) { return (p.k + step_of(type) - 1) / step_of(type); }
-
-int attribute(cudaDeviceAttr which) {
-  int device = 0, value = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
-  return value;
-}
-
-// The driver's function, as the runtime is linked statically and the driver not at all.
-CUtensorMap make_map(const ConvParams& p, CUtensorMapDataType type, int size, int box_rows) {
-  using Encode = decltype(&cuTensorMapEncodeTiled);
-  static const Encode encode = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
-          "cuTensorMapEncodeTiled");
-    if (result != cudaDriverEntryPointSuccess) throw std::runtime_error("the driver has no cuTensorMapEncodeTiled");
-    return reinterpret_cast<Encode>(found);
-  }();
-  CUtensorMap map;
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(p.k), static_cast<cuuint64_t>(p.pixels)};
-  const cuuint64_t pitch[] = {static_cast<cuuint64_t>(p.x_pitch)};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(kTileRowBytes / size), static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t steps[] = {1, 1};
-  const CUresult status =
-      encode(&map, type, 2, const_cast<unsigned char*>(p.x), sizes, pitch, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS) {
-    throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(status)));
-  }
-  return map;
-}
 
 // One run of pixels for all taps where there is room for two of them beside three tiles of weights; else each its own.
 template <class Tr>
@@ -77,12 +39,13 @@ void set_buffers(WgmmaParams& p) {
 }
 
 template <class Tr>
-void launch_tiles(const WgmmaParams& of, CUtensorMapDataType type, cudaStream_t stream) {
+void launch_tiles(const WgmmaParams& of, cudaStream_t stream) {
   WgmmaParams p = of;
   set_buffers<Tr>(p);
   p.tiles = (p.conv.pixels + Tr::kTileM - 1) / Tr::kTileM * p.conv.groups * p.conv.tiles_per_group;
-  p.pixels = make_map(p.conv, type, Tr::kSize, p.box_rows);
-  const int64_t blocks = std::min<int64_t>(p.tiles, attribute(cudaDevAttrMultiProcessorCount));
+  p.pixels =
+      make_map(wgmma_type<typename Tr::Multiply>(), p.conv.x, p.conv.k, p.conv.pixels, p.conv.x_pitch, p.box_rows);
+  const int64_t blocks = std::min<int64_t>(p.tiles, current_attribute(cudaDevAttrMultiProcessorCount));
   const bool gated = p.conv.pairs.tile > 0;
   launch(gated ? "gated_masked_conv2d_wgmma_kernel" : "masked_conv2d_wgmma_kernel",
          gated ? &gated_masked_conv2d_wgmma_kernel<Tr> : &masked_conv2d_wgmma_kernel<Tr>, blocks,
@@ -94,10 +57,7 @@ template <class T, class Math, int kN>
 void launch_product(const ConvParams& conv, const PackWeightsParams& w, cudaStream_t stream) {
   WgmmaParams p{};
   p.conv = conv;
-  constexpr WgmmaType kType = wgmma_type<T, Math>();
-  constexpr CUtensorMapDataType kMapType = kType == WgmmaType::BFloat16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                           : kType == WgmmaType::Float16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                                                         : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  constexpr WgmmaType kType = wgmma_type<Math>();
   p.slabs = slabs_of(kType, p.conv);
   p.conv.tiles_per_group = (p.conv.group_n + kN - 1) / kN;
   PackTilesParams t{};
@@ -113,9 +73,9 @@ void launch_product(const ConvParams& conv, const PackWeightsParams& w, cudaStre
   constexpr int kLarge = sizeof(T) == 2 ? 2 : 1;  // more of float32 would not leave room for the epilogue
   constexpr int64_t kPixels = WgmmaTraits<T, Math, kLarge, kN>::kTileM;
   if ((p.conv.pixels + kPixels - 1) / kPixels * p.conv.groups * p.conv.tiles_per_group >= kFewTiles) {
-    launch_tiles<WgmmaTraits<T, Math, kLarge, kN>>(p, kMapType, stream);
+    launch_tiles<WgmmaTraits<T, Math, kLarge, kN>>(p, stream);
   } else {
-    launch_tiles<WgmmaTraits<T, Math, 1, kN>>(p, kMapType, stream);
+    launch_tiles<WgmmaTraits<T, Math, 1, kN>>(p, stream);
   }
 }
 
@@ -130,15 +90,13 @@ void launch_product(const ConvParams& p, const PackWeightsParams& w, cudaStream_
 
 }  // namespace
 
-bool use_wgmma(bool use) { return may_use.exchange(use); }
-
 bool takes_wgmma(WgmmaType type, const ConvParams& p) {
-  if (type == WgmmaType::None || !may_use || std::strstr(PYGEN_CUDA_ARCHS, "90a") == nullptr) return false;
+  if (type == WgmmaType::None) return false;
   // Where more than half of a step or of a tile would be zeros, the smaller tiles of masked_conv2d.cuh are better.
   if (p.k <= step_of(type) / 2 || p.group_n <= 32) return false;
   if (p.taps.positions() == 0 || p.taps.positions() > kMostPositions) return false;
   if (p.pixels >= int64_t(1) << 30) return false;  // TMA counts them in 32 bits
-  return attribute(cudaDevAttrComputeCapabilityMajor) == 9;
+  return has_wgmma();
 }
 
 int64_t wgmma_weight_bytes(WgmmaType type, const ConvParams& p) {

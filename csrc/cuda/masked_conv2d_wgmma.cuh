@@ -11,7 +11,7 @@
 #pragma once
 
 #include "cuda/conv_epilogue.cuh"
-#include "cuda/hopper.cuh"
+#include "cuda/wgmma.cuh"
 
 namespace pygen::cuda {
 
@@ -73,19 +73,6 @@ struct WgmmaMemory {
     weight_full = run_empty + kMostBuffers;
     weight_empty = weight_full + kMostBuffers;
     taps = reinterpret_cast<TapStep*>(weight_empty + kMostBuffers);
-  }
-};
-
-// Where in a ring of buffers, and in which of its rounds.
-struct RingPosition {
-  int buffer = 0;
-  uint32_t round = 0;
-
-  __device__ __forceinline__ void next(int buffers) {
-    if (++buffer == buffers) {
-      buffer = 0;
-      round ^= 1;
-    }
   }
 };
 
@@ -187,7 +174,7 @@ struct WgmmaTile {
   }
   template <int kBuffer>
   __device__ __forceinline__ void multiply(const unsigned char* weights) {
-    const uint64_t tile = describe_tile(weights);
+    const uint64_t tile = matrix_descriptor(shared_address(weights));
     begin_products();
 #pragma unroll
     for (int part = 0; part < Tr::kParts; ++part) {
@@ -214,10 +201,6 @@ struct WgmmaConsumer {
   const int group, thread = static_cast<int>(threadIdx.x) % Tr::kThreads;
   RingPosition run, weight;  // the first that is not yet left
 
-  __device__ __forceinline__ void leave(uint64_t* barriers, int buffer) const {
-    __syncwarp();
-    if (thread % 32 == 0) arrive(barriers + buffer);
-  }
   __device__ __forceinline__ unsigned char* await_run() const {
     await(memory.run_full + run.buffer, run.round);
     return memory.runs + run.buffer * memory.run_bytes(p);
@@ -231,12 +214,12 @@ struct WgmmaConsumer {
     await(memory.weight_full + now.buffer, now.round);
     tile.template multiply<kBuffer>(memory.weights + now.buffer * Tr::kWeightBytes);
     await_products<1>();
-    if (!first) leave(memory.weight_empty, weight.buffer);  // the step before has been multiplied
+    if (!first) leave(memory.weight_empty + weight.buffer);  // the step before has been multiplied
     weight = now;
     if (last) return;
     ahead.next(p.conv, centre_k, Tr::kStep);
     if (ahead.new_run(p.conv)) {
-      leave(memory.run_empty, run.buffer);
+      leave(memory.run_empty + run.buffer);
       run.next(p.conv.a_buffers);
       pixels = await_run();
     }
@@ -256,9 +239,9 @@ struct WgmmaConsumer {
           if (s + 1 < place.steps) step<1>(tile, ahead, pixels, place.centre_k, false, s + 2 == place.steps);
         }
         await_products<0>();
-        leave(memory.weight_empty, weight.buffer);
+        leave(memory.weight_empty + weight.buffer);
         weight.next(p.weight_buffers);
-        leave(memory.run_empty, run.buffer);
+        leave(memory.run_empty + run.buffer);
         run.next(p.conv.a_buffers);
       }
       const auto sync = [this] { sync_threads(1 + group, Tr::kThreads); };

@@ -3,17 +3,9 @@
 
 #include "cuda/conv_launch.h"
 #include "cuda/conv_steps.cuh"
+#include "cuda/wgmma_launch.h"
 
 namespace pygen::cuda {
-
-enum class WgmmaType { None, BFloat16, Float16, Tf32 };
-
-template <class T, class Math>
-constexpr WgmmaType wgmma_type() {
-  if (std::is_same_v<Math, __nv_bfloat16>) return WgmmaType::BFloat16;
-  if (std::is_same_v<Math, __half>) return WgmmaType::Float16;
-  return std::is_same_v<Math, Tf32> ? WgmmaType::Tf32 : WgmmaType::None;
-}
 
 // Whether the current device and this build have it and the product is worth it: by channels and taps, not by pixels,
 // so that no sum depends on the batch.

@@ -18,7 +18,7 @@ void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_
 void copy_bytes(void* shared, const void* global, int bytes, uint64_t* barrier);
 void sync_threads(int name, int threads);
 uint32_t shared_address(const void* p);
-// The byte that a matrix descriptor's `offset` from its start names, with the swizzle of 128 bytes.
+// The byte `offset` from a matrix descriptor's start, by the swizzle of 128 bytes.
 const unsigned char* described(uint64_t descriptor, uint32_t offset);
 
 // Of the calling thread, in groups, the last one open.
@@ -55,11 +55,7 @@ template <int kPending>
 void await_products() {
   cuda_host::await_products(kPending);
 }
-inline uint64_t describe_tile(const void* tile) {
-  return shared_address(tile) >> 4 | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
-}
-
-template <class Type, int kN8>
+template <class Type, bool kTransposed = false, int kN8>
 void multiply_async(float (&d)[kN8][4], const uint32_t (&a)[4], uint64_t b) {
   constexpr int kPerWord = std::is_same_v<Type, Tf32> ? 1 : 2, kSize = 4 / kPerWord, kK = 32 / kSize;
   float (*const sums)[4] = d;
@@ -67,6 +63,7 @@ void multiply_async(float (&d)[kN8][4], const uint32_t (&a)[4], uint64_t b) {
   cuda_host::add_product([sums, words, b] {
     const uint32_t (*all)[64] = cuda_host::publish(words, 4);
     const int lane = static_cast<int>(threadIdx.x % 32);
+    const int eight_rows = static_cast<int>(b >> 32 & 0x3fff) << 4, apart = static_cast<int>(b >> 16 & 0x3fff) << 4;
     float x[2][kK];
     for (int high = 0; high < 2; ++high) {
       for (int k = 0; k < kK; ++k) {
@@ -78,8 +75,9 @@ void multiply_async(float (&d)[kN8][4], const uint32_t (&a)[4], uint64_t b) {
       if (n % 8 / 2 != lane % 4) continue;
       for (int k = 0; k < kK; ++k) {
         uint32_t bits = 0;
-        std::memcpy(&bits, cuda_host::described(b, static_cast<uint32_t>(n % 8 * 128 + n / 8 * 1024 + k * kSize)),
-                    kSize);
+        const int offset = kTransposed ? n / 64 * apart + n % 64 * kSize + k / 8 * eight_rows + k % 8 * 128
+                                       : n / 8 * eight_rows + n % 8 * 128 + k * kSize;
+        std::memcpy(&bits, cuda_host::described(b, static_cast<uint32_t>(offset)), kSize);
         const float y = cuda_host::element(Type(), bits, 0);
         for (int high = 0; high < 2; ++high) sums[n / 8][high * 2 + n % 2] += x[high][k] * y;
       }

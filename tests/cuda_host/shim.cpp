@@ -380,7 +380,7 @@ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(static_cast<const char*>(p) - current_shared) + kSharedStart;
 }
 const unsigned char* described(uint64_t descriptor, uint32_t offset) {
-  if (descriptor >> 62 != 1 || (descriptor >> 32 & 0x3fff) != 1024 >> 4) fail("wgmma: another layout than the model's");
+  if (descriptor >> 62 != 1 || (descriptor >> 46 & 0xffff) != 0) fail("wgmma: another layout than the model's");
   return shared_byte(swizzled(static_cast<uint32_t>(descriptor & 0x3fff) * 16 + offset));
 }
 
