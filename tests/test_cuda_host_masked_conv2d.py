@@ -82,6 +82,13 @@ def test_cuda_host_masked_conv2d_of_many_channels(dtype, tf32):
     check(native, "cpu", 1, 72, 136, (2, 5), (1, 3), dtype, layout=NHWC)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("size", ((4, 10), (3, 6), (5, 7)), ids=str)
+def test_cuda_host_masked_conv2d_writes_contiguous_images(size, dtype):
+    """Of whole units of 16 bytes, of some and of none; tiles that end within images."""
+    check(native, "cpu", 5, 8, 70, size, (1, 3), dtype)
+
+
 def test_cuda_host_masked_conv2d_runs_of_pixels():
     """Around the longest run of pixels that all taps share; beyond it each tap reads its own."""
     for width in (383, 384):  # the reach is width + 1

@@ -59,6 +59,12 @@ def test_cuda_host_wgmma_large_tiles():
     check(native, "cpu", 1, 40, 40, (300, 6), (1, 3), torch.float16)
 
 
+@each_type
+@pytest.mark.parametrize("size", ((8, 11), (3, 30)), ids=str)
+def test_cuda_host_wgmma_writes_contiguous_images(size, dtype):
+    check(native, "cpu", 3, 40, 72, size, (1, 3), dtype)
+
+
 def test_cuda_host_wgmma_of_patterns_and_dilation():
     holes = ((True, False, True), (False, True, False), (True, False, True))
     check(native, "cpu", 1, 66, 40, (6, 7), (3, 3), torch.bfloat16, kind=holes, dilation=2)

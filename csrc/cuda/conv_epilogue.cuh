@@ -7,8 +7,16 @@
 
 namespace pygen::cuda {
 
+// Bytes of a staged row [n] of a pixel; turned, of a row [pixel] of a channel.
 template <class Tr>
-constexpr int kStagedPitch = Tr::kN * Tr::kSize + 16;  // bytes
+constexpr int kStagedPitch = Tr::kN * Tr::kSize + 16;
+template <class Tr>
+constexpr int kTurnedPitch = Tr::kM * Tr::kSize + 16;
+template <class Tr>
+constexpr int staged_bytes() {
+  constexpr int kStraight = Tr::kM * kStagedPitch<Tr>, kTurned = Tr::kN * kTurnedPitch<Tr>;
+  return kStraight > kTurned ? kStraight : kTurned;
+}
 
 // From staged [kM][kN] to the output, along its nearer dim.
 template <class Tr>
@@ -51,19 +59,82 @@ __device__ __forceinline__ void write_tile(const ConvParams& p, const unsigned c
   }
 }
 
-// The sums of a tile, which Tr::kThreads threads hold, to the output: tile.each(store(row, n, sum)) gives those of the
-// calling one, `thread` of them; sync is their barrier. All must have left the shared memory at `staged` before.
+// From staged [kN][kM] to an output [N][n][pixels of the image] whose images are whole units of 16 bytes.
+template <class Tr>
+__device__ __forceinline__ void write_turned_tile(const ConvParams& p, const unsigned char* staged, int64_t pixel0,
+                                                  int n_first, int n_live, int thread) {
+  using T = typename Tr::Element;
+  constexpr int kPer = 16 / Tr::kSize, kUnits = Tr::kM / kPer;
+  for (int i = thread; i < Tr::kN * kUnits; i += Tr::kThreads) {
+    const int n = i / kUnits, row = i % kUnits * kPer;
+    const int64_t pixel = pixel0 + row;
+    if (n >= n_live || pixel >= p.pixels) continue;
+    const auto image = static_cast<int64_t>(divide(static_cast<uint64_t>(pixel), static_cast<uint64_t>(p.plane)));
+    const int64_t at = (image * p.n + n_first + n) * p.plane + pixel - image * p.plane;
+    *reinterpret_cast<uint4*>(static_cast<T*>(p.out) + at) =
+        *reinterpret_cast<const uint4*>(staged + n * kTurnedPitch<Tr> + row * Tr::kSize);
+  }
+}
+
+// What is added to the sums of this thread's columns, kCount spans from `first` on: loaded at once, as each load takes
+// as long as all of them.
+template <class Tr, class Tile, int kCount, class ChannelOf>
+__device__ __forceinline__ void load_bias(const ConvParams& p, const Tile& tile, int n_live, ChannelOf channel_of,
+                                          int first, typename Tr::Acc (&bias)[kCount][Tile::kSpan]) {
+  const auto* const from = static_cast<const typename Tr::Element*>(p.bias);
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+#pragma unroll
+    for (int i = 0; i < Tile::kSpan; ++i) {
+      const int n = tile.column(first + j) + i;
+      bias[j][i] = from != nullptr && n < n_live ? widen_to(from[channel_of(n)]) : typename Tr::Acc(0);
+    }
+  }
+}
+
+// Rounded, side by side.
+template <class T, class Acc, int kSpan>
+__device__ __forceinline__ void stage(unsigned char* to, const Acc (&value)[kSpan]) {
+  struct alignas(kSpan * sizeof(T)) Span {
+    T v[kSpan];
+  };
+  Span rounded;
+#pragma unroll
+  for (int i = 0; i < kSpan; ++i) rounded.v[i] = narrow_to<T>(value[i]);
+  *reinterpret_cast<Span*>(to) = rounded;
+}
+
+// The sums of a tile, which Tr::kThreads threads hold, to the output: tile.each(store(row, span, sums)) gives those of
+// the calling one, `thread` of them, in spans of columns side by side; sync is their barrier. All must have left the
+// shared memory at `staged` before.
 template <class Tr, class Tile, class Sync>
 __device__ __forceinline__ void finish_tile(const ConvParams& p, const Tile& tile, unsigned char* staged,
                                             int64_t pixel0, int n_first, int n_live, int thread, Sync sync) {
   using T = typename Tr::Element;
-  const T* const bias = static_cast<const T*>(p.bias);
-  tile.each([&](int row, int n, auto sum) {
-    if (bias != nullptr && n < n_live) {
-      const int at = n_first + n;
-      sum += widen_to(bias[Tr::kByDegree && p.order != nullptr ? p.order[at] : at]);
-    }
-    *reinterpret_cast<T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize) = narrow_to<T>(sum);
+  using Acc = typename Tr::Acc;
+  Acc bias[Tile::kSpans][Tile::kSpan];
+  const auto channel_of = [&](int n) -> int64_t {
+    return Tr::kByDegree && p.order != nullptr ? p.order[n_first + n] : n_first + n;
+  };
+  load_bias<Tr>(p, tile, n_live, channel_of, 0, bias);
+  const bool turned = !Tr::kByDegree && !p.out_last && p.plane % (16 / Tr::kSize) == 0;
+  if (turned) {
+    tile.each([&](int row, int span, const Acc(&sums)[Tile::kSpan]) {
+#pragma unroll
+      for (int i = 0; i < Tile::kSpan; ++i) {
+        *reinterpret_cast<T*>(staged + (tile.column(span) + i) * kTurnedPitch<Tr> + row * Tr::kSize) =
+            narrow_to<T>(sums[i] + bias[span][i]);
+      }
+    });
+    sync();
+    write_turned_tile<Tr>(p, staged, pixel0, n_first, n_live, thread);
+    return;
+  }
+  tile.each([&](int row, int span, const Acc(&sums)[Tile::kSpan]) {
+    Acc value[Tile::kSpan];
+#pragma unroll
+    for (int i = 0; i < Tile::kSpan; ++i) value[i] = sums[i] + bias[span][i];
+    stage<T>(staged + row * kStagedPitch<Tr> + tile.column(span) * Tr::kSize, value);
   });
   sync();
   write_tile<Tr>(p, staged, pixel0, n_first, n_live, thread);
@@ -155,6 +226,7 @@ template <class Tr, class Tile, class Sync>
 __device__ __forceinline__ void finish_gated_tile(const ConvParams& p, const Tile& tile, unsigned char* staged,
                                                   int64_t pixel0, int n_first, int n_live, int thread, Sync sync) {
   using T = typename Tr::Element;
+  using Acc = typename Tr::Acc;
   const PairedTile pairs = p.pairs.at(n_first);
   constexpr int kPer = 16 / Tr::kSize;
   const bool whole =
@@ -168,14 +240,25 @@ __device__ __forceinline__ void finish_gated_tile(const ConvParams& p, const Til
     }
     sync();
   }
-  const T* const bias = static_cast<const T*>(p.bias);
   const int64_t rows = p.pixels - pixel0;
-  tile.each([&](int row, int n, auto sum) {
-    T* const at = reinterpret_cast<T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-    if (bias != nullptr && n < n_live) sum += widen_to(bias[pairs.channel(n)]);
-    if (adds && n < n_live && row < rows) sum += widen_to(*at);
-    *at = narrow_to<T>(sum);
-  });
+  constexpr int kCount = Tile::kSpans / 4;  // at once: registers are few
+#pragma unroll
+  for (int first = 0; first < Tile::kSpans; first += kCount) {
+    Acc bias[kCount][Tile::kSpan];
+    load_bias<Tr>(p, tile, n_live, [&](int n) { return pairs.channel(n); }, first, bias);
+    const auto store = [&](int row, int span, const Acc(&sums)[Tile::kSpan]) {
+      unsigned char* const to = staged + row * kStagedPitch<Tr> + tile.column(span) * Tr::kSize;
+      Acc value[Tile::kSpan];
+#pragma unroll
+      for (int i = 0; i < Tile::kSpan; ++i) {
+        value[i] = sums[i] + bias[span - first][i];
+        if (adds && tile.column(span) + i < n_live && row < rows)
+          value[i] += widen_to(reinterpret_cast<const T*>(to)[i]);
+      }
+      stage<T>(to, value);
+    };
+    tile.each(store, first, kCount);
+  }
   sync();
   if (whole) {
     write_gated_tile<Tr, true>(p, pairs, staged, pixel0, thread);

@@ -88,7 +88,7 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
 template <class Tr>
 int shared_bytes(const ConvParams& p) {
   const int pipeline = 128 + (kStages * Tr::kN + p.a_buffers * p.a_rows) * kRowBytes;
-  return std::max(pipeline, Tr::kM * kStagedPitch<Tr>);
+  return std::max(pipeline, staged_bytes<Tr>());
 }
 
 }  // namespace pygen::cuda

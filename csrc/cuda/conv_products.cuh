@@ -115,9 +115,11 @@ struct TensorTile {
       }
     }
   }
+  static constexpr int kSpans = Tr::kTilesN, kSpan = 2;  // of neighbouring columns
+  __device__ __forceinline__ int column(int span) const { return first_n + pair_column(span); }
   template <class Store>
-  __device__ __forceinline__ void each(Store store) const {
-    each_sum(acc, first_m, first_n, store);
+  __device__ __forceinline__ void each(Store store, int first = 0, int count = kSpans) const {
+    each_pair(acc, first_m, store, first, count);
   }
 };
 
@@ -170,12 +172,17 @@ struct ScalarTile {
     const uint4 bits = *reinterpret_cast<const uint4*>(from);
     memcpy(to, &bits, 16);
   }
+  static constexpr int kSpans = Tr::kColumns, kSpan = 1;
+  __device__ __forceinline__ int column(int span) const { return column0 + 16 * span; }
   template <class Store>
-  __device__ __forceinline__ void each(Store store) const {
+  __device__ __forceinline__ void each(Store store, int first = 0, int count = kSpans) const {
 #pragma unroll
     for (int i = 0; i < Tr::kRows; ++i) {
 #pragma unroll
-      for (int j = 0; j < Tr::kColumns; ++j) store(row0 + 16 * i, column0 + 16 * j, acc[i][j]);
+      for (int j = first; j < first + count; ++j) {
+        const T one[1] = {acc[i][j]};
+        store(row0 + 16 * i, j, one);
+      }
     }
   }
 };

@@ -30,7 +30,7 @@ struct WgmmaTraits {
   static constexpr int kStep = kTileRowBytes / kSize;  // of k
   static constexpr int kParts = kTileRowBytes / 32;    // of a step, one instruction each
   static constexpr int kWeightBytes = kN * kTileRowBytes;
-  static constexpr int kStagedBytes = kM * kStagedPitch<WgmmaTraits>;
+  static constexpr int kStagedBytes = staged_bytes<WgmmaTraits>();
   static_assert(kN == 64 || kN == 128);
 };
 
@@ -186,10 +186,12 @@ struct WgmmaTile {
     commit_products();
   }
   // The sums, by their rows in the warpgroup's half.
+  static constexpr int kSpans = Tr::kN / 8, kSpan = 2;
+  __device__ __forceinline__ int column(int span) const { return pair_column(span); }
   template <class Store>
-  __device__ __forceinline__ void each(Store store) const {
+  __device__ __forceinline__ void each(Store store, int span = 0, int count = kSpans) const {
 #pragma unroll
-    for (int m = 0; m < Tr::kBlocks; ++m) each_sum(acc[m], first % Tr::kM + m * 64, 0, store);
+    for (int m = 0; m < Tr::kBlocks; ++m) each_pair(acc[m], first % Tr::kM + m * 64, store, span, count);
   }
 };
 

@@ -29,6 +29,24 @@ __device__ __forceinline__ void each_sum(const float (&d)[kM][kN][4], int m0, in
   }
 }
 
+// The same by pairs of neighbouring columns: store(row, n, pair) of tile n's, of `count` tiles from `first` on.
+template <int kM, int kN, class Store>
+__device__ __forceinline__ void each_pair(const float (&d)[kM][kN][4], int m0, Store store, int first, int count) {
+  const int row = m0 + (static_cast<int>(threadIdx.x) % 32 >> 2);
+#pragma unroll
+  for (int n = first; n < first + count; ++n) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; i += 2) {
+        const float pair[2] = {d[m][n][i], d[m][n][i + 1]};
+        store(row + m * 16 + i / 2 * 8, n, pair);
+      }
+    }
+  }
+}
+__device__ __forceinline__ int pair_column(int n) { return n * 8 + (static_cast<int>(threadIdx.x) & 3) * 2; }
+
 }  // namespace pygen::cuda
 
 #ifdef PYGEN_CUDA_HOST
