@@ -43,6 +43,13 @@ def _gate_parts(a, b):
 
 
 @triton.jit
+def gate(a, b):
+    """tanh(a) sigmoid(b)"""
+    tanh, tanh_over, _, sigmoid, sigmoid_over, _ = _gate_parts(a, b)
+    return tanh * sigmoid / (tanh_over * sigmoid_over)
+
+
+@triton.jit
 def _place(half, pixels, c_tiles, p_tiles, groups, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
     """Image, group, part of the pixels, channels [C, 1] of a half, pixels [1, P] and which of these exist. All int64."""
     program = tl.program_id(0).to(tl.int64)
@@ -107,10 +114,8 @@ def gated_activation_fwd_kernel(
     a, b = _load_halves(
         a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, image, group, c, p, mask, sizes, x_strides, cond_strides, WIDE
     )
-    tanh, tanh_over, _, sigmoid, sigmoid_over, _ = _gate_parts(a, b)
-    value = tanh * sigmoid / (tanh_over * sigmoid_over)
     out_offs = _offsets(image, group, c, p, sizes, out_strides)
-    tl.store(out_ptr + out_offs, cast(value, out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + out_offs, cast(gate(a, b), out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=_RUNTIME)

@@ -1,10 +1,103 @@
-"""Launcher of gated_masked_conv2d: the Triton kernels of masked_conv2d and gated_activation one after the other."""
+"""Triton kernel of gated_masked_conv2d, and its launcher. Not yet run on a GPU.
+
+    pre = product + bias + add, rounded once        out = tanh(a + cond) sigmoid(b + cond) of pre's halves a and b
+
+The product is masked_conv2d.py's, of a weight packed so that a group's halves take turns along n: two neighbouring sums of one
+thread are then the two numbers of a gate. Traffic beyond the product's: add and a cond of pixels are read once, pre and out
+written once.
+"""
 
 from collections.abc import Sequence
 
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from . import gated_activation, masked_conv2d
+from pygen._layout import empty_images
+
+from ._compat import cast
+from .gated_activation import gate
+from .masked_conv2d import RUNTIME, multiply, place, sum_taps
+
+
+@triton.jit
+def _pixels(image, y, x, strides, INDEX: tl.constexpr):
+    return (image * strides[0] + y.to(INDEX) * strides[2] + x.to(INDEX) * strides[3])[:, None]
+
+
+@triton.jit
+def _complete(sums, channel, pre_ptr, pre, bias_ptr, add_ptr, add, add_strides, mask, INDEX: tl.constexpr):
+    """One half of pre, written, and as it was rounded."""
+    if bias_ptr is not None:
+        sums += tl.load(bias_ptr + channel, mask=mask, other=0.0).to(sums.dtype)
+    if add_ptr is not None:
+        offs = add + channel.to(INDEX) * add_strides[1]
+        sums += tl.load(add_ptr + offs, mask=mask, other=0.0).to(sums.dtype)
+    rounded = cast(sums, pre_ptr.dtype.element_ty)
+    tl.store(pre_ptr + pre, rounded, mask=mask)
+    return rounded.to(sums.dtype)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def gated_masked_conv2d_fwd_kernel(
+    x_ptr,  # [N, k, H, W], as the strides say
+    packed_ptr,  # [positions, k, n], channels of a group's halves by turns
+    bias_ptr,  # [n], or None
+    pre_ptr,  # [N, n, H, W]
+    x_strides,
+    pre_strides,
+    n_size,
+    k_size,
+    pixels,
+    height,
+    width,
+    taps,
+    chunks,
+    group_n,
+    tiles_per_group,
+    group_k,
+    dilation,
+    out_ptr,  # [N, n / 2, H, W]
+    out_strides,
+    add_ptr,  # [N, n, H, W], or None
+    add_strides,
+    cond_ptr,  # [N, n, H, W], or [N, n] by strides of 0, or None
+    cond_strides,
+    RUNS: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    GROUPS: tl.constexpr,
+    STRICT: tl.constexpr,
+    BACKWARD: tl.constexpr,
+    INDEX: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    group, tile, n, n_mask, image, y, x, m_mask = place(
+        pixels, height, width, group_n, tiles_per_group, GROUPS, INDEX, BLOCK_M, BLOCK_N
+    )
+    acc = sum_taps(
+        x_ptr, x_strides, packed_ptr, image, y, x, m_mask, n, n_mask, group, n_size, k_size, height, width, taps, chunks, group_k,
+        dilation, RUNS, KH, KW, GROUPS, STRICT, BACKWARD, INDEX, WIDE, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
+    )  # fmt: skip
+    a, b = tl.split(tl.reshape(acc, (BLOCK_M, BLOCK_N // 2, 2)))
+    half = group_n // 2
+    pair = tile * (BLOCK_N // 2) + tl.arange(0, BLOCK_N // 2)
+    mask = m_mask[:, None] & (pair < half)[None, :]
+    first = (group * group_n + pair)[None, :]
+    pre, add = _pixels(image, y, x, pre_strides, INDEX), _pixels(image, y, x, add_strides, INDEX)
+    first_at, second_at = first.to(INDEX) * pre_strides[1], (first + half).to(INDEX) * pre_strides[1]
+    a = _complete(a, first, pre_ptr, pre + first_at, bias_ptr, add_ptr, add, add_strides, mask, INDEX)
+    b = _complete(b, first + half, pre_ptr, pre + second_at, bias_ptr, add_ptr, add, add_strides, mask, INDEX)
+    if cond_ptr is not None:
+        cond = cond_ptr + _pixels(image, y, x, cond_strides, INDEX)
+        a += tl.load(cond + first.to(INDEX) * cond_strides[1], mask=mask, other=0.0).to(WIDE)
+        b += tl.load(cond + (first + half).to(INDEX) * cond_strides[1], mask=mask, other=0.0).to(WIDE)
+    out = out_ptr + _pixels(image, y, x, out_strides, INDEX) + (group * half + pair)[None, :].to(INDEX) * out_strides[1]
+    tl.store(out, cast(gate(a, b), out_ptr.dtype.element_ty), mask=mask)
 
 
 def forward(
@@ -19,7 +112,8 @@ def forward(
     dilation: int,
 ) -> tuple[Tensor, Tensor]:
     """pre [N, 2 C, H, W] and out [N, C, H, W]"""
-    pre = masked_conv2d.forward(input, weight, bias, taps, color_groups, strict, dilation)
-    if add is not None:
-        pre.add_(add)
-    return pre, gated_activation.forward(pre, cond, color_groups)
+    out = empty_images(input, weight.shape[0] // 2)
+    cond = cond[:, :, None, None].expand(-1, -1, *input.shape[2:]) if cond is not None and cond.dim() == 2 else cond
+    bias, mask = bias if bias is None else bias.contiguous(), (taps, color_groups, strict, dilation)
+    more = [given for t in (out, add, cond) for given in (t, (0, 0, 0, 0) if t is None else t.stride())]
+    return multiply(gated_masked_conv2d_fwd_kernel, input, weight, bias, *mask, *more, pairs=True), out

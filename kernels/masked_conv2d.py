@@ -11,6 +11,7 @@ first, [tap, k, n] without the dead ones, into memory that lives for the call.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -25,7 +26,7 @@ from ._compat import OPTIONS, cast, device_of, dot, index_type, input_precision,
 from ._taps import offset_of, runs, tap_of
 
 # Integers that would otherwise mean a compilation for 1, for multiples of 16 and for the rest.
-_RUNTIME = ("pixels", "height", "width", "taps", "chunks", "tiles_per_group", "dilation")
+RUNTIME = ("pixels", "height", "width", "taps", "chunks", "tiles_per_group", "dilation")
 
 
 @triton.jit(do_not_specialize=("taps",))
@@ -36,6 +37,8 @@ def masked_conv2d_pack_kernel(
     n_size,
     k_size,
     taps,
+    group_n,
+    PAIRS: tl.constexpr,  # channels of a group's halves by turns: what gated_masked_conv2d.py multiplies
     RUNS: tl.constexpr,
     KH: tl.constexpr,
     KW: tl.constexpr,
@@ -48,6 +51,9 @@ def masked_conv2d_pack_kernel(
     k = offs // n_size
     n = offs - k * n_size
     mask = k < k_size
+    if PAIRS:
+        inside = n % group_n
+        n += (inside % 2) * (group_n // 2) + inside // 2 - inside
     from_ = n * weight_strides[0] + k * weight_strides[1]
     from_ += (tap // KW).to(tl.int64) * weight_strides[2] + (tap % KW).to(tl.int64) * weight_strides[3]
     value = tl.load(weight_ptr + from_, mask=mask, other=0.0)
@@ -74,7 +80,65 @@ def _multiply_tap(
     return dot(a, b, acc, PRECISION)
 
 
-@triton.jit(do_not_specialize=_RUNTIME)
+@triton.jit
+def place(
+    pixels, height, width, group_n, tiles_per_group, GROUPS: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """The program's group and its tile in it; n and which of them exist; image, row and column of its pixels, and which exist.
+
+    Programs keep to one group of n, so that the centre's live k are a range.
+    """
+    n_tiles = GROUPS * tiles_per_group
+    m_tile = tl.program_id(0) // n_tiles
+    n_tile = tl.program_id(0) - m_tile * n_tiles
+    group = n_tile // tiles_per_group
+    tile = n_tile - group * tiles_per_group
+    in_group = tile * BLOCK_N + tl.arange(0, BLOCK_N)
+    n_mask = in_group < group_n
+    n = in_group if GROUPS == 1 else group * group_n + in_group  # known to be aligned, for whole loads and stores
+    m = m_tile.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    m_mask = m < pixels
+    line = m // width
+    x = (m - line * width).to(tl.int32)
+    image = line // height
+    y = (line - image * height).to(tl.int32)
+    return group, tile, n, n_mask, image.to(INDEX), y, x, m_mask
+
+
+@triton.jit
+def sum_taps(
+    x_ptr, x_strides, packed_ptr, image, y, x, m_mask, n, n_mask, group, n_size, k_size, height, width, taps, chunks, group_k,
+    dilation, RUNS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, GROUPS: tl.constexpr, STRICT: tl.constexpr,
+    BACKWARD: tl.constexpr, INDEX: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """[M, N] over all that is live."""
+    SIGN: tl.constexpr = -1 if BACKWARD else 1
+    acc = tl.zeros((BLOCK_M, BLOCK_N), WIDE)
+    for step in range(taps * chunks):
+        position = step // chunks
+        k = (step - position * chunks) * BLOCK_K + tl.arange(0, BLOCK_K)
+        dy, dx = offset_of(tap_of(position, RUNS), dilation, KH, KW)
+        acc = _multiply_tap(
+            acc, x_ptr, x_strides, packed_ptr, position, image, y, x, m_mask, n, n_mask, k, k_size, SIGN * dy, SIGN * dx,
+            height, width, n_size, k_size, INDEX, PRECISION,
+        )  # fmt: skip
+    if GROUPS > 1:
+        if BACKWARD:
+            k_begin, k_end = (group + (1 if STRICT else 0)) * group_k, k_size
+        else:
+            k_begin, k_end = group * 0, (group + (0 if STRICT else 1)) * group_k
+        for start in range(k_begin, k_end, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            acc = _multiply_tap(
+                acc, x_ptr, x_strides, packed_ptr, taps, image, y, x, m_mask, n, n_mask, k, k_end, 0, 0, height, width, n_size,
+                k_size, INDEX, PRECISION,
+            )  # fmt: skip
+    return acc
+
+
+@triton.jit(do_not_specialize=RUNTIME)
 def masked_conv2d_fwd_kernel(
     x_ptr,  # [N, k, H, W], as the strides say
     packed_ptr,  # [positions, k, n]
@@ -96,7 +160,7 @@ def masked_conv2d_fwd_kernel(
     RUNS: tl.constexpr,
     KH: tl.constexpr,
     KW: tl.constexpr,
-    GROUPS: tl.constexpr,  # programs keep to one group of n, so that the centre's live k are a range
+    GROUPS: tl.constexpr,
     STRICT: tl.constexpr,
     BACKWARD: tl.constexpr,
     INDEX: tl.constexpr,
@@ -106,42 +170,13 @@ def masked_conv2d_fwd_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    SIGN: tl.constexpr = -1 if BACKWARD else 1
-    n_tiles = GROUPS * tiles_per_group
-    m_tile = tl.program_id(0) // n_tiles
-    n_tile = tl.program_id(0) - m_tile * n_tiles
-    group = n_tile // tiles_per_group
-    in_group = (n_tile - group * tiles_per_group) * BLOCK_N + tl.arange(0, BLOCK_N)
-    n_mask = in_group < group_n
-    n = in_group if GROUPS == 1 else group * group_n + in_group  # known to be aligned, for whole loads and stores
-    m = m_tile.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
-    m_mask = m < pixels
-    line = m // width
-    x = (m - line * width).to(tl.int32)
-    image = line // height
-    y = (line - image * height).to(tl.int32)
-    image = image.to(INDEX)
-
-    acc = tl.zeros((BLOCK_M, BLOCK_N), WIDE)
-    for step in range(taps * chunks):
-        position = step // chunks
-        k = (step - position * chunks) * BLOCK_K + tl.arange(0, BLOCK_K)
-        dy, dx = offset_of(tap_of(position, RUNS), dilation, KH, KW)
-        acc = _multiply_tap(
-            acc, x_ptr, x_strides, packed_ptr, position, image, y, x, m_mask, n, n_mask, k, k_size, SIGN * dy, SIGN * dx,
-            height, width, n_size, k_size, INDEX, PRECISION,
-        )  # fmt: skip
-    if GROUPS > 1:
-        if BACKWARD:
-            k_begin, k_end = (group + (1 if STRICT else 0)) * group_k, k_size
-        else:
-            k_begin, k_end = group * 0, (group + (0 if STRICT else 1)) * group_k
-        for start in range(k_begin, k_end, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
-            acc = _multiply_tap(
-                acc, x_ptr, x_strides, packed_ptr, taps, image, y, x, m_mask, n, n_mask, k, k_end, 0, 0, height, width, n_size,
-                k_size, INDEX, PRECISION,
-            )  # fmt: skip
+    group, _, n, n_mask, image, y, x, m_mask = place(
+        pixels, height, width, group_n, tiles_per_group, GROUPS, INDEX, BLOCK_M, BLOCK_N
+    )
+    acc = sum_taps(
+        x_ptr, x_strides, packed_ptr, image, y, x, m_mask, n, n_mask, group, n_size, k_size, height, width, taps, chunks, group_k,
+        dilation, RUNS, KH, KW, GROUPS, STRICT, BACKWARD, INDEX, WIDE, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
+    )  # fmt: skip
     if bias_ptr is not None:
         acc += tl.load(bias_ptr + n, mask=n_mask, other=0.0).to(WIDE)[None, :]
     pixel = image * out_strides[0] + y.to(INDEX) * out_strides[2] + x.to(INDEX) * out_strides[3]
@@ -149,11 +184,11 @@ def masked_conv2d_fwd_kernel(
     tl.store(out, cast(acc, out_ptr.dtype.element_ty), mask=m_mask[:, None] & n_mask[None, :])
 
 
-def _multiply(
-    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Sequence[int], color_groups: int, strict: bool, dilation: int,
-    *, backward: bool,
+def multiply(
+    kernel: Any, x: Tensor, weight: Tensor, bias: Tensor | None, taps: Sequence[int], color_groups: int, strict: bool,
+    dilation: int, *more: object, backward: bool = False, pairs: bool = False,
 ) -> Tensor:  # fmt: skip
-    """[N, n, H, W] of x [N, k, H, W] and a weight [n, k, kH, kW], seen so."""
+    """[N, n, H, W] of x [N, k, H, W] and a weight [n, k, kH, kW], seen so, by `kernel`, which gets `more` behind the rest."""
     n, k, kh, kw = weight.shape
     batch, _, height, width = x.shape
     out = empty_images(x, n)
@@ -166,15 +201,17 @@ def _multiply(
     tiles_per_group = -(-(n // color_groups) // tile.n)
     pixels = batch * height * width
     grid = -(-pixels // tile.m) * color_groups * tiles_per_group
+    indexed = [t for t in more if isinstance(t, Tensor)]
     with device_of(x):
         if packed.numel():
             masked_conv2d_pack_kernel[(positions * -(-n * k // _blocks.CONV_PACK_BLOCK),)](
-                weight, packed, weight.stride(), n, k, len(taps), **shape, BLOCK=_blocks.CONV_PACK_BLOCK, **OPTIONS
+                weight, packed, weight.stride(), n, k, len(taps), n // color_groups, PAIRS=pairs, **shape,
+                BLOCK=_blocks.CONV_PACK_BLOCK, **OPTIONS,
             )  # fmt: skip
-        masked_conv2d_fwd_kernel[(grid,)](
+        kernel[(grid,)](
             x, packed, bias, out, x.stride(), out.stride(), n, k, pixels, height, width, len(taps), -(-k // tile.k),
-            n // color_groups, tiles_per_group, k // color_groups, dilation, **shape, GROUPS=color_groups, STRICT=strict,
-            BACKWARD=backward, INDEX=index_type(pixels + tile.m, x, out, packed), WIDE=tl_wide(x.dtype),
+            n // color_groups, tiles_per_group, k // color_groups, dilation, *more, **shape, GROUPS=color_groups, STRICT=strict,
+            BACKWARD=backward, INDEX=index_type(pixels + tile.m, x, out, packed, *indexed), WIDE=tl_wide(x.dtype),
             PRECISION=input_precision(x), **tile.constants(), **OPTIONS,
         )  # fmt: skip
     return out
@@ -191,7 +228,7 @@ def forward(
 ) -> Tensor:
     """[N, Cout, H, W]"""
     bias = bias if bias is None else bias.contiguous()
-    return _multiply(input, weight, bias, taps, color_groups, strict, dilation, backward=False)
+    return multiply(masked_conv2d_fwd_kernel, input, weight, bias, taps, color_groups, strict, dilation)
 
 
 def grad_input(
@@ -203,7 +240,8 @@ def grad_input(
     dilation: int,
 ) -> Tensor:
     """[N, Cin, H, W]"""
-    return _multiply(grad, weight.transpose(0, 1), None, taps, color_groups, strict, dilation, backward=True)
+    turned, mask = weight.transpose(0, 1), (taps, color_groups, strict, dilation)
+    return multiply(masked_conv2d_fwd_kernel, grad, turned, None, *mask, backward=True)
 
 
 def grad_weight(

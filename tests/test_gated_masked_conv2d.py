@@ -41,27 +41,34 @@ def test_gated_masked_conv2d_is_the_two_ops_one_after_the_other(backend, with_ad
         assert_same(out, gated_activation(pre, cond, color_groups=groups, backend=gate))
 
 
-def test_gated_masked_conv2d_rounds_once_in_the_reference():
+def check_rounding(backend, device="cpu"):
     """256 + 0.5 - 256: bfloat16 has no digit for the half, float32 has."""
-    x, weight = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), torch.full((2, 1, 1, 1), 256.0, dtype=torch.bfloat16)
-    add, bias = torch.full((1, 2, 1, 1), -256.0, dtype=torch.bfloat16), torch.full((2,), 0.5, dtype=torch.bfloat16)
-    pre, _ = gated_masked_conv2d(x, weight, bias, mask_type="B", add=add, backend="reference")
+    shapes = {(1, 1, 1, 1): 1.0, (2, 1, 1, 1): 256.0, (2,): 0.5, (1, 2, 1, 1): -256.0}
+    x, weight, bias, add = (torch.full(shape, value) for shape, value in shapes.items())
+    given = [t.to(device, torch.bfloat16) for t in (x, weight, bias, add)]
+    pre, _ = gated_masked_conv2d(*given[:3], mask_type="B", add=given[3], backend=backend)
     assert pre.flatten().tolist() == [0.5, 0.5]
 
 
-def check_nan(kind, backend):
-    """A pixel's NaN reaches both halves' outputs where a tap joins them, and no other; the gate spreads none over pixels."""
-    x, weight, bias, add, cond, options = make_gated(kind)
-    size, groups = tuple(x.shape[2:]), options.get("color_groups", 1)
+def test_gated_masked_conv2d_rounds_once_in_the_reference():
+    check_rounding("reference")
+
+
+def check_nan(kind, backend, device="cpu"):
+    """One image for each element that is NaN: it reaches both outputs where a tap joins them, and no other pixel or channel."""
+    _, weight, bias, _, _, options = make_gated(kind)
+    size, groups = (4, 3), options.get("color_groups", 1)
     live = depends(weight, size, options)  # [2 C, H, W, Cin, H, W]
     halves = live.reshape(groups, 2, -1, *live.shape[1:])
     gated = (halves[:, 0] | halves[:, 1]).flatten(0, 1)
-    for at in torch.cartesian_prod(*(torch.arange(s) for s in x.shape[1:])).tolist():
-        spoilt = x.clone()
-        spoilt[0][tuple(at)] = NAN
-        pre, out = gated_masked_conv2d(spoilt, weight, bias, add=add, cond=cond, backend=backend, **options)
-        for t, may in ((pre, live), (out, gated)):
-            assert torch.equal(t[0].isnan(), may[(..., *at)]), at
+    channels = weight.shape[1]
+    count = channels * size[0] * size[1]
+    spoilt = torch.ones(count, count).fill_diagonal_(NAN).view(count, channels, *size)
+    add, cond = torch.ones(count, len(weight), *size), torch.ones(count, len(weight))
+    x, weight, bias, add, cond = (t.to(device) for t in (spoilt, weight, bias, add, cond))
+    outputs = gated_masked_conv2d(x, weight, bias, add=add, cond=cond, backend=backend, **options)
+    for t, may in zip(outputs, (live, gated), strict=True):
+        assert torch.equal(t.isnan().cpu().flatten(1), may.permute(3, 4, 5, 0, 1, 2).reshape(count, -1))
 
 
 @each_kind

@@ -27,7 +27,7 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cuda": _host("masked_conv2d"),
     },
     "gated_masked_conv2d": {
-        "triton": (*GENERIC, "tests/test_gated_masked_conv2d.py"),
+        "triton": (*GENERIC, "tests/test_triton_gated_masked_conv2d.py"),
         "cpu": (*GENERIC, "tests/test_gated_masked_conv2d.py"),
         "cuda": _host("gated_masked_conv2d"),
     },

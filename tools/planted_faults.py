@@ -36,6 +36,10 @@ CONV_KERNELS = "tests/test_masked_conv2d_kernels.py"
 CONV = _of("masked_conv2d", "not triton", "tests/test_masked_conv2d.py", CONV_KERNELS)
 CONV_TRITON = _of("masked_conv2d", "triton", "tests/test_masked_conv2d.py", CONV_KERNELS)
 CONV_ERRORS = "tests/test_conformance_errors.py tests/test_masked_conv2d.py -k masked_conv2d"
+GATED = _of(
+    "gated_masked_conv2d", "not triton", "tests/test_conformance_autograd.py", "tests/test_gated_masked_conv2d.py"
+)
+GATED_TRITON, GATED_CUDA = "tests/test_triton_gated_masked_conv2d.py", "tests/test_cuda_host_gated_masked_conv2d.py"
 LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
 LINEAR, LINEAR_COMMON = "tests/test_masked_linear.py", "tests/test_masked_linear_common.py"
 REPLACED = "tests/test_conformance_autograd.py -k 'replaced and cpu'"
@@ -55,6 +59,7 @@ KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
 GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
 GAN_SHORT, PLAIN, GAN_COMMON = "pygen/ops/_gan_common.py", "csrc/cpu/plain.h", "tests/test_gan_loss_common.py"
 CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d.cpp", "csrc/cpu/masked_conv2d_weight.cpp"
+GATED_CU, GATED_OP = "csrc/cuda/conv_epilogue.cuh", "pygen/ops/gated_masked_conv2d.py"
 CONV_PY, CONV_W_PY = "kernels/masked_conv2d.py", "kernels/_weight_gradient.py"
 
 FAULTS = (
@@ -297,8 +302,8 @@ FAULTS = (
     Fault("convolution: a batch of partial sums is left out", CONV_W, "for (int64_t k = 0; k < batches; ++k)\n        for",
           "for (int64_t k = 0; k < batches - (batches > 8); ++k)\n        for", CONV),
     Fault("convolution: dilation is ignored by the gradient of the input", CONV_PY,
-          'return _multiply(grad, weight.transpose(0, 1), None, taps, color_groups, strict, dilation, backward=True)',
-          'return _multiply(grad, weight.transpose(0, 1), None, taps, color_groups, strict, 1, backward=True)', CONV_TRITON),
+          "turned, mask = weight.transpose(0, 1), (taps, color_groups, strict, dilation)",
+          "turned, mask = weight.transpose(0, 1), (taps, color_groups, strict, 1)", CONV_TRITON),
     Fault("convolution: partial sums depend on threads", CONV_W, "const int64_t batches = std::min(units, std::clamp(fitting, kLeastBatches, kMostBatches));",
           "const int64_t batches = std::min<int64_t>(units, std::max(p.threads, 1));", CONV),
     Fault("convolution: a mask of another shape loads", "pygen/nn/masked_conv2d.py", "different = (theirs != ours.to(theirs.dtype)).nonzero()",
@@ -346,4 +351,24 @@ FAULTS = (
           "end = std::min(end, there - need.right);", "end = std::min(end, there);", SAMPLING),
     Fault("sampling, C++: a pixel does not wait for early streams on its right", "csrc/cpu/sampling_team.h",
           "std::min(x + plan_.late_right + 1, width)", "std::min(x + 1, width)", SAMPLING),
+    Fault("gated_masked_conv2d, CUDA: the second half starts where the tile's first ends", "csrc/cuda/conv_pairs.cuh",
+          "return {g * (group / 2) + gated, group / 2, columns / 2, gated};", "return {g * (group / 2) + gated, columns / 2, columns / 2, gated};", GATED_CUDA),
+    Fault("gated_masked_conv2d, CUDA: the bias comes as it lies", GATED_CU, "sum += widen_to(bias[pairs.channel(n)]);", "sum += widen_to(bias[n_first + n]);",
+          GATED_CUDA),
+    Fault("gated_masked_conv2d, CUDA: sums are rounded before what is added", GATED_CU, "sum += widen_to(*at);", "sum = widen_to(narrow_to<T>(sum)) + widen_to(*at);",
+          GATED_CUDA),
+    Fault("gated_masked_conv2d, CUDA: every image has the first one's cond", GATED_CU, "place.image * p.n + channel : at", "channel : at", GATED_CUDA),
+    Fault("gated_masked_conv2d, CUDA: whole units from any address", "csrc/cuda/masked_conv2d.cu", "(call.add | call.cond) % 16 == 0", "true",
+          "tests/cuda_host/sanitize.py address,undefined gated_masked_conv2d"),
+    Fault("gated_masked_conv2d, CUDA: what is added is read as if it lay like the output", "pygen/native/gated_masked_conv2d.py", "to_output_layout(add, pre)", "add",
+          GATED_CUDA),
+    Fault("gated_masked_conv2d, wgmma: weights are packed as they come", WGMMA_CU, "c.pairs.channel(group * c.group_n + in_group)", "(group * c.group_n + in_group)",
+          GATED_CUDA),
+    Fault("gated_masked_conv2d, Triton: the gate of what is not yet rounded", "kernels/gated_masked_conv2d.py", "return rounded.to(sums.dtype)", "return sums",
+          GATED_TRITON),
+    Fault("gated_masked_conv2d, Triton: colours share the first one's halves", CONV_PY, "inside = n % group_n", "inside = n % n_size", GATED_TRITON),
+    Fault("gated_masked_conv2d: pre's own gradient is forgotten", GATED_OP, "grad = through if grad is None or through is None else _sum(through, grad, ctx.fast)",
+          "grad = through", GATED),
+    Fault("gated_masked_conv2d: a gradient that is recorded is written", GATED_OP, "in_place = fast and not torch.is_grad_enabled()",
+          "in_place = fast or not torch.is_grad_enabled()", GATED),
 )  # fmt: skip

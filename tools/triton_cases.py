@@ -8,6 +8,7 @@ from pygen.kernels import (
     _blocks,
     gan_loss,
     gated_activation,
+    gated_masked_conv2d,
     masked_conv2d,
     masked_linear,
     reparameterize_kl,
@@ -57,6 +58,29 @@ def _masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "bfloat16 pattern", lambda: _masked_conv2d(16, 64, 64, (3, 5), torch.bfloat16, holes=True)
     for c in (32, 64):
         yield f"TF32 C={c}", lambda c=c: _masked_conv2d(16, c, c, (3, 3), torch.float32, tf32=True)
+
+
+def _gated_masked_conv2d(n: int, channels: int, dtype, *, groups=1, add=True, cond="map", last=True):
+    """Type B of 1 x 3 with everything around it; or a stack's rows above, alone."""
+    layout = torch.channels_last if last else torch.contiguous_format
+    x, more = (
+        torch.zeros(n, c, 28, 28, dtype=dtype).contiguous(memory_format=layout) for c in (channels, 2 * channels)
+    )
+    kernel, taps = ((1, 3), (0,) if groups > 1 else (0, 1)) if add else ((3, 3), (0, 1, 2))
+    weight = torch.zeros(2 * channels, channels, *kernel, dtype=dtype)
+    given = {"map": more, "row": more[:, :, 0, 0], "": None}[cond]
+    mask = (taps, groups, False, 1)
+    gated_masked_conv2d.forward(x, weight, weight[:, 0, 0, 0], more if add else None, given, *mask)
+
+
+def _gated_masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} C=64", lambda d=dtype: _gated_masked_conv2d(16, 64, d)
+    for channels in (32, 128):
+        yield f"bfloat16 C={channels}", lambda c=channels: _gated_masked_conv2d(16, c, torch.bfloat16, cond="row")
+    yield "bfloat16 vertical stack", lambda: _gated_masked_conv2d(16, 64, torch.bfloat16, add=False, cond="")
+    yield "float32 RGB", lambda: _gated_masked_conv2d(16, 66, torch.float32, groups=3, last=False)
 
 
 def _gated_activation(shape: tuple[int, ...], dtype, *, cond=None, groups=1, last=False):
@@ -154,3 +178,4 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _gated_activation_cases()
     yield from _gan_loss_cases()
     yield from _sample_dot_cases()
+    yield from _gated_masked_conv2d_cases()

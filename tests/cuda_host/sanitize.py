@@ -167,7 +167,8 @@ def exercise_gated_masked_conv2d(launcher) -> None:
             for ins, outs, groups in ((40, 144, 1), (40, 80, 1), (6, 18, 3)):
                 x, add = (torch.zeros(2, c, 9, 8, dtype=dtype).contiguous(memory_format=layout) for c in (ins, outs))
                 weight, mask = torch.zeros(outs, ins, 1, 3, dtype=dtype), ((0,), groups, False, 1)
-                for cond in (add, add[:, :, 0, 0], None):
+                beside = torch.zeros(add.numel() + 1, dtype=dtype)[1:].view(2, 9, 8, outs).permute(0, 3, 1, 2)
+                for cond in (add, beside, add[:, :, 0, 0], None):  # the second allows no 16 bytes at once
                     launcher.forward(x, weight, weight[:, 0, 0, 0], None if cond is None else add, cond, *mask)
     del os.environ["PYGEN_HOST_CAPABILITY"]
 

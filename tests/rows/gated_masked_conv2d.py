@@ -52,7 +52,7 @@ def call(t: dict[str, Tensor], options: dict, backend: str | None) -> tuple[Tens
 def samples() -> list[Sample]:
     return [
         Sample("one element", tensors(1, 1, 1, (1, 1), (1, 1)), {"mask_type": "B"}),
-        Sample("odd everything", tensors(3, 5, 5, (5, 3), (3, 5), cond=ROW), {"mask_type": "B"}),
+        Sample("odd everything", tensors(3, 5, 5, (5, 3), (3, 3), cond=ROW), {"mask_type": "B"}),
         Sample("narrow rows", tensors(2, 6, 6, (11, 2), (1, 3), cond=MAP), {"mask_type": "A", "color_groups": 3}),
         Sample("channels beyond a tile", on_grid(tensors(1, 17, 35, (5, 25), (1, 3), cond=MAP)), {"mask_type": "B"}, small=False),
         Sample(
