@@ -70,19 +70,26 @@ def test_cuda_host_gated_masked_conv2d_of_many_channels(dtype, layout, monkeypat
     check(checks.make(1, 24, 72, (2, 65), (1, 1), dtype, layout), (1, 1))
 
 
+@each_layout
 @each_dtype
 @pytest.mark.parametrize("moved", ("add", "cond"))
-def test_cuda_host_gated_masked_conv2d_by_whole_units_equals_element_by_element(moved, dtype):
-    """16 bytes at once in channels_last; the same values from addresses that allow none, and from other layouts."""
-    x, weight, bias, add, cond = checks.make(2, 8, 16, (3, 5), (1, 3), dtype, NHWC)
+def test_cuda_host_gated_masked_conv2d_by_whole_units_equals_element_by_element(moved, dtype, layout):
+    """16 bytes at once, of channels or of pixels; the same values from addresses that allow none, and from other layouts."""
+    x, weight, bias, add, cond = checks.make(2, 8, 16, (4, 6), (1, 3), dtype, layout)
     mask = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1)
 
     def shifted(t):
         wide = torch.full((t.numel() + 1,), torch.nan, dtype=dtype)[1:]
-        return wide.view(2, 3, 5, -1).permute(0, 3, 1, 2).copy_(t)
+        same = (
+            wide.view(2, -1, 4, 6) if layout is torch.contiguous_format else wide.view(2, 4, 6, -1).permute(0, 3, 1, 2)
+        )
+        return same.copy_(t)
+
+    def turned(t):
+        return t.contiguous(memory_format=NHWC if layout is torch.contiguous_format else torch.contiguous_format)
 
     whole = native.forward(x, weight, bias, add, cond, *mask)
-    for other in (shifted, lambda t: t.contiguous()):
+    for other in (shifted, turned):
         a, c = (other(add), cond) if moved == "add" else (add, other(cond))
         for one, two in zip(native.forward(x, weight, bias, a, c, *mask), whole, strict=True):
             assert_same(one, two)

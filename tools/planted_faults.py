@@ -59,7 +59,7 @@ KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
 GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
 GAN_SHORT, PLAIN, GAN_COMMON = "pygen/ops/_gan_common.py", "csrc/cpu/plain.h", "tests/test_gan_loss_common.py"
 CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d.cpp", "csrc/cpu/masked_conv2d_weight.cpp"
-GATED_CU, GATED_OP = "csrc/cuda/conv_epilogue.cuh", "pygen/ops/gated_masked_conv2d.py"
+GATED_CU, GATED_OP = "csrc/cuda/conv_gate.cuh", "pygen/ops/gated_masked_conv2d.py"
 CONV_PY, CONV_W_PY = "kernels/masked_conv2d.py", "kernels/_weight_gradient.py"
 
 FAULTS = (
@@ -353,11 +353,13 @@ FAULTS = (
           "std::min(x + plan_.late_right + 1, width)", "std::min(x + 1, width)", SAMPLING),
     Fault("gated_masked_conv2d, CUDA: the second half starts where the tile's first ends", "csrc/cuda/conv_pairs.cuh",
           "return {g * (group / 2) + gated, group / 2, columns / 2, gated};", "return {g * (group / 2) + gated, columns / 2, columns / 2, gated};", GATED_CUDA),
-    Fault("gated_masked_conv2d, CUDA: the bias comes as it lies", GATED_CU, "sum += widen_to(bias[pairs.channel(n)]);", "sum += widen_to(bias[n_first + n]);",
+    Fault("gated_masked_conv2d, CUDA: the bias comes as it lies", GATED_CU, "[&](int n) { return pairs.channel(n); }", "[&](int n) { return n; }",
           GATED_CUDA),
-    Fault("gated_masked_conv2d, CUDA: sums are rounded before what is added", GATED_CU, "sum += widen_to(*at);", "sum = widen_to(narrow_to<T>(sum)) + widen_to(*at);",
+    Fault("gated_masked_conv2d, CUDA: sums are rounded before what is added", GATED_CU, "value[i] += widen_to(*Unit::staged", "value[i] = widen_to(narrow_to<T>(value[i])) + widen_to(*Unit::staged",
           GATED_CUDA),
     Fault("gated_masked_conv2d, CUDA: every image has the first one's cond", GATED_CU, "place.image * p.n + channel : at", "channel : at", GATED_CUDA),
+    Fault("gated_masked_conv2d, CUDA: in contiguous images every image has the first one's cond", GATED_CU, "cond[place.image * p.n + channel]", "cond[channel]",
+          GATED_CUDA),
     Fault("gated_masked_conv2d, CUDA: whole units from any address", "csrc/cuda/masked_conv2d.cu", "(call.add | call.cond) % 16 == 0", "true",
           "tests/cuda_host/sanitize.py address,undefined gated_masked_conv2d"),
     Fault("gated_masked_conv2d, CUDA: what is added is read as if it lay like the output", "pygen/native/gated_masked_conv2d.py", "to_output_layout(add, pre)", "add",

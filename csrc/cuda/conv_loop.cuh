@@ -1,7 +1,7 @@
 // The product that masked_conv2d and masked_linear share: a tile of pixels (rows) by channels, in a pipeline of copies.
 #pragma once
 
-#include "cuda/conv_epilogue.cuh"
+#include "cuda/conv_gate.cuh"
 #include "cuda/conv_products.cuh"
 
 namespace pygen::cuda {

@@ -10,7 +10,7 @@
 // pixels (1.2 times the tile's) and 5 x 16 KB of weights, against 5120 cycles of products: 23 bytes a cycle.
 #pragma once
 
-#include "cuda/conv_epilogue.cuh"
+#include "cuda/conv_gate.cuh"
 #include "cuda/wgmma.cuh"
 
 namespace pygen::cuda {
