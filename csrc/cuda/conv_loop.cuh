@@ -20,7 +20,7 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   const Stairs<Tr> stairs{p, n_first, n_live};
   const int centre_k = Tr::kByDegree ? static_cast<int>(stairs.seen_by(n_live - 1)) : p.centre_k(group);
   const int seen_by_all = Tr::kByDegree ? static_cast<int>(stairs.seen_by(0)) : centre_k;
-  const int steps = p.taps.count * ((p.k + Tr::kStep - 1) / Tr::kStep) + (centre_k + Tr::kStep - 1) / Tr::kStep;
+  const int steps = p.steps(centre_k, Tr::kStep);
   if (thread < kRowBytes / 16) reinterpret_cast<uint4*>(zeros)[thread] = make_uint4(0, 0, 0, 0);
 
   ConvStep ahead(p, centre_k), now(p, centre_k);
@@ -33,21 +33,25 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
       ahead_run = next_of(ahead_run, p.a_buffers);
       unsigned char* const run = a_runs + ahead_run * p.a_rows * kRowBytes;
       const int64_t first = pixel0 + ahead.first(p);
-      const int parts = (ahead.centre ? Tr::kM : p.a_rows) * (kRowBytes / 16);
+      const int parts = (ahead.alone ? Tr::kM : p.a_rows) * (kRowBytes / 16);
+      const unsigned char* const x = ahead.side ? p.side.x : p.x;
+      const int64_t x_pitch = ahead.side ? p.side.x_pitch : p.x_pitch;
       for (int i = thread; i < parts; i += Tr::kThreads) {
         const int row = i / (kRowBytes / 16), part = i % (kRowBytes / 16);
         const int64_t pixel = first + row;
         const int bytes = pixel >= 0 && pixel < p.pixels ? clamp_bytes(left - part * 16) : 0;
-        copy_async(part_of_row(run, row, part), bytes ? p.x + pixel * p.x_pitch + k_bytes + part * 16 : p.x, bytes);
+        copy_async(part_of_row(run, row, part), bytes ? x + pixel * x_pitch + k_bytes + part * 16 : x, bytes);
       }
     }
     unsigned char* const b_tile = b_tiles + ahead_stage * Tr::kN * kRowBytes;
+    const int64_t weight_pitch = ahead.side ? p.side.weight_pitch : p.weight_pitch;
     const unsigned char* const weight =
-        p.weight + (static_cast<int64_t>(ahead.position) * p.n + n_first) * p.weight_pitch;
+        ahead.side ? p.side.weight + n_first * weight_pitch
+                   : p.weight + (static_cast<int64_t>(ahead.position) * p.n + n_first) * weight_pitch;
     for (int i = thread; i < Tr::kN * (kRowBytes / 16); i += Tr::kThreads) {
       const int row = i / (kRowBytes / 16), part = i % (kRowBytes / 16);
       const int bytes = row < n_live ? clamp_bytes(left - part * 16) : 0;
-      copy_async(part_of_row(b_tile, row, part), bytes ? weight + row * p.weight_pitch + k_bytes + part * 16 : p.weight,
+      copy_async(part_of_row(b_tile, row, part), bytes ? weight + row * weight_pitch + k_bytes + part * 16 : weight,
                  bytes);
     }
     ahead_stage = next_of(ahead_stage, kStages);

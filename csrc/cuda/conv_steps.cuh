@@ -14,6 +14,14 @@ struct ConvGate {
   bool aligned;      // both, to 16 bytes
 };
 
+// A product whose k have one tap, a pixel's own, and are added to the taps' sums.
+struct ConvSide {
+  const unsigned char* x;       // [pixels][x_pitch bytes]
+  const unsigned char* weight;  // [n][weight_pitch bytes], or as wgmma's kernel packs it
+  int64_t x_pitch, weight_pitch;
+  int k;  // 0: there is none
+};
+
 struct ConvParams {
   const unsigned char* x;       // [pixels][x_pitch bytes]
   const unsigned char* weight;  // [positions][n][weight_pitch bytes]
@@ -34,43 +42,57 @@ struct ConvParams {
   const int64_t* order;
   Pairs pairs;
   ConvGate gate;
+  ConvSide side;
 
   // How many of k are live for the centre in a group of n; k is reversed in backward, so that they are the first.
   __host__ __device__ int centre_k(int group) const {
     return taps.centre ? ((backward ? groups - group : group + 1) - strict) * group_k : 0;
   }
+  __host__ __device__ int steps(int centre_k, int step) const {
+    return taps.count * ((k + step - 1) / step) + (centre_k + step - 1) / step + (side.k + step - 1) / step;
+  }
 };
 
-// The steps of a tile in order: k outermost, taps inside, so that a run serves all of them; then the centre by groups.
+// The steps of a tile in order: k outermost, taps inside, so that a run serves all of them; then the centre by groups
+// and the side, whose runs are of one tap.
 struct ConvStep {
   int position = 0, k = 0, k_end;
-  bool centre = false;
+  bool alone = false, side = false;
 
   __device__ __forceinline__ ConvStep(const ConvParams& p, int centre_k) : k_end(p.k) {
     if (p.taps.count == 0 || p.k == 0) enter_centre(p, centre_k);
   }
   __device__ __forceinline__ void next(const ConvParams& p, int centre_k, int step) {
-    if (!centre && ++position < p.taps.count) return;
+    if (!alone && ++position < p.taps.count) return;
     k += step;
-    if (centre) return;
+    if (alone) {
+      if (k >= k_end && !side) enter_side(p);
+      return;
+    }
     position = 0;
     if (k >= p.k) enter_centre(p, centre_k);
   }
-  __device__ __forceinline__ bool new_run(const ConvParams& p) const { return position == 0 || centre || !p.halo; }
+  __device__ __forceinline__ bool new_run(const ConvParams& p) const { return position == 0 || alone || !p.halo; }
   __device__ __forceinline__ int64_t offset(const ConvParams& p) const {
     return p.taps.dy(position) * p.width + p.taps.dx(position);
   }
   // From a tile's first pixel to that of the run the step reads.
   __device__ __forceinline__ int64_t first(const ConvParams& p) const {
-    return centre ? 0 : p.halo ? p.first : offset(p);
+    return alone ? 0 : p.halo ? p.first : offset(p);
   }
 
  private:
   __device__ __forceinline__ void enter_centre(const ConvParams& p, int centre_k) {
-    centre = true;
-    position = p.taps.count;
+    alone = true;
+    position = p.taps.count;  // which leads nowhere else
     k = 0;
     k_end = centre_k;
+    if (centre_k == 0) enter_side(p);
+  }
+  __device__ __forceinline__ void enter_side(const ConvParams& p) {
+    side = true;
+    k = 0;
+    k_end = p.side.k;
   }
 };
 

@@ -8,8 +8,11 @@ namespace pygen::cuda {
 // A call whose output, [N, 2 C, H, W], is what comes before the gate.
 struct GatedMaskedConv2dCall {
   MaskedConv2dCall product;
-  std::uintptr_t add;   // laid out as the output, or 0
-  std::uintptr_t cond;  // the same, or [N, 2 C] contiguous, or 0
+  int64_t side_channels;  // 0: no side
+  Tensor side;            // [N, K, H, W]
+  Tensor side_weight;     // [2 C, K, 1, 1]
+  std::uintptr_t add;     // laid out as the output, or 0
+  std::uintptr_t cond;    // the same, or [N, 2 C] contiguous, or 0
   bool cond_per_image;
   std::uintptr_t gated;  // [N, C, H, W], laid out as the output; written
 };

@@ -22,7 +22,7 @@ void set_run(ConvParams& p) {
   p.first = least;
   p.a_rows = Tr::kM + (p.halo ? static_cast<int>(most - least) : 0);
   // Copies run two steps ahead: into a third run, where a step may need a new one.
-  p.a_buffers = p.halo && !p.taps.centre ? 2 : 3;
+  p.a_buffers = p.halo && !p.taps.centre && p.side.k == 0 ? 2 : 3;
 }
 
 template <class Tr>
@@ -44,6 +44,48 @@ ConvGate gate_of(const GatedMaskedConv2dCall& call) {
           reinterpret_cast<void*>(call.gated), call.cond_per_image, (call.add | call.cond) % 16 == 0};
 }
 
+// Where the weights of so many taps and k will lie, as the kernel of `wgmma` or that of masked_conv2d.cuh reads them.
+template <class T>
+PackWeightsParams place_weights(const ConvParams& p, const Taps& taps, int64_t k, const Tensor& weight, WgmmaType wgmma,
+                                Workspace& workspace) {
+  PackWeightsParams w{};
+  w.taps = taps;
+  w.n = p.n;
+  w.k = k;
+  w.pitch = round_up(k, 16 / sizeof(T));
+  w.pairs = p.pairs;
+  w.from = reinterpret_cast<const void*>(weight.address);
+  for (int d = 0; d < 4; ++d) w.strides[d] = weight.strides[d];
+  ConvParams of = p;
+  of.taps = taps;
+  of.k = static_cast<int>(k);
+  w.to = workspace.take(wgmma != WgmmaType::None ? wgmma_weight_bytes(wgmma, of)
+                                                 : taps.positions() * w.n * w.pitch * static_cast<int64_t>(sizeof(T)));
+  return w;
+}
+
+template <class T>
+void pack_weights(const ConvParams& p, const PackWeightsParams& w, WgmmaType wgmma, cudaStream_t stream) {
+  if (wgmma != WgmmaType::None) return pack_wgmma_weights(wgmma, p, w, stream);
+  const int64_t blocks = (w.taps.positions() * w.n * w.pitch + kPackThreads - 1) / kPackThreads;
+  launch("masked_conv2d_pack_weights_kernel", &masked_conv2d_pack_weights_kernel<BitsOf<T>>, blocks, kPackThreads,
+         stream, w);
+}
+
+// What is added of gated's side to the product, and the memory it takes.
+template <class T>
+void add_side(const MaskedConv2dCall& call, const GatedMaskedConv2dCall& gated, WgmmaType wgmma, Workspace& workspace,
+              ConvParams& p) {
+  Taps own{};
+  own.count = own.kernel_width = 1;
+  const PackWeightsParams w = place_weights<T>(p, own, gated.side_channels, gated.side_weight, wgmma, workspace);
+  const Images rows = as_rows<BitsOf<T>>(call, gated.side, gated.side_channels, false, workspace);
+  if (!workspace.counting()) pack_weights<T>(p, w, wgmma, reinterpret_cast<cudaStream_t>(call.stream));
+  constexpr auto kSize = static_cast<int64_t>(sizeof(T));
+  p.side = {static_cast<const unsigned char*>(rows.data), static_cast<const unsigned char*>(w.to), rows.pitch * kSize,
+            w.pitch * kSize, static_cast<int>(gated.side_channels)};
+}
+
 // out [pixels, n] of x [pixels, k]: input and output, or the other way round.
 template <class T, class Math>
 int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedConv2dCall* gated) {
@@ -54,7 +96,6 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
   Workspace workspace(call.workspace);
   if (pixels * n == 0) return workspace.bytes();
   check_sizes(call);
-  using Bits = BitsOf<T>;
   ConvParams p{};
   p.taps = make_taps(call, backward, true);
   p.backward = backward;
@@ -74,28 +115,18 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
     p.pairs = {p.group_n, tile_n};
     p.gate = gate_of(*gated);
   }
-  const bool reversed = backward && p.taps.centre, wgmma = takes_wgmma(wgmma_type<Math>(), p);
-  PackWeightsParams w{};
-  w.taps = p.taps;
-  w.n = n;
-  w.k = k;
-  w.pitch = round_up(k, 16 / sizeof(T));
+  const bool reversed = backward && p.taps.centre;
+  const WgmmaType wgmma = takes_wgmma(wgmma_type<Math>(), p) ? wgmma_type<Math>() : WgmmaType::None;
+  PackWeightsParams w = place_weights<T>(p, p.taps, k, call.weight, wgmma, workspace);
   w.reversed = reversed;
-  w.pairs = p.pairs;
-  w.from = reinterpret_cast<const void*>(call.weight.address);
-  w.to = workspace.take(wgmma ? wgmma_weight_bytes(wgmma_type<Math>(), p)
-                              : p.taps.positions() * n * w.pitch * static_cast<int64_t>(sizeof(T)));
-  for (int d = 0; d < 4; ++d) w.strides[d] = call.weight.strides[d];
   if (backward) std::swap(w.strides[0], w.strides[1]);
   const auto stream = reinterpret_cast<cudaStream_t>(call.stream);
   Images rows{w.to, w.pitch};
   if (k > 0 && p.taps.positions() > 0) {
-    rows = as_rows<Bits>(call, x, k, reversed, workspace);
-    const int64_t blocks = (p.taps.positions() * n * w.pitch + kPackThreads - 1) / kPackThreads;
-    if (!workspace.counting() && !wgmma)
-      launch("masked_conv2d_pack_weights_kernel", &masked_conv2d_pack_weights_kernel<Bits>, blocks, kPackThreads,
-             stream, w);
+    rows = as_rows<BitsOf<T>>(call, x, k, reversed, workspace);
+    if (!workspace.counting()) pack_weights<T>(p, w, wgmma, stream);
   }
+  if (gated != nullptr && gated->side_channels > 0) add_side<T>(call, *gated, wgmma, workspace, p);
   if (workspace.counting()) return workspace.bytes();
   p.x = static_cast<const unsigned char*>(rows.data);
   p.x_pitch = rows.pitch * static_cast<int64_t>(sizeof(T));
@@ -104,8 +135,8 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
   p.bias = reinterpret_cast<const void*>(call.bias);
   p.out = reinterpret_cast<void*>(out.address);
   p.out_last = channels_last(out, n, call.height, call.width);
-  if (wgmma) {
-    launch_wgmma(wgmma_type<Math>(), p, w, stream);
+  if (wgmma != WgmmaType::None) {
+    launch_wgmma(wgmma, p, stream);
   } else if (tile_n == 128) {
     launch_tiles<ConvTraits<T, Math, kTensor ? 128 : 64>>(p, stream);
   } else {

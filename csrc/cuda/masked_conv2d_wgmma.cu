@@ -45,6 +45,10 @@ void launch_tiles(const WgmmaParams& of, cudaStream_t stream) {
   p.tiles = (p.conv.pixels + Tr::kTileM - 1) / Tr::kTileM * p.conv.groups * p.conv.tiles_per_group;
   p.pixels =
       make_map(wgmma_type<typename Tr::Multiply>(), p.conv.x, p.conv.k, p.conv.pixels, p.conv.x_pitch, p.box_rows);
+  const ConvSide& side = p.conv.side;
+  if (side.k > 0) {
+    p.side = make_map(wgmma_type<typename Tr::Multiply>(), side.x, side.k, p.conv.pixels, side.x_pitch, p.box_rows);
+  }
   const int64_t blocks = std::min<int64_t>(p.tiles, current_attribute(cudaDevAttrMultiProcessorCount));
   const bool gated = p.conv.pairs.tile > 0;
   launch(gated ? "gated_masked_conv2d_wgmma_kernel" : "masked_conv2d_wgmma_kernel",
@@ -54,25 +58,14 @@ void launch_tiles(const WgmmaParams& of, cudaStream_t stream) {
 }
 
 template <class T, class Math, int kN>
-void launch_product(const ConvParams& conv, const PackWeightsParams& w, cudaStream_t stream) {
+void launch_product(const ConvParams& conv, cudaStream_t stream) {
   WgmmaParams p{};
   p.conv = conv;
-  constexpr WgmmaType kType = wgmma_type<Math>();
-  p.slabs = slabs_of(kType, p.conv);
-  p.conv.tiles_per_group = (p.conv.group_n + kN - 1) / kN;
-  PackTilesParams t{};
-  t.from = w.from;
-  t.to = w.to;
-  for (int d = 0; d < 4; ++d) t.strides[d] = w.strides[d];
-  t.elements = wgmma_weight_bytes(kType, p.conv) / static_cast<int64_t>(sizeof(T));
-  t.slabs = p.slabs;
-  t.reversed = w.reversed;
-  t.conv = p.conv;
-  launch("masked_conv2d_pack_tiles_kernel", &masked_conv2d_pack_tiles_kernel<BitsOf<T>, kN>,
-         (t.elements + kPackThreads - 1) / kPackThreads, kPackThreads, stream, t);
+  p.slabs = slabs_of(wgmma_type<Math>(), conv);
+  p.conv.tiles_per_group = (conv.group_n + kN - 1) / kN;
   constexpr int kLarge = sizeof(T) == 2 ? 2 : 1;  // more of float32 would not leave room for the epilogue
   constexpr int64_t kPixels = WgmmaTraits<T, Math, kLarge, kN>::kTileM;
-  if ((p.conv.pixels + kPixels - 1) / kPixels * p.conv.groups * p.conv.tiles_per_group >= kFewTiles) {
+  if ((conv.pixels + kPixels - 1) / kPixels * conv.groups * p.conv.tiles_per_group >= kFewTiles) {
     launch_tiles<WgmmaTraits<T, Math, kLarge, kN>>(p, stream);
   } else {
     launch_tiles<WgmmaTraits<T, Math, 1, kN>>(p, stream);
@@ -80,12 +73,20 @@ void launch_product(const ConvParams& conv, const PackWeightsParams& w, cudaStre
 }
 
 template <class T, class Math>
-void launch_product(const ConvParams& p, const PackWeightsParams& w, cudaStream_t stream) {
+void launch_product(const ConvParams& p, cudaStream_t stream) {
   if (channels_of_tile(p.group_n) == 128) {
-    launch_product<T, Math, 128>(p, w, stream);
+    launch_product<T, Math, 128>(p, stream);
   } else {
-    launch_product<T, Math, 64>(p, w, stream);
+    launch_product<T, Math, 64>(p, stream);
   }
+}
+
+template <class Bits, int kN>
+void launch_pack(PackTilesParams p, cudaStream_t stream) {
+  p.elements /= static_cast<int64_t>(sizeof(Bits));
+  p.conv.tiles_per_group = (p.conv.group_n + kN - 1) / kN;
+  launch("masked_conv2d_pack_tiles_kernel", &masked_conv2d_pack_tiles_kernel<Bits, kN>,
+         (p.elements + kPackThreads - 1) / kPackThreads, kPackThreads, stream, p);
 }
 
 }  // namespace
@@ -104,10 +105,27 @@ int64_t wgmma_weight_bytes(WgmmaType type, const ConvParams& p) {
   return tiles * p.taps.positions() * slabs_of(type, p) * channels * kTileRowBytes;
 }
 
-void launch_wgmma(WgmmaType type, const ConvParams& p, const PackWeightsParams& weights, cudaStream_t stream) {
-  if (type == WgmmaType::BFloat16) return launch_product<__nv_bfloat16, __nv_bfloat16>(p, weights, stream);
-  if (type == WgmmaType::Float16) return launch_product<__half, __half>(p, weights, stream);
-  launch_product<float, Tf32>(p, weights, stream);
+void pack_wgmma_weights(WgmmaType type, const ConvParams& p, const PackWeightsParams& weights, cudaStream_t stream) {
+  PackTilesParams t{};
+  t.from = weights.from;
+  t.to = weights.to;
+  for (int d = 0; d < 4; ++d) t.strides[d] = weights.strides[d];
+  t.reversed = weights.reversed;
+  t.conv = p;
+  t.conv.taps = weights.taps;
+  t.conv.k = static_cast<int>(weights.k);
+  t.slabs = slabs_of(type, t.conv);
+  t.elements = wgmma_weight_bytes(type, t.conv);
+  const bool wide = channels_of_tile(p.group_n) == 128;
+  if (type == WgmmaType::Tf32)
+    return wide ? launch_pack<uint32_t, 128>(t, stream) : launch_pack<uint32_t, 64>(t, stream);
+  wide ? launch_pack<uint16_t, 128>(t, stream) : launch_pack<uint16_t, 64>(t, stream);
+}
+
+void launch_wgmma(WgmmaType type, const ConvParams& p, cudaStream_t stream) {
+  if (type == WgmmaType::BFloat16) return launch_product<__nv_bfloat16, __nv_bfloat16>(p, stream);
+  if (type == WgmmaType::Float16) return launch_product<__half, __half>(p, stream);
+  launch_product<float, Tf32>(p, stream);
 }
 
 }  // namespace pygen::cuda

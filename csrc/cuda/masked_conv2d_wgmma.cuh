@@ -35,8 +35,8 @@ struct WgmmaTraits {
 };
 
 struct WgmmaParams {
-  CUtensorMap pixels;  // [pixels][k], boxes of box_rows by 128 bytes
-  ConvParams conv;     // weight: tiles as masked_conv2d_pack_tiles_kernel makes them
+  CUtensorMap pixels, side;  // [pixels][k], boxes of box_rows by 128 bytes
+  ConvParams conv;           // weight: tiles as masked_conv2d_pack_tiles_kernel makes them
   int64_t tiles;
   int boxes, box_rows;  // of a run
   int weight_buffers;
@@ -56,12 +56,13 @@ template <class Tr>
 struct WgmmaMemory {
   unsigned char *runs, *weights, *staged, *zeros;
   uint64_t *run_full, *run_empty, *weight_full, *weight_empty;
-  TapStep* taps;  // of all positions
+  TapStep* taps;  // of all positions, the one after the taps is a pixel itself
 
   static __host__ __device__ int run_bytes(const WgmmaParams& p) { return p.boxes * p.box_rows * kTileRowBytes; }
   static __host__ __device__ int fixed_bytes(const WgmmaParams& p) {
     return 1024 + p.conv.a_buffers * run_bytes(p) + Tr::kGroups * Tr::kStagedBytes + kTileRowBytes +
-           4 * kMostBuffers * static_cast<int>(sizeof(uint64_t)) + kMostPositions * static_cast<int>(sizeof(TapStep));
+           4 * kMostBuffers * static_cast<int>(sizeof(uint64_t)) +
+           (kMostPositions + 1) * static_cast<int>(sizeof(TapStep));
   }
   __device__ __forceinline__ WgmmaMemory(const WgmmaParams& p, char* memory) {
     runs = reinterpret_cast<unsigned char*>(memory) + (1024 - shared_address(memory) % 1024) % 1024;
@@ -89,7 +90,7 @@ struct WgmmaPlace {
     n_first = group * p.group_n + in_group;
     n_live = min(Tr::kN, p.group_n - in_group);
     centre_k = p.centre_k(group);
-    steps = p.taps.count * ((p.k + Tr::kStep - 1) / Tr::kStep) + (centre_k + Tr::kStep - 1) / Tr::kStep;
+    steps = p.steps(centre_k, Tr::kStep);
   }
 };
 
@@ -99,6 +100,7 @@ __device__ __forceinline__ void copy_tiles(const WgmmaParams& p, const WgmmaMemo
   const int run_bytes = memory.run_bytes(p);
   RingPosition run, weight;
   prefetch_map(p.pixels);
+  if (p.conv.side.k > 0) prefetch_map(p.side);
   for (int64_t tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     const WgmmaPlace<Tr> place(p.conv, tile);
     ConvStep step(p.conv, place.centre_k);
@@ -109,17 +111,20 @@ __device__ __forceinline__ void copy_tiles(const WgmmaParams& p, const WgmmaMemo
         arrive_expecting(full, run_bytes);
         const auto first = static_cast<int>(place.pixel0 + step.first(p.conv));
         for (int box = 0; box < p.boxes; ++box) {
-          copy_box(memory.runs + run.buffer * run_bytes + box * p.box_rows * kTileRowBytes, p.pixels, step.k,
-                   first + box * p.box_rows, full);
+          copy_box(memory.runs + run.buffer * run_bytes + box * p.box_rows * kTileRowBytes,
+                   step.side ? p.side : p.pixels, step.k, first + box * p.box_rows, full);
         }
         run.next(p.conv.a_buffers);
       }
       await(memory.weight_empty + weight.buffer, weight.round ^ 1);
       uint64_t* const full = memory.weight_full + weight.buffer;
       arrive_expecting(full, Tr::kWeightBytes);
-      const int64_t at = (static_cast<int64_t>(place.n_tile) * p.conv.taps.positions() + step.position) * p.slabs;
-      copy_bytes(memory.weights + weight.buffer * Tr::kWeightBytes,
-                 p.conv.weight + (at + step.k / Tr::kStep) * Tr::kWeightBytes, Tr::kWeightBytes, full);
+      const int64_t of_n = place.n_tile, slab = step.k / Tr::kStep;
+      const unsigned char* const tiles =
+          step.side
+              ? p.conv.side.weight + (of_n * ((p.conv.side.k + Tr::kStep - 1) / Tr::kStep) + slab) * Tr::kWeightBytes
+              : p.conv.weight + ((of_n * p.conv.taps.positions() + step.position) * p.slabs + slab) * Tr::kWeightBytes;
+      copy_bytes(memory.weights + weight.buffer * Tr::kWeightBytes, tiles, Tr::kWeightBytes, full);
       weight.next(p.weight_buffers);
       step.next(p.conv, place.centre_k, Tr::kStep);
     }
@@ -264,7 +269,7 @@ __device__ __forceinline__ void multiply_by_warpgroups(const WgmmaParams& p) {
   const WgmmaMemory<Tr> memory(p, dynamic);
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < kTileRowBytes / 16) reinterpret_cast<uint4*>(memory.zeros)[thread] = make_uint4(0, 0, 0, 0);
-  for (int i = thread; i < p.conv.taps.positions(); i += blockDim.x) {
+  for (int i = thread; i <= p.conv.taps.count; i += blockDim.x) {
     const int64_t dy = p.conv.taps.dy(i), dx = p.conv.taps.dx(i);
     const bool shared_run = p.conv.halo && i < p.conv.taps.count;
     memory.taps[i] = {static_cast<uint32_t>(dy), static_cast<uint32_t>(dx),
@@ -312,7 +317,7 @@ struct PackTilesParams {
   const void* from;  // [n, k, kH, kW] by its strides
   void* to;          // [tile of n][position][step of k] of [kN][128 bytes], turned as hopper.cuh says
   int64_t strides[4];
-  int64_t elements;
+  int64_t elements;  // bytes, until a launcher knows their size
   int slabs;
   bool reversed;  // k
   ConvParams conv;

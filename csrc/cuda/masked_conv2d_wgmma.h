@@ -11,10 +11,12 @@ namespace pygen::cuda {
 // so that no sum depends on the batch.
 bool takes_wgmma(WgmmaType type, const ConvParams& p);
 
-// Bytes of the weights as that kernel reads them.
+// Bytes of the weights, p.taps by p.k, as that kernel reads them.
 int64_t wgmma_weight_bytes(WgmmaType type, const ConvParams& p);
+// Writes them to weights.to. Of p: what is said of n.
+void pack_wgmma_weights(WgmmaType type, const ConvParams& p, const PackWeightsParams& weights, cudaStream_t stream);
 
-// All of p but what belongs to a run; x and weights as for masked_conv2d_fwd_kernel, weights.to of wgmma_weight_bytes.
-void launch_wgmma(WgmmaType type, const ConvParams& p, const PackWeightsParams& weights, cudaStream_t stream);
+// All of p but what belongs to a run; x as for masked_conv2d_fwd_kernel.
+void launch_wgmma(WgmmaType type, const ConvParams& p, cudaStream_t stream);
 
 }  // namespace pygen::cuda

@@ -52,7 +52,8 @@ def _forward_cuda(
     add = add if add is None else to_output_layout(add, pre)
     if cond is not None:
         cond = cond.contiguous() if cond.dim() == 2 else to_output_layout(cond, pre)
-    addresses = [None if t is None else strided(t)[0] for t in (bias, add, cond)]
+    bias_address, *addresses = [None if t is None else strided(t)[0] for t in (bias, add, cond)]
+    no_side = (0, None, None)
     launch(
         where,
         input.device,
@@ -68,6 +69,8 @@ def _forward_cuda(
         strided(input),
         strided(pre),
         strided(weight),
+        bias_address,
+        *no_side,
         *addresses,
         cond is not None and cond.dim() == 2,
         out.data_ptr(),
