@@ -30,6 +30,7 @@ def test_cuda_check_triton_compiles_ahead_of_time():
     for kernel in ("pack", "fwd", "bwd_weight", "bwd_bias", "finish"):
         assert f"masked_conv2d_{kernel}_kernel" in table
     assert "gated_activation_fwd_kernel" in table and "gated_activation_bwd_kernel" in table
+    assert "gated_masked_conv2d_fwd_kernel" in table
     assert re.search(r"[1-9]\d* Triton kernels compared with the baseline|no comparison: the baseline is Triton", table)
 
 
