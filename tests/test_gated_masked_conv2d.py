@@ -185,3 +185,15 @@ def test_gated_masked_conv2d_backend_is_that_of_forward():
         got = gradients(outputs, inputs)
     for a, b in zip(got, expected, strict=True):
         assert_same(a, b)
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="the C++ kernels are not here")
+def test_gated_masked_conv2d_explains_its_convolution():
+    import pygen
+
+    x, weight = torch.zeros(2, 16, 4, 8), torch.zeros(32, 16, 3, 3)
+    asked = {"mask_type": "B", "cond": torch.zeros(2, 32)}
+    same = pygen.explain("masked_conv2d", x, weight, mask_type="B")
+    choice = pygen.explain("gated_masked_conv2d", x, weight, **asked)
+    assert choice.backend == "cpu" and choice.how == same.how != ""
+    assert pygen.explain("gated_masked_conv2d", x, weight, backend="composite", **asked).how == ""

@@ -76,6 +76,12 @@ def gated_masked_conv2d(
     return launcher.forward(*tensors, *mask)
 
 
+def how(backend: str, input: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Any) -> str:
+    """Which of a backend's kernels computes pre, for pygen.explain."""
+    mask = {k: v for k, v in options.items() if k in ("mask_type", "color_groups", "dilation")}
+    return convolution.how(backend, input, weight, bias, **mask)
+
+
 def _check(input: Tensor, weight: Tensor, add: Any, cond: Any, color_groups: int) -> None:
     channels = weight.shape[0]
     if channels % (2 * color_groups):
