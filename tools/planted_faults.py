@@ -371,6 +371,5 @@ FAULTS = (
     Fault("gated_masked_conv2d, Triton: colours share the first one's halves", CONV_PY, "inside = n % group_n", "inside = n % n_size", GATED_TRITON),
     Fault("gated_masked_conv2d: pre's own gradient is forgotten", GATED_OP, "grad = through if grad is None or through is None else _sum(through, grad, ctx.fast)",
           "grad = through", GATED),
-    Fault("gated_masked_conv2d: a gradient that is recorded is written", GATED_OP, "in_place = fast and not torch.is_grad_enabled()",
-          "in_place = fast or not torch.is_grad_enabled()", GATED),
+    Fault("gated_masked_conv2d: cond's gradient is lost where pre's is not needed", GATED_OP, "return (None,) * 5 + (grad_cond, None, None)", "return (None,) * 8", GATED),
 )  # fmt: skip
