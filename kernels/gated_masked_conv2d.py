@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pygen._layout import empty_images
 
+from . import masked_conv2d as convolution
 from ._compat import cast
 from .gated_activation import gate
 from .masked_conv2d import RUNTIME, multiply, place, sum_taps
@@ -110,8 +111,13 @@ def forward(
     color_groups: int,
     strict: bool,
     dilation: int,
+    side: Tensor | None = None,  # [N, K, H, W]
+    side_weight: Tensor | None = None,  # [2 C, K, 1, 1]
 ) -> tuple[Tensor, Tensor]:
-    """pre [N, 2 C, H, W] and out [N, C, H, W]"""
+    """pre [N, 2 C, H, W] and out [N, C, H, W]. A side is a launch of masked_conv2d's kernel, whose rounded result is added."""
+    if side is not None and side_weight is not None:
+        product = convolution.forward(side, side_weight, None, (0,), 1, False, 1)
+        add = product if add is None else product.add_(add)
     out = empty_images(input, weight.shape[0] // 2)
     cond = cond[:, :, None, None].expand(-1, -1, *input.shape[2:]) if cond is not None and cond.dim() == 2 else cond
     bias, mask = bias if bias is None else bias.contiguous(), (taps, color_groups, strict, dilation)

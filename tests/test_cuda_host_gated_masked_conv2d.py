@@ -75,7 +75,7 @@ def test_cuda_host_gated_masked_conv2d_of_many_channels(dtype, layout, monkeypat
 @pytest.mark.parametrize("moved", ("add", "cond"))
 def test_cuda_host_gated_masked_conv2d_by_whole_units_equals_element_by_element(moved, dtype, layout):
     """16 bytes at once, of channels or of pixels; the same values from addresses that allow none, and from other layouts."""
-    x, weight, bias, add, cond = checks.make(2, 8, 16, (4, 6), (1, 3), dtype, layout)
+    x, weight, bias, add, cond, *_ = checks.make(2, 8, 16, (4, 6), (1, 3), dtype, layout)
     mask = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1)
 
     def shifted(t):
@@ -109,6 +109,23 @@ def test_cuda_host_gated_masked_conv2d_by_warpgroups(dtype, layout, hopper):
     check(checks.make(1, 40, 20, (9, 17), (1, 3), dtype, layout, cond="row"), (1, 3))
 
 
+@each_layout
+@each_dtype
+def test_cuda_host_gated_masked_conv2d_side(dtype, layout):
+    """A side of more channels than the input, of less than a step of k and of several; beside taps, groups and nothing."""
+    check(checks.make(2, 5, 34, (9, 8), (1, 3), dtype, layout, side=37), (1, 3))
+    check(checks.make(1, 6, 27, (3, 5), (1, 3), dtype, layout, side=70), (1, 3), kind="A", groups=3)
+    check(checks.make(1, 3, 4, (3, 5), (1, 1), dtype, layout, side=2), (1, 1), kind="A")
+
+
+@each_layout
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16, torch.float32), ids=dtype_name)
+def test_cuda_host_gated_masked_conv2d_side_by_warpgroups(dtype, layout, hopper):
+    check(checks.make(1, 40, 72, (9, 17), (1, 3), dtype, layout, side=136), (1, 3))
+    check(checks.make(1, 60, 3 * 34, (5, 7), (1, 3), dtype, layout, side=7), (1, 3), groups=3)
+    check(checks.make(1, 40, 24, (300, 6), (1, 1), dtype, layout, side=24), (1, 1))
+
+
 def test_cuda_host_gated_masked_conv2d_by_warpgroups_in_groups(hopper):
     """Three groups of a tile of pairs and a rest; large tiles of pixels."""
     tensors = checks.make(1, 60, 3 * 70, (5, 7), (1, 3), torch.bfloat16, NHWC)
@@ -118,7 +135,7 @@ def test_cuda_host_gated_masked_conv2d_by_warpgroups_in_groups(hopper):
 
 def test_cuda_host_gated_masked_conv2d_asks_for_the_same_engine_as_its_product(hopper, monkeypatch):
     """Its weights are packed as that engine's: the same bytes of workspace as masked_conv2d's forward."""
-    x, weight, bias, add, cond = checks.make(1, 40, 72, (9, 17), (1, 3), torch.bfloat16, NHWC)
+    x, weight, bias, add, cond, *_ = checks.make(1, 40, 72, (9, 17), (1, 3), torch.bfloat16, NHWC)
     mask, asked, empty = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1), [], torch.empty
 
     def asking(*args, **kwargs):

@@ -357,6 +357,10 @@ FAULTS = (
           GATED_CUDA),
     Fault("gated_masked_conv2d, CUDA: sums are rounded before what is added", GATED_CU, "value[i] += widen_to(*Unit::staged", "value[i] = widen_to(narrow_to<T>(value[i])) + widen_to(*Unit::staged",
           GATED_CUDA),
+    Fault("CUDA: a side's weights are the last tap's", "csrc/cuda/conv_loop.cuh", "ahead.side ? p.side.weight + n_first * weight_pitch",
+          "false ? p.side.weight + n_first * weight_pitch", GATED_CUDA),
+    Fault("CUDA: a side ends with the input's channels", "csrc/cuda/conv_steps.cuh", "    k_end = p.side.k;\n", "    k_end = p.k < p.side.k ? p.k : p.side.k;\n", GATED_CUDA),
+    Fault("wgmma: a side reads the input", WGMMA_CU, "step.side ? p.side : p.pixels", "p.pixels", GATED_CUDA),
     Fault("gated_masked_conv2d, CUDA: every image has the first one's cond", GATED_CU, "place.image * p.n + channel : at", "channel : at", GATED_CUDA),
     Fault("gated_masked_conv2d, CUDA: in contiguous images every image has the first one's cond", GATED_CU, "cond[place.image * p.n + channel]", "cond[channel]",
           GATED_CUDA),
@@ -371,5 +375,5 @@ FAULTS = (
     Fault("gated_masked_conv2d, Triton: colours share the first one's halves", CONV_PY, "inside = n % group_n", "inside = n % n_size", GATED_TRITON),
     Fault("gated_masked_conv2d: pre's own gradient is forgotten", GATED_OP, "grad = through if grad is None or through is None else _sum(through, grad, ctx.fast)",
           "grad = through", GATED),
-    Fault("gated_masked_conv2d: cond's gradient is lost where pre's is not needed", GATED_OP, "return (None,) * 5 + (grad_cond, None, None)", "return (None,) * 8", GATED),
+    Fault("gated_masked_conv2d: cond's gradient is lost where pre's is not needed", GATED_OP, "return (None,) * 5 + (grad_cond, None, None, None, None)", "return (None,) * 10", GATED),
 )  # fmt: skip

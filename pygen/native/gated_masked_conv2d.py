@@ -22,12 +22,16 @@ def forward(
     color_groups: int,
     strict: bool,
     dilation: int,
+    side: Tensor | None = None,  # [N, K, H, W]
+    side_weight: Tensor | None = None,  # [2 C, K, 1, 1]
 ) -> tuple[Tensor, Tensor]:
     """pre [N, 2 C, H, W] and out [N, C, H, W]"""
     where, mask = target(input), (taps, color_groups, strict, dilation)
     if on_gpu(where):
-        return _forward_cuda(where, input, weight, bias, add, cond, *mask)
+        return _forward_cuda(where, input, weight, bias, add, cond, *mask, side, side_weight)
     pre = masked_conv2d.forward(input, weight, bias, *mask)
+    if side is not None and side_weight is not None:
+        pre.add_(masked_conv2d.forward(side, side_weight, None, (0,), 1, False, 1))
     if add is not None:
         strided(add)  # which refuses a tensor without memory; torch would read it
         pre.add_(add)
@@ -45,6 +49,8 @@ def _forward_cuda(
     color_groups: int,
     strict: bool,
     dilation: int,
+    side: Tensor | None,
+    side_weight: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     pre, out = empty_images(input, weight.shape[0]), empty_images(input, weight.shape[0] // 2)
     # The kernel reads these by the output's strides: another layout is copied.
@@ -53,7 +59,9 @@ def _forward_cuda(
     if cond is not None:
         cond = cond.contiguous() if cond.dim() == 2 else to_output_layout(cond, pre)
     bias_address, *addresses = [None if t is None else strided(t)[0] for t in (bias, add, cond)]
-    no_side = (0, None, None)
+    beside = (0, None, None)
+    if side is not None and side_weight is not None:
+        beside = (side.shape[1], strided(side), strided(side_weight))
     launch(
         where,
         input.device,
@@ -70,7 +78,7 @@ def _forward_cuda(
         strided(pre),
         strided(weight),
         bias_address,
-        *no_side,
+        *beside,
         *addresses,
         cond is not None and cond.dim() == 2,
         out.data_ptr(),

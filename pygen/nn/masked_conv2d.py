@@ -117,16 +117,25 @@ class _BeforeGate(MaskedConv2d):
     """The masked convolution of a stack with the gate behind it."""
 
     def forward(  # type: ignore[override]  # two outputs
-        self, input: Tensor, add: Tensor | None = None, cond: Tensor | None = None
+        self,
+        input: Tensor,
+        cond: Tensor | None = None,
+        add: Tensor | None = None,
+        side: tuple[Tensor, nn.Conv2d] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What goes into the gate [N, 2 C, H, W], `add` included, and what comes out [N, C, H, W]."""
+        """What goes into the gate [N, 2 C, H, W], with `add` and a 1x1 convolution of a side, and what comes out [N, C, H, W]."""
+        bias = self.bias
+        if side is not None and side[1].bias is not None:
+            bias = side[1].bias if bias is None else bias + side[1].bias
         return gated_masked_conv2d(
             input,
             self.weight,
-            self.bias,
+            bias,
             mask_type=self.mask_type,
             add=add,
             cond=cond,
+            side=None if side is None else side[0],
+            side_weight=None if side is None else side[1].weight,
             color_groups=self.color_groups,
             dilation=self.dilation[0],
             backend=self.backend,
@@ -194,8 +203,11 @@ class GatedMaskedConv2d(nn.Module):
             )
             raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
         to_vertical, to_horizontal = self.conditions(cond)
-        v, gated_v = self.vertical(vertical, None, to_vertical)
-        _, gated_h = self.horizontal(horizontal, self.vertical_to_horizontal(v), to_horizontal)
+        v, gated_v = self.vertical(vertical, to_vertical)
+        if v.is_cpu:  # where a product of its own is faster
+            _, gated_h = self.horizontal(horizontal, to_horizontal, add=self.vertical_to_horizontal(v))
+        else:
+            _, gated_h = self.horizontal(horizontal, to_horizontal, side=(v, self.vertical_to_horizontal))
         out = self.out(gated_h)
         return gated_v, out if self.mask_type == "A" else horizontal + out
 
