@@ -55,7 +55,7 @@ struct PixelPlace {
   }
 };
 
-// What is added, to where its sums will be staged.
+// What is added, to where its sums will be staged: on its way until the copies have been waited for.
 template <class Tr, Along kAlong>
 __device__ __forceinline__ void stage_add(const ConvParams& p, const PairedTile& pairs, unsigned char* staged,
                                           int64_t pixel0, int thread) {
@@ -64,9 +64,15 @@ __device__ __forceinline__ void stage_add(const ConvParams& p, const PairedTile&
   Unit::for_each(p, pairs, pixel0, thread, [&](int row, int column) {
     const PixelPlace place(p, pixel0 + row);
     for (int c : {column, pairs.half + column}) {
-      Unit::store(Unit::staged(staged, row, c), Unit::load(add + place.at(p, p.n, pairs.channel(c))));
+      const auto* const from = add + place.at(p, p.n, pairs.channel(c));
+      if constexpr (kAlong == Along::Elements) {
+        *Unit::staged(staged, row, c) = *from;
+      } else {
+        copy_async(Unit::staged(staged, row, c), from, 16);
+      }
     }
   });
+  commit_copies();
 }
 
 // What is staged to the output, and its gate, of it as it was rounded, to the gate's.
@@ -118,7 +124,7 @@ __device__ __forceinline__ void finish_pairs(const ConvParams& p, const PairedTi
   using Unit = PairUnit<Tr, kAlong>;
   const bool adds = p.gate.add != nullptr;
   if (adds) {
-    stage_add<Tr, kAlong>(p, pairs, staged, pixel0, thread);
+    wait_copies<0>();
     sync();
   }
   const int64_t rows = p.pixels - pixel0;
@@ -146,20 +152,37 @@ __device__ __forceinline__ void finish_pairs(const ConvParams& p, const PairedTi
   write_pairs<Tr, kAlong>(p, pairs, staged, pixel0, thread);
 }
 
+template <class Tr, class Go>
+__device__ __forceinline__ void along_units(const ConvParams& p, const PairedTile& pairs, Go go) {
+  constexpr int kPer = 16 / Tr::kSize;
+  const bool channels = p.out_last && (pairs.first | pairs.apart | pairs.half | pairs.gated | p.n / 2) % kPer == 0;
+  if (channels && p.gate.aligned) {
+    go(std::integral_constant<Along, Along::Channels>());
+  } else if (is_turned<Tr>(p) && p.gate.aligned) {
+    go(std::integral_constant<Along, Along::Pixels>());
+  } else {
+    go(std::integral_constant<Along, Along::Elements>());
+  }
+}
+
+// Before finish_gated_tile, and as early as all have left the shared memory at `staged`: while the product is under way
+// what is added to it comes.
+template <class Tr>
+__device__ __forceinline__ void begin_gated_tile(const ConvParams& p, unsigned char* staged, int64_t pixel0,
+                                                 int n_first, int thread) {
+  if (p.gate.add == nullptr) return;
+  const PairedTile pairs = p.pairs.at(n_first);
+  along_units<Tr>(p, pairs, [&](auto along) { stage_add<Tr, along.value>(p, pairs, staged, pixel0, thread); });
+}
+
 // As finish_tile, of a product whose n are paired.
 template <class Tr, class Tile, class Sync>
 __device__ __forceinline__ void finish_gated_tile(const ConvParams& p, const Tile& tile, unsigned char* staged,
                                                   int64_t pixel0, int n_first, int n_live, int thread, Sync sync) {
   const PairedTile pairs = p.pairs.at(n_first);
-  constexpr int kPer = 16 / Tr::kSize;
-  const bool channels = p.out_last && (pairs.first | pairs.apart | pairs.half | pairs.gated | p.n / 2) % kPer == 0;
-  if (channels && p.gate.aligned) {
-    finish_pairs<Tr, Along::Channels>(p, pairs, tile, staged, pixel0, n_live, thread, sync);
-  } else if (is_turned<Tr>(p) && p.gate.aligned) {
-    finish_pairs<Tr, Along::Pixels>(p, pairs, tile, staged, pixel0, n_live, thread, sync);
-  } else {
-    finish_pairs<Tr, Along::Elements>(p, pairs, tile, staged, pixel0, n_live, thread, sync);
-  }
+  along_units<Tr>(p, pairs, [&](auto along) {
+    finish_pairs<Tr, along.value>(p, pairs, tile, staged, pixel0, n_live, thread, sync);
+  });
 }
 
 }  // namespace pygen::cuda

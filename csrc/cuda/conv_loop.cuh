@@ -83,6 +83,7 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   __syncthreads();
   const auto sync = [] { __syncthreads(); };
   if constexpr (kGated) {
+    begin_gated_tile<Tr>(p, zeros, pixel0, n_first, thread);
     finish_gated_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, sync);
   } else {
     finish_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, sync);

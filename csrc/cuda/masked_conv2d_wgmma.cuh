@@ -236,6 +236,12 @@ struct WgmmaConsumer {
     unsigned char* const staged = memory.staged + group * Tr::kStagedBytes;
     for (int64_t t = blockIdx.x; t < p.tiles; t += gridDim.x) {
       const WgmmaPlace<Tr> place(p.conv, t);
+      const int64_t pixel0 = place.pixel0 + group * Tr::kM;
+      const auto sync = [this] { sync_threads(1 + group, Tr::kThreads); };
+      if constexpr (kGated) {
+        sync();  // the tile before has left `staged`
+        begin_gated_tile<Tr>(p.conv, staged, pixel0, place.n_first, thread);
+      }
       WgmmaTile<Tr> tile(p.conv, place.pixel0, group, thread / 32);
       if (place.steps > 0) {
         ConvStep ahead(p.conv, place.centre_k);
@@ -251,12 +257,10 @@ struct WgmmaConsumer {
         leave(memory.run_empty + run.buffer);
         run.next(p.conv.a_buffers);
       }
-      const auto sync = [this] { sync_threads(1 + group, Tr::kThreads); };
-      sync();  // the tile before has left `staged`
-      const int64_t pixel0 = place.pixel0 + group * Tr::kM;
       if constexpr (kGated) {
         finish_gated_tile<Tr>(p.conv, tile, staged, pixel0, place.n_first, place.n_live, thread, sync);
       } else {
+        sync();  // as above
         finish_tile<Tr>(p.conv, tile, staged, pixel0, place.n_first, place.n_live, thread, sync);
       }
     }
