@@ -223,3 +223,24 @@ def test_pixel_model_second_order_gradient_exists() -> None:
         results.append(second)
     assert results[0].abs().max() > 0
     torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ("plain", "plain-rgb", "plain-no-block", "gated", "gated-rgb"))
+def test_pixel_model_in_channels_last_computes_in_channels_last(name):
+    """After model.to(memory_format=torch.channels_last), though an image of one channel has no layout of its own."""
+    _, model = twins(name)
+    x = CASES[name].images(2, 5, 6)
+    expected = model.logits(x)
+    model.to(memory_format=torch.channels_last)
+    seen = []
+    for block in model.blocks:
+        block.register_forward_hook(
+            lambda _, given, out: seen.extend([*given, *(out if isinstance(out, tuple) else [out])])
+        )
+    torch.testing.assert_close(model.logits(x), expected)
+    images = [t for t in seen if isinstance(t, torch.Tensor) and t.dim() == 4 and t.shape[-2:] == (5, 6)]
+    assert len(images) >= 2 * len(model.blocks)
+    assert all(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in images)
+    model.loss(x).backward()
+    for p in model.parameters():
+        assert p.grad is not None and (p.dim() < 4 or p.grad.is_contiguous(memory_format=torch.channels_last))

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pygen._checks import fail
+from pygen._layout import is_channels_last
 
 from . import _engines, _sampling
 from ._arguments import check_int, check_ints
@@ -16,6 +17,13 @@ from ._checkpoint import Recorded
 from ._levels import check_levels, scale_levels, target_levels
 from ._program import Program
 from ._task import Task, Watch, evaluating
+
+
+def in_layout_of(blocks: nn.Module, t: Tensor) -> Tensor:
+    """t in channels_last where the first block's weights are, that is after `model.to(memory_format=torch.channels_last)`: images
+    of one channel cannot say so themselves."""
+    weights = next((list(block.parameters()) for block in blocks.children()), [])
+    return t.contiguous(memory_format=torch.channels_last) if any(map(is_channels_last, weights)) else t
 
 
 class ShapeMemory(Recorded):

@@ -9,7 +9,7 @@ from pygen._checks import check_tensor, fail
 from pygen.nn import GatedMaskedConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
-from ._pixel_model import PixelModel
+from ._pixel_model import PixelModel, in_layout_of
 from ._program import Builder, Program
 from .pixel_cnn import output_head
 
@@ -67,7 +67,7 @@ class GatedPixelCNN(PixelModel):
         self.head = output_head(width, in_channels * self.num_levels, groups)
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        vertical, horizontal = self.first(x, x, cond)
+        vertical, horizontal = (in_layout_of(self.blocks, t) for t in self.first(x, x, cond))
         for block in self.blocks:
             vertical, horizontal = block(vertical, horizontal, cond)
         return self.head(horizontal)

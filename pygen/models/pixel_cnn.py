@@ -9,7 +9,7 @@ from pygen.nn import MaskedConv2d
 from pygen.nn._pointwise import PointwiseConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
-from ._pixel_model import PixelModel
+from ._pixel_model import PixelModel, in_layout_of
 from ._program import Builder, Program
 
 
@@ -52,7 +52,7 @@ class PixelCNN(PixelModel):
         self.head = output_head(width, in_channels * self.num_levels, groups)
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        return self.head(self.blocks(self.first(x)))
+        return self.head(self.blocks(in_layout_of(self.blocks, self.first(x))))
 
     def _program(self, cond: Tensor | None) -> Program:
         b = Builder(self.in_channels, self.num_levels, self.color_groups)

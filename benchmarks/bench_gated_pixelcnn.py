@@ -1,0 +1,187 @@
+"""Gated PixelCNN whole: one layer of both stacks, and a training step, against plain PyTorch as people write it and as an expert
+would: convolutions cropped to what is live, everything behind them compiled.
+
+The layers compute the same from the same weights; the crop multiplies no dead taps of the vertical stack either.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import harness
+import pytest
+import torch
+import torch.nn.functional as F
+from harness import DEVICE, Measurement, Work
+from torch import Tensor, nn
+
+import pygen
+from pygen import _dispatch
+from pygen.models import GatedPixelCNN
+from pygen.reference import models as plain_models
+from pygen.reference.models.gated_pixel_cnn import GatedLayer, gate
+
+OP = "gated_pixelcnn"
+LAST = torch.channels_last
+
+
+class CroppedLayer(GatedLayer):
+    """The twin's layer of type B without colour groups, over the rows and columns that are live."""
+
+    def forward(self, v: Tensor, h: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        kernel, last = self.vertical.weight.shape[-1], self.vertical.weight.shape[-1] // 2 + 1
+        above = F.pad(v, (0, 0, kernel // 2, last - 1 - kernel // 2))
+        v_in = F.conv2d(above, self.vertical.weight[:, :, :last], self.vertical.bias, padding=(0, kernel // 2))
+        left = F.pad(h, (kernel // 2, 0, 0, 0))
+        h_in = F.conv2d(left, self.horizontal.weight[..., :last], self.horizontal.bias) + self.vertical_to_horizontal(
+            v_in
+        )
+        return gate(v_in, 1), h + self.out(gate(h_in, 1))
+
+
+@dataclass(frozen=True)
+class Case:
+    channels: int
+    batch: int
+    side: int
+    dtype: torch.dtype
+    blocks: int = 0  # 0: one layer; else a training step of a model of so many
+
+    def __str__(self) -> str:
+        what = f"{self.blocks} blocks" if self.blocks else "layer"
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{what} C={self.channels} N={self.batch} {self.side}x{self.side} {dtype}"
+
+
+if DEVICE.type == "cpu":
+    CASES = [Case(32, 16, 28, torch.float32), Case(32, 16, 28, torch.float32, blocks=7)]
+else:
+    CASES = [Case(c, n, 32, torch.bfloat16) for c, n in ((128, 64), (256, 64), (128, 256))]
+    CASES += [Case(128, 64, 32, torch.bfloat16, blocks=12), Case(32, 64, 28, torch.float32, blocks=7)]
+STEP = "zero_grad, loss, backward, Adam"
+GROUPS = harness.groups(
+    [(c, d) for c in CASES for d in ((STEP,) if c.blocks else ("forward", "forward+backward"))],
+    ("",),
+    lambda g: f"{g[0]} {g[1]}",
+)
+
+
+def _crop(model: nn.Module) -> nn.Module:
+    """The twin with its layers of type B cropped: the same weights, the same keys."""
+    for layer in model.modules():
+        if isinstance(layer, GatedLayer) and layer.mask_type == "B":
+            layer.__class__ = CroppedLayer
+    return model
+
+
+def _on(model: nn.Module, backend: str) -> nn.Module:
+    for module in model.modules():
+        if hasattr(module, "backend"):
+            module.backend = backend
+    return model
+
+
+def _models(plain: nn.Module, ours: nn.Module) -> dict[str, nn.Module]:
+    """Equal weights; in each one's faster layout, which on a GPU is channels_last."""
+    ours.load_state_dict(plain.state_dict())
+    models = {"eager": plain, "crop": _crop(copy.deepcopy(plain))}
+    for name in ("cpu", "triton", "cuda"):
+        if _dispatch.why_not("gated_masked_conv2d", name, DEVICE.type) is None:
+            models[f"pygen {name}"] = _on(copy.deepcopy(ours), name)
+    models |= {f"{name} compiled": copy.deepcopy(models[name]) for name in ("eager", "crop")}
+    models["pygen compiled"] = ours
+    return models
+
+
+def _layer_works(case: Case, direction: str) -> tuple[dict[str, Work], Callable[[], dict[str, float]]]:
+    torch.manual_seed(0)
+    plain = GatedLayer(case.channels, case.channels, 3, "B", 1, None)
+    models = _models(plain, pygen.nn.GatedMaskedConv2d(case.channels, case.channels, 3, "B"))
+    shape = (case.batch, case.channels, case.side, case.side)
+    given = [torch.randn(shape, device=DEVICE).to(case.dtype) for _ in range(4)]
+    given = [t.contiguous(memory_format=LAST) for t in given] if DEVICE.type == "cuda" else given
+    works: dict[str, Work] = {}
+    for name, model in models.items():
+        model.to(DEVICE, case.dtype, memory_format=LAST if DEVICE.type == "cuda" else torch.contiguous_format)
+        call = harness.compiled(model) if name.endswith("compiled") else model
+        leaves = [t.detach().requires_grad_() for t in given[:2]]
+        wanted = [*leaves, *model.parameters()]
+
+        def forward(call=call) -> None:
+            with torch.no_grad():
+                call(*given[:2], None)
+
+        def both(call=call, leaves=leaves, wanted=wanted) -> None:
+            torch.autograd.grad(call(*leaves, None), wanted, given[2:])
+
+        works[name] = forward if direction == "forward" else both
+
+    def errors() -> dict[str, float]:
+        wide = copy.deepcopy(plain).double()
+        with torch.no_grad():
+            truths = wide(*(t.double() for t in given[:2]), None)
+            return {
+                name: max(
+                    ((a.double() - t).abs().max() / t.abs().max()).item()
+                    for a, t in zip(model(*given[:2], None), truths, strict=True)
+                )
+                for name, model in models.items()
+            }
+
+    return works, errors
+
+
+def _step_works(case: Case) -> tuple[dict[str, Work], Callable[[], dict[str, float]]]:
+    torch.manual_seed(0)
+    options = {"hidden_channels": case.channels, "num_blocks": case.blocks}
+    models = _models(plain_models.GatedPixelCNN(**options), GatedPixelCNN(**options))
+    x = (torch.rand(case.batch, 1, case.side, case.side) < 0.2).to(torch.uint8).to(DEVICE)
+    works: dict[str, Work] = {}
+    for name, model in models.items():
+        model.to(DEVICE, case.dtype, memory_format=LAST if DEVICE.type == "cuda" else torch.contiguous_format)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
+        loss_of = harness.compiled(model.loss) if name.endswith("compiled") else model.loss
+
+        def step(optimizer=optimizer, loss_of=loss_of) -> None:
+            optimizer.zero_grad()
+            loss_of(x).backward()
+            optimizer.step()
+
+        works[name] = step
+
+    def errors() -> dict[str, float]:
+        wide = copy.deepcopy(models["eager"]).double()
+        with torch.no_grad():
+            truth = wide.loss(x)
+            return {name: ((m.loss(x).double() - truth).abs() / truth).item() for name, m in models.items()}
+
+    return works, errors
+
+
+@pytest.fixture(scope="module")
+def group(request, collect) -> dict[str, Measurement]:
+    (case, direction), _ = request.param
+    torch._dynamo.reset()
+    works, errors_of = _step_works(case) if case.blocks else _layer_works(case, direction)
+    errors = errors_of()
+    for name, error in errors.items():
+        assert error <= 2 * errors["eager"] + 50 * torch.finfo(case.dtype).eps, f"{name} is off by {error}"
+    if DEVICE.type == "cuda" and not case.blocks:
+        works |= {f"{name}{harness.GRAPHED}": harness.graphed(work) for name, work in works.items()}
+    measured = harness.measure(works, budget_s=20 if case.blocks else 4)
+    best = min(m.median for name, m in measured.items() if not name.startswith("pygen") and harness.GRAPHED not in name)
+    for name, m in measured.items():
+        m.info = {
+            "error_vs_float64": errors[name.removesuffix(harness.GRAPHED)],
+            "vs_best_plain": round(best / m.median, 3),
+        }
+    collect(OP, str(case), direction, measured)
+    return measured
+
+
+@pytest.mark.parametrize("group", GROUPS, indirect=True)
+def bench_gated_pixelcnn(benchmark, group: dict[str, Measurement]) -> None:
+    """Records pygen's backend for this device; the table and the stored rows have all providers."""
+    harness.record(benchmark, group["pygen cpu" if DEVICE.type == "cpu" else "pygen cuda"])
