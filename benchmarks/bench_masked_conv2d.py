@@ -20,11 +20,12 @@ from harness import DEVICE, Measurement, Work
 from torch import Tensor
 
 import pygen
-from pygen import _dispatch, _taps
+from pygen import _backends, _dispatch, _taps
 from pygen.functional import masked_conv2d
 
 OP = "masked_conv2d"
 MASKED_BEFORE = "masked before"
+MMA = "pygen cuda mma.sync"  # where Hopper would take its warpgroups
 Conv = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -157,7 +158,23 @@ def _providers(case: Case) -> dict[str, Conv]:
             ops[f"pygen {name}"] = lambda x, w, b, name=name: masked_conv2d(
                 x, w, b, mask_type=case.mask_type, color_groups=case.color_groups, backend=name
             )
+    if "pygen cuda" in ops and torch.cuda.get_device_capability()[0] == 9:
+        ops[MMA] = ops["pygen cuda"]
     return ops
+
+
+def _without_wgmma(work: Work) -> Work:
+    """The same on the kernels that Ampere has too."""
+
+    def run() -> None:
+        compiled = _backends.compiled("_cuda")
+        before = compiled.use_wgmma(False)
+        try:
+            work()
+        finally:
+            compiled.use_wgmma(before)
+
+    return run
 
 
 def _work(op: Conv, direction: str, tensors: tuple[Tensor, ...], grad: Tensor, needs_input: bool) -> Work:
@@ -206,14 +223,17 @@ def group(request, collect) -> dict[str, Measurement]:
     for name, op in ops.items():
         given = masked if name == MASKED_BEFORE else tensors
         errors[name] = _checked_error(name, op, case, given)
-        works[name] = _work(op, direction, given, grad, inner)
+        called = _without_wgmma if name == MMA else lambda work: work
+        works[name] = called(_work(op, direction, given, grad, inner))
         if (
             DEVICE.type == "cpu"
             or name in ("w*mask", "crop", MASKED_BEFORE, "crop compiled")
             or name.startswith("pygen ")
         ):
             turned = (*(t.contiguous(memory_format=last) for t in given[:2]), given[2])
-            works[f"{name} channels_last"] = _work(op, direction, turned, grad.contiguous(memory_format=last), inner)
+            works[f"{name} channels_last"] = called(
+                _work(op, direction, turned, grad.contiguous(memory_format=last), inner)
+            )
             errors[f"{name} channels_last"] = errors[name]
     if DEVICE.type == "cuda":
         for name in [n for n in works if "channels_last" in n]:
