@@ -110,6 +110,16 @@ __device__ __forceinline__ void await_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// After the wait for the last of them: keeps the compiler, who sees no tie between the two, from reading d before it.
+template <int kN8>
+__device__ __forceinline__ void end_products(float (&d)[kN8][4]) {
+#pragma unroll
+  for (int n = 0; n < kN8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
+  }
+}
+
 #define PYGEN_D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define PYGEN_D16(i) PYGEN_D4(i), PYGEN_D4(i + 1), PYGEN_D4(i + 2), PYGEN_D4(i + 3)
 #define PYGEN_WGMMA_64(shape, type, transposed)                                                                    \

@@ -252,6 +252,7 @@ struct WgmmaConsumer {
           if (s + 1 < place.steps) step<1>(tile, ahead, pixels, place.centre_k, false, s + 2 == place.steps);
         }
         await_products<0>();
+        for (auto& sums : tile.acc) end_products(sums[0]);
         leave(memory.weight_empty + weight.buffer);
         weight.next(p.weight_buffers);
         leave(memory.run_empty + run.buffer);

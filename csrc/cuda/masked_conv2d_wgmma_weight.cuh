@@ -212,6 +212,7 @@ __device__ __forceinline__ void sum_steps(const WgmmaWeightParams& p, const Weig
     if (s + 1 < place.steps) step(std::integral_constant<int, 1>(), s + 1);
   }
   await_products<0>();
+  for (auto& of_set : sums.acc) end_products(of_set[0]);
   auto* const partial = static_cast<float*>(p.weight.partial);
   const int positions = p.weight.taps.positions();
 #pragma unroll

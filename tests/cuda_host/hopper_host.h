@@ -26,6 +26,7 @@ void begin_products();
 void add_product(std::function<void()> product);
 void commit_products();
 void await_products(int pending);
+void end_products();  // fails while any is under way
 
 }  // namespace cuda_host
 
@@ -55,6 +56,11 @@ template <int kPending>
 void await_products() {
   cuda_host::await_products(kPending);
 }
+template <int kN8>
+void end_products(float (&)[kN8][4]) {
+  cuda_host::end_products();
+}
+
 template <class Type, bool kTransposed = false, int kN8>
 void multiply_async(float (&d)[kN8][4], const uint32_t (&a)[4], uint64_t b) {
   constexpr int kPerWord = std::is_same_v<Type, Tf32> ? 1 : 2, kSize = 4 / kPerWord, kK = 32 / kSize;

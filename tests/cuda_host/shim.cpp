@@ -419,6 +419,10 @@ void commit_products() {
   local().products.emplace_back();
   local().may_multiply = false;
 }
+void end_products() {
+  if (local().products.size() > 1 || !local().products.front().empty())
+    fail("wgmma: sums are read before they are there");
+}
 void await_products(int pending) {
   auto& products = local().products;
   while (products.size() > static_cast<size_t>(pending) + 1) {
