@@ -55,14 +55,14 @@ PYGEN_HD V gate_value(V a, V b) {
   using L = Lanes<V>;
   const V m = expm1_minus(V(L::absolute(a) * 2.0f));
   const V e = exp_minus_abs(b);
-  return L::with_sign(V(-m), a) * sigmoid_numerator(b, e) / ((m + 2.0f) * (e + 1.0f));
+  return divide_tame(V(L::with_sign(V(-m), a) * sigmoid_numerator(b, e)), V((m + 2.0f) * (e + 1.0f)));
 }
 
 // Derivatives of the gate by a and b, times `grad`.
 template <class V>
 PYGEN_HD void gate_gradients(V a, V b, V grad, V& grad_a, V& grad_b) {
   const Gate<V> g = gate_parts(a, b);
-  const V over = 1.0f / (g.tanh_over * g.sigmoid_over);
+  const V over = 1.0f / (g.tanh_over * g.sigmoid_over);  // divide_tame would interleave more than registers hold
   const V both = grad * over * over;
   grad_a = both * (g.sigmoid * g.sigmoid_over) * (g.exp_minus_2a * 4.0f);  // 1 - tanh^2 = 4 exp(-2|a|) / (2 + m)^2
   grad_b = both * (g.tanh * g.tanh_over) * g.exp_minus_b;                  // e / (1 + e)^2
