@@ -1,10 +1,10 @@
 """Triton kernel of gated_masked_conv2d, and its launcher. Not yet run on a GPU.
 
-    pre = product + bias + add, rounded once        out = tanh(a + cond) sigmoid(b + cond) of pre's halves a and b
+    pre = products + bias + add, rounded once       out = tanh(a + cond) sigmoid(b + cond) of pre's halves a and b
 
 The product is masked_conv2d.py's, of a weight packed so that a group's halves take turns along n: two neighbouring sums of one
-thread are then the two numbers of a gate. Traffic beyond the product's: add and a cond of pixels are read once, pre and out
-written once.
+thread are then the two numbers of a gate. A side is one tap more, over another input. Traffic beyond the products': add and a
+cond of pixels are read once, pre and out written once.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from torch import Tensor
 from pygen._layout import empty_images
 
 from . import masked_conv2d as convolution
-from ._compat import cast
+from ._compat import cast, device_of
 from .gated_activation import gate
-from .masked_conv2d import RUNTIME, multiply, place, sum_taps
+from .masked_conv2d import RUNTIME, multiply, multiply_tap, place, sum_taps
 
 
 @triton.jit
@@ -64,6 +64,10 @@ def gated_masked_conv2d_fwd_kernel(
     add_strides,
     cond_ptr,  # [N, n, H, W], or [N, n] by strides of 0, or None
     cond_strides,
+    side_ptr,  # [N, side_k, H, W], or None
+    side_strides,
+    side_packed_ptr,  # [side_k, n], or None
+    side_k,
     RUNS: tl.constexpr,
     KH: tl.constexpr,
     KW: tl.constexpr,
@@ -84,6 +88,13 @@ def gated_masked_conv2d_fwd_kernel(
         x_ptr, x_strides, packed_ptr, image, y, x, m_mask, n, n_mask, group, n_size, k_size, height, width, taps, chunks, group_k,
         dilation, RUNS, KH, KW, GROUPS, STRICT, BACKWARD, INDEX, WIDE, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
+    if side_ptr is not None:
+        for start in range(0, side_k, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            acc = multiply_tap(
+                acc, side_ptr, side_strides, side_packed_ptr, group * 0, image, y, x, m_mask, n, n_mask, k, side_k, 0, 0, height,
+                width, n_size, side_k, INDEX, PRECISION,
+            )  # fmt: skip
     a, b = tl.split(tl.reshape(acc, (BLOCK_M, BLOCK_N // 2, 2)))
     half = group_n // 2
     pair = tile * (BLOCK_N // 2) + tl.arange(0, BLOCK_N // 2)
@@ -114,12 +125,16 @@ def forward(
     side: Tensor | None = None,  # [N, K, H, W]
     side_weight: Tensor | None = None,  # [2 C, K, 1, 1]
 ) -> tuple[Tensor, Tensor]:
-    """pre [N, 2 C, H, W] and out [N, C, H, W]. A side is a launch of masked_conv2d's kernel, whose rounded result is added."""
-    if side is not None and side_weight is not None:
-        product = convolution.forward(side, side_weight, None, (0,), 1, False, 1)
-        add = product if add is None else product.add_(add)
+    """pre [N, 2 C, H, W] and out [N, C, H, W]"""
     out = empty_images(input, weight.shape[0] // 2)
     cond = cond[:, :, None, None].expand(-1, -1, *input.shape[2:]) if cond is not None and cond.dim() == 2 else cond
     bias, mask = bias if bias is None else bias.contiguous(), (taps, color_groups, strict, dilation)
-    more = [given for t in (out, add, cond) for given in (t, (0, 0, 0, 0) if t is None else t.stride())]
+    packed, channels = None, 0
+    if side is not None and side_weight is not None and out.numel():
+        channels = side.shape[1]
+        with device_of(input):
+            packed = convolution.pack(side_weight, (0,), centre=False, group_n=len(weight) // color_groups, pairs=True)
+    tensors = (out, add, cond, side if channels else None)
+    more: list[object] = [given for t in tensors for given in (t, (0, 0, 0, 0) if t is None else t.stride())]
+    more += [packed, channels]
     return multiply(gated_masked_conv2d_fwd_kernel, input, weight, bias, *mask, *more, pairs=True), out

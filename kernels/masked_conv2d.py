@@ -61,7 +61,7 @@ def masked_conv2d_pack_kernel(
 
 
 @triton.jit
-def _multiply_tap(
+def multiply_tap(
     acc, x_ptr, x_strides, packed_ptr, position, image, y, x, m_mask, n, n_mask, k, k_end, dy, dx, height, width, n_size, k_size,
     INDEX: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -120,7 +120,7 @@ def sum_taps(
         position = step // chunks
         k = (step - position * chunks) * BLOCK_K + tl.arange(0, BLOCK_K)
         dy, dx = offset_of(tap_of(position, RUNS), dilation, KH, KW)
-        acc = _multiply_tap(
+        acc = multiply_tap(
             acc, x_ptr, x_strides, packed_ptr, position, image, y, x, m_mask, n, n_mask, k, k_size, SIGN * dy, SIGN * dx,
             height, width, n_size, k_size, INDEX, PRECISION,
         )  # fmt: skip
@@ -131,7 +131,7 @@ def sum_taps(
             k_begin, k_end = group * 0, (group + (0 if STRICT else 1)) * group_k
         for start in range(k_begin, k_end, BLOCK_K):
             k = start + tl.arange(0, BLOCK_K)
-            acc = _multiply_tap(
+            acc = multiply_tap(
                 acc, x_ptr, x_strides, packed_ptr, taps, image, y, x, m_mask, n, n_mask, k, k_end, 0, 0, height, width, n_size,
                 k_size, INDEX, PRECISION,
             )  # fmt: skip
@@ -184,6 +184,19 @@ def masked_conv2d_fwd_kernel(
     tl.store(out, cast(acc, out_ptr.dtype.element_ty), mask=m_mask[:, None] & n_mask[None, :])
 
 
+def pack(weight: Tensor, taps: Sequence[int], *, centre: bool, group_n: int, pairs: bool) -> Tensor:
+    """[taps and, if so, the centre][k][n] of a weight [n, k, kH, kW]; group_n: n of a group."""
+    n, k, kh, kw = weight.shape
+    positions = len(taps) + centre
+    packed = torch.empty(positions * n * k, dtype=weight.dtype, device=weight.device)
+    if packed.numel():
+        masked_conv2d_pack_kernel[(positions * -(-n * k // _blocks.CONV_PACK_BLOCK),)](
+            weight, packed, weight.stride(), n, k, len(taps), group_n, PAIRS=pairs, RUNS=runs(taps), KH=kh, KW=kw,
+            BLOCK=_blocks.CONV_PACK_BLOCK, **OPTIONS,
+        )  # fmt: skip
+    return packed
+
+
 def multiply(
     kernel: Any, x: Tensor, weight: Tensor, bias: Tensor | None, taps: Sequence[int], color_groups: int, strict: bool,
     dilation: int, *more: object, backward: bool = False, pairs: bool = False,
@@ -194,24 +207,18 @@ def multiply(
     out = empty_images(x, n)
     if out.numel() == 0:
         return out
-    positions = len(taps) + (color_groups > 1)
-    packed = torch.empty(positions * n * k, dtype=x.dtype, device=x.device)
-    shape = {"RUNS": runs(taps), "KH": kh, "KW": kw}
     tile = _blocks.conv_tile(x.dtype, n // color_groups, k, x.stride(1) == 1 and k % 16 == 0)
     tiles_per_group = -(-(n // color_groups) // tile.n)
     pixels = batch * height * width
     grid = -(-pixels // tile.m) * color_groups * tiles_per_group
     indexed = [t for t in more if isinstance(t, Tensor)]
     with device_of(x):
-        if packed.numel():
-            masked_conv2d_pack_kernel[(positions * -(-n * k // _blocks.CONV_PACK_BLOCK),)](
-                weight, packed, weight.stride(), n, k, len(taps), n // color_groups, PAIRS=pairs, **shape,
-                BLOCK=_blocks.CONV_PACK_BLOCK, **OPTIONS,
-            )  # fmt: skip
+        packed = pack(weight, taps, centre=color_groups > 1, group_n=n // color_groups, pairs=pairs)
         kernel[(grid,)](
             x, packed, bias, out, x.stride(), out.stride(), n, k, pixels, height, width, len(taps), -(-k // tile.k),
-            n // color_groups, tiles_per_group, k // color_groups, dilation, *more, **shape, GROUPS=color_groups, STRICT=strict,
-            BACKWARD=backward, INDEX=index_type(pixels + tile.m, x, out, packed, *indexed), WIDE=tl_wide(x.dtype),
+            n // color_groups, tiles_per_group, k // color_groups, dilation, *more, RUNS=runs(taps), KH=kh, KW=kw,
+            GROUPS=color_groups, STRICT=strict, BACKWARD=backward,
+            INDEX=index_type(pixels + tile.m, x, out, packed, *indexed), WIDE=tl_wide(x.dtype),
             PRECISION=input_precision(x), **tile.constants(), **OPTIONS,
         )  # fmt: skip
     return out

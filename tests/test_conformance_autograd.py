@@ -25,6 +25,8 @@ def test_every_subset_of_requires_grad(op, target):
     names = [k for k in tensors if k in op.differentiable]
     expected = dict(zip(names, gradients(op.run(marked, sample.options, target.backend), inputs), strict=True))
     for wanted in subsets(list(expected)):
+        if target.slow and 1 < len(wanted) < len(expected) - 1:
+            continue  # Triton's interpreter: none, each alone, all but each, all
         marked, inputs = leaves(op, tensors, wanted)
         outputs = op.run(marked, sample.options, target.backend)
         if not wanted:

@@ -37,12 +37,21 @@ def test_triton_gated_masked_conv2d_groups_over_several_tiles(kind):
     check(checks.make(1, 20, 70, (3, 4), (1, 3), torch.float32), (1, 3), kind=kind, groups=2)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("layout", (torch.contiguous_format, NHWC), ids=("NCHW", "NHWC"))
+def test_triton_gated_masked_conv2d_side(layout, dtype):
+    """A side of less than a step of k and of several, beside taps, groups and nothing that is live."""
+    check(checks.make(1, 5, 10, (3, 5), (1, 3), dtype, layout, side=48), (1, 3))
+    check(checks.make(1, 6, 27, (3, 5), (1, 3), dtype, layout, side=70), (1, 3), kind="A", groups=3)
+    check(checks.make(1, 3, 4, (3, 5), (1, 1), dtype, layout, side=2), (1, 1), kind="A")
+
+
 def test_triton_gated_masked_conv2d_in_64_bits(monkeypatch):
     """The kernel that tensors beyond 2^31 elements get."""
     import triton.language as tl
 
     monkeypatch.setattr(masked_conv2d, "index_type", lambda count, *tensors: tl.int64)
-    check(checks.make(2, 3, 4, (4, 5), (3, 3), torch.float32), (3, 3))
+    check(checks.make(2, 3, 4, (4, 5), (3, 3), torch.float32, side=2), (3, 3))
 
 
 def test_triton_gated_masked_conv2d_asks_for_64_bits_where_what_is_added_needs_them(monkeypatch):
@@ -51,21 +60,23 @@ def test_triton_gated_masked_conv2d_asks_for_64_bits_where_what_is_added_needs_t
     monkeypatch.setattr(masked_conv2d, "index_type", lambda count, *tensors: asked.append(tensors) or torch.int32)
     monkeypatch.setattr(masked_conv2d, "masked_conv2d_pack_kernel", {(1,): lambda *a, **k: None})
     monkeypatch.setattr(launcher, "gated_masked_conv2d_fwd_kernel", {(1,): lambda *a, **k: None})
-    x, weight, bias, add, cond, *_ = checks.make(1, 2, 2, (2, 3), (1, 1), torch.float32)
-    launcher.forward(x, weight, bias, add, cond, (0,), 1, False, 1)
+    x, weight, bias, add, cond, side, mix = checks.make(1, 2, 2, (2, 3), (1, 1), torch.float32, side=2)
+    launcher.forward(x, weight, bias, add, cond, (0,), 1, False, 1, side, mix)
     given = {t.data_ptr() for t in asked[0]}
-    assert {x.data_ptr(), add.data_ptr(), cond.data_ptr()} <= given and len(given) == 6  # and pre, out, the weight
+    assert {t.data_ptr() for t in (x, add, cond, side)} <= given and len(
+        given
+    ) == 8  # and pre, out, both packed weights
 
 
 def test_triton_gated_masked_conv2d_takes_every_layout():
     mask = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1)
-    plain = [t.to(DEVICE) for t in checks.make(2, 5, 6, (6, 7), (1, 3), torch.float32)[:5]]
-    expected = launcher.forward(*plain, *mask)
-    for at in range(5):
+    plain = [t.to(DEVICE) for t in checks.make(2, 5, 6, (6, 7), (1, 3), torch.float32, side=3)]
+    expected = launcher.forward(*plain[:5], *mask, *plain[5:])
+    for at in range(7):
         given = list(plain)
         t = given[at]
         given[at] = t.transpose(0, -1).contiguous().transpose(0, -1) if t.dim() > 1 else t.repeat_interleave(2)[::2]
-        for a, b in zip(launcher.forward(*given, *mask), expected, strict=True):
+        for a, b in zip(launcher.forward(*given[:5], *mask, *given[5:]), expected, strict=True):
             assert_same(a, b)
 
 

@@ -60,7 +60,7 @@ def _masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"TF32 C={c}", lambda c=c: _masked_conv2d(16, c, c, (3, 3), torch.float32, tf32=True)
 
 
-def _gated_masked_conv2d(n: int, channels: int, dtype, *, groups=1, add=True, cond="map", last=True):
+def _gated_masked_conv2d(n: int, channels: int, dtype, *, groups=1, add=True, cond="map", last=True, side=False):
     """Type B of 1 x 3 with everything around it; or a stack's rows above, alone."""
     layout = torch.channels_last if last else torch.contiguous_format
     x, more = (
@@ -70,7 +70,9 @@ def _gated_masked_conv2d(n: int, channels: int, dtype, *, groups=1, add=True, co
     weight = torch.zeros(2 * channels, channels, *kernel, dtype=dtype)
     given = {"map": more, "row": more[:, :, 0, 0], "": None}[cond]
     mask = (taps, groups, False, 1)
-    gated_masked_conv2d.forward(x, weight, weight[:, 0, 0, 0], more if add else None, given, *mask)
+    sides = (more, torch.zeros(2 * channels, 2 * channels, 1, 1, dtype=dtype)) if side else ()
+    added = more if add and not side else None
+    gated_masked_conv2d.forward(x, weight, weight[:, 0, 0, 0], added, given, *mask, *sides)
 
 
 def _gated_masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
@@ -81,6 +83,9 @@ def _gated_masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"bfloat16 C={channels}", lambda c=channels: _gated_masked_conv2d(16, c, torch.bfloat16, cond="row")
     yield "bfloat16 vertical stack", lambda: _gated_masked_conv2d(16, 64, torch.bfloat16, add=False, cond="")
     yield "float32 RGB", lambda: _gated_masked_conv2d(16, 66, torch.float32, groups=3, last=False)
+    for channels in (32, 64):
+        yield f"bfloat16 side C={channels}", lambda c=channels: _gated_masked_conv2d(16, c, torch.bfloat16, side=True)
+    yield "float32 RGB side", lambda: _gated_masked_conv2d(16, 66, torch.float32, groups=3, side=True)
 
 
 def _gated_activation(shape: tuple[int, ...], dtype, *, cond=None, groups=1, last=False):

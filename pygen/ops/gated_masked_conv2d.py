@@ -37,8 +37,8 @@ def gated_masked_conv2d(
     """pre = masked_conv2d(input, weight, bias) + conv2d(side, side_weight) + add, and its gate: tanh(a) * sigmoid(b) over the
     halves of pre + cond.
 
-    `side` and `add` join the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before and after,
-    and so does "triton" with a side; in float32 and float64 there is no difference); the gate reads pre as it is returned.
+    `side` and `add` join the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before and after;
+    in float32 and float64 there is no difference); the gate reads pre as it is returned.
     Differentiable to any order (first order under torch.compile). Backward keeps input, weight, cond, side, side_weight and pre.
     Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2.
 
