@@ -110,3 +110,22 @@ def test_pointwise_layers_of_the_models_are_these():
     for model, count in ((models.PixelCNN(num_blocks=2), 6), (models.GatedPixelCNN(num_blocks=2), 8)):
         plain = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
         assert sum(isinstance(m, PointwiseConv2d) for m in plain) == len(plain) == count
+
+
+@pytest.mark.parametrize("layout", (torch.contiguous_format, torch.channels_last), ids=("NCHW", "NHWC"))
+def test_pointwise_compiled_is_a_product_of_contiguous_images(layout):
+    layer, x, grad = make((2, 6, 5, 4))
+    x = x.contiguous(memory_format=layout)
+    graphs = []
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend=lambda graph, _: graphs.append(graph) or graph.forward, fullgraph=True)
+    results = []
+    for call in (compiled, layer):
+        leaf = x.clone().requires_grad_()
+        out = call(leaf)
+        results.append((out, *torch.autograd.grad(out, (leaf, layer.weight, layer.bias), grad)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    called = {str(node.target) for graph in graphs for node in graph.graph.nodes if node.op == "call_function"}
+    assert any("bmm" in name for name in called) == (layout is torch.contiguous_format)
+    assert any("conv" in name for name in called) == (layout is not torch.contiguous_format)

@@ -21,12 +21,14 @@ class PointwiseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # [N, Cin, H, W] -> [N, Cout, H, W]
         if not self._as_products(input):
             return super().forward(input)
+        if torch.compiler.is_compiling():
+            return _traced(input, self.weight, self.bias)
         return _Products.apply(input, self.weight, self.bias)
 
     def _as_products(self, input: Tensor) -> bool:
         """Measured: 1.0 to 1.4 times as fast in float32 and float64. In channels_last and in 16 bits oneDNN is faster."""
         return (
-            _dispatch.is_plain(input, self.weight, self.bias)
+            (torch.compiler.is_compiling() or _dispatch.is_plain(input, self.weight, self.bias))
             and input.is_cpu
             and input.dtype in (torch.float32, torch.float64)
             and input.dtype is self.weight.dtype
@@ -37,6 +39,13 @@ class PointwiseConv2d(nn.Conv2d):
             and input.is_contiguous()
             and not input.is_contiguous(memory_format=torch.channels_last)
         )
+
+
+def _traced(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A product for Inductor, which fuses what is around it. Of a convolution it would turn the images to channels_last and back:
+    a layer of Gated PixelCNN took 1.5 times as long."""
+    out = torch.bmm(weight.flatten(1).expand(input.shape[0], -1, -1), input.flatten(2)).unflatten(2, input.shape[2:])
+    return out if bias is None else out + bias.view(-1, 1, 1)
 
 
 class _Products(torch.autograd.Function):
