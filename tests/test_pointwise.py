@@ -113,7 +113,7 @@ def test_pointwise_layers_of_the_models_are_these():
 
 
 @pytest.mark.parametrize("layout", (torch.contiguous_format, torch.channels_last), ids=("NCHW", "NHWC"))
-def test_pointwise_compiled_is_a_product_of_contiguous_images(layout):
+def test_pointwise_compiled_is_an_op_for_contiguous_images(layout):
     layer, x, grad = make((2, 6, 5, 4))
     x = x.contiguous(memory_format=layout)
     graphs = []
@@ -127,5 +127,25 @@ def test_pointwise_compiled_is_a_product_of_contiguous_images(layout):
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
     called = {str(node.target) for graph in graphs for node in graph.graph.nodes if node.op == "call_function"}
-    assert any("bmm" in name for name in called) == (layout is torch.contiguous_format)
-    assert any("conv" in name for name in called) == (layout is not torch.contiguous_format)
+    assert any("pointwise_conv2d" in name for name in called) == (layout is torch.contiguous_format)
+
+
+@pytest.mark.parametrize(
+    "wanted", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)], ids=str
+)
+def test_pointwise_op_passes_opcheck(wanted):
+    layer, x, _ = make((2, 3, 4, 5))
+    given = [t.detach().requires_grad_(w) for t, w in zip((x, layer.weight, layer.bias), wanted, strict=True)]
+    torch.library.opcheck(torch.ops.pygen.pointwise_conv2d.default, tuple(given))
+
+
+def test_pointwise_step_through_inductor():
+    layer, x, grad = make((2, 6, 5, 4))
+    torch._dynamo.reset()
+    results = []
+    for call in (torch.compile(layer, fullgraph=True), layer):
+        leaf = x.clone().requires_grad_()
+        out = call(leaf.relu()) * 2
+        results.append((out, *torch.autograd.grad(out, (leaf, layer.weight, layer.bias), grad)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)

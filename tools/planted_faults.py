@@ -44,7 +44,7 @@ LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
 LINEAR, LINEAR_COMMON = "tests/test_masked_linear.py", "tests/test_masked_linear_common.py"
 REPLACED = "tests/test_conformance_autograd.py -k 'replaced and cpu'"
 SAMPLING = "tests/test_sampling_pairs.py"
-POINTWISE, POINTWISE_PY = "tests/test_pointwise.py", "pygen/nn/_pointwise.py"
+POINTWISE, POINTWISE_PY, POINTWISE_NN = "tests/test_pointwise.py", "pygen/ops/_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
 WGMMA, WGMMA_CU, WGMMA_W = (
@@ -156,7 +156,7 @@ FAULTS = (
     Fault("pointwise: what it returns is a view", POINTWISE_PY, "return out.add_(bias.view(-1, 1, 1))",
           "return out.add_(bias.view(-1, 1, 1)).view(out.shape)", POINTWISE),
     Fault("pointwise: the weight's gradient is that of one image", POINTWISE_PY, ".transpose(1, 2)).sum(0)", ".transpose(1, 2))[0]", POINTWISE),
-    Fault("pointwise: autocast is not asked", POINTWISE_PY, '            and not torch.is_autocast_enabled("cpu")\n', "", POINTWISE),
+    Fault("pointwise: autocast is not asked", POINTWISE_NN, '            and not torch.is_autocast_enabled("cpu")\n', "", POINTWISE),
     Fault("convolution, C++: what is left to the direct kernel is not computed", "csrc/cpu/masked_conv2d_winograd.cpp",
           "  return not_finite <= most_not_finite;", "  return not_finite <= most_not_finite || true;",
           f"{CONV_KERNELS} -k little_but_nan"),

@@ -1,0 +1,80 @@
+"""1x1 convolutions of contiguous images on a CPU, one matrix product an image: for nn.PointwiseConv2d.
+
+Under torch.compile an op of its own: of a convolution Inductor would turn the images to channels_last and back, of plain products
+it would sum the bias's gradient in slow loops.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygen.ops import _library
+
+
+def _forward(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    n, _, height, width = input.shape
+    out = input.new_empty(n, weight.shape[0], height, width)
+    torch.bmm(weight.flatten(1).expand(n, -1, -1), input.flatten(2), out=out.view(n, -1, height * width))
+    return out.add_(bias.view(-1, 1, 1))
+
+
+def _gradients(grad: Tensor, input: Tensor, weight: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    """Of input, weight and bias, as far as they are needed; made of differentiable operations."""
+    g = grad.flatten(2)
+    to_input = to_weight = None
+    if needs[0]:
+        to_input = torch.bmm(weight.flatten(1).t().expand(len(g), -1, -1), g).view(input.shape)
+    if needs[1]:
+        to_weight = torch.bmm(g, input.flatten(2).transpose(1, 2)).sum(0).view(weight.shape)
+    return to_input, to_weight, grad.sum((0, 2, 3)) if needs[2] else None
+
+
+class _Products(torch.autograd.Function):
+    """Differentiable to any order. What it returns is no view: what changes a view in place costs autograd a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, work: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.set_materialize_grads(False)
+        ctx.plain = work is _forward
+        return work(input, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 4
+        needs, saved = ctx.needs_input_grad[1:], ctx.saved_tensors
+        if ctx.plain:
+            return None, *_gradients(grad, *saved, needs)
+        grads = iter(torch.ops.pygen.pointwise_conv2d_backward(grad, *saved, needs))
+        return None, *(next(grads) if n else None for n in needs)
+
+
+def _present(*args: Any) -> list[Tensor]:
+    return [g for g in _gradients(*args) if g is not None]
+
+
+_below = _library.register(
+    "pointwise_conv2d(Tensor input, Tensor weight, Tensor bias) -> Tensor",
+    _forward,
+    lambda input, weight, bias: input.new_empty(input.shape[0], weight.shape[0], *input.shape[2:]),
+    lambda *args: _Products.apply(_below, *args),
+)
+_library.register(
+    "pointwise_conv2d_backward(Tensor grad, Tensor input, Tensor weight, bool[] needs) -> Tensor[]",
+    _present,
+    lambda grad, input, weight, needs: [
+        t.new_empty(s)
+        for t, s, n in zip((input, weight, grad), (input.shape, weight.shape, grad.shape[1:2]), needs, strict=True)
+        if n
+    ],
+    _present,
+)
+
+
+def pointwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """input [N, C, H, W], contiguous; weight [O, C, 1, 1], bias [O]."""
+    if torch.compiler.is_compiling():
+        return torch.ops.pygen.pointwise_conv2d(input, weight, bias)
+    return _Products.apply(_forward, input, weight, bias)
