@@ -47,6 +47,18 @@ def test_gpu_gated_masked_conv2d_is_exact(case, dtype, layout, size, backend):  
 
 
 @each_backend
+@each_dtype
+@each_layout
+@pytest.mark.parametrize(("half", "side", "groups"), ((64, 128, 1), (48, 96, 3), (20, 3, 1)))
+def test_gpu_gated_masked_conv2d_side_is_exact(half, side, groups, dtype, layout, backend):  # noqa: F811
+    """What the vertical stack gives the horizontal one, as a product of its own in the same sums."""
+    tensors = checks.make(3, half, half, (28, 28), (1, 3), dtype, layout, side=side)
+    convolution, gate = launcher("masked_conv2d", backend), launcher("gated_activation", backend)
+    op = launcher("gated_masked_conv2d", backend)
+    checks.check(op, convolution, gate, "cuda", tensors, (1, 3), groups=groups)
+
+
+@each_backend
 @pytest.mark.parametrize("kind", ("A of groups", "B of groups", "B", "dilated"))
 def test_gpu_gated_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind, backend):  # noqa: F811
     check_nan(kind, backend, "cuda")
