@@ -65,7 +65,12 @@ MARKS = [
 
 
 def _sources() -> list[Path]:
-    return [SHIM / "shim.cpp", ROOT / "csrc" / "bindings_cuda.cpp", *sorted((ROOT / "csrc" / "cuda").glob("*.cu"))]
+    return [
+        SHIM / "shim.cpp",
+        SHIM / "hopper_host.cpp",
+        ROOT / "csrc" / "bindings_cuda.cpp",
+        *sorted((ROOT / "csrc" / "cuda").glob("*.cu")),
+    ]
 
 
 def _object(source: Path, command: list[str]) -> Path:

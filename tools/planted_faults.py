@@ -47,10 +47,11 @@ SAMPLING = "tests/test_sampling_pairs.py"
 POINTWISE, POINTWISE_PY, POINTWISE_NN = "tests/test_pointwise.py", "pygen/ops/_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
-WGMMA, WGMMA_CU, WGMMA_W = (
+WGMMA, WGMMA_CU, WGMMA_W, WGMMA_PACK = (
     "tests/test_cuda_host_wgmma.py",
     "csrc/cuda/masked_conv2d_wgmma.cuh",
     "csrc/cuda/masked_conv2d_wgmma_weight.cuh",
+    "csrc/cuda/wgmma_pack.cuh",
 )
 
 KL_CPP, KL_CU = "csrc/cpu/reparameterize_kl.cpp", "csrc/cuda/reparameterize_kl.cuh"
@@ -98,10 +99,10 @@ FAULTS = (
     Fault("convolution, Triton: channels beyond the last are multiplied", CONV_PY, "    k_mask = k < k_end\n",
           "    k_mask = k < k_size\n", CONV_TRITON),
     Fault("wgmma: channels beyond a centre's meet zero weights", WGMMA_CU, "if (step.k + Tr::kStep > step.k_end)", "if (false)", WGMMA),
-    Fault("wgmma: a centre's dead weights are packed", WGMMA_CU, "(position < c.taps.count ? c.k : c.centre_k(group))", "c.k", WGMMA),
+    Fault("wgmma: a centre's dead weights are packed", WGMMA_PACK, "(position < c.taps.count ? c.k : c.centre_k(group))", "c.k", WGMMA),
     Fault("CUDA: units of a turned tile end within images", "csrc/cuda/conv_epilogue.cuh", "p.plane % (16 / Tr::kSize) == 0", "p.plane % 2 == 0",
           "tests/test_cuda_host_masked_conv2d.py"),
-    Fault("wgmma: weights are not turned", WGMMA_CU, "place / kPart ^ turn<kTileRowBytes>(row)", "place / kPart", WGMMA),
+    Fault("wgmma: weights are not turned", WGMMA_PACK, "place / kPart ^ turn<kTileRowBytes>(row)", "place / kPart", WGMMA),
     Fault("wgmma: weights are left while they are multiplied", WGMMA_CU, "leave(memory.weight_empty + weight.buffer);  // the",
           "leave(memory.weight_empty + now.buffer);  // the", WGMMA),
     Fault("wgmma: nobody waits for the weights", WGMMA_CU, "    await(memory.weight_full + now.buffer, now.round);\n", "", WGMMA),
@@ -368,7 +369,7 @@ FAULTS = (
           "tests/cuda_host/sanitize.py address,undefined gated_masked_conv2d"),
     Fault("gated_masked_conv2d, CUDA: what is added is read as if it lay like the output", "pygen/native/gated_masked_conv2d.py", "to_output_layout(add, pre)", "add",
           GATED_CUDA),
-    Fault("gated_masked_conv2d, wgmma: weights are packed as they come", WGMMA_CU, "c.pairs.channel(group * c.group_n + in_group)", "(group * c.group_n + in_group)",
+    Fault("gated_masked_conv2d, wgmma: weights are packed as they come", WGMMA_PACK, "c.pairs.channel(group * c.group_n + in_group)", "(group * c.group_n + in_group)",
           GATED_CUDA),
     Fault("gated_masked_conv2d, Triton: the gate of what is not yet rounded", "kernels/gated_masked_conv2d.py", "return rounded.to(sums.dtype)", "return sums",
           GATED_TRITON),

@@ -1,6 +1,7 @@
 // Launchers of masked_conv2d_wgmma.cuh.
 #include "cuda/masked_conv2d_wgmma.cuh"
 #include "cuda/masked_conv2d_wgmma.h"
+#include "cuda/wgmma_pack.cuh"
 
 namespace pygen::cuda {
 namespace {
