@@ -168,8 +168,10 @@ def exercise_gated_masked_conv2d(launcher) -> None:
                 x, add = (torch.zeros(2, c, 9, 8, dtype=dtype).contiguous(memory_format=layout) for c in (ins, outs))
                 weight, mask = torch.zeros(outs, ins, 1, 3, dtype=dtype), ((0,), groups, False, 1)
                 beside = torch.zeros(add.numel() + 1, dtype=dtype)[1:].view(2, 9, 8, outs).permute(0, 3, 1, 2)
+                side, mix = torch.zeros(2, 70, 9, 8, dtype=dtype), torch.zeros(outs, 70, 1, 1, dtype=dtype)
                 for cond in (add, beside, add[:, :, 0, 0], None):  # the second allows no 16 bytes at once
-                    launcher.forward(x, weight, weight[:, 0, 0, 0], None if cond is None else add, cond, *mask)
+                    sides = (side, mix) if cond is add else (None, None)
+                    launcher.forward(x, weight, weight[:, 0, 0, 0], None if cond is None else add, cond, *mask, *sides)
     del os.environ["PYGEN_HOST_CAPABILITY"]
 
 
