@@ -257,8 +257,9 @@ def backward(
     cond: Tensor | None,  # [N, C] or like input
     color_groups: int,
     needs: Sequence[bool],
+    more: Tensor | None = None,  # [N, C, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of input and cond; None where needs is False."""
+    """Gradients of input, `more` added afterwards, and of cond; None where needs is False."""
     grad_input = torch.empty_like(input) if needs[0] else None
     grad_cond = torch.empty_like(cond) if cond is not None and needs[1] else None
     if input.numel() == 0:
@@ -278,6 +279,8 @@ def backward(
             grad_s, x_s, cond_s, grad_x_s, grad_cond_s, *frame.arguments(), **frame.constants(),
         )  # fmt: skip
     frame.copy_back(grad_input, written)
+    if grad_input is not None and more is not None:
+        grad_input.add_(more)
     if grad_cond is not None and partial is not None:
         grad_cond.copy_(partial.sum(0))  # torch's sums repeat
     return grad_input, grad_cond

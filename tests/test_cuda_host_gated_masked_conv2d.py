@@ -6,7 +6,7 @@ import layouts
 import pytest
 import torch
 from conv_checks import NHWC
-from registry import OPS, layout_sample
+from registry import OPS, gradients, layout_sample, leaves
 from support import DTYPES, assert_same, dtype_name
 from test_conformance import check_against_truth
 from test_gated_masked_conv2d import check_nan, check_rounding
@@ -160,6 +160,20 @@ def test_cuda_host_gated_masked_conv2d_rounds_once():
 @pytest.mark.parametrize("kind", ("A of groups", "B", "dilated"))
 def test_cuda_host_gated_masked_conv2d_nan_reaches_only_what_may_depend_on_it(kind):
     check_nan(kind, BACKEND)
+
+
+@pytest.mark.parametrize("relay", layouts.MAKERS[:7], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("name", ("odd everything", "narrow rows"))
+def test_cuda_host_gated_masked_conv2d_takes_upstream_gradients_in_any_layout(name, relay):
+    """pre's own gradient is read by the gate's backward kernel, wherever it lies."""
+    sample = OP.sample(name)
+    marked, inputs = leaves(OP, sample.cast(torch.bfloat16))
+    expected = gradients(OP.run(marked, sample.options, BACKEND), inputs)
+    got = gradients(OP.run(marked, sample.options, BACKEND), inputs, relay=relay)
+    if relay is layouts.expanded:
+        return  # other values
+    for a, b in zip(got, expected, strict=True):
+        assert_same(a, b, what="gradient")
 
 
 def test_cuda_host_gated_masked_conv2d_device(monkeypatch):

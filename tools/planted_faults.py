@@ -374,7 +374,8 @@ FAULTS = (
     Fault("gated_masked_conv2d, Triton: the gate of what is not yet rounded", "kernels/gated_masked_conv2d.py", "return rounded.to(sums.dtype)", "return sums",
           GATED_TRITON),
     Fault("gated_masked_conv2d, Triton: colours share the first one's halves", CONV_PY, "inside = n % group_n", "inside = n % n_size", GATED_TRITON),
-    Fault("gated_masked_conv2d: pre's own gradient is forgotten", GATED_OP, "grad = through if grad is None or through is None else _sum(through, grad, ctx.fast)",
-          "grad = through", GATED),
+    Fault("gated_masked_conv2d: pre's own gradient is forgotten", GATED_OP, "(need_pre, need_cond), grad)", "(need_pre, need_cond), None)", GATED),
+    Fault("gated_masked_conv2d, CUDA: pre's own gradient reaches cond", "csrc/cuda/gated_activation.cuh", "    store_both(p.grad_input);\n  });",
+          "    store_both(p.grad_input);\n    store_both(p.grad_cond);\n  });", GATED_CUDA),
     Fault("gated_masked_conv2d: cond's gradient is lost where pre's is not needed", GATED_OP, "return (None,) * 5 + (grad_cond, None, None, None, None)", "return (None,) * 10", GATED),
 )  # fmt: skip

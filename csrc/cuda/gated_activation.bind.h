@@ -60,16 +60,20 @@ inline void bind_gated_activation(py::module_& m) {
   m.def(
       "gated_activation_backward",
       [](std::string dtype, py::tuple sizes, int64_t groups, py::tuple input, py::handle cond, py::tuple grad,
-         py::handle grad_input, py::handle grad_cond, py::handle partial, int device, std::uintptr_t stream) {
+         py::handle grad_input, py::handle grad_cond, py::handle more, py::handle partial, int device,
+         std::uintptr_t stream) {
         GatedActivationCall call = parse_gate_call(std::move(dtype), sizes, groups, input, cond, grad, device, stream);
         call.grad_input = parse_gate_tensor(grad_input, call, 2);
         call.grad_cond = parse_gate_tensor(grad_cond, call, 2);
+        call.more = parse_gate_tensor(more, call, 2);
         call.partial = parse_address(partial);
         const py::gil_scoped_release release;
         gated_activation_backward(call);
       },
-      "as forward, the output's gradient in its place; then what is written: gradients of input and cond or None, sums "
-      "[parts, N, C] of cond's gradient (float, double for float64) or None; device, stream");
+      "as forward, the output's gradient in its place; then what is written: gradients of input and cond or None; what "
+      "is "
+      "added to the input's gradient or None; written too: sums [parts, N, C] of cond's gradient (float, double for "
+      "float64) or None; device, stream");
 }
 
 }  // namespace pygen::cuda

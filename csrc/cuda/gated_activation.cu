@@ -43,6 +43,7 @@ GateParams make_params(const GatedActivationCall& call) {
   p.output = operand(call, call.output);
   p.grad_input = operand(call, call.grad_input);
   p.grad_cond = operand(call, call.grad_cond);
+  p.more = operand(call, call.more);
   p.partial = reinterpret_cast<void*>(call.partial);
   return p;
 }
@@ -54,7 +55,7 @@ void run(const GatedActivationCall& call, bool backward) {
   if (blocks == 0) return;
   const bool wide = p.inner % Tr::kUnit == 0 && aligned<Tr>(p.input, true) && aligned<Tr>(p.cond, true) &&
                     aligned<Tr>(p.output, backward) && aligned<Tr>(p.grad_input, false) &&
-                    aligned<Tr>(p.grad_cond, false);
+                    aligned<Tr>(p.grad_cond, false) && aligned<Tr>(p.more, true);
   const auto stream = reinterpret_cast<cudaStream_t>(call.stream);
   if (backward) {
     launch("gated_activation_bwd_kernel",

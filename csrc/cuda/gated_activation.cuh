@@ -1,8 +1,9 @@
 // gated_activation for NVIDIA GPUs. Formula: csrc/common/gated_activation.h. Not yet run on a GPU.
 //
 // Traffic of an output element, T = bytes of an element: forward reads 2 T (4 T with a cond of the input's shape) and
-// writes T; backward reads those and the gradient, T, and writes 2 T. The gradient of a cond [N, C] is summed over the
-// pixels of each block in the same pass, 2 accumulators for each channel of a tile.
+// writes T; backward reads those and the gradient, T, and writes 2 T (a gradient that the input has besides: 2 T read).
+// The gradient of a cond [N, C] is summed over the pixels of each block in the same pass, 2 accumulators for each
+// channel of a tile.
 //
 // A tile runs along the dimension whose elements lie side by side, pixels or (channels_last) channels: a thread's unit
 // is 16 bytes of it. Results do not depend on the launch, sums over pixels on the layout's choice of that dimension
@@ -25,6 +26,7 @@ struct GateOperand {
 struct GateParams {
   GateOperand input, cond, output;  // backward: output is its gradient
   GateOperand grad_input, grad_cond;
+  GateOperand more;              // what else the input's gradient has
   void* partial;                 // [parts, images, groups, 2, channels], or null
   int64_t groups, outer, inner;  // sizes; units run along the inner dimension
   int64_t outer_tiles, inner_tiles;
@@ -161,7 +163,8 @@ __global__ void __launch_bounds__(Tr::kThreads) gated_activation_fwd_kernel(cons
 }
 
 template <class Tr, bool kAligned>
-__global__ void __launch_bounds__(Tr::kThreads, 2) gated_activation_bwd_kernel(const __grid_constant__ GateParams p) {
+__global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 : 2)
+    gated_activation_bwd_kernel(const __grid_constant__ GateParams p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   constexpr int V = Tr::kUnit;
@@ -179,12 +182,24 @@ __global__ void __launch_bounds__(Tr::kThreads, 2) gated_activation_bwd_kernel(c
         sum_b[k] += grad_b[k];
       }
     }
-    for (const GateOperand* t : {&p.grad_input, &p.grad_cond}) {
-      if (t->data == nullptr) continue;
-      const int64_t at = place.base(*t) + o * t->outer + i * t->inner;
-      store_unit<T, V, kAligned>(*t, at, count, grad_a);
-      store_unit<T, V, kAligned>(*t, at + t->other, count, grad_b);
+    const auto store_both = [&](const GateOperand& t) {
+      if (t.data == nullptr) return;
+      const int64_t at = place.base(t) + o * t.outer + i * t.inner;
+      store_unit<T, V, kAligned>(t, at, count, grad_a);
+      store_unit<T, V, kAligned>(t, at + t.other, count, grad_b);
+    };
+    store_both(p.grad_cond);
+    if (p.more.data != nullptr) {
+      const int64_t at = place.base(p.more) + o * p.more.outer + i * p.more.inner;
+      load_unit<T, V, kAligned>(p.more, at, count, a);
+      load_unit<T, V, kAligned>(p.more, at + p.more.other, count, b);
+#pragma unroll
+      for (int k = 0; k < V; ++k) {
+        grad_a[k] += a[k];
+        grad_b[k] += b[k];
+      }
     }
+    store_both(p.grad_input);
   });
   if (p.partial == nullptr) return;
 

@@ -21,6 +21,7 @@ struct GatedActivationCall {
   GateTensor input, cond;
   GateTensor output;                 // or, backward, its gradient
   GateTensor grad_input, grad_cond;  // backward
+  GateTensor more;                   // backward: what is added to the input's gradient, or absent
   std::uintptr_t partial;  // [gated_activation_parts, N, groups, 2, C] sums over pixels of the gradients, or 0
 };
 

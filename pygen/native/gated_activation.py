@@ -68,13 +68,14 @@ def backward(
     cond: Tensor | None,  # [N, C] or like input
     color_groups: int,
     needs: Sequence[bool],
+    more: Tensor | None = None,  # [N, C, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of input and cond; None where needs is False."""
+    """Gradients of input, `more` added, and of cond; None where needs is False."""
     grad_input = torch.empty_like(input) if needs[0] else None
     grad_cond = torch.empty_like(cond) if cond is not None and needs[1] else None
     compiled, where = target(input)
     if len(where) == 2:
-        _backward_cuda(compiled, where, grad, input, cond, color_groups, grad_input, grad_cond)
+        _backward_cuda(compiled, where, grad, input, cond, color_groups, grad_input, grad_cond, more)
         return grad_input, grad_cond
     compiled.gated_activation_backward(
         DTYPE_NAMES[input.dtype],
@@ -89,6 +90,8 @@ def backward(
         cond is not None and cond.dim() < input.dim(),
         *where,
     )
+    if grad_input is not None and more is not None:
+        grad_input.add_(more)
     return grad_input, grad_cond
 
 
@@ -118,6 +121,7 @@ def _backward_cuda(
     color_groups: int,
     grad_input: Tensor | None,  # written, as the next
     grad_cond: Tensor | None,
+    more: Tensor | None,  # added to grad_input
 ) -> None:
     if input.numel() == 0:
         if grad_cond is not None:
@@ -137,6 +141,7 @@ def _backward_cuda(
         flat(grad),
         flat(grad_input),
         flat(written),
+        None if grad_input is None else flat(more),
         None if partial is None else partial.data_ptr(),
         *where,
     )

@@ -107,18 +107,19 @@ class _GatedActivation(torch.autograd.Function):
         return None, *gradients(ctx.launcher, grad, *saved(ctx), *options), None, None
 
 
-def gradients(launcher, grad, input, cond, color_groups, needs, backend):
-    """Of input and cond, as far as they are needed; differentiable to any order."""
+def gradients(launcher, grad, input, cond, color_groups, needs, backend, more=None):
+    """Of input, `more` added, and of cond, as far as they are needed; differentiable to any order."""
     args = (_dispatch.readable(grad), input, cond, color_groups, needs)
-    if _dispatch.transformed(grad):
-        return reference.backward(*args)
+    if _dispatch.transformed(grad, more):
+        return reference.backward(*args, more)
     if launcher is not None and not torch.is_grad_enabled():
-        return launcher.backward(*args)
+        return launcher.backward(*args, more)
     if launcher is None:
         grads = iter(torch.ops.pygen.gated_activation_backward(*args, backend))
     else:
         grads = iter(_GatedActivationBackward.apply(_launch_backward, *args, backend))
-    return tuple(next(grads) if n else None for n in needs)
+    to_input, to_cond = (next(grads) if n else None for n in needs)
+    return to_input if to_input is None or more is None else to_input + more, to_cond
 
 
 class _GatedActivationBackward(torch.autograd.Function):

@@ -150,8 +150,7 @@ class _GatedMaskedConv2d(torch.autograd.Function):
         grad, grad_cond = _dispatch.readable(grad_pre), None
         if grad_out is not None:
             need_pre = need_add or need_side or need_side_weight or any(needs)
-            through, grad_cond = _gate_gradients(ctx, grad_out, pre, cond, (need_pre, need_cond))
-            grad = through if grad is None or through is None else _sum(through, grad, ctx.fast)
+            grad, grad_cond = _gate_gradients(ctx, grad_out, pre, cond, (need_pre, need_cond), grad)
         if grad is None:
             return (None,) * 5 + (grad_cond, None, None, None, None)
         launcher = _dispatch.launcher("masked_conv2d", "masked_conv2d", ctx.backend, input) if ctx.fast else None
@@ -168,16 +167,10 @@ class _GatedMaskedConv2d(torch.autograd.Function):
         return None, to_input, to_weight, to_bias, grad if need_add else None, grad_cond, *to_sides, None, None
 
 
-def _gate_gradients(ctx, grad, pre, cond, needs):
+def _gate_gradients(ctx, grad, pre, cond, needs, more):
     name = "reference" if ctx.backend == "composite" else ctx.backend  # the gate has no composite of its own
     launcher = _dispatch.launcher("gated_activation", "gated_activation", name, pre) if ctx.fast else None
-    return gate.gradients(launcher, grad, pre, cond, ctx.mask[1], needs, name)
-
-
-def _sum(grad: Tensor, other: Tensor, fast: bool) -> Tensor:
-    """In place where it can be: no one else has `grad` yet."""
-    in_place = fast and not torch.is_grad_enabled() and not _dispatch.transformed(grad, other)
-    return grad.add_(other) if in_place else grad + other
+    return gate.gradients(launcher, grad, pre, cond, ctx.mask[1], needs, name, more)
 
 
 _fast_apply = _library.fast_apply(_GatedMaskedConv2d)

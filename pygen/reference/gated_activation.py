@@ -38,15 +38,16 @@ def backward(
     cond: Tensor | None,  # [N, C] or like input
     color_groups: int,
     needs: Sequence[bool],
+    more: Tensor | None = None,  # [N, C, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of input and cond, None where needs is False; differentiable to any order."""
+    """Gradients of input, `more` added, and of cond; None where needs is False; differentiable to any order."""
     a, b = _halves(input, cond, color_groups)
     tanh, sigmoid, g = torch.tanh(a), torch.sigmoid(b), grad.to(a.dtype).reshape(a.shape)
     # Not 1 - tanh^2 and 1 - sigmoid, which have no digits left in the tails.
     slope = 4 * torch.sigmoid(2 * a) * torch.sigmoid(-2 * a)
     halves = (g * sigmoid * slope, g * tanh * sigmoid * torch.sigmoid(-b))
     both = torch.cat([half for pair in zip(*(h.unbind(1) for h in halves), strict=True) for half in pair], dim=1)
-    grad_input = both.to(input.dtype) if needs[0] else None
+    grad_input = (both if more is None else both + more.to(both.dtype)).to(input.dtype) if needs[0] else None
     if cond is None or not needs[1]:
         return grad_input, None
     grad_cond = both.clone() if cond.dim() == input.dim() else both.contiguous().sum(tuple(range(2, input.dim())))
