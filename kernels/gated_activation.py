@@ -1,8 +1,8 @@
 """Triton kernels of gated_activation, and their launcher. Not yet run on a GPU. Formulas: csrc/common/gated_activation.h.
 
 Traffic, T = bytes of the input: forward reads T and writes T / 2, backward reads 3/2 T and writes T; a full-size cond adds T each
-way and, where it needs a gradient, T written. Nothing is kept between them. A program takes [channels, pixels] of one half of
-one colour group in one image, along whichever of the two lies together in memory.
+way and, where it needs a gradient, T written; what the input's gradient has besides is T read. Nothing is kept between them. A
+program takes [channels, pixels] of one half of one colour group in one image, along whichever of the two lies together in memory.
 """
 
 from collections.abc import Sequence
@@ -129,6 +129,8 @@ def gated_activation_bwd_kernel(
     grad_b_ptr,
     grad_cond_a_ptr,
     grad_cond_b_ptr,
+    more_a_ptr,  # what is added to grad_a and grad_b, or None
+    more_b_ptr,
     partial_ptr,  # [p_tiles, N, G, 2, half]: sums over pixels of both, or None
     images,
     grad_strides,
@@ -136,6 +138,7 @@ def gated_activation_bwd_kernel(
     cond_strides,
     grad_x_strides,
     grad_cond_strides,
+    more_strides,
     sizes,
     half,
     pixels,
@@ -156,10 +159,6 @@ def gated_activation_bwd_kernel(
     both = grad * over * over
     grad_a = both * (sigmoid * sigmoid_over) * (exp_minus_2a * 4.0)
     grad_b = both * (tanh * tanh_over) * e
-    if grad_a_ptr is not None:
-        offs = _offsets(image, group, c, p, sizes, grad_x_strides)
-        tl.store(grad_a_ptr + offs, cast(grad_a, grad_a_ptr.dtype.element_ty), mask=mask)
-        tl.store(grad_b_ptr + offs, cast(grad_b, grad_b_ptr.dtype.element_ty), mask=mask)
     if grad_cond_a_ptr is not None:
         offs = _offsets(image, group, c, p, sizes, grad_cond_strides)
         tl.store(grad_cond_a_ptr + offs, cast(grad_a, grad_cond_a_ptr.dtype.element_ty), mask=mask)
@@ -169,6 +168,14 @@ def gated_activation_bwd_kernel(
         c_mask = c < half
         tl.store(partial_ptr + row, tl.sum(tl.where(mask, grad_a, 0.0), axis=1)[:, None], mask=c_mask)
         tl.store(partial_ptr + row + half, tl.sum(tl.where(mask, grad_b, 0.0), axis=1)[:, None], mask=c_mask)
+    if more_a_ptr is not None:
+        offs = _offsets(image, group, c, p, sizes, more_strides)
+        grad_a += tl.load(more_a_ptr + offs, mask=mask, other=0.0).to(WIDE)
+        grad_b += tl.load(more_b_ptr + offs, mask=mask, other=0.0).to(WIDE)
+    if grad_a_ptr is not None:
+        offs = _offsets(image, group, c, p, sizes, grad_x_strides)
+        tl.store(grad_a_ptr + offs, cast(grad_a, grad_a_ptr.dtype.element_ty), mask=mask)
+        tl.store(grad_b_ptr + offs, cast(grad_b, grad_b_ptr.dtype.element_ty), mask=mask)
 
 
 class _Frame:
@@ -259,28 +266,29 @@ def backward(
     needs: Sequence[bool],
     more: Tensor | None = None,  # [N, C, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of input, `more` added afterwards, and of cond; None where needs is False."""
+    """Gradients of input, `more` added, and of cond; None where needs is False."""
     grad_input = torch.empty_like(input) if needs[0] else None
     grad_cond = torch.empty_like(cond) if cond is not None and needs[1] else None
     if input.numel() == 0:
         return grad_input, None if grad_cond is None else grad_cond.zero_()
     summed = grad_cond is not None and grad_cond.dim() < input.dim()
     written = None if summed else grad_cond
-    frame = _Frame(input, color_groups, (input, cond, grad_input, written), (grad,))
-    [(a, b), (cond_a, cond_b), (grad_a, grad_b), (grad_cond_a, grad_cond_b), (upstream, *_)] = frame.pointers
-    x_s, cond_s, grad_x_s, grad_cond_s, grad_s = frame.strides
+    more = None if grad_input is None else more
+    frame = _Frame(input, color_groups, (input, cond, grad_input, written, more), (grad,))
+    [(a, b), (cond_a, cond_b), (grad_a, grad_b), (grad_cond_a, grad_cond_b), (more_a, more_b), (upstream, *_)] = (
+        frame.pointers
+    )
+    x_s, cond_s, grad_x_s, grad_cond_s, more_s, grad_s = frame.strides
     partial = None
     if summed:
         wide = torch.promote_types(input.dtype, torch.float32)
         partial = torch.empty((frame.p_tiles, *input.shape[:2]), dtype=wide, device=input.device)
     with device_of(input):
         gated_activation_bwd_kernel[frame.grid](
-            upstream, a, b, cond_a, cond_b, grad_a, grad_b, grad_cond_a, grad_cond_b, partial, len(input),
-            grad_s, x_s, cond_s, grad_x_s, grad_cond_s, *frame.arguments(), **frame.constants(),
+            upstream, a, b, cond_a, cond_b, grad_a, grad_b, grad_cond_a, grad_cond_b, more_a, more_b, partial, len(input),
+            grad_s, x_s, cond_s, grad_x_s, grad_cond_s, more_s, *frame.arguments(), **frame.constants(),
         )  # fmt: skip
     frame.copy_back(grad_input, written)
-    if grad_input is not None and more is not None:
-        grad_input.add_(more)
     if grad_cond is not None and partial is not None:
         grad_cond.copy_(partial.sum(0))  # torch's sums repeat
     return grad_input, grad_cond

@@ -88,12 +88,12 @@ def _gated_masked_conv2d_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "float32 RGB side", lambda: _gated_masked_conv2d(16, 66, torch.float32, groups=3, side=True)
 
 
-def _gated_activation(shape: tuple[int, ...], dtype, *, cond=None, groups=1, last=False):
+def _gated_activation(shape: tuple[int, ...], dtype, *, cond=None, groups=1, last=False, more=False):
     x = torch.zeros(shape, dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     condition = None if cond is None else torch.zeros(cond, dtype=dtype)
     out = gated_activation.forward(x, condition, groups)
-    gated_activation.backward(out, x, condition, groups, (True, condition is not None))
+    gated_activation.backward(out, x, condition, groups, (True, condition is not None), x.clone() if more else None)
 
 
 def _gated_activation_cases() -> Iterator[tuple[str, Callable[[], None]]]:
@@ -103,6 +103,16 @@ def _gated_activation_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"{name} channels_last", lambda d=dtype, s=shape: _gated_activation(s, d, last=True, groups=2)
     yield "cond like input", lambda: _gated_activation((8, 128, 32, 32), torch.float32, cond=(8, 128, 32, 32))
     yield "two dims", lambda: _gated_activation((512, 64), torch.float32)
+
+
+def _layer_backward_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    """The gate's backward as gated_masked_conv2d calls it."""
+    for dtype in DTYPES:
+        shape = (8, 128, 32, 32)
+        yield (
+            f"{str(dtype).removeprefix('torch.')} more",
+            lambda d=dtype, s=shape: _gated_activation(s, d, cond=s[:2], last=True, more=True),
+        )
 
 
 def _masked_linear(rows: int, ins: int, outs: int, dtype, *, tf32=False):
@@ -184,3 +194,4 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _gan_loss_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
+    yield from _layer_backward_cases()
