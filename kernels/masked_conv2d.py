@@ -232,10 +232,12 @@ def forward(
     color_groups: int,
     strict: bool,
     dilation: int,
+    add: Tensor | None = None,  # [N, Cout, H, W]
 ) -> Tensor:
     """[N, Cout, H, W]"""
     bias = bias if bias is None else bias.contiguous()
-    return multiply(masked_conv2d_fwd_kernel, input, weight, bias, taps, color_groups, strict, dilation)
+    out = multiply(masked_conv2d_fwd_kernel, input, weight, bias, taps, color_groups, strict, dilation)
+    return out if add is None else out.add_(add)
 
 
 def grad_input(

@@ -95,7 +95,7 @@ def test_upstream_gradients_in_any_layout(op, maker, relay, target):
     expected = gradients(op.run(marked, sample.options, target.backend), inputs)
     laid = (lambda w: relay(w) if w.dim() else w) if relay is not layouts.expanded else (lambda w: w)
     got = gradients(op.run(marked, sample.options, target.backend), inputs, relay=laid)
-    for name, a, b in zip(op.differentiable, got, expected, strict=True):
+    for name, a, b in zip((n for n in op.differentiable if n in tensors), got, expected, strict=True):
         assert_same(a, b, what=name)
 
 

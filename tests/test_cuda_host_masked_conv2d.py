@@ -7,7 +7,7 @@ import pytest
 import torch
 from conv_checks import NHWC, check, check_nan, make
 from registry import OPS, layout_sample
-from support import DTYPES, assert_same, dtype_name
+from support import DTYPES, assert_accurate, assert_same, dtype_name
 from test_conformance import check_against_truth
 
 from pygen import _taps, _tf32
@@ -140,3 +140,26 @@ def test_cuda_host_masked_conv2d_device_and_limits(monkeypatch):
     wide = torch.zeros(1, 1, 1, 1100)
     with pytest.raises(ValueError, match=r"mask_type: expected at most 1024 live taps, got more"):
         native.forward(wide, torch.zeros(1, 1, 1, 2101), None, tuple(range(1050)), 1, False, 1)
+
+
+@pytest.mark.parametrize("capability", ("8", "9"))
+@pytest.mark.parametrize("layout", (torch.contiguous_format, NHWC), ids=("NCHW", "NHWC"))
+@each_dtype
+def test_cuda_host_masked_conv2d_adds_before_it_rounds(dtype, layout, capability, monkeypatch, tf32):
+    """An even number of channels in each group by the kernel, an odd one by torch, which adds to what is rounded."""
+    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", capability)
+    for ins, outs, size, kernel, groups in (
+        (40, 72, (5, 9), (1, 1), 1),
+        (12, 18, (4, 6), (1, 3), 3),
+        (3, 5, (4, 2), (1, 1), 1),
+    ):
+        x, weight, bias, add = make(2, ins, outs, size, kernel, dtype, layout)
+        add = add.contiguous() if groups > 1 else add  # another layout than the output's
+        mask = (_taps.live_taps("test", "B", groups, *kernel), groups, False, 1)
+        wide = native.forward(x.double(), weight.double(), bias.double(), *mask)
+        out = native.forward(x, weight, bias, *mask, add)
+        assert out.is_contiguous(memory_format=layout)
+        if outs % (2 * groups) == 0:
+            assert_accurate(out, wide + add.double(), (wide + add.double()).to(dtype), dtype=dtype)
+        else:
+            assert_same(out, native.forward(x, weight, bias, *mask) + add)

@@ -212,6 +212,9 @@ def test_gated_layer_mixes_in_the_vertical_stack_by_a_product_of_its_own_or_as_a
         results.append([*outputs, *torch.autograd.grad([o.sin().sum() for o in outputs], parameters)])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    out = layer.out(outputs[1]) + h
+    other = masked_conv2d(outputs[1], layer.out.weight, layer.out.bias, mask_type="B", color_groups=groups, add=h)
+    torch.testing.assert_close(out, other, rtol=1e-12, atol=1e-12)
     elsewhere = layer.to("meta")
     for a in elsewhere(*(t.to("meta") for t in (h, h)), torch.randn(2, 2, device="meta").double()):
         assert a.shape == h.shape and a.device.type == "meta"

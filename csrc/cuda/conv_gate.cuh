@@ -108,6 +108,7 @@ __device__ __forceinline__ void write_pairs(const ConvParams& p, const PairedTil
 #pragma unroll
       for (int e = 0; e < kPer; ++e) value[half][e] += widen_to(numbers[e]);
     }
+    if (p.gate.out == nullptr) return;  // masked_conv2d with something added
     alignas(16) T made[kPer];
 #pragma unroll
     for (int e = 0; e < kPer; ++e) made[e] = narrow_to<T>(gate_value(value[0][e], value[1][e]));

@@ -9,7 +9,7 @@ namespace pygen::cuda {
 struct ConvGate {
   const void* add;   // as the output, or null
   const void* cond;  // as the output, or [N][n] for all pixels of an image, or null
-  void* out;         // [pixels][n / 2], or [N][n / 2][H * W]
+  void* out;         // [pixels][n / 2], or [N][n / 2][H * W], or null: no gate
   bool per_image;    // cond
   bool aligned;      // both, to 16 bytes
 };

@@ -14,7 +14,7 @@ struct GatedMaskedConv2dCall {
   std::uintptr_t add;     // laid out as the output, or 0
   std::uintptr_t cond;    // the same, or [N, 2 C] contiguous, or 0
   bool cond_per_image;
-  std::uintptr_t gated;  // [N, C, H, W], laid out as the output; written
+  std::uintptr_t gated;  // [N, C, H, W], laid out as the output; written. 0: no gate
 };
 
 int64_t gated_masked_conv2d_forward(const GatedMaskedConv2dCall& call);

@@ -70,6 +70,7 @@ def forward(
     color_groups: int,
     strict: bool,
     dilation: int,
+    add: Tensor | None = None,  # [N, Cout, H, W]
 ) -> Tensor:
     """[N, Cout, H, W]"""
     outs, ins, *kernel = weight.shape
@@ -83,7 +84,8 @@ def forward(
             total = part if whole else _bias_only(input, outs, bias)
         if part is not total:
             (total if whole else total[:, out]).add_(part)
-    return to_output_layout(_bias_only(input, outs, bias) if total is None else total, input)
+    result = to_output_layout(_bias_only(input, outs, bias) if total is None else total, input)
+    return result if add is None else result.add_(add)
 
 
 def _bias_only(input: Tensor, outs: int, bias: Tensor | None) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pygen import _tf32
-from pygen._layout import empty_images
-from pygen.native._arguments import DTYPE_NAMES, launch, strided, target
+from pygen._layout import empty_images, to_output_layout
+from pygen.native._arguments import DTYPE_NAMES, launch, on_gpu, strided, target
 
 
 def _launch(name: str, t: Tensor, *arguments: object) -> None:
@@ -22,10 +22,13 @@ def forward(
     color_groups: int,
     strict: bool,
     dilation: int,
+    add: Tensor | None = None,  # [N, Cout, H, W]
 ) -> Tensor:
     """[N, Cout, H, W]"""
     output = empty_images(input, weight.shape[0])
     bias = bias if bias is None else bias.contiguous()
+    if add is not None and on_gpu(target(input)) and weight.shape[0] % (2 * color_groups) == 0:
+        return _forward_with(add, input, output, weight, bias, taps, color_groups, strict, dilation)
     _launch(
         "masked_conv2d_forward",
         input,
@@ -40,6 +43,47 @@ def forward(
         strided(output),
         strided(weight),
         None if bias is None else strided(bias)[0],
+    )
+    if add is not None:
+        strided(add)  # which refuses a tensor without memory; torch would read it
+        output.add_(add)
+    return output
+
+
+def _forward_with(
+    add: Tensor,
+    input: Tensor,
+    output: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> Tensor:
+    """By the kernel of gated_masked_conv2d, which adds before it rounds, without its gate: for even numbers of channels."""
+    add = to_output_layout(add, output)
+    _launch(
+        "gated_masked_conv2d_forward",
+        input,
+        DTYPE_NAMES[input.dtype],
+        input.shape,
+        weight.shape,
+        tuple(taps),
+        color_groups,
+        strict,
+        dilation,
+        strided(input),
+        strided(output),
+        strided(weight),
+        None if bias is None else strided(bias)[0],
+        0,
+        None,
+        None,
+        strided(add)[0],
+        None,
+        False,
+        None,
     )
     return output
 

@@ -204,12 +204,15 @@ class GatedMaskedConv2d(nn.Module):
             raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
         to_vertical, to_horizontal = self.conditions(cond)
         v, gated_v = self.vertical(vertical, to_vertical)
-        if v.is_cpu:  # where a product of its own is faster
+        if v.is_cpu:  # where products of their own are faster
             _, gated_h = self.horizontal(horizontal, to_horizontal, add=self.vertical_to_horizontal(v))
-        else:
-            _, gated_h = self.horizontal(horizontal, to_horizontal, side=(v, self.vertical_to_horizontal))
-        out = self.out(gated_h)
-        return gated_v, out if self.mask_type == "A" else horizontal + out
+            out = self.out(gated_h)
+            return gated_v, out if self.mask_type == "A" else horizontal + out
+        _, gated_h = self.horizontal(horizontal, to_horizontal, side=(v, self.vertical_to_horizontal))
+        if self.mask_type == "A":
+            return gated_v, self.out(gated_h)
+        options: dict[str, Any] = {"color_groups": self.color_groups, "backend": self.backend}
+        return gated_v, masked_conv2d(gated_h, self.out.weight, self.out.bias, mask_type="B", add=horizontal, **options)
 
     def conditions(self, cond: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """What cond [N, K] or [N, K, H, W] adds to the two gates, [N, 2 C] or [N, 2 C, H, W] each."""

@@ -5,11 +5,14 @@ Its gradients are products of the same kind: _bilinear.py.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch, _taps
 from pygen._layout import empty_images
+from pygen.ops import _library
 from pygen.ops._bilinear import Bilinear, Composites, Fakes
+from pygen.ops._saved import save, saved
 from pygen.reference import masked_conv2d as reference
 
 _OP = "masked_conv2d"
@@ -23,6 +26,7 @@ def masked_conv2d(
     mask_type: Any,
     color_groups: int = 1,
     dilation: int = 1,
+    add: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Convolution with stride 1 and zero padding to the same size, over the live taps alone.
@@ -41,6 +45,8 @@ def masked_conv2d(
         color_groups: the channels are that many contiguous blocks, such as R|G|B, and the centre joins input group i to
             output group o where i < o ("A") or i <= o ("B"). Only for "A" and "B".
         dilation: spreads the taps.
+        add: [N, Cout, H, W], such as a residual connection's input. "reference" and, for even numbers of channels, "cuda" add it
+            before they round.
         backend: "reference", "composite", "cpu", "triton", "cuda"; None chooses.
 
     Returns:
@@ -51,17 +57,33 @@ def masked_conv2d(
         RuntimeError: the requested backend cannot run; the message says why.
     """
     if _checks.autocast_enabled():
-        input, weight, bias = _checks.cast_under_autocast(input, weight, bias)
+        input, weight, bias, add = _checks.cast_under_autocast(input, weight, bias, add)
     mask_type = _taps.normalize_mask_type(_OP, mask_type)
     check(_OP, input, weight, bias, mask_type, color_groups, dilation)
     taps = _taps.live_taps(_OP, mask_type, color_groups, *weight.shape[2:])
     name = _dispatch.requested(_OP, backend)
     options = (taps, color_groups, mask_type == "A", dilation, name)
+    if add is not None:
+        return _with(add, input, weight, bias, options)
     if _dispatch.is_plain(input, weight, bias):
         return products.forward(_dispatch.launcher(_OP, _OP, name, input), input, weight, bias, options)
     if _dispatch.under_transform(_OP, name, input.device.type):
         return reference.compose(input, weight, bias, *options[:-1])
     return products.forward(None, input, weight, bias, options)
+
+
+def _with(add: Any, input: Tensor, weight: Tensor, bias: Tensor | None, options: tuple) -> Tensor:
+    _checks.check_tensor(_OP, "add", add)
+    _checks.check_like(_OP, "add", add, "input", input)
+    shape = [input.shape[0], weight.shape[0], *input.shape[2:]]
+    if list(add.shape) != shape:
+        raise _checks.fail(_OP, "add", f"the shape {shape}", list(add.shape))
+    *mask, name = options
+    if not _dispatch.is_plain(input, weight, bias, add):
+        if _dispatch.under_transform(_OP, name, input.device.type):
+            return reference.compose(input, weight, bias, *mask, add)
+        return torch.ops.pygen.masked_conv2d_add(input, weight, bias, add, *options)
+    return _Added.apply(_dispatch.launcher(_OP, _OP, name, input), input, weight, bias, add, options)
 
 
 def how(
@@ -122,4 +144,35 @@ products = Bilinear(
     shape_schema="SymInt[] kernel_size",
     trailing=2,
     bias_alone=lambda grad: grad.sum((0, 2, 3)),
+)
+
+
+class _Added(torch.autograd.Function):
+    """With a launcher: the fast door. Without: the op below autograd."""
+
+    @staticmethod
+    def forward(ctx, launcher, input, weight, bias, add, options):
+        ctx.set_materialize_grads(False)
+        save(ctx, input, weight)
+        ctx.launcher, ctx.options = launcher, options
+        if launcher is None:
+            return _below_added(input, weight, bias, add, *options)
+        return launcher.forward(input, weight, bias, *options[:-1], add)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if grad is None:
+            return (None,) * 6
+        grads = products.gradients(ctx.launcher, grad, *saved(ctx), ctx.options, ctx.needs_input_grad[1:4])
+        return None, *grads, grad if ctx.needs_input_grad[4] else None, None
+
+
+_below_added = _library.register(
+    "masked_conv2d_add(Tensor input, Tensor weight, Tensor? bias, Tensor add, int[] taps, int color_groups, bool strict,"
+    " int dilation, str backend) -> Tensor",
+    lambda input, weight, bias, add, *options: _dispatch.launcher(_OP, _OP, options[-1], input).forward(
+        input, weight, bias, *options[:-1], add
+    ),
+    lambda input, weight, *_: empty_images(input, weight.shape[0]),
+    lambda *args: _Added.apply(None, *args[:4], args[4:]),
 )

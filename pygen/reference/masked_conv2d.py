@@ -106,10 +106,11 @@ def forward(
     color_groups: int,
     strict: bool,
     dilation: int,
+    add: Tensor | None = None,  # [N, Cout, H, W]
 ) -> Tensor:
     """[N, Cout, H, W], channels_last iff the input is."""
     input, weight = input.resolve_neg(), weight.resolve_neg()
-    return in_layout_of(compose(input, weight, bias, taps, color_groups, strict, dilation), input)
+    return in_layout_of(compose(input, weight, bias, taps, color_groups, strict, dilation, add), input)
 
 
 @_in_own_dtypes
@@ -121,6 +122,7 @@ def compose(
     color_groups: int,
     strict: bool,
     dilation: int,
+    add: Tensor | None = None,
 ) -> Tensor:
     """`forward` in whatever layout comes; differentiable, and torch.func can transform it."""
     wide = compute_dtype(input.dtype)
@@ -136,6 +138,8 @@ def compose(
         out = out + _place(part, reach[0], outs, (out_channels, height, width))
     if bias is not None:
         out = out + bias.to(wide).view(1, -1, 1, 1)
+    if add is not None:
+        out = out + add.to(wide)
     return out.to(input.dtype)
 
 

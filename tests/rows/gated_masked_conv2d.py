@@ -42,7 +42,7 @@ def on_grid(t: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor, Tensor]:
     """As people write it."""
-    (pre,) = convolution.composite(t, options)
+    (pre,) = convolution.composite({k: v for k, v in t.items() if k in ARGUMENTS[:3]}, options)
     pre = pre + torch.einsum("nkhw,ok->nohw", t["side"], t["side_weight"].flatten(1)) if "side" in t else pre
     pre = pre + t["add"] if "add" in t else pre
     gated = {"input": pre} | ({"cond": t["cond"]} if "cond" in t else {})
@@ -135,11 +135,16 @@ def errors() -> list[ErrorInput]:
         error("side_weight device", ValueError, r"side_weight: expected a tensor on cpu", {"side_weight": mix.to("meta")}),
         error("cond sparse", TypeError, r"cond: expected a strided", {"cond": cond.to_sparse()}),
     ]  # fmt: skip
-    return own + [ErrorInput(e.name, {**e.tensors, **none}, e.options, e.error, e.match) for e in convolution.errors()]
+    return own + [
+        ErrorInput(e.name, {**e.tensors, **none}, e.options, e.error, e.match)
+        for e in convolution.errors()
+        if "add" not in e.name
+    ]
 
 
 def fuzz(rng: random.Random) -> tuple[dict, dict]:
     shapes, options = convolution.fuzz(rng)
+    shapes.pop("add", None)
     (n, _, h, w), (outs, *rest) = shapes["input"], shapes["weight"]
     groups = options["color_groups"]
     outs = 2 * groups * min(outs // groups, 9)

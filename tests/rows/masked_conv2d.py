@@ -17,14 +17,19 @@ HOLES = ((True, False, True), (False, True, True), (True, False, False))
 NOTHING = ((False,) * 3,) * 3
 
 
-def tensors(n: int, ins: int, outs: int, size: tuple[int, int], kernel: tuple[int, int], bias: bool = True) -> dict:
+def tensors(
+    n: int, ins: int, outs: int, size: tuple[int, int], kernel: tuple[int, int], bias: bool = True, add: bool = False
+) -> dict:
     g = torch.Generator().manual_seed(3)
     shapes = {"input": (n, ins, *size), "weight": (outs, ins, *kernel)} | ({"bias": (outs,)} if bias else {})
+    shapes |= {"add": (n, outs, *size)} if add else {}
     return {k: torch.randn(s, generator=g, dtype=torch.float64) for k, s in shapes.items()}
 
 
 def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor]:
     """As people write it."""
+    if "add" in t:
+        return (composite({k: v for k, v in t.items() if k != "add"}, options)[0] + t["add"],)
     x, weight, bias = t["input"], t["weight"], t.get("bias")
     kind, groups, dilation = options["mask_type"], options.get("color_groups", 1), options.get("dilation", 1)
     masked = weight * _taps.dense_mask(kind, groups, tuple(weight.shape)).to(weight.dtype)
@@ -36,7 +41,7 @@ def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor]:
 
 
 def call(t: dict[str, Tensor], options: dict, backend: str | None) -> tuple[Tensor]:
-    return (masked_conv2d(t["input"], t["weight"], t.get("bias"), backend=backend, **options),)
+    return (masked_conv2d(t["input"], t["weight"], t.get("bias"), add=t.get("add"), backend=backend, **options),)
 
 
 def samples() -> list[Sample]:
@@ -58,6 +63,7 @@ def samples() -> list[Sample]:
         Sample("nothing live", tensors(2, 2, 3, (3, 4), (3, 3)), {"mask_type": NOTHING}),
         Sample("empty batch", tensors(0, 3, 4, (3, 3), (3, 3)), {"mask_type": "B"}),
         Sample("empty inner dim", tensors(2, 0, 4, (3, 3), (3, 3)), {"mask_type": "A"}),
+        Sample("residual", tensors(2, 6, 6, (5, 3), (1, 1), add=True), {"mask_type": "B", "color_groups": 3}),
         Sample("tiny", tensors(2, 2, 2, (2, 3), (3, 3)), {"mask_type": "B", "color_groups": 2}),
     ]
 
@@ -83,6 +89,8 @@ def registered(sample: Sample, dtype: torch.dtype) -> list:
     options = (taps, groups, kind == "A", sample.options.get("dilation", 1))
     grad = torch.randn(x.shape[0], weight.shape[0], *x.shape[2:]).to(dtype).requires_grad_()
     ops = torch.ops.pygen
+    if "add" in t:
+        return [(ops.masked_conv2d_add.default, (x, weight, bias, t["add"].requires_grad_(), *options, "auto"))]
     return [
         (ops.masked_conv2d.default, (x, weight, bias, *options, "auto")),
         (ops.masked_conv2d_grad_input.default, (grad, weight, *options, "auto")),
@@ -110,6 +118,8 @@ def errors() -> list[ErrorInput]:
         error("even kernel width", ValueError, r"weight: expected an odd kernel width, got 2", {"weight": w[..., :2]}),
         error("bias shape", ValueError, r"bias: expected the shape \[6\] of the output channels, got \[5\]", {"bias": b[:5]}),
         error("bias dtype", TypeError, r"bias: expected torch.float32, the dtype of input", {"bias": b.half()}),
+        error("add shape", ValueError, r"add: expected the shape \[2, 6, 5, 5\], got \[2, 6\]", {"add": torch.zeros(2, 6)}),
+        error("add dtype", TypeError, r"add: expected torch.float32, the dtype of input", {"add": x.half()}),
         error("bias number", TypeError, r"bias: expected a torch.Tensor, got float", {"bias": 0.0}),
         error("mask_type C", ValueError, r"mask_type: expected 'A', 'B' or a pattern of live taps, got 'C'", mask_type="C"),
         error("mask_type None", TypeError, r"mask_type: expected .* got NoneType", mask_type=None),
@@ -140,6 +150,8 @@ def fuzz(rng: random.Random) -> tuple[dict, dict]:
     shapes = {"input": (n, ins, h, w), "weight": (outs, ins, *kernel)} | (
         {"bias": (outs,)} if rng.random() < 0.7 else {}
     )
+    if rng.random() < 0.3:
+        shapes["add"] = (n, outs, h, w)
     kind = rng.choice("AB")
     if groups == 1 and rng.random() < 0.3:
         kind = tuple(tuple(rng.random() < 0.5 for _ in range(kernel[1])) for _ in range(kernel[0]))
@@ -150,7 +162,7 @@ ROWS = [
     Op(
         name="masked_conv2d",
         outputs=("output",),
-        differentiable=("input", "weight", "bias"),
+        differentiable=("input", "weight", "bias", "add"),
         call=call,
         composite=composite,
         samples=samples,
@@ -158,7 +170,7 @@ ROWS = [
         low_outputs=frozenset({"output"}),
         options={"mask_type": ("A", "B"), "dilation": (1, 2)},
         autocast="cast",
-        unsaved=frozenset({"bias"}),
+        unsaved=frozenset({"bias", "add"}),
         batched=frozenset({"input"}),
         registered=registered,
         fuzz=fuzz,
