@@ -121,6 +121,14 @@ def test_cuda_host_wgmma_weight_gradient(kernel, dtype):
     check(native, "cpu", 1, 130, 70, (5, 7), kernel, dtype)
 
 
+@pytest.mark.parametrize("size", ((0, 5, 6), (2, 0, 6), (2, 5, 0)), ids=str)
+def test_cuda_host_wgmma_weight_gradient_of_no_pixels(size):
+    x, grad = (torch.empty(size[0], c, *size[1:], dtype=torch.bfloat16) for c in (72, 40))
+    mask = (_taps.live_taps("test", "B", 1, 3, 3), 1, False, 1)
+    for got in native.grad_weight(grad, x, (3, 3), *mask, True):
+        assert_same(got, torch.zeros_like(got))
+
+
 def test_cuda_host_wgmma_weight_gradient_nan_of_a_pixel_that_one_tap_sees():
     x, weight, _, grad = conv_checks.make(2, 72, 40, (5, 6), (3, 3), torch.bfloat16, NHWC)
     x[0, 3, 4, 5] = torch.nan

@@ -48,8 +48,9 @@ Splits launch_of(const WeightParams& weight, Workspace& workspace, cudaStream_t 
 
 bool takes_wgmma(WgmmaType type, const WeightParams& p) {
   if (type != WgmmaType::BFloat16 && type != WgmmaType::Float16) return false;
-  // Below, half of a set's rows or columns would be zeros; above, TMA's 32 bits for pixels.
-  if (p.ins <= 32 || p.outs <= 32 || p.pixels >= int64_t(1) << 30 || p.taps.positions() == 0) return false;
+  // Below, half of a set's rows or columns would be zeros; above, TMA's 32 bits for pixels. None: nothing to divide by.
+  if (p.pixels == 0 || p.ins <= 32 || p.outs <= 32 || p.pixels >= int64_t(1) << 30 || p.taps.positions() == 0)
+    return false;
   if (!has_wgmma()) return false;
   const int64_t most = (p.taps.dilation < 0 ? -p.taps.dilation : p.taps.dilation) * kMaxTaps * (p.width + 1);
   if (most > int64_t(1) << 30) return false;  // offsets between taps in 32 bits

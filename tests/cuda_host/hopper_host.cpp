@@ -42,7 +42,9 @@ struct AsyncBarrier {
 namespace {
 
 std::mutex barriers_mutex;
-std::vector<std::unique_ptr<AsyncBarrier>> barriers;  // of the launch
+std::vector<std::unique_ptr<AsyncBarrier>> barriers;  // of the block
+std::atomic<bool> published;
+std::atomic<int> registers_taken;  // of all threads, beyond what they had at first
 
 AsyncBarrier& barrier_at(const uint64_t* barrier) {
   AsyncBarrier* found = nullptr;
@@ -57,6 +59,7 @@ uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7) << 4; 
 
 // A copy that comes when it is waited for, or at once.
 void begin_copy(uint64_t* barrier, int bytes, std::function<void()> copy) {
+  if (!published) fail("mbarrier: copies have not been shown it");
   AsyncBarrier& of = barrier_at(barrier);
   const auto run = [&of, bytes, copy = std::move(copy)] {
     copy();
@@ -100,13 +103,31 @@ CUresult encode_map(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
   return CUDA_SUCCESS;
 }
 
-void forget_barriers() { barriers.clear(); }
+void end_block() {
+  for (const auto& barrier : barriers) {
+    if (barrier->bytes != 0 || !barrier->late.empty()) fail("TMA: a block ends before its copies");
+  }
+  barriers.clear();
+  published = false;
+  if (registers_taken.exchange(0) > 0) fail("setmaxnreg: waits for registers that nobody gives");
+}
+void end_thread() {
+  if (local().products.size() > 1 || !local().products.front().empty())
+    fail("wgmma: a thread ends before its products");
+}
+void set_registers(int count) {
+  const int first = (64 << 10) / static_cast<int>(blockDim.x) / 8 * 8;
+  if (count < 24 || count > 256 || count % 8) fail("setmaxnreg: not a number that it takes");
+  registers_taken += count - first;
+}
 void init_barrier(uint64_t* barrier, int arrivals) {
   const std::lock_guard lock(barriers_mutex);
+  published = false;
   barriers.push_back(std::make_unique<AsyncBarrier>(arrivals));
   const AsyncBarrier* made = barriers.back().get();
   std::memcpy(barrier, &made, sizeof made);
 }
+void publish_barriers() { published = true; }
 void arrive(uint64_t* barrier, int bytes) { barrier_at(barrier).add(1, bytes); }
 void await(uint64_t* barrier, uint32_t parity) {
   AsyncBarrier& of = barrier_at(barrier);
@@ -118,7 +139,9 @@ uint32_t shared_address(const void* p) {
 }
 const unsigned char* described(uint64_t descriptor, uint32_t offset) {
   if (descriptor >> 62 != 1 || (descriptor >> 46 & 0xffff) != 0) fail("wgmma: another layout than the model's");
-  return shared_byte(swizzled(static_cast<uint32_t>(descriptor & 0x3fff) * 16 + offset));
+  const auto start = static_cast<uint32_t>(descriptor & 0x3fff) * 16;
+  if ((start >> 7 & 7) != 0) fail("wgmma: a matrix that does not start with its eight rows");  // base offset 0
+  return shared_byte(swizzled(start + offset));
 }
 
 void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_t* barrier) {

@@ -1,6 +1,7 @@
 // The model of csrc/cuda/hopper.cuh on the host. Copies by the TMA come as late as they may, when somebody waits for
 // them, or at once: by turns, so that what is read too early or overwritten too early shows. Products read their
-// registers and shared memory, and write their sums, when they are waited for.
+// registers and shared memory, and write their sums, when they are waited for. A block that ends before its copies, a
+// thread that ends before its products, or more registers than the processor has, fail.
 #pragma once
 
 #include <cuda.h>
@@ -12,6 +13,8 @@ namespace cuda_host {
 // A barrier's 8 bytes of shared memory hold its address.
 struct AsyncBarrier;
 void init_barrier(uint64_t* barrier, int arrivals);
+void publish_barriers();
+void set_registers(int count);  // of the calling thread
 void arrive(uint64_t* barrier, int bytes);
 void await(uint64_t* barrier, uint32_t parity);
 void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_t* barrier);
@@ -34,15 +37,19 @@ namespace pygen::cuda {
 
 inline uint32_t shared_address(const void* p) { return cuda_host::shared_address(p); }
 inline void init_barrier(uint64_t* barrier, int arrivals) { cuda_host::init_barrier(barrier, arrivals); }
-inline void publish_barriers() {}
+inline void publish_barriers() { cuda_host::publish_barriers(); }
 inline void arrive(uint64_t* barrier) { cuda_host::arrive(barrier, 0); }
 inline void arrive_expecting(uint64_t* barrier, int bytes) { cuda_host::arrive(barrier, bytes); }
 inline void await(uint64_t* barrier, uint32_t parity) { cuda_host::await(barrier, parity); }
 inline void sync_threads(int name, int threads) { cuda_host::sync_threads(name, threads); }
 template <int kRegisters>
-void keep_registers() {}
+void keep_registers() {
+  cuda_host::set_registers(kRegisters);
+}
 template <int kRegisters>
-void take_registers() {}
+void take_registers() {
+  cuda_host::set_registers(kRegisters);
+}
 inline void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_t* barrier) {
   cuda_host::copy_box(shared, map, column, row, barrier);
 }

@@ -31,7 +31,8 @@ Local& local();
 int capability();  // of the device, its major number: PYGEN_HOST_CAPABILITY, else 8
 // Lets the other CUDA threads go on until it is ready.
 void spin_until(const std::function<bool()>& ready);
-void forget_barriers();  // of the launch before
+void end_block();  // fails where it ends too early
+void end_thread();
 CUresult encode_map(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* data, const cuuint64_t* sizes,
                     const cuuint64_t* pitches, const cuuint32_t* box, const cuuint32_t* steps,
                     CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,

@@ -78,6 +78,7 @@ void run_blocks(dim3 grid, dim3 block, char* dynamic, const Prepare& prepare, co
       for (unsigned b = 0; b < grid.x; ++b) {
         blockIdx = {b, 0, 0};
         kernel();
+        end_thread();
         next.arrive_and_wait();
       }
     });
@@ -134,6 +135,7 @@ Local& own() { return current_block->fibers[threadIdx.x].local; }
 
 void fiber_main() {
   current_block->kernel();
+  end_thread();
   current_block->fibers[threadIdx.x].done = true;
   current_block->moved = true;
 }
@@ -259,10 +261,13 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
   const dim3 grid = config.gridDim, block = config.blockDim;
   if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
     return cudaErrorInvalidConfiguration;
-  forget_barriers();
   const std::unique_ptr<char[]> dynamic(new char[config.dynamicSmemBytes]);
-  const auto poison = [&] { std::memset(dynamic.get(), 0xff, config.dynamicSmemBytes); };
+  const auto poison = [&] {
+    end_block();
+    std::memset(dynamic.get(), 0xff, config.dynamicSmemBytes);
+  };
   run_blocks(grid, block, dynamic.get(), poison, kernel);
+  end_block();
   return cudaSuccess;
 }
 
