@@ -65,7 +65,7 @@ def exercise_gated_activation(launcher) -> None:
             input = torch.zeros(2, 36, 7, 5, dtype=dtype).contiguous(memory_format=layout)
             for cond in (None, torch.zeros(2, 36, dtype=dtype), torch.zeros_like(input)):
                 output = launcher.forward(input, cond, 3)
-                launcher.backward(output, input, cond, 3, (True, True))
+                launcher.backward(output, input, cond, 3, (True, True), None if cond is None else input.flip(0))
         input = torch.zeros(70, 6, dtype=dtype)
         launcher.backward(launcher.forward(input, input, 1), input, input, 1, (True, True))
 
