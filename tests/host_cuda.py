@@ -8,13 +8,16 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pybind11
 import pytest
+import torch
 
 from pygen.native import (
     gan_loss,
@@ -138,6 +141,22 @@ def module() -> ModuleType:
     with (ROOT / "build" / "cuda_host.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return load(build())
+
+
+@contextmanager
+def asked_bytes() -> Iterator[list[int]]:
+    """Bytes of workspace that each call asks for in the block."""
+    asked: list[int] = []
+    empty = torch.empty
+
+    def asking(*args, **kwargs):
+        if kwargs.get("dtype") is torch.uint8:
+            asked.append(args[0])
+        return empty(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:  # undone before the poison is
+        patch.setattr(torch, "empty", asking)
+        yield asked
 
 
 def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:

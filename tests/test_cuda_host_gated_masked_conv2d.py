@@ -136,17 +136,10 @@ def test_cuda_host_gated_masked_conv2d_by_warpgroups_in_groups(hopper):
 def test_cuda_host_gated_masked_conv2d_asks_for_the_same_engine_as_its_product(hopper, monkeypatch):
     """Its weights are packed as that engine's: the same bytes of workspace as masked_conv2d's forward."""
     x, weight, bias, add, cond, *_ = checks.make(1, 40, 72, (9, 17), (1, 3), torch.bfloat16, NHWC)
-    mask, asked, empty = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1), [], torch.empty
-
-    def asking(*args, **kwargs):
-        if kwargs.get("dtype") is torch.uint8:
-            asked.append(args[0])
-        return empty(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "empty", asking)
+    mask = (_taps.live_taps("test", "B", 1, 1, 3), 1, False, 1)
+    with host_cuda.asked_bytes() as asked:
         for capability in ("9", "8"):
-            patch.setenv("PYGEN_HOST_CAPABILITY", capability)
+            monkeypatch.setenv("PYGEN_HOST_CAPABILITY", capability)
             native.forward(x, weight, bias, add, cond, *mask)
             masked_conv2d.forward(x, weight, bias, *mask)
     assert asked[0] == asked[1] > asked[2] == asked[3]

@@ -47,22 +47,13 @@ def test_cuda_host_masked_conv2d_takes_every_layout(maker):
 
 
 @each_dtype
-def test_cuda_host_masked_conv2d_reads_channels_last_in_place(dtype, monkeypatch):
+def test_cuda_host_masked_conv2d_reads_channels_last_in_place(dtype):
     """Channels in rows of whole 16 bytes need no copy, also as a slice of more channels; others do."""
     x, weight, bias, _ = make(1, 16, 8, (3, 5), (3, 3), dtype, NHWC)
     mask = (_taps.live_taps("test", "B", 1, 3, 3), 1, False, 1)
     wide = torch.full((1, 48, 3, 5), torch.nan, dtype=dtype).contiguous(memory_format=NHWC)
     wide[:, 16:32] = x
-    asked = []
-    empty = torch.empty
-
-    def asking(*args, **kwargs):
-        if kwargs.get("dtype") is torch.uint8:
-            asked.append(args[0])
-        return empty(*args, **kwargs)
-
-    with monkeypatch.context() as patch:  # undone before the poison is
-        patch.setattr(torch, "empty", asking)
+    with host_cuda.asked_bytes() as asked:
         results = [native.forward(t, weight, bias, *mask) for t in (x, wide[:, 16:32], x.contiguous())]
     for other in results[1:]:
         assert_same(other.contiguous(), results[0].contiguous())

@@ -22,17 +22,9 @@ def hopper(monkeypatch):
 
 
 @pytest.fixture
-def launched(monkeypatch):
+def launched():
     """Bytes of workspace that each call asks for."""
-    asked, empty = [], torch.empty
-
-    def asking(*args, **kwargs):
-        if kwargs.get("dtype") is torch.uint8:
-            asked.append(args[0])
-        return empty(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "empty", asking)
+    with host_cuda.asked_bytes() as asked:
         yield asked
 
 
