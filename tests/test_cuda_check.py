@@ -48,6 +48,13 @@ def test_cuda_check_sees_a_kernel_that_takes_more_than_the_baseline():
     assert not cuda_check.worse([row], {"triton": "0.0", "rows": {key: [1, 0, 0]}})
 
 
+def test_cuda_check_sees_a_kernel_that_waits_for_registers():
+    row = cuda_check.Row("sm_90a", "masked_conv2d_wgmma_kernel<WgmmaTraits<float, Tf32, 1, 64>>", 168, 0, 0)
+    assert not cuda_check.hangs(row) and cuda_check.hangs(row._replace(registers=160))
+    assert not cuda_check.hangs(row._replace(registers=8, arch="sm_100"))
+    assert not cuda_check.hangs(row._replace(registers=28, kernel="masked_conv2d_pack_tiles_kernel<unsigned, 64>"))
+
+
 def test_the_committed_baseline_is_of_every_architecture():
     baseline = json.loads(cuda_check.BASELINE.read_text())
     assert {key.split()[0] for key in baseline["rows"]} == {f"sm_{arch}" for arch in cuda_check.TRITON_ARCHS}

@@ -50,6 +50,12 @@ class Row(NamedTuple):
     shared: int  # bytes
 
 
+def hangs(row: Row) -> bool:
+    """Whether a kernel of warpgroups starts with other registers than it deals out (40 and twice 232 of 3 x 168): of fewer,
+    setmaxnreg would wait for ever."""
+    return row.arch == "sm_90a" and "_wgmma_" in row.kernel and row.registers != 168
+
+
 def _plain_name(mangled: str) -> str:
     name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
     name = re.sub(r"\(anonymous namespace\)::|pygen::cuda::|^void |\(.*\)$", "", name.replace("(bool)", ""))
@@ -149,14 +155,15 @@ def main() -> int:
     if options.only != "nvcc":
         numbers = [int(a.rstrip("a")) for a in archs]
         sources.append(("triton", all_triton([n for n in numbers if n in TRITON_ARCHS], options.every)))
-    spilled, of_triton = 0, []
+    spilled, waiting, of_triton = 0, 0, []
     print(f"{'arch':8}{'registers':>10}{'spilled':>9}{'shared':>8}  kernel")
     for compiler, rows in sources:
         for row in rows:
             of_triton += [row] if compiler == "triton" else []
             too_many = row.spills > TOLERATED[compiler]
             spilled += too_many
-            note = "  <- spills too much" if too_many else ""
+            waiting += hangs(row)
+            note = "  <- spills too much" if too_many else "  <- hangs in setmaxnreg" if hangs(row) else ""
             print(f"{row.arch:8}{row.registers:>10}{row.spills:>9}{row.shared:>8}  {row.kernel}{note}", flush=True)
     if options.update:
         write_baseline(of_triton)
@@ -164,7 +171,7 @@ def main() -> int:
     for line in more:
         print(f"more than the baseline (if that is meant: --update): {line}")
     print(f"{spilled} kernels spill too much" if spilled else "every kernel compiles, none spills more than tolerated")
-    return int(spilled > 0 or bool(more))
+    return int(spilled > 0 or waiting > 0 or bool(more))
 
 
 if __name__ == "__main__":
