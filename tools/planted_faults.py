@@ -361,7 +361,7 @@ FAULTS = (
           GATED_CUDA),
     Fault("gated_masked_conv2d, CUDA: sums are rounded before what is added", GATED_CU, "value[i] += widen_to(*Unit::staged", "value[i] = widen_to(narrow_to<T>(value[i])) + widen_to(*Unit::staged",
           GATED_CUDA),
-    Fault("CUDA: a side's weights are the last tap's", "csrc/cuda/conv_loop.cuh", "ahead.side ? p.side.weight + n_first * weight_pitch",
+    Fault("CUDA: a side's weights are the last tap's", "csrc/cuda/conv_loop.cuh", "side ? p.side.weight + n_first * weight_pitch",
           "false ? p.side.weight + n_first * weight_pitch", GATED_CUDA),
     Fault("CUDA: a side ends with the input's channels", "csrc/cuda/conv_steps.cuh", "    k_end = p.side.k;\n", "    k_end = p.k < p.side.k ? p.k : p.side.k;\n", GATED_CUDA),
     Fault("masked_conv2d: what is added has no gradient", "pygen/ops/masked_conv2d.py", "grad if ctx.needs_input_grad[4] else None", "None", CONV),

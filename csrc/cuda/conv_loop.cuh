@@ -29,13 +29,14 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   const auto copy_step = [&] {
     const int64_t left = static_cast<int64_t>(ahead.k_end - ahead.k) * Tr::kSize;
     const int64_t k_bytes = static_cast<int64_t>(ahead.k) * Tr::kSize;
+    const bool side = !Tr::kByDegree && ahead.side;
     if (ahead.new_run(p)) {
       ahead_run = next_of(ahead_run, p.a_buffers);
       unsigned char* const run = a_runs + ahead_run * p.a_rows * kRowBytes;
       const int64_t first = pixel0 + ahead.first(p);
       const int parts = (ahead.alone ? Tr::kM : p.a_rows) * (kRowBytes / 16);
-      const unsigned char* const x = ahead.side ? p.side.x : p.x;
-      const int64_t x_pitch = ahead.side ? p.side.x_pitch : p.x_pitch;
+      const unsigned char* const x = side ? p.side.x : p.x;
+      const int64_t x_pitch = side ? p.side.x_pitch : p.x_pitch;
       for (int i = thread; i < parts; i += Tr::kThreads) {
         const int row = i / (kRowBytes / 16), part = i % (kRowBytes / 16);
         const int64_t pixel = first + row;
@@ -44,10 +45,10 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
       }
     }
     unsigned char* const b_tile = b_tiles + ahead_stage * Tr::kN * kRowBytes;
-    const int64_t weight_pitch = ahead.side ? p.side.weight_pitch : p.weight_pitch;
+    const int64_t weight_pitch = side ? p.side.weight_pitch : p.weight_pitch;
     const unsigned char* const weight =
-        ahead.side ? p.side.weight + n_first * weight_pitch
-                   : p.weight + (static_cast<int64_t>(ahead.position) * p.n + n_first) * weight_pitch;
+        side ? p.side.weight + n_first * weight_pitch
+             : p.weight + (static_cast<int64_t>(ahead.position) * p.n + n_first) * weight_pitch;
     for (int i = thread; i < Tr::kN * (kRowBytes / 16); i += Tr::kThreads) {
       const int row = i / (kRowBytes / 16), part = i % (kRowBytes / 16);
       const int bytes = row < n_live ? clamp_bytes(left - part * 16) : 0;
