@@ -23,7 +23,7 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   const int steps = p.steps(centre_k, Tr::kStep);
   if (thread < kRowBytes / 16) reinterpret_cast<uint4*>(zeros)[thread] = make_uint4(0, 0, 0, 0);
 
-  ConvStep ahead(p, centre_k), now(p, centre_k);
+  ConvSteps<!Tr::kByDegree> ahead(p, centre_k), now(p, centre_k);
   int ahead_run = -1, now_run = -1, ahead_stage = 0, now_stage = 0;
   const auto next_of = [](int i, int count) { return i + 1 == count ? 0 : i + 1; };
   const auto copy_step = [&] {

@@ -46,8 +46,8 @@ struct TensorTile {
         rows(p, pixel0, [this](int i) { return row_of(i); }) {}
   __device__ __forceinline__ int row_of(int i) const { return first_m + i * 16 + (lane & 15); }
 
-  template <bool kStairs>
-  __device__ __forceinline__ void multiply(const ConvParams& p, const ConvStep& step, unsigned char* run,
+  template <bool kStairs, class Step>
+  __device__ __forceinline__ void multiply(const ConvParams& p, const Step& step, unsigned char* run,
                                            const unsigned char* zeros, unsigned char* b_tile,
                                            const Stairs<Tr>& stairs) {
     rows.at(p, step, run, zeros, [this](int i) { return row_of(i); });
@@ -88,11 +88,11 @@ struct TensorTile {
       multiply_tiles<typename Tr::Multiply>(acc, a, b);
     }
     if constexpr (kStairs) {
-      if (__any_sync(0xffffffffu, spoilt)) add_not_finite(step, run, b_tile, stairs);
+      if (__any_sync(0xffffffffu, spoilt)) add_not_finite(step.k, run, b_tile, stairs);
     }
   }
   // What was cleared, times the weights that see it.
-  __device__ __forceinline__ void add_not_finite(const ConvStep& step, unsigned char* run, unsigned char* b_tile,
+  __device__ __forceinline__ void add_not_finite(int step_k, unsigned char* run, unsigned char* b_tile,
                                                  const Stairs<Tr>& stairs) {
     const auto element = [](unsigned char* tile, int row, int k) {
       const unsigned char* part = part_of_row(tile, row, k * Tr::kSize / 16);
@@ -109,7 +109,7 @@ struct TensorTile {
 #pragma unroll
           for (int j = 0; j < Tr::kTilesN * 2; ++j) {
             const int n = first_n + j / 2 * 8 + (lane & 3) * 2 + j % 2;
-            if (step.k + k < stairs.seen_by(n)) acc[m][j / 2][i + j % 2] += x * element(b_tile, n, k);
+            if (step_k + k < stairs.seen_by(n)) acc[m][j / 2][i + j % 2] += x * element(b_tile, n, k);
           }
         }
       }
@@ -137,8 +137,8 @@ struct ScalarTile {
         column0(static_cast<int>(threadIdx.x) % 16),
         rows(p, pixel0, [this](int i) { return row0 + 16 * i; }) {}
 
-  template <bool kStairs>
-  __device__ __forceinline__ void multiply(const ConvParams& p, const ConvStep& step, unsigned char* run,
+  template <bool kStairs, class Step>
+  __device__ __forceinline__ void multiply(const ConvParams& p, const Step& step, unsigned char* run,
                                            const unsigned char* zeros, unsigned char* b_tile,
                                            const Stairs<Tr>& stairs) {
     rows.at(p, step, run, zeros, [this](int i) { return row0 + 16 * i; });

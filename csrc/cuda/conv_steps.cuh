@@ -55,18 +55,19 @@ struct ConvParams {
 
 // The steps of a tile in order: k outermost, taps inside, so that a run serves all of them; then the centre by groups
 // and the side, whose runs are of one tap.
-struct ConvStep {
+template <bool kSide = true>
+struct ConvSteps {
   int position = 0, k = 0, k_end;
   bool alone = false, side = false;
 
-  __device__ __forceinline__ ConvStep(const ConvParams& p, int centre_k) : k_end(p.k) {
+  __device__ __forceinline__ ConvSteps(const ConvParams& p, int centre_k) : k_end(p.k) {
     if (p.taps.count == 0 || p.k == 0) enter_centre(p, centre_k);
   }
   __device__ __forceinline__ void next(const ConvParams& p, int centre_k, int step) {
     if (!alone && ++position < p.taps.count) return;
     k += step;
     if (alone) {
-      if (k >= k_end && !side) enter_side(p);
+      if (kSide && k >= k_end && !side) enter_side(p);
       return;
     }
     position = 0;
@@ -87,7 +88,7 @@ struct ConvStep {
     position = p.taps.count;  // which leads nowhere else
     k = 0;
     k_end = centre_k;
-    if (centre_k == 0) enter_side(p);
+    if (kSide && centre_k == 0) enter_side(p);
   }
   __device__ __forceinline__ void enter_side(const ConvParams& p) {
     side = true;
@@ -95,6 +96,8 @@ struct ConvStep {
     k_end = p.side.k;
   }
 };
+
+using ConvStep = ConvSteps<>;
 
 // The rows of a tile, of kBytes each, that one thread reads: where they lie in their images, and where in the step's
 // run.
@@ -114,8 +117,8 @@ struct TileRows {
       x[i] = static_cast<uint32_t>(at.x);
     }
   }
-  template <class RowOf>
-  __device__ __forceinline__ void at(const ConvParams& p, const ConvStep& step, const unsigned char* run,
+  template <bool kSide, class RowOf>
+  __device__ __forceinline__ void at(const ConvParams& p, const ConvSteps<kSide>& step, const unsigned char* run,
                                      const unsigned char* zeros, RowOf row_of) {
     at(p, static_cast<uint32_t>(p.taps.dy(step.position)), static_cast<uint32_t>(p.taps.dx(step.position)),
        static_cast<int>(step.offset(p) - step.first(p)), run, zeros, row_of);
