@@ -114,8 +114,6 @@ FAULTS = (
     Fault("wgmma: more registers are taken than were given", WGMMA_CU, "take_registers<232>();", "take_registers<240>();", WGMMA),
     Fault("wgmma, weight: nothing is divided by no pixels", "csrc/cuda/masked_conv2d_wgmma_weight.cu", "p.pixels == 0 || p.ins", "p.ins", WGMMA),
     Fault("wgmma, weight: the run's rows are not turned", WGMMA_W, "part_of_row ^ turn<kTileRowBytes>(at) : part_of_row", "part_of_row : part_of_row", WGMMA),
-    Fault("wgmma, weight: pixels beyond the last meet zero gradients", WGMMA_W, "pixel < static_cast<uint32_t>(p.weight.pixels) ? row : 0x80000000u",
-          "row", WGMMA),
     Fault("wgmma, weight: gradients are left while they are multiplied", WGMMA_W, "leave(memory.empty + before.buffer);", "leave(memory.empty + now.buffer);", WGMMA),
     Fault("wgmma, weight: the second half of the gradients lies elsewhere", WGMMA_W, "matrix_descriptor(shared_address(stage), Tr::kHalfBytes)",
           "matrix_descriptor(shared_address(stage), 1024)", WGMMA),

@@ -156,8 +156,8 @@ struct WeightSums {
       const int in_step = part * 16 + (lane & 7) + (lane >> 4) * 8;
       const uint32_t pixel = first_pixel + static_cast<uint32_t>(in_step);
       const uint32_t inside = pixel - p.plane.quotient(pixel) * p.plane.divisor;
-      const uint32_t row = p.width.quotient(inside), x = inside - row * p.width.divisor;
-      const uint32_t y = pixel < static_cast<uint32_t>(p.weight.pixels) ? row : 0x80000000u;
+      // Beyond the last pixel an image that is not there would begin: all that its taps see are zeros, too.
+      const uint32_t y = p.width.quotient(inside), x = inside - y * p.width.divisor;
 #pragma unroll
       for (int m = 0; m < kSets; ++m) {
         const bool there =
