@@ -307,7 +307,7 @@ __global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
 #endif
 }
 
-// With what gated_masked_conv2d.cuh says behind it.
+// With the epilogue of conv_gate.cuh.
 template <class Tr>
 __global__ void __launch_bounds__((1 + Tr::kGroups) * Tr::kThreads, 1)
     gated_masked_conv2d_wgmma_kernel(const __grid_constant__ WgmmaParams p) {

@@ -9,7 +9,7 @@ from torch import Tensor
 from pygen import _tf32
 from pygen._layout import empty_images, to_output_layout
 from pygen.native import gated_activation, masked_conv2d
-from pygen.native._arguments import DTYPE_NAMES, Where, launch, on_gpu, strided, target
+from pygen.native._arguments import Where, launch, on_gpu, strided, target
 
 
 def forward(
@@ -67,16 +67,7 @@ def _forward_cuda(
         input.device,
         "gated_masked_conv2d_forward",
         _tf32.allowed(input),
-        DTYPE_NAMES[input.dtype],
-        input.shape,
-        weight.shape,
-        tuple(taps),
-        color_groups,
-        strict,
-        dilation,
-        strided(input),
-        strided(pre),
-        strided(weight),
+        *masked_conv2d.product(input, pre, weight, taps, color_groups, strict, dilation),
         bias_address,
         *beside,
         *addresses,

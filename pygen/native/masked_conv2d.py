@@ -14,6 +14,21 @@ def _launch(name: str, t: Tensor, *arguments: object) -> None:
     launch(target(t), t.device, name, _tf32.allowed(t), *arguments)
 
 
+def product(
+    input: Tensor,  # [N, Cin, H, W]
+    output: Tensor,  # [N, Cout, H, W]
+    weight: Tensor,  # [Cout, Cin, kH, kW]
+    taps: Sequence[int],
+    color_groups: int,
+    strict: bool,
+    dilation: int,
+) -> tuple[object, ...]:
+    """What every binding of such a product takes first."""
+    shapes = (DTYPE_NAMES[input.dtype], input.shape, weight.shape)
+    tensors = (strided(input), strided(output), strided(weight))
+    return *shapes, tuple(taps), color_groups, strict, dilation, *tensors
+
+
 def forward(
     input: Tensor,  # [N, Cin, H, W]
     weight: Tensor,  # [Cout, Cin, kH, kW]
@@ -32,16 +47,7 @@ def forward(
     _launch(
         "masked_conv2d_forward",
         input,
-        DTYPE_NAMES[input.dtype],
-        input.shape,
-        weight.shape,
-        tuple(taps),
-        color_groups,
-        strict,
-        dilation,
-        strided(input),
-        strided(output),
-        strided(weight),
+        *product(input, output, weight, taps, color_groups, strict, dilation),
         None if bias is None else strided(bias)[0],
     )
     if add is not None:
@@ -66,16 +72,7 @@ def _forward_with(
     _launch(
         "gated_masked_conv2d_forward",
         input,
-        DTYPE_NAMES[input.dtype],
-        input.shape,
-        weight.shape,
-        tuple(taps),
-        color_groups,
-        strict,
-        dilation,
-        strided(input),
-        strided(output),
-        strided(weight),
+        *product(input, output, weight, taps, color_groups, strict, dilation),
         None if bias is None else strided(bias)[0],
         0,
         None,
