@@ -1,8 +1,8 @@
 """1x1 convolutions of contiguous images on a CPU, one matrix product an image: for nn.PointwiseConv2d.
 
-Under torch.compile an op of its own. Measured on one thread of an AVX2 core, torch 2.13.0+cpu, 2026-11-21: as a convolution, for
-which Inductor turns the images to channels_last and back, it makes a compiled step of PixelCNN and of Gated PixelCNN take 1.4 times
-as long; as plain products, a step of PixelCNN 2.4 times.
+Under torch.compile an op of its own. Measured on one thread of an AVX2 core, torch 2.13.0+cpu, 2026-11-21: as a convolution,
+for which Inductor turns the images to channels_last and back, it makes a compiled step of PixelCNN and of Gated PixelCNN take
+1.4 times as long; as plain products, a step of PixelCNN 2.4 times.
 """
 
 from typing import Any
