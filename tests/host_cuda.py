@@ -71,6 +71,7 @@ def _sources() -> list[Path]:
     return [
         SHIM / "shim.cpp",
         SHIM / "hopper_host.cpp",
+        SHIM / "runtime_host.cpp",
         ROOT / "csrc" / "bindings_cuda.cpp",
         *sorted((ROOT / "csrc" / "cuda").glob("*.cu")),
     ]

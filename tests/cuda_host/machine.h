@@ -1,4 +1,4 @@
-// What the parts of the host's machine, shim.cpp and hopper_host.cpp, know of each other.
+// What the parts of the host's machine, shim.cpp, hopper_host.cpp and runtime_host.cpp, know of each other.
 #pragma once
 
 #include <cstring>

@@ -1,5 +1,4 @@
-// The machine behind shim.h, and as much of the runtime as the launchers call: two devices, one stream, no errors of
-// its own.
+// The machine behind shim.h: a launch's threads, their barriers and exchanges.
 #include "shim.h"
 
 #include <ucontext.h>
@@ -16,12 +15,8 @@ thread_local dim3 blockDim, gridDim;
 
 namespace cuda_host {
 
-constexpr int kProcessors = 4, kSharedBytes = 64 << 10;
-constexpr int kSharedOnSm120 = 99 << 10, kSharedOnSm90 = 227 << 10;  // the least of all; the most
-
 namespace {
 
-int current_device = 0;
 thread_local char* current_shared = nullptr;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -272,45 +267,3 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
 }
 
 }  // namespace cuda_host
-
-extern "C" {
-
-cudaError_t cudaGetDevice(int* device) {
-  *device = cuda_host::current_device;
-  return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int device) {
-  if (device < 0 || device > 1) return cudaErrorInvalidDevice;
-  cuda_host::current_device = device;
-  return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int* version) {
-  *version = CUDART_VERSION;
-  return cudaSuccess;
-}
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-  const int most = cuda_host::capability() == 9 ? cuda_host::kSharedOnSm90 : cuda_host::kSharedOnSm120;
-  return value <= most ? cudaSuccess : cudaErrorInvalidValue;
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  if (attribute == cudaDevAttrMultiProcessorCount) return *value = cuda_host::kProcessors, cudaSuccess;
-  if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin) return *value = cuda_host::kSharedBytes, cudaSuccess;
-  if (attribute == cudaDevAttrComputeCapabilityMajor) return *value = cuda_host::capability(), cudaSuccess;
-  return cudaErrorInvalidValue;
-}
-cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long,
-                                             cudaDriverEntryPointQueryResult* result) {
-  if (std::strcmp(symbol, "cuTensorMapEncodeTiled") != 0) return cudaErrorInvalidValue;
-  *function = reinterpret_cast<void*>(&cuda_host::encode_map);
-  *result = cudaDriverEntryPointSuccess;
-  return cudaSuccess;
-}
-cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorInvalidDevice ? "invalid device ordinal" : "an error";
-}
-const char* cudaGetErrorName(cudaError_t error) {
-  return error == cudaErrorInvalidDevice ? "cudaErrorInvalidDevice" : "cudaErrorUnnamed";
-}
-
-}  // extern "C"

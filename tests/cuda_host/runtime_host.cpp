@@ -1,0 +1,55 @@
+// As much of the CUDA runtime as the launchers call: two devices, one stream, no errors of its own.
+#include <cstring>
+
+#include "machine.h"
+
+namespace {
+
+constexpr int kProcessors = 4, kSharedBytes = 64 << 10;
+constexpr int kSharedOnSm120 = 99 << 10, kSharedOnSm90 = 227 << 10;  // the least of all; the most
+
+int current_device = 0;
+
+}  // namespace
+
+extern "C" {
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device > 1) return cudaErrorInvalidDevice;
+  current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
+  const int most = cuda_host::capability() == 9 ? kSharedOnSm90 : kSharedOnSm120;
+  return value <= most ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  if (attribute == cudaDevAttrMultiProcessorCount) return *value = kProcessors, cudaSuccess;
+  if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin) return *value = kSharedBytes, cudaSuccess;
+  if (attribute == cudaDevAttrComputeCapabilityMajor) return *value = cuda_host::capability(), cudaSuccess;
+  return cudaErrorInvalidValue;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* result) {
+  if (std::strcmp(symbol, "cuTensorMapEncodeTiled") != 0) return cudaErrorInvalidValue;
+  *function = reinterpret_cast<void*>(&cuda_host::encode_map);
+  *result = cudaDriverEntryPointSuccess;
+  return cudaSuccess;
+}
+cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorInvalidDevice ? "invalid device ordinal" : "an error";
+}
+const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorInvalidDevice ? "cudaErrorInvalidDevice" : "cudaErrorUnnamed";
+}
+
+}  // extern "C"
