@@ -46,16 +46,6 @@ def load_block(ptr, offs, mask, WIDE: tl.constexpr):
     return tl.load(ptr + offs, mask=mask, other=0.0).to(WIDE)
 
 
-@triton.jit
-def segment_sum(partial_ptr, first, last, BLOCK: tl.constexpr):
-    """The sum of partial[first .. last-1] in float64, in fixed order."""
-    sums = tl.zeros((BLOCK,), tl.float64)
-    for start in range(first, last, BLOCK):
-        offs = start + tl.arange(0, BLOCK)
-        sums += tl.load(partial_ptr + offs, mask=offs < last, other=0.0).to(tl.float64)
-    return tl.sum(sums, axis=0)
-
-
 class Segments:
     """A call's tensors as kernels take them: one segment for each side of each member that has terms."""
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from pygen._gan_terms import empty_terms, term_likes
 
-from . import _blocks
-from ._compat import OPTIONS, bits_float, cast, device_of
-from ._gan import Segments, gan_slope, gan_value, load_block, segment_sum
+from ._compat import bits_float, cast, device_of
+from ._gan import Segments, gan_slope, gan_value, load_block
+from ._gan_finish import finish
 from ._softplus import exp_minus_abs
 
 
@@ -76,66 +76,6 @@ def gan_loss_fwd_kernel(
                 tl.store(partial_ptr + program, tl.sum(tl.where(mask, value, 0.0), axis=0))
                 tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.where(mask, right, 0.0), axis=0))
                 tl.store(partial_ptr + 3 * programs + program, tl.sum(tl.where(mask, slope, 0.0), axis=0))
-
-
-@triton.jit
-def gan_loss_finish_kernel(
-    partial_ptr,  # [5, programs], as gan_loss_fwd_kernel leaves it
-    loss_ptr,  # [], or None
-    stats_ptr,  # [4], or None
-    mean_ptr,  # [segments], or None: each segment gets the mean of its opposite
-    slopes_ptr,  # [segments], or None
-    reused_ptr,  # [members, 4], or None
-    firsts,
-    programs,
-    weights,  # of each segment's sum in the loss, as bits, as the next
-    inverses,  # of the segments' numbers of logits
-    PAIR: tl.constexpr,
-    WIDE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    SEGMENTS: tl.constexpr = len(weights)
-    SHARE: tl.constexpr = 1.0 if PAIR else 2.0
-    loss = tl.zeros((), tl.float64)
-    real = tl.zeros((), tl.float64)
-    fake = tl.zeros((), tl.float64)
-    real_right = tl.zeros((), tl.float64)
-    fake_right = tl.zeros((), tl.float64)
-    for i in tl.static_range(SEGMENTS):
-        inverse = bits_float(inverses[i], tl.float64)
-        if loss_ptr is not None:
-            loss += segment_sum(partial_ptr, firsts[i], firsts[i + 1], BLOCK) * bits_float(weights[i], tl.float64)
-        mean = segment_sum(partial_ptr + programs, firsts[i], firsts[i + 1], BLOCK) * inverse
-        if mean_ptr is not None:
-            tl.store(mean_ptr + (i ^ 1), mean.to(WIDE))
-        if reused_ptr is not None:
-            slopes = segment_sum(partial_ptr + 3 * programs, firsts[i], firsts[i + 1], BLOCK)
-            tl.store(reused_ptr + (i // 2 * 4 + i % 2), mean.to(WIDE))
-            tl.store(reused_ptr + (i // 2 * 4 + i % 2 + 2), slopes.to(WIDE))
-        if slopes_ptr is not None:
-            slopes = segment_sum(partial_ptr + 3 * programs, firsts[i], firsts[i + 1], BLOCK)
-            tl.store(slopes_ptr + i, slopes.to(WIDE))
-        if stats_ptr is not None:
-            right = segment_sum(partial_ptr + 2 * programs, firsts[i], firsts[i + 1], BLOCK) * inverse
-            if PAIR:
-                real += mean
-                fake += segment_sum(partial_ptr + 4 * programs, firsts[i], firsts[i + 1], BLOCK) * inverse
-                real_right += right
-                fake_right += right
-            elif i % 2 == 0:
-                real += mean
-                real_right += right
-            else:
-                fake += mean
-                fake_right += right
-    if loss_ptr is not None:
-        tl.store(loss_ptr, loss.to(WIDE))
-    if stats_ptr is not None:
-        MEMBERS: tl.constexpr = SEGMENTS / SHARE
-        tl.store(stats_ptr, (real / MEMBERS).to(WIDE))
-        tl.store(stats_ptr + 1, (fake / MEMBERS).to(WIDE))
-        tl.store(stats_ptr + 2, (real_right / MEMBERS).to(WIDE))
-        tl.store(stats_ptr + 3, (fake_right / MEMBERS).to(WIDE))
 
 
 @triton.jit
@@ -209,13 +149,6 @@ def _sums(
     return partial
 
 
-def _finish(s: Segments, partial: Tensor, loss=None, stats=None, mean=None, slopes=None, reused=None) -> None:
-    gan_loss_finish_kernel[(1,)](
-        partial, loss, stats, mean, slopes, reused, s.firsts, s.programs, s.weights, s.inverses,
-        PAIR=s.other == "pair", WIDE=s.wide, BLOCK=_blocks.FINISH_BLOCK, num_warps=_blocks.FINISH_WARPS, **OPTIONS,
-    )  # fmt: skip
-
-
 def forward(
     real: Sequence[Tensor],  # the members' logits; empty where the loss has no use for them
     fake: Sequence[Tensor],
@@ -252,10 +185,10 @@ def forward(
         mean = None
         if segments.other == "mean":
             mean = torch.empty(len(segments.numels), dtype=dtype, device=device)
-            _finish(segments, _sums(segments, only_logits=True), mean=mean)
+            finish(segments, _sums(segments, only_logits=True), mean=mean)
         partial = _sums(segments, (), work, mean)
         if loss is not None or stats or reused is not None:
-            _finish(segments, partial, loss, statistics, None, None, reused)
+            finish(segments, partial, loss, statistics, None, None, reused)
     for out, done in zip(outputs, work, strict=False):
         if out is not done:
             out.copy_(done)
@@ -299,7 +232,7 @@ def backward(
             assert reused is not None
             slopes = torch.empty(count, dtype=segments.dtype, device=segments.device)
             mean = reused[:, :2].flip(1).reshape(-1)
-            _finish(segments, _sums(segments, upstream, (), mean, live), slopes=slopes)
+            finish(segments, _sums(segments, upstream, (), mean, live), slopes=slopes)
         gan_loss_bwd_kernel[(segments.programs,)](
             segments.tensors, segments.others, upstream, tuple(each), tuple(of_fake) if segments.other == "pair" else (),
             grad_loss, reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses,

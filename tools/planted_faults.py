@@ -98,7 +98,7 @@ FAULTS = (
           "inside = m_mask & (v >= 0) & (v < height) & (u >= 0)", CONV_TRITON),
     Fault("convolution, Triton: channels beyond the last are multiplied", CONV_PY, "    k_mask = k < k_end\n",
           "    k_mask = k < k_size\n", CONV_TRITON),
-    Fault("wgmma: channels beyond a centre's meet zero weights", WGMMA_CU, "if (step.k + Tr::kStep > step.k_end)", "if (false)", WGMMA),
+    Fault("wgmma: channels beyond a centre's meet zero weights", "csrc/cuda/masked_conv2d_wgmma_tile.cuh", "if (step.k + Tr::kStep > step.k_end)", "if (false)", WGMMA),
     Fault("wgmma: a centre's dead weights are packed", WGMMA_PACK, "(position < c.taps.count ? c.k : c.centre_k(group))", "c.k", WGMMA),
     Fault("CUDA: units of a turned tile end within images", "csrc/cuda/conv_epilogue.cuh", "p.plane % (16 / Tr::kSize) == 0", "p.plane % 2 == 0",
           "tests/test_cuda_host_masked_conv2d.py"),

@@ -13,12 +13,11 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   unsigned char* const b_tiles = zeros + 128;
   unsigned char* const a_runs = b_tiles + kStages * Tr::kN * kRowBytes;
   const int thread = static_cast<int>(threadIdx.x);
-  const int n_tiles = p.groups * p.tiles_per_group, n_tile = static_cast<int>(blockIdx.x % n_tiles);
-  const int group = n_tile / p.tiles_per_group, in_group = (n_tile - group * p.tiles_per_group) * Tr::kN;
-  const int n_first = group * p.group_n + in_group, n_live = min(Tr::kN, p.group_n - in_group);
-  const int64_t pixel0 = static_cast<int64_t>(blockIdx.x / n_tiles) * Tr::kM;
+  const TilePlace<Tr, Tr::kM> place(p, blockIdx.x);
+  const int64_t pixel0 = place.pixel0;
+  const int n_first = place.n_first, n_live = place.n_live;
   const Stairs<Tr> stairs{p, n_first, n_live};
-  const int centre_k = Tr::kByDegree ? static_cast<int>(stairs.seen_by(n_live - 1)) : p.centre_k(group);
+  const int centre_k = Tr::kByDegree ? static_cast<int>(stairs.seen_by(n_live - 1)) : p.centre_k(place.group);
   const int seen_by_all = Tr::kByDegree ? static_cast<int>(stairs.seen_by(0)) : centre_k;
   const int steps = p.steps(centre_k, Tr::kStep);
   if (thread < kRowBytes / 16) reinterpret_cast<uint4*>(zeros)[thread] = make_uint4(0, 0, 0, 0);

@@ -53,6 +53,38 @@ struct ConvParams {
   }
 };
 
+// How far the taps lie from a pixel, counted through the image's rows.
+struct Reach {
+  int64_t least = 0, most = 0;
+};
+inline Reach reach_of(const ConvParams& p) {
+  Reach reach;
+  for (int i = 0; i < p.taps.count; ++i) {
+    const int64_t offset = p.taps.dy(i) * p.width + p.taps.dx(i);
+    reach.least = i == 0 || offset < reach.least ? offset : reach.least;
+    reach.most = i == 0 || offset > reach.most ? offset : reach.most;
+  }
+  return reach;
+}
+
+// Which kPixels pixels and which of n a tile is; those of the same pixels follow each other. `Index` counts them.
+template <class Tr, int kPixels>
+struct TilePlace {
+  int64_t pixel0;
+  int n_tile, group, n_first, n_live;
+
+  template <class Index>
+  __device__ __forceinline__ TilePlace(const ConvParams& p, Index tile) {
+    const int n_tiles = p.groups * p.tiles_per_group;
+    n_tile = static_cast<int>(tile % n_tiles);
+    group = n_tile / p.tiles_per_group;
+    const int in_group = (n_tile - group * p.tiles_per_group) * Tr::kN;
+    pixel0 = static_cast<int64_t>(tile / n_tiles) * kPixels;
+    n_first = group * p.group_n + in_group;
+    n_live = min(Tr::kN, p.group_n - in_group);
+  }
+};
+
 // The steps of a tile in order: k outermost, taps inside, so that a run serves all of them; then the centre by groups
 // and the side, whose runs are of one tap.
 template <bool kSide = true>

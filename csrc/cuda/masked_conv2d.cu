@@ -12,15 +12,10 @@ constexpr int kMostHalo = 384;  // pixels of a run beyond its tile: 24 KB twice,
 
 template <class Tr>
 void set_run(ConvParams& p) {
-  int64_t least = 0, most = 0;
-  for (int i = 0; i < p.taps.count; ++i) {
-    const int64_t offset = p.taps.dy(i) * p.width + p.taps.dx(i);
-    least = i == 0 ? offset : std::min(least, offset);
-    most = i == 0 ? offset : std::max(most, offset);
-  }
-  p.halo = p.taps.count > 1 && most - least <= kMostHalo;
-  p.first = least;
-  p.a_rows = Tr::kM + (p.halo ? static_cast<int>(most - least) : 0);
+  const Reach reach = reach_of(p);
+  p.halo = p.taps.count > 1 && reach.most - reach.least <= kMostHalo;
+  p.first = reach.least;
+  p.a_rows = Tr::kM + (p.halo ? static_cast<int>(reach.most - reach.least) : 0);
   // Copies run two steps ahead: into a third run, where a step may need a new one.
   p.a_buffers = p.halo && !p.taps.centre && p.side.k == 0 ? 2 : 3;
 }

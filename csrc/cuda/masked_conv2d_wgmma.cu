@@ -19,17 +19,12 @@ int slabs_of(WgmmaType type, const ConvParams& p) { return (p.k + step_of(type) 
 template <class Tr>
 void set_buffers(WgmmaParams& p) {
   ConvParams& c = p.conv;
-  int64_t least = 0, most = 0;
-  for (int i = 0; i < c.taps.count; ++i) {
-    const int64_t offset = c.taps.dy(i) * c.width + c.taps.dx(i);
-    least = i == 0 ? offset : std::min(least, offset);
-    most = i == 0 ? offset : std::max(most, offset);
-  }
+  const Reach reach = reach_of(c);
   for (const bool halo : {true, false}) {
-    if (halo && (c.taps.count < 2 || most - least > 4096)) continue;
+    if (halo && (c.taps.count < 2 || reach.most - reach.least > 4096)) continue;
     c.halo = halo;
-    c.first = least;
-    c.a_rows = Tr::kTileM + (halo ? static_cast<int>(most - least) : 0);
+    c.first = reach.least;
+    c.a_rows = Tr::kTileM + (halo ? static_cast<int>(reach.most - reach.least) : 0);
     c.a_buffers = halo ? 2 : 3;
     p.boxes = (c.a_rows + 255) / 256;
     p.box_rows = static_cast<int>(round_up((c.a_rows + p.boxes - 1) / p.boxes, 8));
