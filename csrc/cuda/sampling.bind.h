@@ -4,8 +4,8 @@
 #include <tuple>
 #include <utility>
 
-#include "cuda/arguments.h"
 #include "cuda/sampling.h"
+#include "cuda/sampling_draws.bind.h"
 
 namespace pygen::cuda {
 
@@ -23,17 +23,15 @@ inline void bind_sampling(py::module_& m) {
       "device -> (processors, bytes of shared memory that one block may have)");
   m.def(
       "sampling_draw",
-      [](std::string dtype, std::tuple<int64_t, int64_t, int64_t, int64_t> images, int64_t groups, int64_t num_levels,
-         double temperature, std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t, int64_t> program,
+      [](std::string dtype, std::tuple<int64_t, int64_t, int64_t, int64_t> images, int64_t groups,
+         const py::tuple& draws, std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t, int64_t> program,
          std::uintptr_t weights, int64_t shared_weights, std::uintptr_t rings, int64_t ring_size,
-         int64_t shared_ring_size, int64_t images_per_block, int threads, std::uintptr_t levels, bool wide,
-         py::handle known, py::handle known_mask, std::uintptr_t u, int device, std::uintptr_t stream) {
+         int64_t shared_ring_size, int64_t images_per_block, int threads, int device, std::uintptr_t stream) {
         SamplingCall call;
         call.dtype = std::move(dtype);
         std::tie(call.n, call.channels, call.height, call.width) = images;
         call.groups = groups;
-        call.num_levels = num_levels;
-        call.temperature = temperature;
+        call.draws = parse_draws(draws);
         std::tie(call.stages, call.streams, call.taps, call.num_stages) = program;
         call.weights = weights;
         call.shared_weights = shared_weights;
@@ -42,21 +40,14 @@ inline void bind_sampling(py::module_& m) {
         call.shared_ring_size = shared_ring_size;
         call.images_per_block = images_per_block;
         call.threads = threads;
-        call.levels = levels;
-        call.wide = wide;
-        call.known = parse_address(known);
-        call.known_mask = parse_address(known_mask);
-        call.u = u;
         call.device = device;
         call.stream_handle = stream;
         const py::gil_scoped_release release;
         sampling_draw(call);
       },
-      "dtype, (n, C, H, W), groups, num_levels, temperature, (stages, streams, taps, how many stages), weights, how "
-      "many "
-      "of them in shared memory, rings, their elements an image in device and in shared memory, images a block, "
-      "threads "
-      "a block, levels, whether they are int64, known, known_mask, u, device, stream");
+      "dtype, (n, C, H, W), groups, draws, (stages, streams, taps, how many stages), weights, how many of them in "
+      "shared memory, rings, their elements an image in device and in shared memory, images a block, threads a block, "
+      "device, stream");
 }
 
 }  // namespace pygen::cuda

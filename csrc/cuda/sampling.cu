@@ -17,20 +17,14 @@ void draw_images(const SamplingCall& call) {
   p.ring_size = call.ring_size;
   p.shared_ring_size = call.shared_ring_size;
   p.shared_weights = call.shared_weights;
-  p.levels = reinterpret_cast<void*>(call.levels);
-  p.known = reinterpret_cast<const void*>(call.known);
-  p.known_mask = reinterpret_cast<const uint8_t*>(call.known_mask);
-  p.u = reinterpret_cast<const float*>(call.u);
-  p.temperature = call.temperature;
+  p.draws = call.draws;
   p.n = call.n;
   p.channels = call.channels;
   p.height = call.height;
   p.width = call.width;
   p.groups = call.groups;
-  p.num_levels = call.num_levels;
   p.num_stages = static_cast<int>(call.num_stages);
   p.images_per_block = static_cast<int>(call.images_per_block);
-  p.wide = call.wide;
   const int64_t shared = (call.shared_weights + call.images_per_block * call.shared_ring_size) * sizeof(T);
   launch("sampling_kernel", &sampling_kernel<T, kMostThreads>,
          (call.n + call.images_per_block - 1) / call.images_per_block, call.threads,

@@ -12,12 +12,12 @@
 
 #include "cuda/launch.cuh"
 #include "cuda/sampling.h"
+#include "cuda/sampling_decide.cuh"
 
 namespace pygen::cuda {
 
 constexpr int kParts = kSamplingParts;
 constexpr int kImages = 4;  // that share one read of a weight
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 template <class T>
 struct SamplingParams {
@@ -27,14 +27,9 @@ struct SamplingParams {
   const T* weights;
   T* rings;
   int64_t ring_size, shared_ring_size, shared_weights;
-  void* levels;
-  const void* known;
-  const uint8_t* known_mask;
-  const float* u;
-  double temperature;
-  int64_t n, channels, height, width, groups, num_levels;
+  SamplingDraws draws;
+  int64_t n, channels, height, width, groups;
   int num_stages, images_per_block;
-  bool wide;
 };
 
 // --- numbers
@@ -176,40 +171,6 @@ __device__ __forceinline__ void run(const Place<T>& place, int s, int64_t y, int
 
 // --- decisions
 
-// The first level of positive probability whose cumulated probability reaches u; 0 where logits are NaN. By one warp.
-template <class T>
-__device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, double temperature, double u) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t each = (num_levels + 31) / 32, begin = min(lane * each, num_levels),
-                end = min(begin + each, num_levels);
-  double top = -INFINITY;
-  for (int64_t l = begin; l < end; ++l) top = fmax(top, logits[l] / temperature);
-  for (int mask = 16; mask > 0; mask /= 2) top = fmax(top, __shfl_xor_sync(kAllLanes, top, mask));
-  double own = 0;
-  for (int64_t l = begin; l < end; ++l) own += exp(logits[l] / temperature - top);
-  double up_to = own;
-  for (int delta = 1; delta < 32; delta *= 2) {
-    const double before = __shfl_up_sync(kAllLanes, up_to, delta);
-    if (lane >= delta) up_to += before;
-  }
-  const double target = u * __shfl_sync(kAllLanes, up_to, 31);
-  double run = __shfl_up_sync(kAllLanes, up_to, 1);
-  if (lane == 0) run = 0;
-  int64_t found = num_levels, last = 0;
-  for (int64_t l = begin; l < end; ++l) {
-    const double probability = exp(logits[l] / temperature - top);
-    run += probability;
-    if (probability > 0) last = l;
-    if (probability > 0 && run >= target && found == num_levels) found = l;
-  }
-  for (int mask = 16; mask > 0; mask /= 2) {
-    found = min(found, __shfl_xor_sync(kAllLanes, found, mask));
-    last = max(last, __shfl_xor_sync(kAllLanes, last, mask));
-  }
-  if (!(target >= 0)) return 0;
-  return found < num_levels ? found : last;  // rounding may leave the last one short of its target
-}
-
 template <class T>
 __device__ __forceinline__ void draw(const Place<T>& place, int64_t y, int64_t x, int g) {
   const SamplingParams<T>& p = place.p;
@@ -219,18 +180,13 @@ __device__ __forceinline__ void draw(const Place<T>& place, int64_t y, int64_t x
     const int i = item / each, channel = g * each + item % each;
     const int64_t image = place.first_image + i;
     const int64_t position = ((image * p.channels + channel) * p.height + y) * p.width + x;
-    int64_t level = decide(place.at(logits, i, y, x) + channel * p.num_levels, p.num_levels, p.temperature,
-                           p.u[((image * p.height + y) * p.width + x) * p.channels + channel]);
+    const int64_t at_u = ((image * p.height + y) * p.width + x) * p.channels + channel;
+    int64_t level = decide(place.at(logits, i, y, x) + channel * p.draws.num_levels, p.draws.num_levels,
+                           p.draws.temperature, noise_of(p.draws, at_u));
     if (threadIdx.x % 32 != 0) continue;
-    if (p.known != nullptr && p.known_mask[position]) {
-      level = p.wide ? static_cast<const int64_t*>(p.known)[position] : static_cast<const uint8_t*>(p.known)[position];
-    }
-    if (p.wide) {
-      static_cast<int64_t*>(p.levels)[position] = level;
-    } else {
-      static_cast<uint8_t*>(p.levels)[position] = static_cast<uint8_t>(level);
-    }
-    place.at(pixels, i, y, x)[channel] = T(level) * T(2.0 / (p.num_levels - 1)) - T(1);
+    if (is_known(p.draws, position)) level = known_level(p.draws, position);
+    set_level(p.draws, position, level);
+    place.at(pixels, i, y, x)[channel] = scaled_level<T>(level, p.draws.num_levels);
   }
   __syncthreads();
 }

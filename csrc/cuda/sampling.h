@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "cuda/sampling_draws.h"
+
 namespace pygen::cuda {
 
 constexpr int kSamplingParts = 4;  // a sum over input channels is cut into so many, each a lane's
@@ -38,9 +40,9 @@ inline constexpr const char* kSamplingStreamFields = "channels rows cols in_shar
 struct SamplingCall {
   int device;
   std::uintptr_t stream_handle;
-  std::string dtype;  // of weights and streams
-  int64_t n, channels, height, width, groups, num_levels;
-  double temperature;
+  std::string dtype;    // of weights and streams
+  SamplingDraws draws;  // levels [n, C, H, W], noise [n, H, W, C]
+  int64_t n, channels, height, width, groups;
   std::uintptr_t stages, streams, taps;  // taps: int32 pairs dy, dx
   int64_t num_stages;
   std::uintptr_t weights;
@@ -49,10 +51,6 @@ struct SamplingCall {
   int64_t ring_size, shared_ring_size;
   int64_t images_per_block;
   int threads;
-  std::uintptr_t levels, known;  // uint8, or int64 if wide, [n, C, H, W]; known may be 0
-  std::uintptr_t known_mask;     // bool [n, C, H, W], or 0
-  bool wide;
-  std::uintptr_t u;  // float [n, H, W, C]
 };
 
 // Processors, and the bytes of shared memory that one block may have.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pygen import _backends
 from pygen.models._program import Conv, Gate, Program
-from pygen.native._arguments import DTYPE_NAMES
+from pygen.native._arguments import DTYPE_NAMES, draws
 
 THREADS = 256
 _MOST_IMAGES = 16  # a block
@@ -74,8 +74,7 @@ def draw(
         DTYPE_NAMES[low.weights.dtype],
         tuple(levels.shape),
         program.groups,
-        program.num_levels,
-        temperature,
+        draws(program.num_levels, levels, u, known, known_mask, temperature),
         (low.stages.data_ptr(), low.streams.data_ptr(), low.taps.data_ptr(), len(low.stages)),
         low.weights.data_ptr(),
         low.shared_weights,
@@ -84,11 +83,6 @@ def draw(
         low.shared_ring_size,
         images_per_block,
         threads or THREADS,
-        levels.data_ptr(),
-        levels.dtype == torch.int64,
-        None if known is None else known.data_ptr(),
-        None if known_mask is None else known_mask.data_ptr(),
-        u.data_ptr(),
         device,
         stream,
     )

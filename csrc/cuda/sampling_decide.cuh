@@ -1,0 +1,73 @@
+// One decision of a sampler, by a warp, and what surrounds it: its noise, what is known, levels in memory and scaled.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "cuda/sampling_draws.h"
+
+namespace pygen::cuda {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The first level of positive probability whose cumulated probability reaches u; 0 where logits are NaN. By one warp.
+template <class T>
+__device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, double temperature, double u) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int64_t each = (num_levels + 31) / 32, begin = min(lane * each, num_levels),
+                end = min(begin + each, num_levels);
+  double top = -INFINITY;
+  for (int64_t l = begin; l < end; ++l) top = fmax(top, logits[l] / temperature);
+  for (int mask = 16; mask > 0; mask /= 2) top = fmax(top, __shfl_xor_sync(kAllLanes, top, mask));
+  double own = 0;
+  for (int64_t l = begin; l < end; ++l) own += exp(logits[l] / temperature - top);
+  double up_to = own;
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const double before = __shfl_up_sync(kAllLanes, up_to, delta);
+    if (lane >= delta) up_to += before;
+  }
+  const double target = u * __shfl_sync(kAllLanes, up_to, 31);
+  double run = __shfl_up_sync(kAllLanes, up_to, 1);
+  if (lane == 0) run = 0;
+  int64_t found = num_levels, last = 0;
+  for (int64_t l = begin; l < end; ++l) {
+    const double probability = exp(logits[l] / temperature - top);
+    run += probability;
+    if (probability > 0) last = l;
+    if (probability > 0 && run >= target && found == num_levels) found = l;
+  }
+  for (int mask = 16; mask > 0; mask /= 2) {
+    found = min(found, __shfl_xor_sync(kAllLanes, found, mask));
+    last = max(last, __shfl_xor_sync(kAllLanes, last, mask));
+  }
+  if (!(target >= 0)) return 0;
+  return found < num_levels ? found : last;  // rounding may leave the last one short of its target
+}
+
+__device__ __forceinline__ float noise_of(const SamplingDraws& draws, int64_t at) {
+  return reinterpret_cast<const float*>(draws.u)[at];
+}
+
+__device__ __forceinline__ bool is_known(const SamplingDraws& draws, int64_t at) {
+  return draws.known_mask != 0 && reinterpret_cast<const uint8_t*>(draws.known_mask)[at];
+}
+
+__device__ __forceinline__ int64_t known_level(const SamplingDraws& draws, int64_t at) {
+  return draws.wide ? reinterpret_cast<const int64_t*>(draws.known)[at]
+                    : reinterpret_cast<const uint8_t*>(draws.known)[at];
+}
+
+__device__ __forceinline__ void set_level(const SamplingDraws& draws, int64_t at, int64_t level) {
+  if (draws.wide) {
+    reinterpret_cast<int64_t*>(draws.levels)[at] = level;
+  } else {
+    reinterpret_cast<uint8_t*>(draws.levels)[at] = static_cast<uint8_t>(level);
+  }
+}
+
+// In [-1, 1], as the models see it.
+template <class T>
+__device__ __forceinline__ T scaled_level(int64_t level, int64_t num_levels) {
+  return T(level) * T(2.0 / (num_levels - 1)) - T(1);
+}
+
+}  // namespace pygen::cuda

@@ -1,0 +1,21 @@
+// Python's tuple of a sampler's draws (pygen/native/_arguments.py: draws) -> SamplingDraws.
+#pragma once
+
+#include "cuda/arguments.h"
+#include "cuda/sampling_draws.h"
+
+namespace pygen::cuda {
+
+inline SamplingDraws parse_draws(const py::tuple& given) {
+  SamplingDraws draws;
+  draws.num_levels = given[0].cast<int64_t>();
+  draws.temperature = given[1].cast<double>();
+  draws.levels = given[2].cast<std::uintptr_t>();
+  draws.wide = given[3].cast<bool>();
+  draws.known = parse_address(given[4]);
+  draws.known_mask = parse_address(given[5]);
+  draws.u = given[6].cast<std::uintptr_t>();
+  return draws;
+}
+
+}  // namespace pygen::cuda
