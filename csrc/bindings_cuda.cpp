@@ -8,6 +8,7 @@
 #include "cuda/runtime.h"
 #include "cuda/sample_dot.bind.h"
 #include "cuda/sampling.bind.h"
+#include "cuda/sampling_dense.bind.h"
 
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "pygen's CUDA C++ kernels. Called by pygen.native; the arguments are not checked here.";
@@ -21,4 +22,5 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_reparameterize_kl(m);
   pygen::cuda::bind_sample_dot(m);
   pygen::cuda::bind_sampling(m);
+  pygen::cuda::bind_sampling_dense(m);
 }

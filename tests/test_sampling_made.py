@@ -134,7 +134,9 @@ def test_made_split_does_not_matter(engine: str, monkeypatch: pytest.MonkeyPatch
 def test_made_chooses_its_engine() -> None:
     assert _engines.choose(MADE(3, 4), None) == ("cpu" if "cpu" in ENGINES else "cached")
     assert _engines.choose(MADE(3, 4).bfloat16(), None) == "cached"
-    with pytest.raises(RuntimeError, match="MADE: engine 'cuda' cannot run: it has no MADE"):
+    with pytest.raises(
+        RuntimeError, match="MADE: engine 'cuda' cannot run: it runs on CUDA devices, the model is on cpu"
+    ):
         MADE(3, 4).sample(1, engine="cuda")
 
 

@@ -44,6 +44,13 @@ class DeviceGuard {
   int previous_ = 0;
 };
 
+// Of a block that shuffles.
+inline void check_threads(int threads, int most) {
+  if (threads >= 32 && threads <= most && threads % 32 == 0) return;
+  throw std::invalid_argument("threads: expected a multiple of 32, 32 .. " + std::to_string(most) + ", got " +
+                              std::to_string(threads));
+}
+
 // Blocks go on the x axis alone: y and z end at 65535. `shared_bytes` of memory that PYGEN_DYNAMIC_SHARED names.
 template <class Params>
 void launch(const char* name, void (*kernel)(Params), int64_t blocks, int threads, cudaStream_t stream,

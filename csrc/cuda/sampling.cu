@@ -40,10 +40,7 @@ void sampling_limits(int device, int* processors, int* shared_bytes) {
 }
 
 void sampling_draw(const SamplingCall& call) {
-  if (call.threads < 32 || call.threads > kMostThreads || call.threads % 32 != 0) {
-    throw std::invalid_argument("threads: expected a multiple of 32, 32 .. " + std::to_string(kMostThreads) + ", got " +
-                                std::to_string(call.threads));
-  }
+  check_threads(call.threads, kMostThreads);
   const DeviceGuard guard(call.device);
   if (call.n * call.height * call.width == 0) return;
   if (call.dtype == "float32") return draw_images<float>(call);

@@ -43,6 +43,13 @@ __device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, d
   return found < num_levels ? found : last;  // rounding may leave the last one short of its target
 }
 
+// `decide` takes level 1 of two iff logit 0 - logit 1 lies below it.
+__device__ __forceinline__ double binary_threshold(double u, double temperature) {
+  // At u = 1 it is the largest difference at which 1 + exp(-difference) > 1: beyond it level 1 has probability 0.
+  constexpr double kLargest = 53 * 0.693147180559945309417;
+  return temperature * fmin(log(u) - log1p(-u), kLargest);
+}
+
 __device__ __forceinline__ float noise_of(const SamplingDraws& draws, int64_t at) {
   return reinterpret_cast<const float*>(draws.u)[at];
 }

@@ -13,7 +13,7 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
-from ._program import DenseProgram, Program
+from ._program import DenseProgram
 from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
@@ -60,8 +60,6 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     reason = _no_program(model)
     if reason is not None:
         return reason
-    if backend == "cuda" and model.program_type is not Program:
-        return f"it has no {type(model).__name__}"
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"

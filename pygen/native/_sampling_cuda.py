@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pygen import _backends
-from pygen.models._program import Conv, Gate, Program
+from pygen.models._program import Conv, DenseProgram, Gate, Program
+from pygen.native import _sampling_dense_cuda
 from pygen.native._arguments import DTYPE_NAMES, draws
 
 THREADS = 256
@@ -49,9 +50,9 @@ def target(t: Tensor) -> tuple[Any, int, int]:
 
 
 def draw(
-    program: Program,
-    levels: Tensor,  # [n, C, H, W], uint8 or int64, contiguous: written
-    u: Tensor,  # float32 [n, H, W, C], contiguous
+    program: Program | DenseProgram,
+    levels: Tensor,  # [n, C, H, W], of a dense program [n, D]; uint8 or int64, contiguous: written
+    u: Tensor,  # float32 [n, H, W, C] or [n, D], contiguous
     known: Tensor | None,  # as levels
     known_mask: Tensor | None,  # bool, as levels
     temperature: float,
@@ -61,6 +62,9 @@ def draw(
 ) -> None:
     """Draws all images in one launch. The program's tables are copied before it, from memory that is not pinned: that waits
     for the stream, and a call cannot be captured in a graph."""
+    if isinstance(program, DenseProgram):
+        _sampling_dense_cuda.draw(program, levels, u, known, known_mask, temperature)
+        return
     if not levels.numel():
         return
     compiled, device, stream = target(levels)

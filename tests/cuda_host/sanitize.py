@@ -135,6 +135,27 @@ def exercise_sampling(compiled) -> None:
         native.draw(program, levels, u, known, known > 0, 0.7, threads=threads, images_per_block=images)
 
 
+def exercise_sampling_dense(launcher) -> None:
+    """Blocks whose warps all draw and such that help, of one image and several; panels of several lengths and none."""
+    import torch
+
+    from pygen.models import MADE
+
+    for room, num_levels, images, threads in (
+        (5000, 2, 1, 96),
+        (48 << 10, 3, 4, 32),
+        (3000, 300, 2, 64),
+        (0, 2, 2, 64),
+    ):
+        launcher._BUFFERS_BYTES = room
+        launcher.make_plan.cache_clear()
+        model = MADE(40, (33, 20), num_levels=num_levels)
+        dtype = torch.uint8 if num_levels <= 256 else torch.int64
+        levels, u = torch.zeros(5, 40, dtype=dtype), torch.rand(5, 40)
+        known = levels.clone()
+        launcher.draw(model._program(0), levels, u, known, u < 0.3, 0.7, threads=threads, images_per_block=images)
+
+
 def exercise_masked_conv2d(launcher) -> None:
     """Tiles that are full and not, colour groups, images read in place and copied, tensor cores and multiply-adds."""
     import torch
@@ -217,10 +238,12 @@ def exercise(module: Path, *names: str) -> None:
     import host_cuda
     import torch
 
+    from pygen.native import _sampling_dense_cuda
+
     compiled = host_cuda.load(module)
     torch.set_num_threads(1)
     each = {launcher.__name__.rpartition(".")[2]: launcher for launcher in host_cuda.LAUNCHERS}
-    each |= {"sampling": compiled, "wgmma": host_cuda.masked_conv2d}
+    each |= {"sampling": compiled, "sampling_dense": _sampling_dense_cuda, "wgmma": host_cuda.masked_conv2d}
     for name in names or each:
         if name != "sampling":
             each[name].target = lambda t: (compiled, (0, 0))

@@ -1,0 +1,243 @@
+// Draws samples from MADE: all steps in one launch. A block owns a few images from the first input to the last, so
+// blocks never wait for each other.
+//
+// Units are sorted by degree and inputs by their turn, so what a unit sees is a prefix of its sources. Steps go in
+// panels. What a panel's units take from sources before it is a product of many warps (`gather`); what they take from
+// within it, the triangle, is added by one warp for each image, source after source as they become known: a chain of
+// events in shared memory, at which no other warp is waited for. While these warps draw one panel the others prepare
+// the next one and gather what was known before: of the weights, which lie in L2, the chain waits only for those
+// between one panel's sources and the next one's units.
+//
+// MADE 784-500-500-784: an event takes about 70 cycles, a step 2.3 of them, so the chain some 80 us; 25 panels of two
+// barriers and 1 us of gathering add 25 us. Not yet run on a GPU.
+//
+// The order of every sum is fixed by the model: a sample depends neither on its neighbours nor on the block's warps.
+#pragma once
+
+#include "cuda/launch.cuh"
+#include "cuda/sampling_dense_parts.cuh"
+
+namespace pygen::cuda {
+
+// The triangle, transposed, so that lanes are units: warps take a unit's row each.
+template <class T>
+__device__ __forceinline__ void copy_triangle(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+  for (int l = 0; l < block.p.num_layers; ++l) {
+    const SamplingDenseLayer layer = block.p.layers[l];
+    const int source = block.below(layer.sources_below, panel.first),
+              within = block.below(layer.sources_below, panel.last) - source,
+              first = block.below(layer.units_below, panel.first), last = block.below(layer.units_below, panel.last);
+    for (int unit = first + crew.warp; unit < last; unit += crew.warps) {
+      const T* const row = block.p.packed + layer.weight + unit * layer.pitch + source;
+      for (int k = static_cast<int>(threadIdx.x) % 32; k < within; k += 32)
+        panel.triangle[layer.triangle + k * layer.triangle_pitch + (unit - first)] = row[k];
+    }
+  }
+}
+
+// How many of the panel's events come before source `unit` of layer l, of that degree.
+template <class T>
+__device__ __forceinline__ int events_before(const DenseBlock<T>& block, const DensePanel<T>& panel, int l, int unit,
+                                             int degree) {
+  int events = 0;
+  for (int of = 0; of < block.p.num_layers; ++of) {
+    const int64_t below = block.p.layers[of].sources_below;
+    const int end = of < l ? block.below(below, degree + 1) : of == l ? unit : block.below(below, degree);
+    events += end - block.below(below, panel.first);
+  }
+  return events;
+}
+
+template <class T>
+__device__ __forceinline__ void list_events(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+  const SamplingDenseParams<T>& p = block.p;
+  const int64_t logits = p.layers[p.num_layers - 1].sum;
+  const int thread = crew.warp * 32 + static_cast<int>(threadIdx.x) % 32;
+  for (int l = 0; l < p.num_layers; ++l) {
+    const SamplingDenseLayer layer = p.layers[l];
+    const int first = block.below(layer.sources_below, panel.first),
+              last = block.below(layer.sources_below, panel.last),
+              first_unit = block.below(layer.units_below, panel.first),
+              last_unit = block.below(layer.units_below, panel.last);
+    for (int k = first + thread; k < last; k += crew.warps * 32) {
+      const int degree = block.below(layer.degrees, k), step = degree - panel.first;
+      // An output sees what is of a lower degree. From a multiple of 32 on: so each unit stays with one lane.
+      const int seeing = block.below(layer.units_below, l == p.num_layers - 1 ? degree + 1 : degree) - first_unit,
+                begin = seeing / 32 * 32;
+      DenseEvent event;
+      event.value = static_cast<int>(l == 0 ? logits + step * p.outs : p.layers[l - 1].sum + (k - first));
+      event.weight = static_cast<int>(layer.triangle + (k - first) * layer.triangle_pitch + begin);
+      event.target = static_cast<int>(layer.sum + begin);
+      event.count = last_unit - first_unit - begin;
+      event.act = static_cast<int>(layer.act + k);
+      event.step = l == 0 ? step : -1;
+      event.input = l == 0 ? static_cast<int>(p.order[degree]) : -1;
+      panel.events[events_before(block, panel, l, k, degree)] = event;
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ DenseDraw look_up(const DenseBlock<T>& block, int i, int input) {
+  const SamplingDraws& draws = block.p.draws;
+  const int64_t at = (block.first_image + i) * block.p.inputs + input;
+  DenseDraw draw{noise_of(draws, at), is_known(draws, at) ? static_cast<int>(known_level(draws, at)) : -1};
+  if (draws.num_levels == 2) draw.noise = binary_threshold(draw.noise, draws.temperature);
+  return draw;
+}
+
+// Everything of the panel that no sum is needed for.
+template <class T>
+__device__ __forceinline__ void prepare(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+  copy_triangle(block, panel, crew);
+  list_events(block, panel, crew);
+  const int steps = panel.last - panel.first, thread = crew.warp * 32 + static_cast<int>(threadIdx.x) % 32;
+  for (int item = thread; item < block.images * steps; item += crew.warps * 32) {
+    const int i = item / steps, step = item % steps;
+    panel.draws[i * panel.steps + step] = look_up(block, i, static_cast<int>(block.p.order[panel.first + step]));
+  }
+}
+
+// The panel's sums over sources before `known`, or over the others before the panel.
+template <class T, int kImages>
+__device__ __forceinline__ void gather_panel(const DenseBlock<T>& block, const DensePanel<T>& panel, int known,
+                                             bool others, DenseCrew crew) {
+  constexpr int V = DenseVector<T>::kSize;
+  for (int l = 0; l < block.p.num_layers; ++l) {
+    const SamplingDenseLayer layer = block.p.layers[l];
+    const int split = block.below(layer.sources_below, known) / V * V,
+              before = block.below(layer.sources_below, panel.first);
+    if (others && split == before) continue;
+    gather<T, kImages>(block, layer, block.below(layer.units_below, panel.first),
+                       block.below(layer.units_below, panel.last), others ? split : 0, others ? before : split,
+                       panel.sums, crew);
+  }
+}
+
+// The level of image i from its logits, and the same as the model sees it. By one warp.
+template <class T>
+__device__ __forceinline__ T decide_input(const DenseBlock<T>& block, const T* logits, const DenseDraw& draw, int i,
+                                          int input) {
+  const SamplingDraws& draws = block.p.draws;
+  int64_t level = draw.known;
+  if (draws.num_levels == 2) {
+    if (draw.known < 0) level = logits[0] < static_cast<T>(draw.noise);
+  } else if (draw.known < 0) {
+    level = decide(logits, draws.num_levels, draws.temperature, draw.noise);
+  }
+  if (threadIdx.x % 32 == 0) set_level(draws, (block.first_image + i) * block.p.inputs + input, level);
+  return scaled_level<T>(level, draws.num_levels);
+}
+
+template <class T>
+__device__ __forceinline__ T relu(T x) {
+  return x < T(0) ? T(0) : x;
+}
+
+// Draws the panel's steps of image i.
+template <class T>
+__device__ __forceinline__ void run_events(const DenseBlock<T>& block, const DensePanel<T>& panel, int i) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  T* const image = block.image(i);
+  T* const sums = image + panel.sums;
+  int count = 0;
+  for (int l = 0; l < block.p.num_layers; ++l) {
+    const int64_t below = block.p.layers[l].sources_below;
+    count += block.below(below, panel.last) - block.below(below, panel.first);
+  }
+  DenseEvent next = panel.events[0];
+  for (int e = 0; e < count; ++e) {
+    const DenseEvent event = next;
+    next = panel.events[min(e + 1, count - 1)];
+    __syncwarp();  // other lanes wrote what is read now
+    const T x = event.step < 0 ? relu(sums[event.value])
+                               : decide_input(block, sums + event.value, panel.draws[i * panel.steps + event.step], i,
+                                              event.input);
+    if (lane == 0) image[event.act] = x;
+    for (int unit = lane; unit < event.count; unit += 32)
+      sums[event.target + unit] += panel.triangle[event.weight + unit] * x;
+  }
+}
+
+template <class T, int kImages>
+__device__ __forceinline__ void draw_in_panels(const DenseBlock<T>& block) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
+  const int panels = (block.p.inputs + block.p.panel - 1) / block.p.panel, drawing = min(block.images, warps);
+  const auto make_ready = [&](const DensePanel<T>& panel, int known, DenseCrew crew) {
+    prepare(block, panel, crew);
+    gather_panel<T, kImages>(block, panel, known, false, crew);
+  };
+  for (int number = -1; number < panels; ++number) {
+    const DensePanel<T> panel = block.panel(max(number, 0)), next = block.panel(number + 1);
+    const int known = number < 0 ? 0 : panel.first;
+    const bool some_help = number >= 0 && drawing < warps, more = number + 1 < panels;
+    if (number >= 0 && warp < drawing) {
+      for (int i = warp; i < block.images; i += warps) run_events(block, panel, i);
+    } else if (some_help && more) {
+      make_ready(next, known, {warp - drawing, warps - drawing});
+    }
+    __syncthreads();
+    if (!more) break;
+    if (!some_help) make_ready(next, known, {warp, warps});
+    gather_panel<T, kImages>(block, next, known, true, {warp, warps});
+    __syncthreads();
+  }
+}
+
+// Where not even one step's triangle would fit: all warps compute a step's units, one layer after the other.
+template <class T, int kImages>
+__device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
+  const int hidden = block.p.num_layers - 1, sums = block.p.act_size;
+  const DenseCrew all{warp, warps};
+  for (int step = 0; step < block.p.inputs; ++step) {
+    // The output layer first, with what is known before the step; its result is the input of the others.
+    for (int stage = 0; stage <= hidden; ++stage) {
+      const int l = stage == 0 ? hidden : stage - 1;
+      const SamplingDenseLayer layer = block.p.layers[l];
+      const int first = block.below(layer.units_below, step), last = block.below(layer.units_below, step + 1);
+      if (first == last) continue;
+      gather<T, kImages>(block, layer, first, last, 0, block.below(layer.sources_below, step + (stage > 0)), sums, all);
+      __syncthreads();
+      if (stage == 0) {
+        const int input = static_cast<int>(block.p.order[step]);
+        for (int i = warp; i < block.images; i += warps) {
+          T* const image = block.image(i);
+          const T x = decide_input(block, image + sums + layer.sum, look_up(block, i, input), i, input);
+          if (threadIdx.x % 32 == 0) image[block.p.layers[0].act + step] = x;
+        }
+      } else {
+        const int units = last - first, made = static_cast<int>(block.p.layers[l + 1].act) + first;
+        for (int item = static_cast<int>(threadIdx.x); item < block.images * units; item += warps * 32) {
+          T* const image = block.image(item / units);
+          image[made + item % units] = relu(image[sums + layer.sum + item % units]);
+        }
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// Many images go with fewer threads, and two blocks to a processor: their chains hide each other's waits.
+constexpr int dense_threads(int images) { return images > 4 ? 256 : 512; }
+
+template <class T, int kImages>
+__global__ void __launch_bounds__(dense_threads(kImages), 512 / dense_threads(kImages))
+    sampling_dense_kernel(const SamplingDenseParams<T> p) {
+  PYGEN_DYNAMIC_SHARED(shared);
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kImages;
+  T* const images = p.memory != nullptr ? p.memory + first * p.image_size
+                                        : reinterpret_cast<T*>(shared + 2 * static_cast<int64_t>(p.buffer_bytes));
+  const DenseBlock<T> block{p, shared, images, first,
+                            static_cast<int>(min(p.n - first, static_cast<int64_t>(kImages)))};
+  // Read 16 bytes at a time, before all of them are known.
+  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(kImages) * p.image_size; i += blockDim.x) images[i] = T(0);
+  __syncthreads();
+  if (p.panel > 0) {
+    draw_in_panels<T, kImages>(block);
+  } else {
+    draw_in_stages<T, kImages>(block);
+  }
+}
+
+}  // namespace pygen::cuda

@@ -1,0 +1,156 @@
+// What a block of the dense sampler (sampling_dense.cuh) works with, and its products: sums of many units over sources
+// that are known, by all of its warps.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "cuda/sampling_decide.cuh"
+#include "cuda/sampling_dense.h"
+
+namespace pygen::cuda {
+
+template <class T>
+struct SamplingDenseParams {
+  const SamplingDenseLayer* layers;
+  const int64_t *table, *order;
+  const T* packed;
+  T* memory;  // of images, or nullptr: in shared memory
+  SamplingDraws draws;
+  int64_t n;
+  int inputs, num_layers, outs, panel, act_size, sum_size, image_size;
+  int draws_at, triangle_at, buffer_bytes;
+};
+
+// One source of a panel in the order in which they become known: where its value comes from, whom it is added to.
+struct alignas(kSamplingDenseEventBytes) DenseEvent {
+  int value;           // of an image's sums
+  int weight, target;  // of the triangle; of an image's sums
+  int count;           // of units from there on
+  int act;             // of an image
+  int step, input;     // of the panel, and which input it draws; -1: a hidden unit
+};
+static_assert(sizeof(DenseEvent) == kSamplingDenseEventBytes);
+
+struct DenseDraw {
+  double noise;  // of two levels the threshold below which level 1 is drawn
+  int known;     // the level, or -1
+};
+static_assert(sizeof(DenseDraw) == kSamplingDenseDrawBytes);
+
+// Steps first .. last-1, and the buffers that take turns.
+template <class T>
+struct DensePanel {
+  int first, last, steps;
+  DenseEvent* events;
+  DenseDraw* draws;  // [images, steps of a whole panel]
+  T* triangle;
+  int sums;  // of an image's memory
+};
+
+struct DenseCrew {
+  int warp, warps;  // of this thread among those at work
+};
+
+template <class T>
+struct DenseBlock {
+  const SamplingDenseParams<T>& p;
+  char* shared;
+  T* images_at;  // of this block's images
+  int64_t first_image;
+  int images;
+
+  __device__ __forceinline__ T* image(int i) const { return images_at + static_cast<int64_t>(i) * p.image_size; }
+  __device__ __forceinline__ int below(int64_t counts, int degree) const {
+    return static_cast<int>(p.table[counts + degree]);
+  }
+  __device__ __forceinline__ DensePanel<T> panel(int number) const {
+    const int first = number * p.panel, turn = number % 2;
+    char* const buffer = shared + turn * p.buffer_bytes;
+    return {first,
+            min(first + p.panel, p.inputs),
+            p.panel,
+            reinterpret_cast<DenseEvent*>(buffer),
+            reinterpret_cast<DenseDraw*>(buffer + p.draws_at),
+            reinterpret_cast<T*>(buffer + p.triangle_at),
+            p.act_size + turn * p.sum_size};
+  }
+};
+
+// Sums of N numbers over a warp: lane l gets number l / (32 / N). Every number is summed by the same tree for any N.
+template <class T, int N>
+__device__ __forceinline__ T warp_sums(T (&numbers)[N]) {
+  static_assert(N <= 32 && (N & (N - 1)) == 0, "halved at every step, until one is left");
+  int left = N;
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    if (left == 1) {
+      numbers[0] += __shfl_xor_sync(kAllLanes, numbers[0], distance);
+      continue;
+    }
+    left /= 2;
+    const bool upper = threadIdx.x & distance;
+#pragma unroll
+    for (int j = 0; j < N / 2; ++j) {
+      if (j >= left) break;
+      const T kept = upper ? numbers[j + left] : numbers[j], given = upper ? numbers[j] : numbers[j + left];
+      numbers[j] = kept + __shfl_xor_sync(kAllLanes, given, distance);
+    }
+  }
+  return numbers[0];
+}
+
+template <class T>
+struct alignas(16) DenseVector {
+  static constexpr int kSize = 16 / sizeof(T);
+  T at[kSize];
+};
+
+constexpr int kDenseRows = 4;  // units of one warp at a time
+
+// Units first .. last-1 of a layer and sources from .. to-1, `from` a multiple of 16 bytes: to a panel's sums, which
+// start from the bias where `from` is 0. A warp sums kDenseRows units of all images, a lane 16 bytes of sources at a
+// time.
+template <class T, int kImages>
+__device__ __forceinline__ void gather(const DenseBlock<T>& block, const SamplingDenseLayer& layer, int first, int last,
+                                       int from, int to, int sums, DenseCrew crew) {
+  constexpr int V = DenseVector<T>::kSize, N = kDenseRows * kImages;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const T* const acts = block.images_at + layer.act;
+  for (int unit = first + crew.warp * kDenseRows; unit < last; unit += crew.warps * kDenseRows) {
+    const T* const row = block.p.packed + layer.weight + unit * layer.pitch;
+    int rows[kDenseRows];
+#pragma unroll
+    for (int r = 0; r < kDenseRows; ++r) rows[r] = min(r, last - 1 - unit) * static_cast<int>(layer.pitch);
+    T partial[N] = {};
+#pragma unroll(kImages > 2 ? 1 : 2)
+    for (int k = from + lane * V; k < to; k += 32 * V) {
+      DenseVector<T> w[kDenseRows];
+#pragma unroll
+      for (int r = 0; r < kDenseRows; ++r) w[r] = *reinterpret_cast<const DenseVector<T>*>(row + rows[r] + k);
+      if (k + V > to) {  // live weights of sources that are not known yet
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+#pragma unroll
+          for (int r = 0; r < kDenseRows; ++r) w[r].at[v] = k + v < to ? w[r].at[v] : T(0);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kImages; ++i) {
+        const auto x =
+            *reinterpret_cast<const DenseVector<T>*>(acts + static_cast<int64_t>(i) * block.p.image_size + k);
+#pragma unroll
+        for (int r = 0; r < kDenseRows; ++r) {
+#pragma unroll
+          for (int v = 0; v < V; ++v) partial[r * kImages + i] += w[r].at[v] * x.at[v];
+        }
+      }
+    }
+    const T total = warp_sums(partial);
+    const int number = lane / (32 / N), i = number % kImages, own = unit + number / kImages;
+    if (lane % (32 / N) != 0 || i >= block.images || own >= last) continue;
+    T* const sum = block.image(i) + sums + layer.sum + (own - first);
+    *sum = (from == 0 ? block.p.packed[layer.bias + own] : *sum) + total;
+  }
+}
+
+}  // namespace pygen::cuda

@@ -1,0 +1,225 @@
+"""Lays out a dense sampling program for the kernels of csrc/cuda/sampling_dense.cu and launches them. Not yet run on a GPU."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pygen.models._program import DenseProgram
+from pygen.native._arguments import DTYPE_NAMES, draws, target
+
+THREADS = {1: 512, 2: 512, 4: 512, 8: 256}  # of a block of so many images
+_IMAGES_BYTES = 32  # a block's images are as many as numbers fit: each has sums in registers
+_PANELS = (32, 16, 8, 4, 2, 1)  # steps
+_BUFFERS_BYTES = 48 << 10  # of two panels' triangles, on any device: sums depend on where panels end
+_ALIGNED = 4  # elements: 16 bytes at least
+
+
+class _Layer(NamedTuple):
+    """A layer of weights: where its places lie in the table, and its sizes once packed."""
+
+    rows: int
+    columns: int
+    seen: int
+    units: int
+    outs: int  # units to each of `rows` and `seen`
+    pitch: int
+    weight: int  # packed
+    bias: int
+
+
+class Plan(NamedTuple):
+    """What the degrees, the levels and the size of a number say."""
+
+    table: Tensor  # int64, on the CPU
+    layers: tuple[_Layer, ...]
+    layers_at: int  # in the table, as SamplingDenseLayer
+    order_at: int
+    packed_size: int
+    panel: int  # steps; 0: not even one step's triangle is small
+    act_size: int
+    sum_size: int
+    triangle_at: int  # bytes of a buffer
+    draws_at: int
+
+    @property
+    def image_size(self) -> int:
+        return _whole(self.act_size + (2 if self.panel else 1) * self.sum_size)
+
+
+def draw(
+    program: DenseProgram,
+    levels: Tensor,  # [n, D], uint8 or int64, contiguous: written
+    u: Tensor,  # float32 [n, D], contiguous
+    known: Tensor | None,  # as levels
+    known_mask: Tensor | None,  # bool, as levels
+    temperature: float,
+    *,
+    threads: int | None = None,
+    images_per_block: int | None = None,
+) -> None:
+    """Draws all samples in one launch, after one a layer that sorts weights. The plan's table is copied before them, from memory
+    that is not pinned: that waits for the stream, and a call cannot be captured in a graph."""
+    if not levels.numel():
+        return
+    compiled, where = target(levels)
+    processors, shared_bytes = compiled.sampling_limits(where[0])
+    like = program.like
+    plan = make_plan(compiled, program.degrees, program.num_levels, like.element_size())
+    n = len(levels)
+    images = images_per_block or _images(plan, n, processors, shared_bytes, like.element_size())
+    image_bytes = images * plan.image_size * like.element_size()
+    buffer_bytes = plan.draws_at + plan.panel * images * compiled.sampling_dense_draw_bytes
+    in_shared = 2 * buffer_bytes + image_bytes <= shared_bytes
+    blocks = -(-n // images)
+    memory = None if in_shared else like.new_empty(blocks * images * plan.image_size)
+    table, packed = plan.table.to(like.device), like.new_empty(plan.packed_size)
+    _pack(compiled, program, plan, table, packed, where)
+    compiled.sampling_dense_draw(
+        DTYPE_NAMES[like.dtype],
+        tuple(levels.shape),
+        draws(program.num_levels, levels, u, known, known_mask, temperature),
+        (*_addresses(table, plan.layers_at, 0, plan.order_at), len(plan.layers)),
+        packed.data_ptr(),
+        (plan.layers[-1].outs, plan.panel),
+        (plan.act_size, plan.sum_size, plan.image_size),
+        (plan.triangle_at, plan.draws_at, buffer_bytes, 2 * buffer_bytes + (image_bytes if in_shared else 0)),
+        0 if memory is None else memory.data_ptr(),
+        images,
+        threads or THREADS[images],
+        *where,
+    )
+
+
+def _images(plan: Plan, n: int, processors: int, shared_bytes: int, itemsize: int) -> int:
+    """So few that every processor has some, and that they fit into shared memory, if one does."""
+    images = 1
+    while images < _IMAGES_BYTES // itemsize and n > images * processors:
+        images *= 2
+    room = shared_bytes - _BUFFERS_BYTES
+    while images > 1 and plan.image_size * itemsize <= room < images * plan.image_size * itemsize:
+        images //= 2
+    return images
+
+
+def _pack(
+    compiled: Any, program: DenseProgram, plan: Plan, table: Tensor, packed: Tensor, where: tuple[int, ...]
+) -> None:
+    for weight, bias, layer in zip(program.weights, program.biases, plan.layers, strict=True):
+        compiled.sampling_dense_pack(
+            DTYPE_NAMES[packed.dtype],
+            (weight.data_ptr(), *weight.stride()),
+            (bias.data_ptr(), bias.stride(0)),
+            _addresses(table, layer.rows, layer.columns, layer.seen),
+            (layer.units, layer.outs, layer.pitch),
+            program.num_levels == 2 and layer is plan.layers[-1],
+            _addresses(packed, layer.weight, layer.bias),
+            *where,
+        )
+
+
+def _addresses(t: Tensor, *offsets: int) -> tuple[int, ...]:
+    return tuple(t.data_ptr() + offset * t.element_size() for offset in offsets)
+
+
+@lru_cache(maxsize=32)  # degrees never change: a model has as many plans as orderings
+def make_plan(compiled: Any, degrees: tuple[tuple[int, ...], ...], num_levels: int, itemsize: int) -> Plan:
+    """Sorts units by degree, and chooses the longest panels whose triangles are small."""
+    inputs, outs = len(degrees[0]), 1 if num_levels == 2 else num_levels
+    steps = torch.arange(inputs + 1, device="cpu")
+    by_degree = [torch.tensor(of, device="cpu").sort(stable=True) for of in degrees]
+    below = [torch.searchsorted(of.values, steps) for of in by_degree]
+    sizes = _Sizes(below, [*below[1:], steps * outs], itemsize, compiled.sampling_dense_event_bytes)
+    table = _Table()
+    below_at = [table.append(counts) for counts in (*below, steps * outs)]
+    layers, fields = [], []
+    packed_size = act_size = sum_size = triangle_size = 0
+    for i, (_, order) in enumerate(by_degree):
+        last = i + 1 == len(degrees)
+        rows = by_degree[0].indices * num_levels if last else by_degree[i + 1].indices
+        seen = below[i][:-1] if last else below[i][by_degree[i + 1].values + 1]
+        units, pitch = len(rows) * (outs if last else 1), _whole(len(order))
+        layer = _Layer(
+            rows=table.append(rows),
+            columns=table.append(order),
+            seen=table.append(seen),
+            units=units,
+            outs=outs if last else 1,
+            pitch=pitch,
+            weight=packed_size,
+            bias=packed_size + units * pitch,
+        )
+        layers.append(layer)
+        fields.append(
+            {
+                "weight": layer.weight,
+                "pitch": pitch,
+                "bias": layer.bias,
+                "act": act_size,
+                "sum": sum_size,
+                "triangle": triangle_size,
+                "triangle_pitch": sizes.pitches[i],
+                "sources_below": below_at[i],
+                "units_below": below_at[i + 1],
+                "degrees": table.append(by_degree[i].values),
+            }
+        )
+        packed_size = layer.bias + _whole(units)
+        act_size += pitch
+        sum_size += sizes.counts[i]
+        triangle_size += sizes.within[i] * sizes.pitches[i]
+    names = compiled.sampling_dense_layer_fields.split()
+    layers_at = table.append(torch.tensor([[of[name] for name in names] for of in fields], device="cpu").flatten())
+    return Plan(
+        torch.cat(table.pieces),
+        tuple(layers),
+        layers_at,
+        layers[0].columns,
+        packed_size,
+        sizes.panel,
+        act_size,
+        sum_size,
+        sizes.events_bytes,
+        sizes.events_bytes + sizes.triangle_bytes,
+    )
+
+
+class _Sizes:
+    """The longest panel whose triangles are small, and of the largest such panel each layer's sources and units."""
+
+    def __init__(self, below: list[Tensor], units_below: list[Tensor], itemsize: int, event_bytes: int) -> None:
+        inputs = len(below[0]) - 1
+        for self.panel in (*_PANELS, 0):
+            ends = torch.tensor([*range(0, inputs, self.panel or 1), inputs], device="cpu")
+            within = [counts[ends].diff() for counts in below]
+            self.within = [int(some.max()) for some in within]
+            self.counts = [int(counts[ends].diff().max()) for counts in units_below]
+            self.pitches = [count | 1 for count in self.counts]  # odd: lanes that copy a unit's row reach all banks
+            triangles = sum(some * pitch for some, pitch in zip(self.within, self.pitches, strict=True))
+            self.triangle_bytes = _whole(triangles) * itemsize
+            self.events_bytes = int(torch.stack(within).sum(0).max()) * event_bytes
+            if 2 * (self.triangle_bytes + self.events_bytes) <= _BUFFERS_BYTES:
+                return
+        self.triangle_bytes = self.events_bytes = 0
+
+
+class _Table:
+    """Numbers one after the other."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Tensor] = []
+        self.size = 0
+
+    def append(self, numbers: Tensor) -> int:
+        """Where they begin."""
+        self.pieces.append(numbers)
+        self.size += numbers.numel()
+        return self.size - numbers.numel()
+
+
+def _whole(elements: int) -> int:
+    """As many as 16 bytes begin with."""
+    return -(-elements // _ALIGNED) * _ALIGNED
