@@ -7,7 +7,7 @@ import pytest
 import torch
 from conv_checks import NHWC, check, check_nan, make
 from registry import OPS, layout_sample
-from support import DTYPES, assert_accurate, assert_same, dtype_name
+from support import DTYPES, assert_same, dtype_name
 from test_conformance import check_against_truth
 
 from pygen import _taps, _tf32
@@ -133,24 +133,48 @@ def test_cuda_host_masked_conv2d_device_and_limits(monkeypatch):
         native.forward(wide, torch.zeros(1, 1, 1, 2101), None, tuple(range(1050)), 1, False, 1)
 
 
+def make_add(*args):
+    """input, weight, bias and what is added, all in eighths: exact sums."""
+    x, weight, *others = make(*args)
+    return x, weight, *(t.double().mul(8).round().div(8).to(t.dtype) for t in others)
+
+
+def check_add(x, weight, bias, add, kernel, groups=1):
+    """The sum rounded once, bit for bit."""
+    mask = (_taps.live_taps("test", "B", groups, *kernel), groups, False, 1)
+    truth = native.forward(x.double(), weight.double(), bias.double(), *mask) + add.double()
+    out = native.forward(x, weight, bias, *mask, add)
+    assert_same(out, truth.to(x.dtype))
+    assert out.is_contiguous(memory_format=torch.contiguous_format if x.is_contiguous() else NHWC)
+
+
 @pytest.mark.parametrize("capability", ("8", "9"))
 @pytest.mark.parametrize("layout", (torch.contiguous_format, NHWC), ids=("NCHW", "NHWC"))
 @each_dtype
 def test_cuda_host_masked_conv2d_adds_before_it_rounds(dtype, layout, capability, monkeypatch, tf32):
-    """An even number of channels in each group by the kernel, an odd one by torch, which adds to what is rounded."""
+    """Whole units of 16 bytes along channels and along pixels, parts of them, neither; groups; misaligned, turned."""
     monkeypatch.setenv("PYGEN_HOST_CAPABILITY", capability)
     for ins, outs, size, kernel, groups in (
-        (40, 72, (5, 9), (1, 1), 1),
+        (40, 72, (4, 10), (1, 1), 1),
+        (40, 137, (5, 9), (1, 1), 1),
         (12, 18, (4, 6), (1, 3), 3),
         (3, 5, (4, 2), (1, 1), 1),
     ):
-        x, weight, bias, add = make(2, ins, outs, size, kernel, dtype, layout)
-        add = add.contiguous() if groups > 1 else add  # another layout than the output's
-        mask = (_taps.live_taps("test", "B", groups, *kernel), groups, False, 1)
-        wide = native.forward(x.double(), weight.double(), bias.double(), *mask)
-        out = native.forward(x, weight, bias, *mask, add)
-        assert out.is_contiguous(memory_format=layout)
-        if outs % (2 * groups) == 0:
-            assert_accurate(out, wide + add.double(), (wide + add.double()).to(dtype), dtype=dtype)
-        else:
-            assert_same(out, native.forward(x, weight, bias, *mask) + add)
+        x, weight, bias, add = make_add(2, ins, outs, size, kernel, dtype, layout)
+        beside = torch.full((add.numel() + 1,), torch.nan, dtype=dtype)[1:]
+        beside = beside.view(2, outs, *size) if add.is_contiguous() else beside.view(2, *size, outs).permute(0, 3, 1, 2)
+        turned = add.contiguous(memory_format=NHWC if layout is torch.contiguous_format else torch.contiguous_format)
+        for same in (add, beside.copy_(add), turned):
+            check_add(x, weight, bias, same, kernel, groups)
+
+
+@pytest.mark.parametrize("outs", (40, 41))
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float32), ids=dtype_name)
+def test_cuda_host_masked_conv2d_adds_to_the_later_tiles_of_a_block(dtype, outs, monkeypatch, tf32):
+    """What is added to a tile comes while the one before may still be on its way out; NaN beside it stays there."""
+    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", "9")
+    x, weight, bias, add = make_add(1, 40, outs, (300, 7), (1, 1), dtype, NHWC)
+    wide = torch.full((1, 48, 300, 7), torch.nan, dtype=dtype).contiguous(memory_format=NHWC)
+    wide[:, 3 : 3 + outs] = add
+    for same in (add, wide[:, 3 : 3 + outs]):
+        check_add(x, weight, bias, same, (1, 1))

@@ -1,9 +1,15 @@
-// What becomes of the sums of a product's tile: bias, rounding, and the way to the output through shared memory.
+// What becomes of the sums of a product's tile: what is added to them, rounding, and the way to the output through
+// shared memory.
+//
+// What lies like the output and is added comes by the same way, so that all global accesses are of 16 bytes, along
+// channels or (contiguous images) along pixels. Where a layout or an address allows none, element by element.
 #pragma once
 
 #include "cuda/conv_steps.cuh"
 
 namespace pygen::cuda {
+
+enum class Along { Elements, Channels, Pixels };
 
 // Bytes of a staged row [n] of a pixel; turned, of a row [pixel] of a channel.
 template <class Tr>
@@ -15,133 +21,171 @@ constexpr int staged_bytes() {
   constexpr int kStraight = Tr::kM * kStagedPitch<Tr>, kTurned = Tr::kN * kTurnedPitch<Tr>;
   return kStraight > kTurned ? kStraight : kTurned;
 }
-
-// From staged [kM][kN] to the output, along its nearer dim.
-template <class Tr>
-__device__ __forceinline__ void write_tile(const ConvParams& p, const unsigned char* staged, int64_t pixel0,
-                                           int n_first, int n_live, int thread) {
-  using T = typename Tr::Element;
-  T* out = static_cast<T*>(p.out);
-  constexpr int kPer = 16 / Tr::kSize, kUnits = Tr::kN / kPer;
-  if constexpr (Tr::kByDegree) {
-    if (p.order != nullptr) {
-      for (int i = thread; i < Tr::kM * Tr::kN; i += Tr::kThreads) {
-        const int row = i / Tr::kN, n = i % Tr::kN;
-        if (n >= n_live || pixel0 + row >= p.pixels) continue;
-        out[(pixel0 + row) * p.n + p.order[n_first + n]] =
-            *reinterpret_cast<const T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-      }
-      return;
-    }
-  }
-  if (p.out_last && (n_first | n_live | p.n) % kPer == 0) {
-    for (int i = thread; i < Tr::kM * kUnits; i += Tr::kThreads) {
-      const int row = i / kUnits, n = i % kUnits * kPer;
-      if (n >= n_live || pixel0 + row >= p.pixels) continue;
-      *reinterpret_cast<uint4*>(out + (pixel0 + row) * p.n + n_first + n) =
-          *reinterpret_cast<const uint4*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-    }
-    return;
-  }
-  for (int i = thread; i < Tr::kM * Tr::kN; i += Tr::kThreads) {
-    const int row = p.out_last ? i / Tr::kN : i % Tr::kM, n = p.out_last ? i % Tr::kN : i / Tr::kM;
-    const int64_t pixel = pixel0 + row;
-    if (n >= n_live || pixel >= p.pixels) continue;
-    const T value = *reinterpret_cast<const T*>(staged + row * kStagedPitch<Tr> + n * Tr::kSize);
-    if (p.out_last) {
-      out[pixel * p.n + n_first + n] = value;
-    } else {
-      const auto image = static_cast<int64_t>(divide(static_cast<uint64_t>(pixel), static_cast<uint64_t>(p.plane)));
-      out[(image * p.n + n_first + n) * p.plane + pixel - image * p.plane] = value;
-    }
-  }
+template <class Tr, bool kTurned>
+__device__ __forceinline__ typename Tr::Element* staged_at(unsigned char* staged, int row, int column) {
+  return reinterpret_cast<typename Tr::Element*>(
+      staged + (kTurned ? column * kTurnedPitch<Tr> + row * Tr::kSize : row * kStagedPitch<Tr> + column * Tr::kSize));
 }
 
-// Whether the output is [N][n][pixels of the image], and its images are whole units of 16 bytes.
+// Which channels a tile's columns are, where PairedTile does not say it.
+template <class Tr>
+struct Columns {
+  const int64_t* order;
+  int first, n_live;
+
+  __device__ __forceinline__ Columns(const ConvParams& p, int n_first, int n_live)
+      : order(p.order), first(n_first), n_live(n_live) {}
+  __device__ __forceinline__ int live() const { return n_live; }
+  __device__ __forceinline__ int64_t channel(int column) const {
+    return Tr::kByDegree && order != nullptr ? order[first + column] : first + column;
+  }
+  __device__ __forceinline__ bool whole(int n, int per) const {
+    return (!Tr::kByDegree || order == nullptr) && (first | n_live | n) % per == 0;
+  }
+};
+
+// One access to a tile in shared memory and to what lies like the output.
+template <class Tr, Along kAlong>
+struct Unit {
+  using T = typename Tr::Element;
+  static constexpr int kPer = kAlong == Along::Elements ? 1 : 16 / Tr::kSize;
+  using Access = std::conditional_t<kAlong == Along::Elements, T, uint4>;
+
+  static __device__ __forceinline__ T* staged(unsigned char* memory, int row, int column) {
+    return staged_at<Tr, kAlong == Along::Pixels>(memory, row, column);
+  }
+  static __device__ __forceinline__ Access load(const T* from) { return *reinterpret_cast<const Access*>(from); }
+  static __device__ __forceinline__ void store(T* to, Access unit) { *reinterpret_cast<Access*>(to) = unit; }
+
+  // go(row, column) for each unit of the first `live` of kColumns columns; the threads share them, neighbours along
+  // the output.
+  template <int kColumns, class Go>
+  static __device__ __forceinline__ void for_each(const ConvParams& p, int live, int64_t pixel0, int thread, Go go) {
+    constexpr int kRowsOf = kAlong == Along::Pixels ? kPer : 1, kColumnsOf = kAlong == Along::Channels ? kPer : 1;
+    constexpr int kDown = Tr::kM / kRowsOf, kAcross = kColumns / kColumnsOf;
+    const bool by_channels = kAlong == Along::Channels || (kAlong == Along::Elements && p.out_last);
+    for (int i = thread; i < kDown * kAcross; i += Tr::kThreads) {
+      const int row = (by_channels ? i / kAcross : i % kDown) * kRowsOf;
+      const int column = (by_channels ? i % kAcross : i / kDown) * kColumnsOf;
+      if (column < live && pixel0 + row < p.pixels) go(row, column);
+    }
+  }
+};
+
+// Where a pixel lies in the output and in what is like it.
+template <Along kAlong>
+struct PixelPlace {
+  bool last;
+  int64_t pixel, image;  // image: 0 where nobody asks
+
+  __device__ __forceinline__ PixelPlace(const ConvParams& p, int64_t pixel, bool asks = false)
+      : last(kAlong == Along::Elements ? p.out_last : kAlong == Along::Channels), pixel(pixel), image(0) {
+    if (asks || !last)
+      image = static_cast<int64_t>(divide(static_cast<uint64_t>(pixel), static_cast<uint64_t>(p.plane)));
+  }
+  __device__ __forceinline__ int64_t at(const ConvParams& p, int64_t channels, int64_t channel) const {
+    return last ? pixel * channels + channel : (image * channels + channel) * p.plane + pixel - image * p.plane;
+  }
+};
+
+// Whether a tile is staged along pixels: images are contiguous and whole units of 16 bytes.
 template <class Tr>
 __device__ __forceinline__ bool is_turned(const ConvParams& p) {
-  return !p.out_last && p.plane % (16 / Tr::kSize) == 0;
+  return !Tr::kByDegree && p.aligned && !p.out_last && p.plane % (16 / Tr::kSize) == 0;
 }
 
-// From staged [kN][kM] to such an output.
-template <class Tr>
-__device__ __forceinline__ void write_turned_tile(const ConvParams& p, const unsigned char* staged, int64_t pixel0,
-                                                  int n_first, int n_live, int thread) {
-  using T = typename Tr::Element;
-  constexpr int kPer = 16 / Tr::kSize, kUnits = Tr::kM / kPer;
-  for (int i = thread; i < Tr::kN * kUnits; i += Tr::kThreads) {
-    const int n = i / kUnits, row = i % kUnits * kPer;
-    const int64_t pixel = pixel0 + row;
-    if (n >= n_live || pixel >= p.pixels) continue;
-    const auto image = static_cast<int64_t>(divide(static_cast<uint64_t>(pixel), static_cast<uint64_t>(p.plane)));
-    const int64_t at = (image * p.n + n_first + n) * p.plane + pixel - image * p.plane;
-    *reinterpret_cast<uint4*>(static_cast<T*>(p.out) + at) =
-        *reinterpret_cast<const uint4*>(staged + n * kTurnedPitch<Tr> + row * Tr::kSize);
+// go(Along as a type)
+template <class Tr, class OfTile, class Go>
+__device__ __forceinline__ void along_units(const ConvParams& p, const OfTile& columns, Go go) {
+  constexpr int kPer = 16 / Tr::kSize;
+  if constexpr (!Tr::kByDegree) {
+    if (is_turned<Tr>(p)) return go(std::integral_constant<Along, Along::Pixels>());
   }
+  if (p.aligned && p.out_last && columns.whole(p.n, kPer)) {
+    go(std::integral_constant<Along, Along::Channels>());
+  } else {
+    go(std::integral_constant<Along, Along::Elements>());
+  }
+}
+
+// What is added, to where its sums will be staged: on its way until the copies have been waited for.
+template <class Tr, Along kAlong, class OfTile>
+__device__ __forceinline__ void stage_add(const ConvParams& p, const OfTile& columns, unsigned char* staged,
+                                          int64_t pixel0, int thread) {
+  using At = Unit<Tr, kAlong>;
+  const auto* const add = static_cast<const typename Tr::Element*>(p.add);
+  At::template for_each<Tr::kN>(p, columns.live(), pixel0, thread, [&](int row, int column) {
+    const auto* const from = add + PixelPlace<kAlong>(p, pixel0 + row).at(p, p.n, columns.channel(column));
+    if constexpr (kAlong == Along::Elements) {
+      *At::staged(staged, row, column) = *from;
+    } else {
+      copy_async(At::staged(staged, row, column), from, 16);
+    }
+  });
+  commit_copies();
 }
 
 // What is added to the sums of this thread's columns, kCount spans from `first` on: loaded at once, as each load takes
 // as long as all of them.
-template <class Tr, class Tile, int kCount, class ChannelOf>
-__device__ __forceinline__ void load_bias(const ConvParams& p, const Tile& tile, int n_live, ChannelOf channel_of,
-                                          int first, typename Tr::Acc (&bias)[kCount][Tile::kSpan]) {
+template <class Tr, class Tile, int kCount, class OfTile>
+__device__ __forceinline__ void load_bias(const ConvParams& p, const Tile& tile, const OfTile& columns, int first,
+                                          typename Tr::Acc (&bias)[kCount][Tile::kSpan]) {
   const auto* const from = static_cast<const typename Tr::Element*>(p.bias);
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
 #pragma unroll
     for (int i = 0; i < Tile::kSpan; ++i) {
       const int n = tile.column(first + j) + i;
-      bias[j][i] = from != nullptr && n < n_live ? widen_to(from[channel_of(n)]) : typename Tr::Acc(0);
+      bias[j][i] = from != nullptr && n < columns.live() ? widen_to(from[columns.channel(n)]) : typename Tr::Acc(0);
     }
   }
 }
 
-// Rounded, side by side.
-template <class T, class Acc, int kSpan>
-__device__ __forceinline__ void stage(unsigned char* to, const Acc (&value)[kSpan]) {
-  struct alignas(kSpan * sizeof(T)) Span {
-    T v[kSpan];
-  };
-  Span rounded;
-#pragma unroll
-  for (int i = 0; i < kSpan; ++i) rounded.v[i] = narrow_to<T>(value[i]);
-  *reinterpret_cast<Span*>(to) = rounded;
-}
-
-// The sums of a tile, which Tr::kThreads threads hold, to the output: tile.each(store(row, span, sums)) gives those of
-// the calling one, `thread` of them, in spans of columns side by side; sync is their barrier. All must have left the
-// shared memory at `staged` before.
-template <class Tr, class Tile, class Sync>
-__device__ __forceinline__ void finish_tile(const ConvParams& p, const Tile& tile, unsigned char* staged,
-                                            int64_t pixel0, int n_first, int n_live, int thread, Sync sync) {
+// Sums + bias + (kAdds) what is staged, rounded once, kCount spans at once: tile.each(store(row, span, sums)) gives the
+// sums of the calling thread, in spans of columns side by side. Beyond the tile's end what is staged is nothing, and
+// what it becomes goes nowhere.
+template <class Tr, bool kTurned, bool kAdds, int kCount, class Tile, class OfTile>
+__device__ __forceinline__ void stage_sums(const ConvParams& p, const OfTile& columns, const Tile& tile,
+                                           unsigned char* staged) {
   using T = typename Tr::Element;
   using Acc = typename Tr::Acc;
-  Acc bias[Tile::kSpans][Tile::kSpan];
-  const auto channel_of = [&](int n) -> int64_t {
-    return Tr::kByDegree && p.order != nullptr ? p.order[n_first + n] : n_first + n;
+  constexpr int kPerAccess = kTurned ? 1 : Tile::kSpan;
+  struct alignas(kPerAccess * sizeof(T)) Access {
+    T v[kPerAccess];
   };
-  load_bias<Tr>(p, tile, n_live, channel_of, 0, bias);
-  const bool turned = !Tr::kByDegree && is_turned<Tr>(p);
-  if (turned) {
-    tile.each([&](int row, int span, const Acc(&sums)[Tile::kSpan]) {
 #pragma unroll
-      for (int i = 0; i < Tile::kSpan; ++i) {
-        *reinterpret_cast<T*>(staged + (tile.column(span) + i) * kTurnedPitch<Tr> + row * Tr::kSize) =
-            narrow_to<T>(sums[i] + bias[span][i]);
+  for (int first = 0; first < Tile::kSpans; first += kCount) {
+    Acc bias[kCount][Tile::kSpan];
+    load_bias<Tr>(p, tile, columns, first, bias);
+    const auto store = [&](int row, int span, const Acc(&sums)[Tile::kSpan]) {
+#pragma unroll
+      for (int i = 0; i < Tile::kSpan; i += kPerAccess) {
+        auto* const there = reinterpret_cast<Access*>(staged_at<Tr, kTurned>(staged, row, tile.column(span) + i));
+        Access access{};
+        if constexpr (kAdds) access = *there;
+#pragma unroll
+        for (int e = 0; e < kPerAccess; ++e) {
+          Acc value = sums[i + e] + bias[span - first][i + e];
+          if constexpr (kAdds) value += widen_to(access.v[e]);
+          access.v[e] = narrow_to<T>(value);
+        }
+        *there = access;
       }
-    });
-    sync();
-    write_turned_tile<Tr>(p, staged, pixel0, n_first, n_live, thread);
-    return;
+    };
+    tile.each(store, first, kCount);
   }
-  tile.each([&](int row, int span, const Acc(&sums)[Tile::kSpan]) {
-    Acc value[Tile::kSpan];
-#pragma unroll
-    for (int i = 0; i < Tile::kSpan; ++i) value[i] = sums[i] + bias[span][i];
-    stage<T>(staged + row * kStagedPitch<Tr> + tile.column(span) * Tr::kSize, value);
+}
+
+// What is staged, to the output.
+template <class Tr, Along kAlong, class OfTile>
+__device__ __forceinline__ void write_tile(const ConvParams& p, const OfTile& columns, unsigned char* staged,
+                                           int64_t pixel0, int thread) {
+  using At = Unit<Tr, kAlong>;
+  auto* const out = static_cast<typename Tr::Element*>(p.out);
+  At::template for_each<Tr::kN>(p, columns.live(), pixel0, thread, [&](int row, int column) {
+    At::store(out + PixelPlace<kAlong>(p, pixel0 + row).at(p, p.n, columns.channel(column)),
+              At::load(At::staged(staged, row, column)));
   });
-  sync();
-  write_tile<Tr>(p, staged, pixel0, n_first, n_live, thread);
 }
 
 }  // namespace pygen::cuda

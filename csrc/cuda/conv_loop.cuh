@@ -82,12 +82,9 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   wait_copies<0>();
   __syncthreads();
   const auto sync = [] { __syncthreads(); };
-  if constexpr (kGated) {
-    begin_gated_tile<Tr>(p, zeros, pixel0, n_first, thread);
-    finish_gated_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, sync);
-  } else {
-    finish_tile<Tr>(p, tile, zeros, pixel0, n_first, n_live, thread, sync);
-  }
+  const auto columns = columns_of<Tr, kGated>(p, n_first, n_live);
+  if (!Tr::kByDegree && p.add != nullptr) begin_tile<Tr>(p, columns, zeros, pixel0, thread);
+  finish_tile<Tr, kGated>(p, columns, tile, zeros, pixel0, thread, sync);
 }
 
 template <class Tr>

@@ -10,9 +10,12 @@ struct PairedTile {
   int first, apart, half;  // first channel, from a channel to its partner
   int gated;               // channel of the gate's output that the first pair makes
 
+  __host__ __device__ int live() const { return 2 * half; }
   __host__ __device__ int channel(int column) const {
     return column < half ? first + column : first + apart + column - half;
   }
+  // Whether they, and those of the gate's output, come in whole units of `per` in rows of n.
+  __host__ __device__ bool whole(int n, int per) const { return (first | apart | half | gated | n / 2) % per == 0; }
 };
 
 struct Pairs {

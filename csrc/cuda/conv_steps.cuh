@@ -7,11 +7,9 @@ namespace pygen::cuda {
 
 // What follows the product in gated_masked_conv2d, whose output is then what comes before the gate.
 struct ConvGate {
-  const void* add;   // as the output, or null
   const void* cond;  // as the output, or [N][n] for all pixels of an image, or null
-  void* out;         // [pixels][n / 2], or [N][n / 2][H * W], or null: no gate
+  void* out;         // [pixels][n / 2], or [N][n / 2][H * W]
   bool per_image;    // cond
-  bool aligned;      // both, to 16 bytes
 };
 
 // A product whose k have one tap, a pixel's own, and are added to the taps' sums.
@@ -26,14 +24,16 @@ struct ConvParams {
   const unsigned char* x;       // [pixels][x_pitch bytes]
   const unsigned char* weight;  // [positions][n][weight_pitch bytes]
   const void* bias;             // [n], or null
+  const void* add;              // as the output, or null
   void* out;                    // [pixels][n], or [N][n][H * W]
   int64_t x_pitch, weight_pitch;
   int64_t pixels, plane, height, width;
   int n, k;
   int groups, group_n, group_k, tiles_per_group;
   bool backward, strict, out_last;
-  bool halo;   // one run of pixels for all taps; else each its own
-  int a_rows;  // of a run
+  bool aligned;  // add and the gate's cond, to 16 bytes
+  bool halo;     // one run of pixels for all taps; else each its own
+  int a_rows;    // of a run
   int a_buffers;
   int64_t first;  // offset of the run's first pixel
   Taps taps;

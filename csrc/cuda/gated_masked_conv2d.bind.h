@@ -20,7 +20,7 @@ inline void bind_gated_masked_conv2d(py::module_& m) {
         call.side_channels = side_channels;
         call.side = parse_tensor(side, {sizes[0], side_channels, sizes[2], sizes[3]});
         call.side_weight = parse_tensor(side_weight, {weight_sizes[0], side_channels, 1, 1});
-        call.add = parse_address(add);
+        call.product.add = parse_address(add);
         call.cond = parse_address(cond);
         call.cond_per_image = cond_per_image;
         call.gated = parse_address(gated);
@@ -28,10 +28,9 @@ inline void bind_gated_masked_conv2d(py::module_& m) {
         return gated_masked_conv2d_forward(call);
       },
       "as masked_conv2d_forward; behind bias the channels of side, (address, strides) of it and of its weight or 0, "
-      "None, "
-      "None; the addresses of add (as output lies) or None, of cond (the same, or of [N, 2 C]) or None, whether cond "
-      "has no "
-      "pixels, and of the gate's output (written)");
+      "None, None; the addresses of add (as output lies) or None, of cond (the same, or of [N, 2 C]) or None, whether "
+      "cond "
+      "has no pixels, and of the gate's output (written)");
 }
 
 }  // namespace pygen::cuda

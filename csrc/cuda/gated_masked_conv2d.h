@@ -11,10 +11,9 @@ struct GatedMaskedConv2dCall {
   int64_t side_channels;  // 0: no side
   Tensor side;            // [N, K, H, W]
   Tensor side_weight;     // [2 C, K, 1, 1]
-  std::uintptr_t add;     // laid out as the output, or 0
-  std::uintptr_t cond;    // the same, or [N, 2 C] contiguous, or 0
+  std::uintptr_t cond;    // laid out as the output, or [N, 2 C] contiguous, or 0
   bool cond_per_image;
-  std::uintptr_t gated;  // [N, C, H, W], laid out as the output; written. 0: no gate
+  std::uintptr_t gated;  // [N, C, H, W], laid out as the output; written
 };
 
 int64_t gated_masked_conv2d_forward(const GatedMaskedConv2dCall& call);

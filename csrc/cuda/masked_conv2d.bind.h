@@ -52,6 +52,22 @@ inline void bind_masked_conv2d(py::module_& m, const char* name, int64_t (*launc
       doc);
 }
 
+inline void bind_masked_conv2d_add(py::module_& m) {
+  m.def(
+      "masked_conv2d_add_forward",
+      [](std::string dtype, std::vector<int64_t> sizes, std::vector<int64_t> weight_sizes, std::vector<int64_t> taps,
+         int64_t color_groups, bool strict, int64_t dilation, py::tuple input, py::tuple output, py::tuple weight,
+         py::handle bias, py::handle add, int device, std::uintptr_t stream, bool tf32, py::handle workspace) {
+        MaskedConv2dCall call =
+            parse_masked_conv2d(std::move(dtype), sizes, weight_sizes, std::move(taps), color_groups, strict, dilation,
+                                input, output, weight, bias, device, stream, tf32, workspace);
+        call.add = parse_address(add);
+        const py::gil_scoped_release release;
+        return masked_conv2d_forward(call);
+      },
+      "as masked_conv2d_forward; behind bias the address of what is added, laid out as the output");
+}
+
 inline void bind_masked_conv2d(py::module_& m) {
   bind_masked_conv2d(
       m, "masked_conv2d_forward", &masked_conv2d_forward,
@@ -62,6 +78,7 @@ inline void bind_masked_conv2d(py::module_& m) {
                      "as forward; input is written, output is its gradient, bias None");
   bind_masked_conv2d(m, "masked_conv2d_grad_weight", &masked_conv2d_grad_weight,
                      "as forward; weight and bias (contiguous) are written, output is its gradient");
+  bind_masked_conv2d_add(m);
   m.def("use_wgmma", &use_wgmma, "Whether Hopper's warpgroups may multiply, for tests; returns what held before.");
 }
 

@@ -34,11 +34,6 @@ void launch_tiles(ConvParams p, cudaStream_t stream) {
   }
 }
 
-ConvGate gate_of(const GatedMaskedConv2dCall& call) {
-  return {reinterpret_cast<const void*>(call.add), reinterpret_cast<const void*>(call.cond),
-          reinterpret_cast<void*>(call.gated), call.cond_per_image, (call.add | call.cond) % 16 == 0};
-}
-
 // Where the weights of so many taps and k will lie, as the kernel of `wgmma` or that of masked_conv2d.cuh reads them.
 template <class T>
 PackWeightsParams place_weights(const ConvParams& p, const Taps& taps, int64_t k, const Tensor& weight, WgmmaType wgmma,
@@ -108,7 +103,7 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
   const int tile_n = kTensor && p.group_n > 64 ? 128 : 64;
   if (gated != nullptr) {
     p.pairs = {p.group_n, tile_n};
-    p.gate = gate_of(*gated);
+    p.gate = {reinterpret_cast<const void*>(gated->cond), reinterpret_cast<void*>(gated->gated), gated->cond_per_image};
   }
   const bool reversed = backward && p.taps.centre;
   const WgmmaType wgmma = takes_wgmma(wgmma_type<Math>(), p) ? wgmma_type<Math>() : WgmmaType::None;
@@ -128,6 +123,8 @@ int64_t multiply(const MaskedConv2dCall& call, bool backward, const GatedMaskedC
   p.weight = static_cast<const unsigned char*>(w.to);
   p.weight_pitch = w.pitch * static_cast<int64_t>(sizeof(T));
   p.bias = reinterpret_cast<const void*>(call.bias);
+  p.add = reinterpret_cast<const void*>(call.add);
+  p.aligned = (call.add | (gated != nullptr ? gated->cond : 0)) % 16 == 0;
   p.out = reinterpret_cast<void*>(out.address);
   p.out_last = channels_last(out, n, call.height, call.width);
   if (wgmma != WgmmaType::None) {

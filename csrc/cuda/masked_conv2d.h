@@ -24,6 +24,7 @@ struct MaskedConv2dCall {
   Tensor input, output;      // [N, Cin, H, W] and [N, Cout, H, W], or their gradients
   Tensor weight;             // [Cout, Cin, kH, kW], or its gradient (then contiguous)
   std::uintptr_t bias;       // [Cout], its gradient, or 0
+  std::uintptr_t add = 0;    // of forward: laid out as the output, or 0
   std::uintptr_t workspace;  // of as many bytes as a call without it returns; aligned to 256
 };
 

@@ -135,9 +135,11 @@ struct WgmmaConsumer {
       const WgmmaPlace<Tr> place(p.conv, t);
       const int64_t pixel0 = place.pixel0 + group * Tr::kM;
       const auto sync = [this] { sync_threads(1 + group, Tr::kThreads); };
-      if constexpr (kGated) {
+      const auto columns = columns_of<Tr, kGated>(p.conv, place.n_first, place.n_live);
+      const bool adds = p.conv.add != nullptr;
+      if (adds) {
         sync();  // the tile before has left `staged`
-        begin_gated_tile<Tr>(p.conv, staged, pixel0, place.n_first, thread);
+        begin_tile<Tr>(p.conv, columns, staged, pixel0, thread);
       }
       WgmmaTile<Tr> tile(p.conv, place.pixel0, group, thread / 32);
       if (place.steps > 0) {
@@ -155,12 +157,8 @@ struct WgmmaConsumer {
         leave(memory.run_empty + run.buffer);
         run.next(p.conv.a_buffers);
       }
-      if constexpr (kGated) {
-        finish_gated_tile<Tr>(p.conv, tile, staged, pixel0, place.n_first, place.n_live, thread, sync);
-      } else {
-        sync();  // as above
-        finish_tile<Tr>(p.conv, tile, staged, pixel0, place.n_first, place.n_live, thread, sync);
-      }
+      if (!adds) sync();  // as above
+      finish_tile<Tr, kGated>(p.conv, columns, tile, staged, pixel0, thread, sync);
     }
   }
 };

@@ -91,7 +91,7 @@ int64_t product(const MaskedLinearCall& call) {
   p.weight_pitch = weight.pitch;
   p.bias = reinterpret_cast<const void*>(call.bias);
   p.out = reinterpret_cast<void*>(call.target.address);
-  p.out_last = true;
+  p.out_last = p.aligned = true;
   p.pixels = call.rows;
   p.plane = p.height = p.width = 1;
   p.n = p.group_n = static_cast<int>(call.targets);

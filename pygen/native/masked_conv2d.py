@@ -42,46 +42,17 @@ def forward(
     """[N, Cout, H, W]"""
     output = empty_images(input, weight.shape[0])
     bias = bias if bias is None else bias.contiguous()
-    if add is not None and on_gpu(target(input)) and weight.shape[0] % (2 * color_groups) == 0:
-        return _forward_with(add, input, output, weight, bias, taps, color_groups, strict, dilation)
-    _launch(
-        "masked_conv2d_forward",
-        input,
-        *product(input, output, weight, taps, color_groups, strict, dilation),
-        None if bias is None else strided(bias)[0],
-    )
-    if add is not None:
+    bias_address = None if bias is None else strided(bias)[0]
+    arguments = (*product(input, output, weight, taps, color_groups, strict, dilation), bias_address)
+    if add is None:
+        _launch("masked_conv2d_forward", input, *arguments)
+    elif on_gpu(target(input)):  # added before the sum is rounded
+        add = to_output_layout(add, output)
+        _launch("masked_conv2d_add_forward", input, *arguments, strided(add)[0])
+    else:
         strided(add)  # which refuses a tensor without memory; torch would read it
+        _launch("masked_conv2d_forward", input, *arguments)
         output.add_(add)
-    return output
-
-
-def _forward_with(
-    add: Tensor,
-    input: Tensor,
-    output: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    taps: Sequence[int],
-    color_groups: int,
-    strict: bool,
-    dilation: int,
-) -> Tensor:
-    """By the kernel of gated_masked_conv2d, which adds before it rounds, without its gate: for even numbers of channels."""
-    add = to_output_layout(add, output)
-    _launch(
-        "gated_masked_conv2d_forward",
-        input,
-        *product(input, output, weight, taps, color_groups, strict, dilation),
-        None if bias is None else strided(bias)[0],
-        0,
-        None,
-        None,
-        strided(add)[0],
-        None,
-        False,
-        None,
-    )
     return output
 
 

@@ -45,8 +45,7 @@ def masked_conv2d(
         color_groups: the channels are that many contiguous blocks, such as R|G|B, and the centre joins input group i to
             output group o where i < o ("A") or i <= o ("B"). Only for "A" and "B".
         dilation: spreads the taps.
-        add: [N, Cout, H, W], such as a residual connection's input. "reference" and, for even numbers of channels, "cuda" add it
-            before they round.
+        add: [N, Cout, H, W], such as a residual connection's input. "reference" and "cuda" add it before they round.
         backend: "reference", "composite", "cpu", "triton", "cuda"; None chooses.
 
     Returns:

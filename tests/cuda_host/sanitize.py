@@ -168,7 +168,9 @@ def exercise_masked_conv2d(launcher) -> None:
             for ins, outs, groups in ((16, 72, 1), (6, 9, 3)):
                 x, grad = (torch.zeros(2, c, 9, 8, dtype=dtype).contiguous(memory_format=layout) for c in (ins, outs))
                 weight, mask = torch.zeros(outs, ins, 3, 3, dtype=dtype), (tuple(range(4)), groups, False, 1)
-                launcher.forward(x, weight, weight[:, 0, 0, 0], *mask)
+                beside = torch.zeros(grad.numel() + 1, dtype=dtype)[1:].view(2, 9, 8, outs).permute(0, 3, 1, 2)
+                for add in (None, grad, beside):  # the last allows no 16 bytes at once
+                    launcher.forward(x, weight, weight[:, 0, 0, 0], *mask, add)
                 launcher.grad_input(grad, weight, *mask)
                 launcher.grad_weight(grad, x, (3, 3), *mask, True)
 
@@ -210,7 +212,8 @@ def exercise_wgmma(launcher) -> None:
         ins, outs = 36 * groups, 40 * groups
         x, grad = (torch.zeros(1, c, *size, dtype=dtype) for c in (ins, outs))
         weight, mask = torch.zeros(outs, ins, 3, 3, dtype=dtype), (tuple(range(4)), groups, False, 1)
-        launcher.forward(x, weight, weight[:, 0, 0, 0], *mask)
+        for add in (None, grad):
+            launcher.forward(x, weight, weight[:, 0, 0, 0], *mask, add)
         launcher.grad_input(grad, weight, *mask)
         launcher.grad_weight(grad, x, (3, 3), *mask, True)
     del os.environ["PYGEN_HOST_CAPABILITY"]
