@@ -8,6 +8,7 @@
 #include "cuda/runtime.h"
 #include "cuda/sample_dot.bind.h"
 #include "cuda/sampling.bind.h"
+#include "cuda/sampling_cluster.bind.h"
 #include "cuda/sampling_dense.bind.h"
 
 PYBIND11_MODULE(_cuda, m) {
@@ -22,5 +23,6 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_reparameterize_kl(m);
   pygen::cuda::bind_sample_dot(m);
   pygen::cuda::bind_sampling(m);
+  pygen::cuda::bind_sampling_cluster(m);
   pygen::cuda::bind_sampling_dense(m);
 }

@@ -1,4 +1,4 @@
-"""The CUDA sampler, executed on the host: it draws the images of the naive engine."""
+"""The CUDA sampler of any program, executed on the host: it draws the images of the naive engine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sampling_check import check_samples
 from torch import Tensor, nn
 
 from pygen.models import _engines
+from pygen.native import _sampling_cluster
 from pygen.native import _sampling_cuda as native
 
 pytestmark = host_cuda.MARKS
@@ -24,9 +25,14 @@ def cuda_on_host(monkeypatch):
     module = host_cuda.module()
     monkeypatch.setattr(native, "target", lambda t: (module, 0, 0))
     monkeypatch.setattr(native, "THREADS", 32)
+    monkeypatch.setattr(_sampling_cluster, "draw", leave_it)  # tests/test_cuda_host_sampling_cluster.py
     engine = dataclasses.replace(_engines.ENGINES["cuda"], why_not=lambda model: None)
     monkeypatch.setitem(_engines.ENGINES, "cuda", engine)
     return module
+
+
+def leave_it(*args: object) -> None:
+    raise _sampling_cluster.Unsupported
 
 
 def sample(model: nn.Module, n: int, shape: tuple[int, int], engine: str, **args: object) -> Tensor:

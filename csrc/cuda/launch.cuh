@@ -51,24 +51,65 @@ inline void check_threads(int threads, int most) {
                               std::to_string(threads));
 }
 
-// Blocks go on the x axis alone: y and z end at 65535. `shared_bytes` of memory that PYGEN_DYNAMIC_SHARED names.
+// More shared memory than every kernel gets unasked, and clusters beyond the 8 blocks of every GPU that has them.
+template <class Params>
+void allow_shared(const char* name, void (*kernel)(Params), int shared_bytes) {
+  if (shared_bytes <= 48 << 10) return;
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             shared_bytes),
+        name);
+}
+template <class Params>
+void allow_large_clusters(const char* name, void (*kernel)(Params)) {
+  const auto address = reinterpret_cast<const void*>(kernel);
+  check(cudaFuncSetAttribute(address, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), name);
+}
+
+inline cudaLaunchAttribute cluster_attribute(int blocks) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = static_cast<unsigned>(blocks);
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  return attribute;
+}
+
+// How many clusters of so many blocks the current device runs at once.
+template <class Params>
+int clusters_at_once(const char* name, void (*kernel)(Params), int cluster, int threads, int shared_bytes) {
+  allow_shared(name, kernel, shared_bytes);
+  cudaLaunchAttribute attribute = cluster_attribute(cluster);
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(cluster));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int clusters = 0;
+  if (cudaOccupancyMaxActiveClusters(&clusters, reinterpret_cast<const void*>(kernel), &config) != cudaSuccess) {
+    cudaGetLastError();  // a size that the device does not have
+    return 0;
+  }
+  return clusters;
+}
+
+// Blocks go on the x axis alone: y and z end at 65535. `shared_bytes` of memory that PYGEN_DYNAMIC_SHARED names; in
+// clusters of `cluster` blocks.
 template <class Params>
 void launch(const char* name, void (*kernel)(Params), int64_t blocks, int threads, cudaStream_t stream,
-            const Params& params, int shared_bytes = 0) {
+            const Params& params, int shared_bytes = 0, int cluster = 1) {
   if (blocks < 1 || blocks > 0x7fffffff) {
     throw std::invalid_argument(std::string(name) + ": between 1 and 2^31 - 1 blocks can be launched, got " +
                                 std::to_string(blocks));
   }
+  cudaLaunchAttribute attribute = cluster_attribute(cluster);
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = stream;
   config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
-  if (shared_bytes > 48 << 10) {  // more than every kernel gets unasked
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               shared_bytes),
-          name);
-  }
+  config.attrs = cluster > 1 ? &attribute : nullptr;
+  config.numAttrs = cluster > 1 ? 1 : 0;
+  allow_shared(name, kernel, shared_bytes);
   check(cudaLaunchKernelEx(&config, kernel, params), name);
 }
 

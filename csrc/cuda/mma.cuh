@@ -93,6 +93,17 @@ __device__ __forceinline__ uint32_t round_tf32(uint32_t bits) {
   return rounded;
 }
 
+// max(x, 0) of each element of a word; NaN stays.
+__device__ __forceinline__ uint32_t relu_word(__nv_bfloat16, uint32_t word) {
+  asm("max.NaN.bf16x2 %0, %0, %1;" : "+r"(word) : "r"(0));
+  return word;
+}
+__device__ __forceinline__ uint32_t relu_word(__half, uint32_t word) {
+  asm("max.NaN.f16x2 %0, %0, %1;" : "+r"(word) : "r"(0));
+  return word;
+}
+__device__ __forceinline__ uint32_t relu_word(float, uint32_t word) { return __uint_as_float(word) < 0.0f ? 0u : word; }
+
 #define PYGEN_MMA(shape, type)                                                        \
   asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type                \
                ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \

@@ -13,6 +13,7 @@
 #include "cuda/launch.cuh"
 #include "cuda/sampling.h"
 #include "cuda/sampling_decide.cuh"
+#include "cuda/sampling_gate.cuh"
 
 namespace pygen::cuda {
 
@@ -31,18 +32,6 @@ struct SamplingParams {
   int64_t n, channels, height, width, groups;
   int num_stages, images_per_block;
 };
-
-// --- numbers
-
-__device__ __forceinline__ float exp_of(float x) { return expf(x); }
-__device__ __forceinline__ double exp_of(double x) { return exp(x); }
-__device__ __forceinline__ float tanh_of(float x) { return tanhf(x); }
-__device__ __forceinline__ double tanh_of(double x) { return tanh(x); }
-
-template <class T>
-__device__ __forceinline__ T gate_of(T a, T b) {
-  return tanh_of(a) / (T(1) + exp_of(-b));
-}
 
 // --- where things are
 

@@ -63,7 +63,8 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"
-    if weight.dtype not in (torch.float32, torch.float64):
+    in_16_bits = backend == "cuda" and model.program_type is not DenseProgram
+    if weight.dtype not in (torch.float32, torch.float64) and not in_16_bits:
         return f"it runs in float32 and float64, the model is in {weight.dtype}"
     if _backends.status()[backend] is not None:
         return _backends.status()[backend]
@@ -80,7 +81,11 @@ def _native_draw(task: Task, watch: Watch, launcher: str) -> None:
     known, mask = (None if t is None else t.contiguous() for t in (drawing.known, drawing.known_mask))
     u = drawing.u.movedim(1, -1).contiguous()
     native = importlib.import_module(launcher)
-    native.draw(task.program(), drawing.levels, u, known, mask, drawing.temperature)
+    try:
+        native.draw(task.program(), drawing.levels, u, known, mask, drawing.temperature)
+    except NotImplementedError:  # too large for its processor, in 16 bits; the images are the same
+        _cached.draw(task, watch)
+        return
     watch(drawing.levels.numel())
 
 

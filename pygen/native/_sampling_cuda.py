@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pygen import _backends
 from pygen.models._program import Conv, DenseProgram, Gate, Program
-from pygen.native import _sampling_dense_cuda
+from pygen.native import _sampling_cluster, _sampling_dense_cuda
 from pygen.native._arguments import DTYPE_NAMES, draws
 
 THREADS = 256
@@ -68,6 +68,15 @@ def draw(
     if not levels.numel():
         return
     compiled, device, stream = target(levels)
+    drawn = draws(program.num_levels, levels, u, known, known_mask, temperature)
+    if program.like.dtype is not torch.float64:
+        try:
+            _sampling_cluster.draw(compiled, device, stream, program, levels, drawn)
+            return
+        except _sampling_cluster.Unsupported:
+            if program.like.dtype is not torch.float32:
+                raise
+            # The kernel below runs any program, slowly.
     processors, shared_bytes = compiled.sampling_limits(device)
     n, _, _, width = levels.shape
     if images_per_block is None:
@@ -78,7 +87,7 @@ def draw(
         DTYPE_NAMES[low.weights.dtype],
         tuple(levels.shape),
         program.groups,
-        draws(program.num_levels, levels, u, known, known_mask, temperature),
+        drawn,
         (low.stages.data_ptr(), low.streams.data_ptr(), low.taps.data_ptr(), len(low.stages)),
         low.weights.data_ptr(),
         low.shared_weights,

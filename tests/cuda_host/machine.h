@@ -4,6 +4,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "cuda/hopper.cuh"
@@ -25,9 +26,15 @@ struct Local {
   std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(1);  // groups, the last one open
   std::deque<std::vector<std::function<void()>>> products = std::deque<std::vector<std::function<void()>>>(1);
   bool may_multiply = false;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  std::optional<std::barrier<>::arrival_token> arrival;  // at the cluster's barrier
+#else
+  std::optional<uint64_t> arrival;  // at the cluster's barrier
+#endif
 };
 Local& local();
 
+constexpr unsigned kMostInCluster = 16;
 int capability();  // of the device, its major number: PYGEN_HOST_CAPABILITY, else 8
 // Lets the other CUDA threads go on until it is ready.
 void spin_until(const std::function<bool()>& ready);

@@ -76,6 +76,15 @@ inline uint32_t round_tf32(uint32_t bits) {
   return (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & ~uint32_t(0x1fff);
 }
 
+inline uint32_t relu_word(float, uint32_t word) { return __uint_as_float(word) < 0 ? 0 : word; }
+template <class T>
+uint32_t relu_word(T, uint32_t word) {
+  for (int half = 0; half < 2; ++half) {
+    if (cuda_host::element(T(), word, half) < 0) word &= half == 0 ? 0xffff0000u : 0xffffu;
+  }
+  return word;
+}
+
 template <class Type, int kM, int kN>
 void multiply_tiles(float (&d)[kM][kN][4], const uint32_t (&a)[kM][4], const uint32_t (&b)[kN][2]) {
   static_assert(4 * kM + 2 * kN <= 64);

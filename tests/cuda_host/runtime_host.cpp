@@ -10,6 +10,8 @@ constexpr int kSharedOnSm120 = 99 << 10, kSharedOnSm90 = 227 << 10;  // the leas
 
 int current_device = 0;
 
+int most_shared() { return cuda_host::capability() == 9 ? kSharedOnSm90 : kSharedOnSm120; }
+
 }  // namespace
 
 extern "C" {
@@ -28,14 +30,19 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-  const int most = cuda_host::capability() == 9 ? kSharedOnSm90 : kSharedOnSm120;
-  return value <= most ? cudaSuccess : cudaErrorInvalidValue;
+  return value <= most_shared() ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   if (attribute == cudaDevAttrMultiProcessorCount) return *value = kProcessors, cudaSuccess;
   if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin) return *value = kSharedBytes, cudaSuccess;
   if (attribute == cudaDevAttrComputeCapabilityMajor) return *value = cuda_host::capability(), cudaSuccess;
   return cudaErrorInvalidValue;
+}
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t* config) {
+  const unsigned size = config->attrs[0].val.clusterDim.x;
+  const bool runs = size <= cuda_host::kMostInCluster;
+  *clusters = runs ? std::max(1, kProcessors / static_cast<int>(size)) : 0;
+  return runs ? cudaSuccess : cudaErrorInvalidConfiguration;
 }
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long,
                                              cudaDriverEntryPointQueryResult* result) {

@@ -44,7 +44,14 @@ struct Block {
   std::unique_ptr<std::barrier<>> others[16];
 };
 
+struct Cluster {
+  std::barrier<> barrier;
+  char* const* shared;  // of each block
+  unsigned blocks;
+};
+
 thread_local Block* current_block = nullptr;
+thread_local Cluster* current_cluster = nullptr;
 thread_local Local current_local;
 
 Local& own() { return current_local; }
@@ -57,21 +64,25 @@ void spin(const Ready& ready) {
 }
 
 template <class Prepare>
-void run_blocks(dim3 grid, dim3 block, char* dynamic, const Prepare& prepare, const std::function<void()>& kernel) {
-  Block shared(static_cast<int>(block.x));
+void run_blocks(dim3 grid, dim3 block, unsigned cluster, char* const* shared, const Prepare& prepare,
+                const std::function<void()>& kernel) {
+  Cluster together{std::barrier<>(block.x * cluster), shared, cluster};
+  std::vector<std::unique_ptr<Block>> blocks;
+  for (unsigned c = 0; c < cluster; ++c) blocks.push_back(std::make_unique<Block>(static_cast<int>(block.x)));
   const auto prepare_next = [&]() noexcept { prepare(); };
   prepare();
-  std::barrier next(block.x, prepare_next);
+  std::barrier next(block.x * cluster, prepare_next);
   std::vector<std::thread> threads;
-  for (unsigned t = 0; t < block.x; ++t) {
-    threads.emplace_back([&, t] {
-      threadIdx = {t, 0, 0};
+  for (unsigned i = 0; i < block.x * cluster; ++i) {
+    threads.emplace_back([&, i] {
+      threadIdx = {i % block.x, 0, 0};
       blockDim = block;
       gridDim = grid;
-      current_block = &shared;
-      current_shared = dynamic;
-      for (unsigned b = 0; b < grid.x; ++b) {
-        blockIdx = {b, 0, 0};
+      current_cluster = &together;
+      current_block = blocks[i / block.x].get();
+      current_shared = shared[i / block.x];
+      for (unsigned b = 0; b < grid.x; b += cluster) {
+        blockIdx = {b + i / block.x, 0, 0};
         kernel();
         end_thread();
         next.arrive_and_wait();
@@ -79,6 +90,12 @@ void run_blocks(dim3 grid, dim3 block, char* dynamic, const Prepare& prepare, co
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+void arrive(Cluster& cluster) { current_local.arrival.emplace(cluster.barrier.arrive()); }
+void wait(Cluster& cluster) {
+  cluster.barrier.wait(std::move(*current_local.arrival));
+  current_local.arrival.reset();
 }
 
 #else
@@ -124,7 +141,14 @@ struct Block {
   bool moved = false;  // whether anything happened in this round
 };
 
+struct Cluster {
+  Barrier barrier;
+  char* const* shared;  // of each block
+  unsigned blocks;
+};
+
 thread_local Block* current_block = nullptr;
+thread_local Cluster* current_cluster = nullptr;
 
 Local& own() { return current_block->fibers[threadIdx.x].local; }
 
@@ -155,40 +179,72 @@ void spin(const Ready& ready) {
   block.moved = true;
 }
 
-template <class Prepare>
-void run_blocks(dim3 grid, dim3 dim, char* dynamic, const Prepare& prepare, const std::function<void()>& kernel) {
-  Block block(static_cast<int>(dim.x), kernel);
+// Returns how many of the block's threads are not done.
+size_t take_turns(Block& block) {
   current_block = &block;
-  current_shared = dynamic;
+  size_t left = 0;
+  for (unsigned t = 0; t < block.fibers.size(); ++t) {
+    Fiber& fiber = block.fibers[t];
+    if (fiber.done) continue;
+    threadIdx = {t, 0, 0};
+    swapcontext(&block.scheduler, &fiber.context);
+    left += !fiber.done;
+  }
+  return left;
+}
+
+template <class Prepare>
+void run_blocks(dim3 grid, dim3 dim, unsigned cluster, char* const* shared, const Prepare& prepare,
+                const std::function<void()>& kernel) {
+  Cluster together{{static_cast<int>(dim.x * cluster)}, shared, cluster};
+  std::vector<std::unique_ptr<Block>> blocks;
+  for (unsigned c = 0; c < cluster; ++c) blocks.push_back(std::make_unique<Block>(static_cast<int>(dim.x), kernel));
+  current_cluster = &together;
   blockDim = dim;
   gridDim = grid;
-  for (unsigned b = 0; b < grid.x; ++b) {
+  for (unsigned first = 0; first < grid.x; first += cluster) {
     prepare();
-    blockIdx = {b, 0, 0};
-    for (Fiber& fiber : block.fibers) {
-      fiber.done = false;
-      getcontext(&fiber.context);
-      fiber.context.uc_stack.ss_sp = fiber.stack.get();
-      fiber.context.uc_stack.ss_size = kStackBytes;
-      fiber.context.uc_link = &block.scheduler;
-      makecontext(&fiber.context, fiber_main, 0);
-    }
-    for (size_t left = block.fibers.size(); left > 0;) {
-      block.moved = false;
-      left = 0;
-      for (unsigned t = 0; t < block.fibers.size(); ++t) {
-        Fiber& fiber = block.fibers[t];
-        if (fiber.done) continue;
-        threadIdx = {t, 0, 0};
-        swapcontext(&block.scheduler, &fiber.context);
-        left += !fiber.done;
+    for (const auto& block : blocks) {
+      for (Fiber& fiber : block->fibers) {
+        fiber.done = false;
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = kStackBytes;
+        fiber.context.uc_link = &block->scheduler;
+        makecontext(&fiber.context, fiber_main, 0);
       }
-      if (left > 0 && !block.moved) {
+    }
+    for (size_t left = 1; left > 0;) {
+      left = 0;
+      bool moved = false;
+      for (unsigned c = 0; c < cluster; ++c) {
+        blockIdx = {first + c, 0, 0};
+        current_shared = shared[c];
+        blocks[c]->moved = false;
+        left += take_turns(*blocks[c]);
+        moved = moved || blocks[c]->moved;
+      }
+      if (left > 0 && !moved) {
         std::fprintf(stderr, "cuda_host: %zu threads wait at a barrier that the others never reach\n", left);
         std::abort();
       }
     }
   }
+}
+
+// The last to arrive opens it; who waits goes on when it is his turn.
+void arrive(Cluster& cluster) {
+  Barrier& barrier = cluster.barrier;
+  own().arrival = barrier.generation;
+  current_block->moved = true;
+  if (++barrier.arrived < barrier.expected) return;
+  barrier.arrived = 0;
+  ++barrier.generation;
+}
+void wait(Cluster& cluster) {
+  const uint64_t mine = *own().arrival;
+  own().arrival.reset();
+  spin([&] { return cluster.barrier.generation != mine; });
 }
 
 #endif
@@ -249,6 +305,20 @@ int capability() {
   return asked ? std::atoi(asked) : 8;
 }
 
+int cluster_rank() { return static_cast<int>(blockIdx.x % current_cluster->blocks); }
+void cluster_arrive() {
+  if (own().arrival) fail("barrier.cluster: a thread arrives twice");
+  arrive(*current_cluster);
+}
+void cluster_wait() {
+  if (!own().arrival) fail("barrier.cluster: a thread waits that has not arrived");
+  wait(*current_cluster);
+}
+void* remote(void* own, int rank) {
+  if (rank < 0 || rank >= static_cast<int>(current_cluster->blocks)) fail("mapa: no such block");
+  return current_cluster->shared[rank] + (static_cast<char*>(own) - current_shared);
+}
+
 void sync_threads(int name, int threads) { wait(current_block->named(name, threads)); }
 void spin_until(const std::function<bool()>& ready) { spin(ready); }
 
@@ -256,12 +326,19 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
   const dim3 grid = config.gridDim, block = config.blockDim;
   if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
     return cudaErrorInvalidConfiguration;
-  const std::unique_ptr<char[]> dynamic(new char[config.dynamicSmemBytes]);
+  const unsigned cluster = config.numAttrs > 0 ? config.attrs[0].val.clusterDim.x : 1;
+  if (cluster > kMostInCluster || grid.x % cluster != 0) return cudaErrorInvalidConfiguration;
+  std::vector<std::unique_ptr<char[]>> dynamic;
+  std::vector<char*> shared;
+  for (unsigned c = 0; c < cluster; ++c) {
+    dynamic.emplace_back(new char[config.dynamicSmemBytes]);
+    shared.push_back(dynamic.back().get());
+  }
   const auto poison = [&] {
     end_block();
-    std::memset(dynamic.get(), 0xff, config.dynamicSmemBytes);
+    for (char* of : shared) std::memset(of, 0xff, config.dynamicSmemBytes);
   };
-  run_blocks(grid, block, dynamic.get(), poison, kernel);
+  run_blocks(grid, block, cluster, shared.data(), poison, kernel);
   end_block();
   return cudaSuccess;
 }

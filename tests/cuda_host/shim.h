@@ -87,6 +87,17 @@ inline int __any_sync(unsigned, int predicate) {
   return predicate;
 }
 
+inline float __uint_as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+inline uint32_t __float_as_uint(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
 template <class T>
 T __ldg(const T* p) {
   return *p;

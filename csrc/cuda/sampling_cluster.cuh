@@ -1,0 +1,207 @@
+// Draws images from a pixel model, all pixels in one launch, on tensor cores: a cluster of blocks draws some images
+// together, from the first pixel to the last, and waits for nobody else. With one block to a cluster it runs on every
+// GPU from sm_80 on.
+#pragma once
+
+#include "cuda/launch.cuh"
+#include "cuda/sampling_early.cuh"
+#include "cuda/sampling_late.cuh"
+
+namespace pygen::cuda {
+
+// Tiles of weights and the memory of what is pushed, one after the other; weights as long as there is room.
+__device__ inline void share_out(const ClusterParams& p, SamplingStep* steps, int rank, int pitch) {
+  int weights = p.shared.resident, ring = p.shared.rings;
+  for (int s = 0; s < p.num_late; ++s) {
+    SamplingStep& step = steps[s];
+    step.own_first = (rank + step.turn) % p.size;
+    step.own_count = step.own_first < step.tiles ? (step.tiles - step.own_first + p.size - 1) / p.size : 0;
+    const int64_t bytes = int64_t(step.own_count) * step.blocks * kTileBytes;
+    step.own_weight = -1;
+    if (weights + bytes <= p.shared.resident + p.shared.resident_bytes) {
+      step.own_weight = weights;
+      weights += static_cast<int>(bytes);
+    }
+    step.own_ring = ring;
+    ring += step.depth * step.own_count * 16 * pitch * static_cast<int>(sizeof(float));
+  }
+}
+
+// The steps and segments, and what fits of the weights, into shared memory.
+template <class T>
+__device__ __forceinline__ void settle_in(const ClusterPlace<T>& place) {
+  const ClusterParams& p = place.p;
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const auto copy = [&](char* to, const void* from, int64_t bytes) {  // whole words
+    for (int64_t i = thread; i < bytes / 4; i += threads) {
+      reinterpret_cast<uint32_t*>(to)[i] = reinterpret_cast<const uint32_t*>(from)[i];
+    }
+  };
+  copy(place.shared, p.steps + p.num_early, p.num_late * static_cast<int64_t>(sizeof(SamplingStep)));
+  copy(place.shared + p.shared.segments, p.segments, p.num_segments * static_cast<int64_t>(sizeof(SamplingSegment)));
+  __syncthreads();
+  if (thread == 0) share_out(p, place.steps(), place.rank, place.pitch);
+  __syncthreads();
+  for (int s = 0; s < p.num_late; ++s) {
+    const SamplingStep& step = place.steps()[s];
+    if (step.own_weight < 0) continue;
+    const int vectors = step.blocks * (kTileBytes / 16);
+    for (int k = 0; k < step.own_count; ++k) {
+      const char* const from =
+          p.weights + step.weight + int64_t(step.own_first + k * p.size) * step.blocks * kTileBytes;
+      for (int i = thread; i < vectors; i += threads) {
+        reinterpret_cast<uint4*>(place.shared + step.own_weight)[k * vectors + i] =
+            reinterpret_cast<const uint4*>(from)[i];
+      }
+    }
+  }
+}
+
+// Decides colour group g of pixel (y, x), each image in one block, and tells all.
+template <class T>
+__device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, int x, int g) {
+  const ClusterParams& p = place.p;
+  const int each = p.channels / p.groups, lane = static_cast<int>(threadIdx.x) % 32;
+  const int slots = (place.images - place.rank + p.size - 1) / p.size, levels = static_cast<int>(p.draws.num_levels);
+  for (int item = place.warp; item < slots * each; item += place.warps) {
+    const int slot = item / each, c = item % each, image = place.rank + slot * p.size, channel = g * each + c;
+    const int64_t row = (place.first + image) * p.height + y;
+    const int64_t at = ((place.first + image) * p.channels + channel) * p.height * p.width + int64_t(y) * p.width + x;
+    const float* const logits = reinterpret_cast<const float*>(place.shared + p.shared.logits);
+    int64_t level = decide(logits + (slot * each + c) * levels, levels, p.draws.temperature,
+                           noise_of(p.draws, (row * p.width + x) * p.channels + channel));
+    if (is_known(p.draws, at)) level = known_level(p.draws, at);
+    const float scaled =
+        to_float(to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * static_cast<float>(2.0 / (levels - 1))));
+    const T value = to_type<T>(scaled - 1.0f);
+    T* const pixel = reinterpret_cast<T*>(place.shared + p.pixel + image * p.pixel_pixel_pitch) + channel;
+    for (int to = lane; to < p.size; to += 32) place.send(pixel, to, value);
+    if (lane != 0) continue;
+    set_level(p.draws, at, level);
+    if (p.pixel_at >= 0) *place.in_memory(p.pixel_at, p.pixel_rows, p.pixel_pitch, image, y, x, channel) = value;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void draw_row(const ClusterPlace<T>& place, int y) {
+  using L = Late<T>;
+  const ClusterParams& p = place.p;
+  const SamplingStep* const steps = place.steps();
+  const int each = p.num_late / p.groups;
+  Pair ahead = L::ahead(place, steps[0], y, 0);
+  for (int x = 0; x < p.width; ++x) {
+    for (int s = 0; x > 0 && s < p.num_late; ++s) {
+      if (steps[s].push == kPushNext) L::push(place, steps[s], x - 1);
+    }
+    for (int g = 0; g < p.groups; ++g) {
+      for (int s = 0; s < each; ++s) {
+        const SamplingStep& step = steps[g * each + s];
+        L::multiply(place, step);
+        __syncthreads();
+        L::finish(place, step, ahead, y, x);
+        place.arrive();
+        if (step.push == kPushAfter && g == p.groups - 1) {  // when all of its source's channels are there
+          __syncthreads();
+          for (int other = 0; other < p.groups; ++other) L::push(place, steps[other * each + s], x);
+        }
+        if (s + 1 < each) ahead = L::ahead(place, steps[g * each + s + 1], y, x);
+        place.wait();
+      }
+      draw_pixel(place, y, x, g);
+      place.arrive();
+      const bool same = g + 1 < p.groups;
+      if (same || x + 1 < p.width) ahead = L::ahead(place, steps[same ? (g + 1) * each : 0], y, same ? x : x + 1);
+      place.wait();
+    }
+  }
+}
+
+template <class T, int kThreads>
+__global__ void __launch_bounds__(kThreads, 1) sampling_cluster_kernel(const __grid_constant__ ClusterParams p) {
+  PYGEN_DYNAMIC_SHARED(shared);
+  const int rank = p.size == 1 ? 0 : cluster_rank(), thread = static_cast<int>(threadIdx.x);
+  const int64_t first = int64_t(blockIdx.x) / p.size * p.images;
+  const int images = static_cast<int>(min(int64_t(p.images), p.n - first)), eights = (images + 7) / 8;
+  const int threads = static_cast<int>(blockDim.x);
+  const ClusterPlace<T> place{p,
+                              shared,
+                              rank,
+                              first,
+                              images,
+                              eights,
+                              (p.images + 7) / 8 * 8 + 4,
+                              thread / 32,
+                              threads / 32,
+                              thread / 8 % images,
+                              thread / 8 / images};
+  settle_in(place);
+  for (int y = 0; y < p.height; ++y) {
+    for (int s = 0; s < p.num_early; ++s) {
+      if (p.steps[s].wait) {
+        place.arrive();
+        place.wait();
+      }
+      Early<T>::run(place, p.steps[s], y);
+    }
+    place.arrive();
+    place.wait();
+    for (int i = p.shared.rings + 4 * thread; i < p.shared.sums; i += 4 * threads) {
+      *reinterpret_cast<float*>(shared + i) = 0;  // nothing is left of the first pixel
+    }
+    __syncthreads();
+    draw_row(place, y);
+  }
+}
+
+// One warp packs one tile's run of 64 bytes; see sampling_mma.cuh.
+struct SamplingPackParams {
+  const SamplingStep* steps;
+  const SamplingSegment* segments;
+  int num_steps;
+  int64_t runs;
+  char* packed;
+};
+
+template <class T, int kThreads>
+__global__ void __launch_bounds__(kThreads) sampling_pack_kernel(const __grid_constant__ SamplingPackParams p) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int64_t warps = int64_t(gridDim.x) * (kThreads / 32);
+  for (int64_t run = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32; run < p.runs; run += warps) {
+    int low = 0, high = p.num_steps - 1;  // the last step that begins at or before this run
+    while (low < high) {
+      const int middle = (low + high + 1) / 2;
+      if (p.steps[middle].weight <= run * kTileBytes) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    const SamplingStep& step = p.steps[low];
+    const int64_t own = run - step.weight / kTileBytes;
+    const int tile = static_cast<int>(own / step.blocks), block = static_cast<int>(own % step.blocks);
+    int s = 0;
+    while (s + 1 < step.num_segments && p.segments[step.segments + s + 1].block <= block) ++s;
+    const SamplingSegment segment = p.segments[step.segments + s];
+    constexpr int kPerWord = 4 / sizeof(T);
+    for (int i = 0; i < 2; ++i) {
+      T elements[4 * kPerWord];
+      for (int word = 0; word < 4; ++word) {
+        const int row = packed_row(lane, word);
+        const int channel = step.gate ? tile * 8 + row % 8 : tile * 16 + row;
+        const int64_t out = step.first + channel + (step.gate && row >= 8 ? step.outs : 0);
+        for (int e = 0; e < kPerWord; ++e) {
+          const int in = ((block - segment.block) * 16 + packed_word(lane, i, word)) * kPerWord + e;
+          T value = to_type<T>(0.0f);
+          if (channel < step.outs && in < segment.channels) {
+            value = reinterpret_cast<const T*>(
+                step.kernel)[segment.tap * step.kernel_tap + out * step.kernel_out + in * step.kernel_in];
+          }
+          elements[word * kPerWord + e] = value;
+        }
+      }
+      memcpy(p.packed + run * kTileBytes + (i * 32 + lane) * 16, elements, 16);
+    }
+  }
+}
+
+}  // namespace pygen::cuda

@@ -1,0 +1,192 @@
+// What is made pixel by pixel: the late steps of the cluster sampler.
+//
+// The rows of a step are dealt out over the blocks of the cluster; each block keeps its weights, and sends what it has
+// made to all of them. What a pixel takes from those to its left is added up when these are made, while the blocks wait
+// for each other ("push"): only the pixel's own channels are in the chain from step to step.
+//
+// A sum is that of kSums sums, each over every kSums-th run of channels, and what was pushed, in a fixed order: an
+// image depends neither on its neighbours nor on the cluster's size.
+#pragma once
+
+#include "cuda/sampling_place.cuh"
+
+namespace pygen::cuda {
+
+constexpr int kSums = 4;
+
+// d += weights x channels, runs first, first + stride, ... of `blocks`. rows: this lane's image, from its 16 bytes on.
+template <class T>
+__device__ __forceinline__ void sum_blocks(float (&d)[1][1][4], const char* weights, const char* rows, int first,
+                                           int stride, int blocks, int bytes, bool relu) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int b = first; b < blocks; b += stride) {
+    const uint4* const w = reinterpret_cast<const uint4*>(weights + b * kTileBytes) + lane;
+    const uint4 a[1][2] = {{w[0], w[32]}};
+    uint4 in[1] = {*reinterpret_cast<const uint4*>(rows + b * kBlockBytes)};
+    if ((b + 1) * kBlockBytes > bytes) keep_bytes(in[0], bytes - b * kBlockBytes - lane % 4 * 16);
+    if (relu) rectify<T>(in[0]);
+    multiply_block<T>(d, a, in);
+  }
+}
+
+template <class T>
+struct Late {
+  using Place = ClusterPlace<T>;
+
+  // This lane's 16 bytes of the image that it has in the nth eight.
+  static __device__ __forceinline__ const char* source(const Place& place, const SamplingStep& step, int n) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    return place.shared + step.source + (n * 8 + lane / 4) * step.pitch + lane % 4 * 16;
+  }
+  static __device__ __forceinline__ const char* weights(const Place& place, const SamplingStep& step, int k) {
+    const int64_t tile_bytes = int64_t(step.blocks) * kTileBytes;
+    if (step.own_weight >= 0) return place.shared + step.own_weight + k * tile_bytes;
+    return place.p.weights + step.weight + (step.own_first + k * place.p.size) * tile_bytes;
+  }
+  // Of row 0 of the kth own tile and image 0, in the memory of what is pushed for pixel x.
+  static __device__ __forceinline__ float* pushed(const Place& place, const SamplingStep& step, int x, int k) {
+    const int slot = step.depth == 1 ? 0 : x % step.depth;
+    return reinterpret_cast<float*>(place.shared + step.own_ring) + (slot * step.own_count + k) * 16 * place.pitch;
+  }
+  static __device__ __forceinline__ int sums_of(const SamplingStep& step) { return min(kSums, step.centre_blocks); }
+
+  // The partial sums of the pixel itself.
+  static __device__ __forceinline__ void multiply(const Place& place, const SamplingStep& step) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, parts = sums_of(step);
+    const int units = step.own_count * place.eights * parts;
+    float* const sums = reinterpret_cast<float*>(place.shared + place.p.shared.sums);
+    for (int unit = place.warp; unit < units; unit += place.warps) {
+      const int part = unit % parts, k = unit / parts / place.eights, n = unit / parts % place.eights;
+      float d[1][1][4] = {};
+      sum_blocks<T>(d, weights(place, step, k), source(place, step, n), part, kSums, step.centre_blocks,
+                    step.centre_bytes, step.relu);
+      float* const at = sums + ((k * kSums + part) * 16 + lane / 4) * place.pitch + n * 8 + lane % 4 * 2;
+      *reinterpret_cast<float2*>(at) = {d[0][0][0], d[0][0][1]};
+      *reinterpret_cast<float2*>(at + 8 * place.pitch) = {d[0][0][2], d[0][0][3]};
+    }
+  }
+
+  // What pixels to the right of x take from it. The farthest one's sum begins here.
+  static __device__ __forceinline__ void push(const Place& place, const SamplingStep& step, int x) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, centre = step.centre_blocks > 0 ? 1 : 0;
+    const int taps = step.num_segments - centre, units = step.own_count * place.eights * taps;
+    for (int unit = place.warp; unit < units; unit += place.warps) {
+      const int n = unit % place.eights, k = unit / place.eights % step.own_count;
+      const SamplingSegment segment = place.segments()[step.segments + centre + unit / place.eights / step.own_count];
+      if (x - segment.dx >= place.p.width) continue;
+      const int bytes = segment.channels * static_cast<int>(sizeof(T));
+      float d[1][1][4] = {};
+      sum_blocks<T>(d, weights(place, step, k) + segment.block * kTileBytes, source(place, step, n), 0, 1,
+                    (bytes + kBlockBytes - 1) / kBlockBytes, bytes, step.relu);
+      float* const to = pushed(place, step, x - segment.dx, k) + lane / 4 * place.pitch + n * 8 + lane % 4 * 2;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float& sum = to[i / 2 * 8 * place.pitch + i % 2];
+        sum = -segment.dx == step.depth ? d[0][0][i] : sum + d[0][0][i];
+      }
+    }
+  }
+
+  // One output of one image: lane % 8 of eight, those of `half` of the kth own tile.
+  struct Item {
+    int image, half, k, channel;
+    bool there;
+  };
+  // place.first_*: the division of the first turn, made once.
+  static __device__ __forceinline__ Item item(const Place& place, const SamplingStep& step, int base) {
+    int image = place.first_item_image, rest = place.first_item_rest;
+    if (base > 0) {
+      const int eight = (base + static_cast<int>(threadIdx.x)) / 8;
+      image = eight % place.images;
+      rest = eight / place.images;
+    }
+    const int half = step.gate ? 0 : rest % 2, k = step.gate ? rest : rest / 2;
+    const int tile = step.own_first + k * place.p.size, row = half * 8 + static_cast<int>(threadIdx.x) % 8;
+    const int channel = tile * (step.gate ? 8 : 16) + row;
+    return {image, half, k, channel, k < step.own_count && channel < step.outs};
+  }
+
+  // What does not depend on this pixel's steps, of the first turn's items; fetched while the step before is waited for.
+  static __device__ __forceinline__ Pair ahead(const Place& place, const SamplingStep& step, int y, int x) {
+    return known(place, step, item(place, step, 0), y, x);
+  }
+  static __device__ __forceinline__ Pair known(const Place& place, const SamplingStep& step, const Item& of, int y,
+                                               int x) {
+    if (!of.there) return {0, 0};
+    Pair sum = place.base(step, of.channel, of.image, y, x);
+    place.condition(sum, step, of.channel, of.image, y, x);
+    return sum;
+  }
+
+  static __device__ __forceinline__ float sum(const Place& place, const SamplingStep& step, const Item& of, int row,
+                                              int x) {
+    const int parts = sums_of(step), block = 16 * place.pitch;
+    const int at = row * place.pitch + of.image;
+    const float* const sums =
+        reinterpret_cast<const float*>(place.shared + place.p.shared.sums) + of.k * kSums * block + at;
+    const float first = (parts > 0 ? sums[0] : 0.0f) + (parts > 1 ? sums[block] : 0.0f);
+    const float second = (parts > 2 ? sums[2 * block] : 0.0f) + (parts > 3 ? sums[3 * block] : 0.0f);
+    const float own = first + second;
+    return step.depth == 0 ? own : own + pushed(place, step, x, of.k)[at];
+  }
+
+  // Sums, gates and sends the step's results.
+  static __device__ __forceinline__ void finish(const Place& place, const SamplingStep& step, Pair first, int y,
+                                                int x) {
+    const int items = step.own_count * (step.gate ? 1 : 2) * place.images * 8,
+              lane8 = static_cast<int>(threadIdx.x) % 8;
+    for (int base = 0; base < items; base += static_cast<int>(blockDim.x)) {
+      const Item of = item(place, step, base);
+      float value = 0;
+      if (of.there) {
+        const Pair more = base == 0 ? first : known(place, step, of, y, x);
+        const int row = of.half * 8 + lane8;
+        value = sum(place, step, of, row, x) + more.a;
+        if (step.gate) value = gate_of(value, sum(place, step, of, row + 8, x) + more.b);
+        if (step.add >= 0) {
+          const T* const add = reinterpret_cast<const T*>(place.shared + step.add + of.image * step.add_pixel_pitch);
+          value += to_float(add[step.first + of.channel]);
+        }
+        if (step.out_at >= 0) {
+          *place.in_memory(step.out_at, step.out_rows, step.out_pitch, of.image, y, x, step.out_channel + of.channel) =
+              to_type<T>(value);
+        }
+      }
+      if (step.logits) {
+        const int size = place.p.size, slot = of.image / size;
+        float* const logits = reinterpret_cast<float*>(place.shared + place.p.shared.logits);
+        if (of.there) place.send(logits + slot * step.outs + of.channel, of.image % size, value);
+      } else {
+        send_channels(place, step, of, to_type<T>(value));
+      }
+    }
+  }
+
+  // Eight lanes' channels of one image to every block, 16 bytes at a time where they are aligned.
+  static __device__ __forceinline__ void send_channels(const Place& place, const SamplingStep& step, const Item& of,
+                                                       T value) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, eight = lane / 8 * 8, channel = step.out_channel + of.channel;
+    T* const row = reinterpret_cast<T*>(place.shared + step.out + of.image * step.out_pixel_pitch);
+    if (step.out_channel * sizeof(T) % 16 != 0) {
+      for (int rank = 0; of.there && rank < place.p.size; ++rank) place.send(row + channel, rank, value);
+      return;
+    }
+    constexpr int kPieces = sizeof(T) / 2;  // of 16 bytes
+    uint32_t word = 0;
+    memcpy(&word, &value, sizeof(T));
+    if (kPieces == 1) word |= __shfl_down_sync(kAllLanes, word, 1, 8) << 16;  // of even lanes
+    const int piece = kPieces == 1 ? 0 : lane % 2, from = eight + 4 * piece, step_of = kPieces == 1 ? 2 : 1;
+    uint4 words;
+    words.x = __shfl_sync(kAllLanes, word, from);
+    words.y = __shfl_sync(kAllLanes, word, from + step_of);
+    words.z = __shfl_sync(kAllLanes, word, from + 2 * step_of);
+    words.w = __shfl_sync(kAllLanes, word, from + 3 * step_of);
+    // Whole eights: what is written beyond the last channel nobody reads.
+    const int first = channel - lane % 8;
+    const bool there = __shfl_sync(kAllLanes, of.there ? 1 : 0, eight) != 0;
+    uint4* const to = reinterpret_cast<uint4*>(row + first) + piece;
+    for (int rank = lane % 8 / kPieces; there && rank < place.p.size; rank += 8 / kPieces) place.send(to, rank, words);
+  }
+};
+
+}  // namespace pygen::cuda
