@@ -9,17 +9,28 @@ namespace pygen::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// The first level of positive probability whose cumulated probability reaches u; 0 where logits are NaN. By one warp.
+// The first level of positive probability whose cumulated probability reaches u; 0 where logits are NaN. By one warp:
+// a lane has `each` levels from `begin` on, and keeps the first kKept of their probabilities.
 template <class T>
 __device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, double temperature, double u) {
+  constexpr int kKept = 8;  // all of them up to 256 levels
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int64_t each = (num_levels + 31) / 32, begin = min(lane * each, num_levels),
                 end = min(begin + each, num_levels);
-  double top = -INFINITY;
-  for (int64_t l = begin; l < end; ++l) top = fmax(top, logits[l] / temperature);
+  double kept[kKept], top = -INFINITY;
+#pragma unroll
+  for (int j = 0; j < kKept; ++j) {
+    kept[j] = begin + j < end ? logits[begin + j] / temperature : -INFINITY;
+    top = fmax(top, kept[j]);
+  }
+  for (int64_t l = begin + kKept; l < end; ++l) top = fmax(top, logits[l] / temperature);
   for (int mask = 16; mask > 0; mask /= 2) top = fmax(top, __shfl_xor_sync(kAllLanes, top, mask));
   double own = 0;
-  for (int64_t l = begin; l < end; ++l) own += exp(logits[l] / temperature - top);
+#pragma unroll
+  for (int j = 0; j < kKept; ++j) {
+    if (j < each) own += kept[j] = exp(kept[j] - top);
+  }
+  for (int64_t l = begin + kKept; l < end; ++l) own += exp(logits[l] / temperature - top);
   double up_to = own;
   for (int delta = 1; delta < 32; delta *= 2) {
     const double before = __shfl_up_sync(kAllLanes, up_to, delta);
@@ -29,12 +40,16 @@ __device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, d
   double run = __shfl_up_sync(kAllLanes, up_to, 1);
   if (lane == 0) run = 0;
   int64_t found = num_levels, last = 0;
-  for (int64_t l = begin; l < end; ++l) {
-    const double probability = exp(logits[l] / temperature - top);
+  const auto look_at = [&](int64_t l, double probability) {
     run += probability;
     if (probability > 0) last = l;
     if (probability > 0 && run >= target && found == num_levels) found = l;
+  };
+#pragma unroll
+  for (int j = 0; j < kKept; ++j) {
+    if (begin + j < end) look_at(begin + j, kept[j]);
   }
+  for (int64_t l = begin + kKept; l < end; ++l) look_at(l, exp(logits[l] / temperature - top));
   for (int mask = 16; mask > 0; mask /= 2) {
     found = min(found, __shfl_xor_sync(kAllLanes, found, mask));
     last = max(last, __shfl_xor_sync(kAllLanes, last, mask));

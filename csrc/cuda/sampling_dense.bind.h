@@ -13,6 +13,7 @@ inline void bind_sampling_dense(py::module_& m) {
   using Address = std::uintptr_t;
   m.attr("sampling_dense_layer_fields") = kSamplingDenseLayerFields;
   m.attr("sampling_dense_event_bytes") = kSamplingDenseEventBytes;
+  m.attr("sampling_dense_images_in_memory") = kSamplingDenseImagesInMemory;
   m.attr("sampling_dense_draw_bytes") = kSamplingDenseDrawBytes;
   m.def(
       "sampling_dense_pack",

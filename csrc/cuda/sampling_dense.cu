@@ -55,11 +55,12 @@ void pack(const SamplingDensePack& call) {
          reinterpret_cast<cudaStream_t>(call.stream_handle), p);
 }
 
-template <class T, int kImages>
+template <class T, int kImages, bool kInShared = true>
 void draw_images(const SamplingDenseCall& call, const SamplingDenseParams<T>& p) {
-  check_threads(call.threads, dense_threads(kImages));
-  launch("sampling_dense_kernel", &sampling_dense_kernel<T, kImages>, (call.n + kImages - 1) / kImages, call.threads,
-         reinterpret_cast<cudaStream_t>(call.stream_handle), p, static_cast<int>(call.shared_bytes));
+  const int threads = call.threads == 0 ? dense_threads(kImages) : call.threads;
+  check_threads(threads, dense_threads(kImages));
+  launch("sampling_dense_kernel", &sampling_dense_kernel<T, kImages, kInShared>, (call.n + kImages - 1) / kImages,
+         threads, reinterpret_cast<cudaStream_t>(call.stream_handle), p, static_cast<int>(call.shared_bytes));
 }
 
 template <class T>
@@ -82,6 +83,13 @@ void draw(const SamplingDenseCall& call) {
   p.draws_at = static_cast<int>(call.draws_at);
   p.triangle_at = static_cast<int>(call.triangle_at);
   p.buffer_bytes = static_cast<int>(call.buffer_bytes);
+  if (call.memory != 0) {
+    if (call.images_per_block != kSamplingDenseImagesInMemory) {
+      throw std::invalid_argument("images_per_block: expected " + std::to_string(kSamplingDenseImagesInMemory) +
+                                  " in device memory, got " + std::to_string(call.images_per_block));
+    }
+    return draw_images<T, kSamplingDenseImagesInMemory, false>(call, p);
+  }
   switch (call.images_per_block) {
     case 1:
       return draw_images<T, 1>(call, p);

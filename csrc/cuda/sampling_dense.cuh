@@ -8,8 +8,7 @@
 // the next one and gather what was known before: of the weights, which lie in L2, the chain waits only for those
 // between one panel's sources and the next one's units.
 //
-// MADE 784-500-500-784: an event takes about 70 cycles, a step 2.3 of them, so the chain some 80 us; 25 panels of two
-// barriers and 1 us of gathering add 25 us. Not yet run on a GPU.
+// What that should take is worked out in docs/sampling.md. Not yet run on a GPU.
 //
 // The order of every sum is fixed by the model: a sample depends neither on its neighbours nor on the block's warps.
 #pragma once
@@ -52,14 +51,13 @@ template <class T>
 __device__ __forceinline__ void list_events(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
   const SamplingDenseParams<T>& p = block.p;
   const int64_t logits = p.layers[p.num_layers - 1].sum;
-  const int thread = crew.warp * 32 + static_cast<int>(threadIdx.x) % 32;
   for (int l = 0; l < p.num_layers; ++l) {
     const SamplingDenseLayer layer = p.layers[l];
     const int first = block.below(layer.sources_below, panel.first),
               last = block.below(layer.sources_below, panel.last),
               first_unit = block.below(layer.units_below, panel.first),
               last_unit = block.below(layer.units_below, panel.last);
-    for (int k = first + thread; k < last; k += crew.warps * 32) {
+    for (int k = first + crew.thread(); k < last; k += crew.warps * 32) {
       const int degree = block.below(layer.degrees, k), step = degree - panel.first;
       // An output sees what is of a lower degree. From a multiple of 32 on: so each unit stays with one lane.
       const int seeing = block.below(layer.units_below, l == p.num_layers - 1 ? degree + 1 : degree) - first_unit,
@@ -71,19 +69,28 @@ __device__ __forceinline__ void list_events(const DenseBlock<T>& block, const De
       event.count = last_unit - first_unit - begin;
       event.act = static_cast<int>(layer.act + k);
       event.step = l == 0 ? step : -1;
-      event.input = l == 0 ? static_cast<int>(p.order[degree]) : -1;
       panel.events[events_before(block, panel, l, k, degree)] = event;
     }
   }
 }
 
 template <class T>
-__device__ __forceinline__ DenseDraw look_up(const DenseBlock<T>& block, int i, int input) {
+__device__ __forceinline__ int64_t level_at(const DenseBlock<T>& block, int i, int step) {
+  return (block.first_image + i) * block.p.inputs + block.p.order[step];
+}
+
+template <class T>
+__device__ __forceinline__ DenseDraw<T> look_up(const DenseBlock<T>& block, int64_t at) {
   const SamplingDraws& draws = block.p.draws;
-  const int64_t at = (block.first_image + i) * block.p.inputs + input;
-  DenseDraw draw{noise_of(draws, at), is_known(draws, at) ? static_cast<int>(known_level(draws, at)) : -1};
-  if (draws.num_levels == 2) draw.noise = binary_threshold(draw.noise, draws.temperature);
-  return draw;
+  const double u = noise_of(draws, at), noise = draws.num_levels == 2 ? binary_threshold(u, draws.temperature) : u;
+  return {static_cast<T>(noise), is_known(draws, at) ? static_cast<int>(known_level(draws, at)) : -1};
+}
+
+// All threads: f(image, step of the panel).
+template <class T, class F>
+__device__ __forceinline__ void for_draws(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew, F f) {
+  const int steps = panel.last - panel.first;
+  for (int item = crew.thread(); item < block.images * steps; item += crew.warps * 32) f(item / steps, item % steps);
 }
 
 // Everything of the panel that no sum is needed for.
@@ -91,11 +98,16 @@ template <class T>
 __device__ __forceinline__ void prepare(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
   copy_triangle(block, panel, crew);
   list_events(block, panel, crew);
-  const int steps = panel.last - panel.first, thread = crew.warp * 32 + static_cast<int>(threadIdx.x) % 32;
-  for (int item = thread; item < block.images * steps; item += crew.warps * 32) {
-    const int i = item / steps, step = item % steps;
-    panel.draws[i * panel.steps + step] = look_up(block, i, static_cast<int>(block.p.order[panel.first + step]));
-  }
+  for_draws(block, panel, crew, [&](int i, int step) {
+    panel.draws[i * panel.steps + step] = look_up(block, level_at(block, i, panel.first + step));
+  });
+}
+
+template <class T>
+__device__ __forceinline__ void write_levels(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+  for_draws(block, panel, crew, [&](int i, int step) {
+    set_level(block.p.draws, level_at(block, i, panel.first + step), panel.draws[i * panel.steps + step].level);
+  });
 }
 
 // The panel's sums over sources before `known`, or over the others before the panel.
@@ -114,19 +126,15 @@ __device__ __forceinline__ void gather_panel(const DenseBlock<T>& block, const D
   }
 }
 
-// The level of image i from its logits, and the same as the model sees it. By one warp.
+// By one warp.
 template <class T>
-__device__ __forceinline__ T decide_input(const DenseBlock<T>& block, const T* logits, const DenseDraw& draw, int i,
-                                          int input) {
-  const SamplingDraws& draws = block.p.draws;
-  int64_t level = draw.known;
+__device__ __forceinline__ int decide_level(const SamplingDraws& draws, const T* logits, const DenseDraw<T>& draw) {
   if (draws.num_levels == 2) {
-    if (draw.known < 0) level = logits[0] < static_cast<T>(draw.noise);
-  } else if (draw.known < 0) {
-    level = decide(logits, draws.num_levels, draws.temperature, draw.noise);
+    const int drawn = logits[0] < draw.noise;  // of known ones too: nothing waits for what is known
+    return draw.level < 0 ? drawn : draw.level;
   }
-  if (threadIdx.x % 32 == 0) set_level(draws, (block.first_image + i) * block.p.inputs + input, level);
-  return scaled_level<T>(level, draws.num_levels);
+  if (draw.level >= 0) return draw.level;
+  return static_cast<int>(decide(logits, draws.num_levels, draws.temperature, draw.noise));
 }
 
 template <class T>
@@ -149,13 +157,25 @@ __device__ __forceinline__ void run_events(const DenseBlock<T>& block, const Den
   for (int e = 0; e < count; ++e) {
     const DenseEvent event = next;
     next = panel.events[min(e + 1, count - 1)];
+    // What does not wait for the value: weights, and sums that none but this lane writes.
+    const bool adds = lane < event.count;
+    T* const own = sums + event.target + lane;
+    const T* const weights = panel.triangle + event.weight + lane;
+    const T sum = adds ? own[0] : T(0), weight = adds ? weights[0] : T(0);
     __syncwarp();  // other lanes wrote what is read now
-    const T x = event.step < 0 ? relu(sums[event.value])
-                               : decide_input(block, sums + event.value, panel.draws[i * panel.steps + event.step], i,
-                                              event.input);
+    T x;
+    if (event.step < 0) {
+      x = relu(sums[event.value]);
+    } else {
+      DenseDraw<T>* const draw = panel.draws + i * panel.steps + event.step;
+      const int level = decide_level(block.p.draws, sums + event.value, *draw);
+      x = scaled_level<T>(level, block.p.draws.num_levels);
+      __syncwarp();  // all lanes have read the draw
+      if (lane == 0) draw->level = level;
+    }
     if (lane == 0) image[event.act] = x;
-    for (int unit = lane; unit < event.count; unit += 32)
-      sums[event.target + unit] += panel.triangle[event.weight + unit] * x;
+    if (adds) own[0] = sum + weight * x;
+    for (int unit = 32; unit + lane < event.count; unit += 32) own[unit] += weights[unit] * x;
   }
 }
 
@@ -177,6 +197,7 @@ __device__ __forceinline__ void draw_in_panels(const DenseBlock<T>& block) {
       make_ready(next, known, {warp - drawing, warps - drawing});
     }
     __syncthreads();
+    if (number >= 0) write_levels(block, panel, {warp, warps});
     if (!more) break;
     if (!some_help) make_ready(next, known, {warp, warps});
     gather_panel<T, kImages>(block, next, known, true, {warp, warps});
@@ -200,11 +221,13 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
       gather<T, kImages>(block, layer, first, last, 0, block.below(layer.sources_below, step + (stage > 0)), sums, all);
       __syncthreads();
       if (stage == 0) {
-        const int input = static_cast<int>(block.p.order[step]);
         for (int i = warp; i < block.images; i += warps) {
           T* const image = block.image(i);
-          const T x = decide_input(block, image + sums + layer.sum, look_up(block, i, input), i, input);
-          if (threadIdx.x % 32 == 0) image[block.p.layers[0].act + step] = x;
+          const int64_t at = level_at(block, i, step);
+          const int level = decide_level(block.p.draws, image + sums + layer.sum, look_up(block, at));
+          if (threadIdx.x % 32 != 0) continue;
+          set_level(block.p.draws, at, level);
+          image[block.p.layers[0].act + step] = scaled_level<T>(level, block.p.draws.num_levels);
         }
       } else {
         const int units = last - first, made = static_cast<int>(block.p.layers[l + 1].act) + first;
@@ -221,13 +244,12 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
 // Many images go with fewer threads, and two blocks to a processor: their chains hide each other's waits.
 constexpr int dense_threads(int images) { return images > 4 ? 256 : 512; }
 
-template <class T, int kImages>
+template <class T, int kImages, bool kInShared>
 __global__ void __launch_bounds__(dense_threads(kImages), 512 / dense_threads(kImages))
     sampling_dense_kernel(const SamplingDenseParams<T> p) {
   PYGEN_DYNAMIC_SHARED(shared);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kImages;
-  T* const images = p.memory != nullptr ? p.memory + first * p.image_size
-                                        : reinterpret_cast<T*>(shared + 2 * static_cast<int64_t>(p.buffer_bytes));
+  T* const images = kInShared ? reinterpret_cast<T*>(shared + 2 * p.buffer_bytes) : p.memory + first * p.image_size;
   const DenseBlock<T> block{p, shared, images, first,
                             static_cast<int>(min(p.n - first, static_cast<int64_t>(kImages)))};
   // Read 16 bytes at a time, before all of them are known.

@@ -14,41 +14,45 @@ struct SamplingDenseParams {
   const SamplingDenseLayer* layers;
   const int64_t *table, *order;
   const T* packed;
-  T* memory;  // of images, or nullptr: in shared memory
+  T* memory;  // of images, where they are not in shared memory
   SamplingDraws draws;
   int64_t n;
   int inputs, num_layers, outs, panel, act_size, sum_size, image_size;
   int draws_at, triangle_at, buffer_bytes;
 };
 
-// One source of a panel in the order in which they become known: where its value comes from, whom it is added to.
+// One source of a panel, in the order in which they become known: where its value comes from, whom it is added to.
 struct alignas(kSamplingDenseEventBytes) DenseEvent {
   int value;           // of an image's sums
   int weight, target;  // of the triangle; of an image's sums
   int count;           // of units from there on
   int act;             // of an image
-  int step, input;     // of the panel, and which input it draws; -1: a hidden unit
+  int step;            // of the panel; -1: a hidden unit
 };
 static_assert(sizeof(DenseEvent) == kSamplingDenseEventBytes);
 
-struct DenseDraw {
-  double noise;  // of two levels the threshold below which level 1 is drawn
-  int known;     // the level, or -1
+// What a step of an image is decided by, and then its level.
+template <class T>
+struct alignas(kSamplingDenseDrawBytes) DenseDraw {
+  T noise;    // of two levels the threshold below which level 1 is drawn
+  int level;  // as known, or -1
 };
-static_assert(sizeof(DenseDraw) == kSamplingDenseDrawBytes);
+static_assert(sizeof(DenseDraw<double>) == kSamplingDenseDrawBytes);
 
 // Steps first .. last-1, and the buffers that take turns.
 template <class T>
 struct DensePanel {
   int first, last, steps;
   DenseEvent* events;
-  DenseDraw* draws;  // [images, steps of a whole panel]
+  DenseDraw<T>* draws;  // [images, steps of a whole panel]
   T* triangle;
   int sums;  // of an image's memory
 };
 
+// Those warps that do a piece of work together.
 struct DenseCrew {
-  int warp, warps;  // of this thread among those at work
+  int warp, warps;  // this thread's; how many
+  __device__ __forceinline__ int thread() const { return warp * 32 + static_cast<int>(threadIdx.x) % 32; }
 };
 
 template <class T>
@@ -59,7 +63,7 @@ struct DenseBlock {
   int64_t first_image;
   int images;
 
-  __device__ __forceinline__ T* image(int i) const { return images_at + static_cast<int64_t>(i) * p.image_size; }
+  __device__ __forceinline__ T* image(int i) const { return images_at + i * p.image_size; }
   __device__ __forceinline__ int below(int64_t counts, int degree) const {
     return static_cast<int>(p.table[counts + degree]);
   }
@@ -70,7 +74,7 @@ struct DenseBlock {
             min(first + p.panel, p.inputs),
             p.panel,
             reinterpret_cast<DenseEvent*>(buffer),
-            reinterpret_cast<DenseDraw*>(buffer + p.draws_at),
+            reinterpret_cast<DenseDraw<T>*>(buffer + p.draws_at),
             reinterpret_cast<T*>(buffer + p.triangle_at),
             p.act_size + turn * p.sum_size};
   }
@@ -136,8 +140,7 @@ __device__ __forceinline__ void gather(const DenseBlock<T>& block, const Samplin
       }
 #pragma unroll
       for (int i = 0; i < kImages; ++i) {
-        const auto x =
-            *reinterpret_cast<const DenseVector<T>*>(acts + static_cast<int64_t>(i) * block.p.image_size + k);
+        const auto x = *reinterpret_cast<const DenseVector<T>*>(acts + i * block.p.image_size + k);
 #pragma unroll
         for (int r = 0; r < kDenseRows; ++r) {
 #pragma unroll

@@ -11,7 +11,7 @@ from torch import Tensor
 from pygen.models._program import DenseProgram
 from pygen.native._arguments import DTYPE_NAMES, draws, target
 
-THREADS = {1: 512, 2: 512, 4: 512, 8: 256}  # of a block of so many images
+THREADS = 0  # a block; 0: as many as the kernel is made for
 _IMAGES_BYTES = 32  # a block's images are as many as numbers fit: each has sums in registers
 _PANELS = (32, 16, 8, 4, 2, 1)  # steps
 _BUFFERS_BYTES = 48 << 10  # of two panels' triangles, on any device: sums depend on where panels end
@@ -69,13 +69,18 @@ def draw(
     processors, shared_bytes = compiled.sampling_limits(where[0])
     like = program.like
     plan = make_plan(compiled, program.degrees, program.num_levels, like.element_size())
-    n = len(levels)
-    images = images_per_block or _images(plan, n, processors, shared_bytes, like.element_size())
-    image_bytes = images * plan.image_size * like.element_size()
-    buffer_bytes = plan.draws_at + plan.panel * images * compiled.sampling_dense_draw_bytes
-    in_shared = 2 * buffer_bytes + image_bytes <= shared_bytes
-    blocks = -(-n // images)
-    memory = None if in_shared else like.new_empty(blocks * images * plan.image_size)
+    itemsize, draw_bytes = like.element_size(), compiled.sampling_dense_draw_bytes
+    images = images_per_block or _images(plan, len(levels), processors, shared_bytes, itemsize)
+
+    def bytes_of(images: int) -> tuple[int, int]:
+        """A panel's buffer, the images."""
+        return plan.draws_at + plan.panel * images * draw_bytes, images * plan.image_size * itemsize
+
+    memory = None
+    if 2 * bytes_of(images)[0] + bytes_of(images)[1] > shared_bytes:
+        images = compiled.sampling_dense_images_in_memory
+        memory = like.new_empty(-(-len(levels) // images) * images * plan.image_size)
+    buffer_bytes, images_bytes = bytes_of(images)
     table, packed = plan.table.to(like.device), like.new_empty(plan.packed_size)
     _pack(compiled, program, plan, table, packed, where)
     compiled.sampling_dense_draw(
@@ -86,10 +91,10 @@ def draw(
         packed.data_ptr(),
         (plan.layers[-1].outs, plan.panel),
         (plan.act_size, plan.sum_size, plan.image_size),
-        (plan.triangle_at, plan.draws_at, buffer_bytes, 2 * buffer_bytes + (image_bytes if in_shared else 0)),
+        (plan.triangle_at, plan.draws_at, buffer_bytes, 2 * buffer_bytes + (images_bytes if memory is None else 0)),
         0 if memory is None else memory.data_ptr(),
         images,
-        threads or THREADS[images],
+        THREADS if threads is None else threads,
         *where,
     )
 
