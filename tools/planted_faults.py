@@ -44,6 +44,11 @@ LINEAR_CUDA = "tests/test_cuda_host_masked_linear.py"
 LINEAR, LINEAR_COMMON = "tests/test_masked_linear.py", "tests/test_masked_linear_common.py"
 REPLACED = "tests/test_conformance_autograd.py -k 'replaced and cpu'"
 SAMPLING = "tests/test_sampling_pairs.py"
+DENSE_CU, DENSE_PARTS, DENSE = (
+    "csrc/cuda/sampling_dense.cuh",
+    "csrc/cuda/sampling_dense_parts.cuh",
+    "tests/test_cuda_host_sampling_dense.py",
+)
 POINTWISE, POINTWISE_PY, POINTWISE_NN = "tests/test_pointwise.py", "pygen/ops/_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
@@ -350,6 +355,20 @@ FAULTS = (
           "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
     Fault("C++: sums by thread, not by block", KL_CPP, "for (double x : partial) total += x;", "for (size_t i = 0; i < partial.size(); ++i) total += partial[(i + p.threads) % partial.size()];",
           KL_LARGE),
+    Fault("sampling, CUDA, MADE: what a panel feeds the next one is forgotten", DENSE_CU, "if (others && split == before) continue;", "if (others) continue;",
+          DENSE),
+    Fault("sampling, CUDA, MADE: weights of sources that are not yet known are read", DENSE_PARTS, "w[r].at[v] = k + v < to ? w[r].at[v] : T(0);", "", DENSE),
+    Fault("sampling, CUDA, MADE: a unit of the triangle changes lanes", DENSE_CU, "begin = seeing / 32 * 32;", "begin = seeing;", DENSE),
+    Fault("sampling, CUDA, MADE: lanes do not wait for each other's sums", DENSE_CU, "    __syncwarp();  // other lanes wrote what is read now\n", "",
+          f"{RACES} sampling_dense"),
+    Fault("sampling, CUDA, MADE: layers come in any order", DENSE_CU, "of < l ? block.below(below, degree + 1)", "of > l ? block.below(below, degree + 1)", DENSE),
+    Fault("sampling, CUDA, MADE: two panels share a buffer", DENSE_PARTS, "turn = number % 2;", "turn = 0;", DENSE),
+    Fault("sampling, CUDA, MADE: of two levels what is known is drawn", DENSE_CU, "return draw.level < 0 ? drawn : draw.level;", "return drawn;", DENSE),
+    Fault("sampling, CUDA, MADE: the second level has no bias", "csrc/cuda/sampling_dense.cu", "p.difference ? bias[0] - bias[p.bias_stride] : bias[0];", "bias[0];", DENSE),
+    Fault("sampling, CUDA, MADE: a sum takes the wrong half", DENSE_PARTS, "given = upper ? numbers[j] : numbers[j + left];", "given = upper ? numbers[j + left] : numbers[j];",
+          DENSE),
+    Fault("sampling, CUDA: beyond 256 levels the first ones are kept alone", "csrc/cuda/sampling_decide.cuh",
+          "for (int64_t l = begin + kKept; l < end; ++l) look_at(l, exp(logits[l] / temperature - top));", "", DENSE),
     Fault("sampling, C++: early streams do not wait for the pixels that they see", "csrc/cpu/sampling_team.h",
           "end = std::min(end, there - need.right);", "end = std::min(end, there);", SAMPLING),
     Fault("sampling, C++: a pixel does not wait for early streams on its right", "csrc/cpu/sampling_team.h",
