@@ -88,30 +88,33 @@ __device__ __forceinline__ void draw_row(const ClusterPlace<T>& place, int y) {
   const ClusterParams& p = place.p;
   const SamplingStep* const steps = place.steps();
   const int each = p.num_late / p.groups;
-  Pair ahead = L::ahead(place, steps[0], y, 0);
+  Pair ahead = {0, 0};
   for (int x = 0; x < p.width; ++x) {
     for (int s = 0; x > 0 && s < p.num_late; ++s) {
       if (steps[s].push == kPushNext) L::push(place, steps[s], x - 1);
     }
     for (int g = 0; g < p.groups; ++g) {
-      for (int s = 0; s < each; ++s) {
-        const SamplingStep& step = steps[g * each + s];
-        L::multiply(place, step);
-        __syncthreads();
-        L::finish(place, step, ahead, y, x);
+      // The group's steps, then its decision; -1 stands for what is fetched before a row's first step.
+      for (int s = x == 0 && g == 0 ? -1 : 0; s <= each; ++s) {
+        const SamplingStep& step = steps[g * each + min(max(s, 0), each - 1)];
+        if (s == each) {
+          draw_pixel(place, y, x, g);
+        } else if (s >= 0) {
+          L::multiply(place, step);
+          __syncthreads();
+          L::finish(place, step, ahead, y, x);
+        }
         place.arrive();
-        if (step.push == kPushAfter && g == p.groups - 1) {  // when all of its source's channels are there
+        if (s >= 0 && s < each && step.push == kPushAfter &&
+            g == p.groups - 1) {  // its source's channels are all there
           __syncthreads();
           for (int other = 0; other < p.groups; ++other) L::push(place, steps[other * each + s], x);
         }
-        if (s + 1 < each) ahead = L::ahead(place, steps[g * each + s + 1], y, x);
+        const bool last = s == each && g + 1 == p.groups;  // of this pixel
+        const int next = last ? 0 : g * each + (s == each ? each : s + 1), next_x = last ? x + 1 : x;
+        if (s + 1 != each && next_x < p.width) ahead = L::ahead(place, steps[next], y, next_x);
         place.wait();
       }
-      draw_pixel(place, y, x, g);
-      place.arrive();
-      const bool same = g + 1 < p.groups;
-      if (same || x + 1 < p.width) ahead = L::ahead(place, steps[same ? (g + 1) * each : 0], y, same ? x : x + 1);
-      place.wait();
     }
   }
 }

@@ -63,14 +63,14 @@ struct Early {
     const SamplingSegment s = place.p.segments[step.segments + run.segment];
     char* const to = fetched(place, slot);
     const int at = run.block * kBlockBytes, bytes = s.channels * static_cast<int>(sizeof(T));
+    const Line row = line(place, step.source_at, step.source_rows, step.source_pitch, y + s.dy);
     for (int i = static_cast<int>(threadIdx.x); i < of.pixels * 4; i += static_cast<int>(blockDim.x)) {
       const short2 where = places(place)[i / 4];
       const int x = where.y + s.dx, from = at + i % 4 * 16;
       const bool there = x >= 0 && x < place.p.width;
-      const char* const row =
-          place.row_in_memory(step.source_at, step.source_rows, step.source_pitch, where.x, y + s.dy);
       const int some = there ? max(0, min(16, bytes - from)) : 0;
-      copy_async(to + i * 16, some > 0 ? row + int64_t(x) * step.source_pitch + from : row, some);
+      const char* const pixel = reinterpret_cast<const char*>(row.pixel(place, {where.x, static_cast<short>(x)}));
+      copy_async(to + i * 16, some > 0 ? pixel + from : row.row, some);
     }
   }
 
@@ -138,41 +138,74 @@ struct Early {
       memcpy(a, after, sizeof a);
     }
     wait_copies<0>();
+    __syncthreads();  // the last run has been read
     if (works) finish(place, step, y, of, d, pair, column);
   }
 
+  // A warp's sums by way of shared memory, [16 rows, 64 pixels] of one tile after the other: eight lanes are to write
+  // neighbouring channels of a pixel. Row r lies turned by 8 r pixels, for the banks.
   static __device__ __forceinline__ void finish(const Place& place, const SamplingStep& step, int y,
                                                 const EarlyItem& of, const float (&d)[2][kWarpEights][4], int pair,
                                                 int column) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int lane = static_cast<int>(threadIdx.x) % 32, eighth = lane % 8;
+    float* const sums = reinterpret_cast<float*>(fetched(place, 0)) + place.warp * 16 * kWarpPixels;
+    const auto at = [](int row, int pixel) { return row * kWarpPixels + (pixel ^ row % 8 * 8); };
+    const Line add = line(place, step.add_at, step.add_rows, step.add_pitch, y);
+    const Line conv = line(place, step.conv_at, step.conv_rows, step.conv_pitch, y);
+    const Line out = line(place, step.out_at, step.out_rows, step.out_pitch, y);
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
       const int tile = 2 * pair + m;
+      if (tile >= step.tiles) break;
+      __syncwarp();  // the tile before has been read
 #pragma unroll
       for (int n = 0; n < kWarpEights; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (step.gate && i >= 2) continue;  // beside the first half
-          const int pixel = column + n * 8 + lane % 4 * 2 + i % 2;
-          const int channel = step.gate ? tile * 8 + lane / 4 : tile * 16 + lane / 4 + i / 2 * 8;
-          if (tile >= step.tiles || pixel >= of.pixels || channel >= step.outs) continue;
-          const short2 where = places(place)[pixel];
-          Pair sum = place.base(step, channel, where.x, y, where.y);
-          sum.a += d[m][n][i];
-          sum.b += d[m][n][i | 2];
-          if (step.conv_at >= 0) {
-            T* const conv =
-                place.in_memory(step.conv_at, step.conv_rows, step.conv_pitch, where.x, y, where.y, channel);
-            conv[0] = to_type<T>(sum.a);
-            if (step.gate) conv[step.outs] = to_type<T>(sum.b);
-          }
-          if (step.out_at < 0) continue;
-          place.condition(sum, step, channel, where.x, y, where.y);
-          *place.in_memory(step.out_at, step.out_rows, step.out_pitch, where.x, y, where.y, channel) =
-              to_type<T>(step.gate ? gate_of(sum.a, sum.b) : sum.a);
+        const int pixel = n * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(sums + at(lane / 4, pixel)) = {d[m][n][0], d[m][n][1]};
+        *reinterpret_cast<float2*>(sums + at(lane / 4 + 8, pixel)) = {d[m][n][2], d[m][n][3]};
+      }
+      __syncwarp();
+      // This lane's rows and channels: a gate's two halves, or two outputs.
+      const int row = step.gate ? tile * 8 + eighth : tile * 16 + eighth;
+      const int second = row + (step.gate ? step.outs : 8), rows = step.gate ? 2 * step.outs : step.outs;
+      const bool here = row < step.outs, also = here && second < rows;
+      const T* const bias = reinterpret_cast<const T*>(step.bias);
+      const Pair known = {bias && here ? to_float(bias[row]) : 0.0f, bias && also ? to_float(bias[second]) : 0.0f};
+      for (int pixel = lane / 8; here && pixel < min(kWarpPixels, of.pixels - column); pixel += 4) {
+        const short2 where = places(place)[column + pixel];
+        Pair sum = {known.a + sums[at(eighth, pixel)], known.b + sums[at(eighth + 8, pixel)]};
+        if (const T* const from = add.pixel(place, where)) {
+          sum.a += to_float(__ldcg(from + row));
+          if (also) sum.b += to_float(__ldcg(from + second));
+        }
+        if (T* const to = conv.pixel(place, where)) {
+          to[row] = to_type<T>(sum.a);
+          if (also) to[second] = to_type<T>(sum.b);
+        }
+        T* const to = out.pixel(place, where);
+        if (to == nullptr) continue;
+        if (step.gate) {
+          place.condition(sum, step, row, where.x, y, where.y);
+          to[row] = to_type<T>(gate_of(sum.a, sum.b));
+        } else {
+          to[row] = to_type<T>(sum.a);
+          if (also) to[second] = to_type<T>(sum.b);
         }
       }
     }
+  }
+
+  // Row y of a stream in the images' memory, or null.
+  struct Line {
+    char* row;
+    int pitch;
+    __device__ __forceinline__ T* pixel(const Place& place, short2 where) const {
+      if (row == nullptr) return nullptr;
+      return reinterpret_cast<T*>(row + where.x * place.p.image_bytes + int64_t(where.y) * pitch);
+    }
+  };
+  static __device__ __forceinline__ Line line(const Place& place, int at, int rows, int pitch, int y) {
+    return {at < 0 ? nullptr : place.row_in_memory(at, rows, pitch, 0, y), pitch};
   }
 };
 
