@@ -11,9 +11,10 @@ from pixel_twins import CASES, twins
 from sampling_check import check_samples
 from torch import Tensor, nn
 
-from pygen.models import _engines
+from pygen.models import _engines, _sampling
 from pygen.native import _sampling_cluster
 from pygen.native import _sampling_cuda as native
+from pygen.native import sampling as noise
 
 pytestmark = host_cuda.MARKS
 SEED = 3
@@ -107,3 +108,11 @@ def test_cuda_host_sampler_refuses_a_block_that_is_no_whole_warps(monkeypatch):
     monkeypatch.setattr(native, "THREADS", 40)
     with pytest.raises(ValueError, match=r"threads: expected a multiple of 32, 32 .. 256, got 40"):
         sample(model, 1, (2, 2), "cuda")
+
+
+def test_cuda_host_noise_is_that_of_tensors_bit_for_bit(cuda_on_host, monkeypatch):
+    monkeypatch.setattr(noise, "target", lambda t: (cuda_on_host, (0, 0)))
+    for seed in (0, -1, 2**63 - 1, -(2**63), 1 << 32):
+        for n, draws in ((0, 3), (3, 0), (1, 1), (2, 5), (17, 785)):
+            ours = noise.uniforms(n, draws, torch.tensor(seed))
+            assert torch.equal(ours, _sampling.uniforms_of_tensors(n, draws, torch.tensor(seed))), (seed, n, draws)

@@ -8,7 +8,7 @@ from sampling_check import check_made_samples
 from test_sampling_made import kill_dead_weights, options, shuffle_degrees
 
 import pygen
-from pygen.models import MADE, _engines
+from pygen.models import MADE, _engines, _sampling
 from pygen.native import _sampling_dense_cuda as native
 
 pytestmark = [
@@ -122,6 +122,14 @@ def test_gpu_made_follows_the_stream_and_reads_weights_anew():
         late = model.sample(64, seed=5, engine="cuda")
     torch.cuda.synchronize()
     assert torch.equal(late, changed) and not torch.equal(changed, first)
+
+
+def test_gpu_noise_is_that_of_tensors_bit_for_bit():
+    for seed in (0, -1, 2**63 - 1, -(2**63)):
+        for n, draws in ((0, 3), (3, 0), (1, 1), (17, 785), (3, 1_000_001)):
+            where = torch.tensor(seed, device="cuda")
+            expected = _sampling.uniforms_of_tensors(n, draws, torch.tensor(seed))
+            assert torch.equal(_sampling.uniforms(n, draws, where).cpu(), expected), (seed, n, draws)
 
 
 def test_gpu_made_takes_cuda_where_it_can():

@@ -1,4 +1,4 @@
-// Python's tuple of a sampler's draws (pygen/native/_arguments.py: draws) -> SamplingDraws.
+// Python's tuple of a sampler's draws (pygen/native/_arguments.py: draws) -> SamplingDraws; and the noise's arguments.
 #pragma once
 
 #include "cuda/arguments.h"
@@ -16,6 +16,16 @@ inline SamplingDraws parse_draws(const py::tuple& given) {
   draws.known_mask = parse_address(given[5]);
   draws.u = given[6].cast<std::uintptr_t>();
   return draws;
+}
+
+inline void bind_sampling_uniforms(py::module_& m) {
+  m.def(
+      "sampling_uniforms",
+      [](std::uintptr_t seed, int64_t n, int64_t draws, std::uintptr_t out, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release release;
+        sampling_uniforms({device, stream, seed, n, draws, out});
+      },
+      "seed, n, draws, out, device, stream");
 }
 
 }  // namespace pygen::cuda

@@ -1,4 +1,5 @@
-// The draws of one call: where their noise and what is known lie, and where levels go. For hosts and for kernels.
+// The draws of one call: where their noise and what is known lie, and where levels go (for hosts and for kernels); and
+// how the noise is made.
 #pragma once
 
 #include <cstdint>
@@ -14,5 +15,15 @@ struct SamplingDraws {
   bool wide = false;
   std::uintptr_t u = 0;  // float
 };
+
+struct SamplingUniforms {
+  int device;
+  std::uintptr_t stream_handle;
+  std::uintptr_t seed;  // int64
+  int64_t n, draws;
+  std::uintptr_t out;  // float [n, draws]
+};
+
+void sampling_uniforms(const SamplingUniforms& call);
 
 }  // namespace pygen::cuda

@@ -150,11 +150,15 @@ class MADE(ShapeMemory):
             generator=generator,
             extra_draws=1,
         )
-        ordering = (extra[:, 0].double() * self.num_orders).ceil().long() - 1
         flat = drawing.flat()
         watch = Watch(self, flat.levels.numel(), progress)
         at_once = _engines.images_at_once(watch, engine, self.num_inputs, 1)
         with evaluating(self, watch.modules):
+            if self.num_orders == 1:  # in place
+                parts = (flat.rows(slice(first, first + at_once)) for first in range(0, n, at_once))
+                _engines.run(engine, (self._task(some, 0) for some in parts), watch)
+                return drawing.levels
+            ordering = (extra[:, 0].double() * self.num_orders).ceil().long() - 1
             for order in range(self.num_orders):
                 for rows in (ordering == order).nonzero()[:, 0].split(at_once):
                     some = flat.rows(rows)

@@ -1,4 +1,4 @@
-"""Launcher of the C++ sampling engines, a whole drawing in one call, and of their noise."""
+"""Launcher of the C++ sampling engines, a whole drawing in one call, and of all engines' noise on CPUs and GPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pygen import _backends
 from pygen.models._levels import scale_levels
 from pygen.models._program import Conv, DenseProgram, Gate, Program
 
-from ._arguments import DTYPE_NAMES
+from ._arguments import DTYPE_NAMES, on_gpu, target
 
 
 def draw(
@@ -83,8 +83,11 @@ def _stage(stage: Conv | Gate, given: _Given) -> tuple:
     return ("gate", stage.source, stage.groups, given.address(stage.cond), is_map)
 
 
-def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:  # seed: 0-dim int64 on the CPU
-    """float32 in (0, 1], [n, draws]: the numbers of `pygen.models._sampling.uniforms`."""
-    out = torch.empty(n, draws, dtype=torch.float32, device="cpu")
-    _backends.compiled("_cpu").sampling_uniforms(seed.item(), n, draws, out.data_ptr(), torch.get_num_threads())
+def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:  # seed: 0-dim int64
+    """float32 in (0, 1], [n, draws], on the seed's device: the numbers of `pygen.models._sampling.uniforms`."""
+    where = target(seed)
+    compiled, there = where
+    out = torch.empty(n, draws, dtype=torch.float32, device=seed.device)
+    key = seed.data_ptr() if on_gpu(where) else seed.item()
+    compiled.sampling_uniforms(key, n, draws, out.data_ptr(), *there)
     return out
