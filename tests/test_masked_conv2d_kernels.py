@@ -46,6 +46,19 @@ def test_masked_conv2d_adds_long_sums_in_runs(isa, width, limit):
     assert ((out - truth).abs() / truth).max() < limit * torch.finfo(torch.float32).eps
 
 
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("shape", ((1, 1, 17, 17), (20, 9, 32, 32), (1, 2, 3, 500)), ids=str)
+def test_masked_conv2d_gradient_of_the_bias_adds_pixels_in_runs(isa, shape):
+    """Equal terms, whose roundings all go one way: 20 eps if a strip's are added to one sum."""
+    x, weight, bias = torch.zeros(shape), torch.zeros(shape[1], shape[1], 1, 1), torch.zeros(shape[1])
+    leaves = weight.requires_grad_(), bias.requires_grad_()  # of the bias alone it is torch's sum
+    grad, count = torch.full(shape, 0.825), shape[0] * shape[2] * shape[3]
+    with instruction_set(isa):
+        _, ours = torch.autograd.grad(masked_conv2d(x, *leaves, mask_type="B", backend="cpu"), leaves, grad)
+    truth = grad[0, 0, 0, 0].double() * count
+    assert ((ours - truth).abs() / truth).max() < 5 * torch.finfo(torch.float32).eps
+
+
 @fast_targets
 @pytest.mark.parametrize("images", (1, 5, 9, 16, 17, 40))
 def test_masked_conv2d_gradient_of_the_weight_adds_up_every_image(target, images):

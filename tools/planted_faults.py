@@ -307,6 +307,7 @@ FAULTS = (
           "k_begin, k_end = group * 0, (group + 1) * group_k", CONV_TRITON),
     Fault("convolution, Triton: dead weights get a gradient", CONV_W_PY, "live = mask & ((i_group < o_group) if STRICT else (i_group <= o_group))",
           "live = mask", CONV_TRITON),
+    Fault("convolution, C++: the bias's pixels are added in one run", CONV_W, "std::min(at + kRun, pixels)", "pixels", CONV_KERNELS),
     Fault("convolution: a batch of partial sums is left out", CONV_W, "for (int64_t k = 0; k < batches; ++k)\n        for",
           "for (int64_t k = 0; k < batches - (batches > 8); ++k)\n        for", CONV),
     Fault("convolution: dilation is ignored by the gradient of the input", CONV_PY,

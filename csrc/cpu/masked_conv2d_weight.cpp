@@ -3,8 +3,8 @@
 //     grad_bias[o] = sum over n, p of grad[n, o, p]
 // A tile of kTileVectors registers of output channels by kTilePairs live (channel, tap) pairs stays in registers over
 // the pixels of a strip: 2 loads and 6 broadcasts for 12 multiply-adds (AVX2). The gradient is turned so that channels
-// lie side by side; the bias is one more pair, with an input of ones. The sum: strips in fixed batches, each batch into
-// its own partial sums, those added in order. So it does not depend on threads.
+// lie side by side; the bias adds the same up without an input. The sum: strips in fixed batches, each batch into its
+// own partial sums, those added in order. So it does not depend on threads.
 #include "cpu/masked_conv2d_parts.h"
 
 namespace pygen {
@@ -68,21 +68,46 @@ void run_tile(int pairs, const TileArguments<Real>& a, std::integer_sequence<int
   table[pairs - 1](a);
 }
 
-// One column of the sums: an input channel and a tap, or (kBias) the ones.
+// Adds up pixels of a strip, [pixel][kTileChannels], by runs: equal terms would else round the same way all along.
+template <class Real>
+void add_pixels(const Real* grad, int64_t pixels, Real* sums) {
+  using V = Reg<Real>;
+  constexpr int kApart = 4;  // sums side by side, as one addition takes longer than the next to begin
+  V strip[kTileVectors] = {};
+  for (int64_t at = 0; at < pixels;) {
+    const int64_t end = std::min(at + kRun, pixels);
+    V run[kApart][kTileVectors] = {};
+    const auto add = [&](int i) PYGEN_INLINE_LAMBDA {
+      PYGEN_UNROLL
+      for (int v = 0; v < kTileVectors; ++v) run[i][v] += load<V>(grad + v * kRegLanes<Real>);
+      grad += kTileChannels<Real>;
+    };
+    for (; at + kApart <= end; at += kApart) PYGEN_UNROLL
+    for (int i = 0; i < kApart; ++i) add(i);
+    for (; at < end; ++at) add(0);
+    PYGEN_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) strip[v] += (run[0][v] + run[1][v]) + (run[2][v] + run[3][v]);
+  }
+  PYGEN_UNROLL
+  for (int v = 0; v < kTileVectors; ++v) {
+    Real* out = sums + v * kRegLanes<Real>;
+    store(out, V(load<V>(out) + strip[v]));
+  }
+}
+
+// One column of the sums.
 struct Pair {
   int64_t channel;
   int tap;
 };
-constexpr int kBias = -1;
 
 // The pairs that are live for output channel `last` or one before it.
-std::vector<Pair> pairs_of(const Plan& plan, int64_t last, bool bias) {
+std::vector<Pair> pairs_of(const Plan& plan, int64_t last) {
   std::vector<Pair> pairs;
   const int full = static_cast<int>(plan.full_taps());
   const int64_t joined = plan.centre ? plan.joined(last / (plan.targets / plan.groups)).end : 0;
   for (int64_t c = 0; c < plan.sources; ++c)
     for (int t = 0; t < full + (c < joined); ++t) pairs.push_back({c, t});
-  if (bias) pairs.push_back({0, kBias});
   return pairs;
 }
 
@@ -113,9 +138,9 @@ void grad_weight(const MaskedConv2d& p) {
   std::vector<int64_t> sums_at(1, 0);
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t last = std::min((b + 1) * kWide, p.out_channels) - 1;
-    pairs.push_back(pairs_of(plan, last, p.bias != nullptr));
+    pairs.push_back(pairs_of(plan, last));
     const int64_t padded = (pairs[b].size() + kTilePairs - 1) / kTilePairs * kTilePairs;
-    sums_at.push_back(sums_at[b] + padded * kWide);
+    sums_at.push_back(sums_at[b] + (padded + 1) * kWide);  // the bias's are the last
   }
   const int64_t sums_size = sums_at[blocks];
 
@@ -134,10 +159,8 @@ void grad_weight(const MaskedConv2d& p) {
   parallel_blocks(batches, units_per_thread(work), p.threads, [&](int64_t batch) {
     Real* sums = partials + batch * sums_size;
     std::fill_n(sums, sums_size, Real(0));
-    Real* planes = thread_scratch<Real, 1>(full.plane * (plan.sources + 1) + rows * W * kWide);
-    Real* ones = planes + full.plane * plan.sources;
-    Real* turned = ones + full.plane;
-    std::fill_n(ones, full.plane, Real(1));
+    Real* planes = thread_scratch<Real, 1>(full.plane * plan.sources + rows * W * kWide);
+    Real* turned = planes + full.plane * plan.sources;
     for (int64_t unit = batch * units / batches; unit < (batch + 1) * units / batches; ++unit) {
       const int64_t n = unit / strips, row = unit % strips * rows;
       StripLayout strip = full;
@@ -145,6 +168,7 @@ void grad_weight(const MaskedConv2d& p) {
       fill_strip<T>(p.input, plan, strip, n, row, H, W, planes);
       for (int64_t b = 0; b < blocks; ++b) {
         turn_strip<T>(p.output, n, row, strip.rows, W, b * kWide, p.out_channels, turned);
+        if (p.bias != nullptr) add_pixels(turned, strip.rows * W, sums + sums_at[b + 1] - kWide);
         TileArguments<Real> a{turned, {}, strip.rows, W, strip.pitch, sums + sums_at[b]};
         const std::vector<Pair>& columns = pairs[b];
         const int64_t count = static_cast<int64_t>(columns.size());
@@ -152,7 +176,7 @@ void grad_weight(const MaskedConv2d& p) {
           const int wide = static_cast<int>(std::min<int64_t>(kTilePairs, count - j));
           for (int k = 0; k < wide; ++k) {
             const Pair& pair = columns[j + k];
-            a.input[k] = pair.tap == kBias ? ones : planes + pair.channel * full.plane + offsets[pair.tap];
+            a.input[k] = planes + pair.channel * full.plane + offsets[pair.tap];
           }
           run_tile<Real>(wide, a, std::make_integer_sequence<int, kTilePairs>());
         }
@@ -167,20 +191,25 @@ void grad_weight(const MaskedConv2d& p) {
     const int64_t first = b * kWide, there = std::min(kWide, p.out_channels - first);
     T* out = weight + first * plan.sources * area;
     if (plan.sources) std::memset(static_cast<void*>(out), 0, there * plan.sources * area * sizeof(T));
-    const Real* column = partials + sums_at[b];
-    for (const Pair& pair : pairs[b]) {
-      Real total[kWide] = {};
+    Real total[kWide];
+    const auto add_up = [&](const Real* column) {
+      std::fill_n(total, kWide, Real(0));
       for (int64_t k = 0; k < batches; ++k)
         for (int64_t o = 0; o < kWide; ++o) total[o] += column[k * sums_size + o];
+    };
+    const Real* column = partials + sums_at[b];
+    for (const Pair& pair : pairs[b]) {
+      add_up(column);
       column += kWide;
       for (int64_t o = 0; o < there; ++o) {
-        if (pair.tap == kBias) {
-          narrow(total[o], bias + first + o);
-        } else if (pair.tap < plan.full_taps() || pair.channel < plan.joined((first + o) / outs_per_group).end) {
+        if (pair.tap < plan.full_taps() || pair.channel < plan.joined((first + o) / outs_per_group).end) {
           narrow(total[o], out + (o * plan.sources + pair.channel) * area + plan.taps[pair.tap].index);
         }
       }
     }
+    if (bias == nullptr) return;
+    add_up(partials + sums_at[b + 1] - kWide);
+    for (int64_t o = 0; o < there; ++o) narrow(total[o], bias + first + o);
   });
 }
 
