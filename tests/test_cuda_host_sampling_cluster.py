@@ -121,7 +121,11 @@ def test_cuda_host_cluster_sampler_of_wide_models_in_any_cluster(name, run_as):
     expected = sample(model, 9, shape)
     verdict = check_samples(expected, truth, plain, seed=SEED)
     assert verdict.wrong == 0, verdict
-    for how in ({"size": 2, "images": 9}, {"size": 16, "images": 9}, {"size": 1, "images": 4, "threads": 128}):
+    for how in (
+        {"size": 2, "images": 9, "messages": False},
+        {"size": 16, "images": 9},
+        {"size": 1, "images": 4, "threads": 128},
+    ):
         run_as(**how)
         assert torch.equal(sample(model, 9, shape), expected), how
     assert torch.equal(sample(model, 2, shape), expected[:2])
@@ -132,8 +136,9 @@ def test_cuda_host_cluster_sampler_does_not_depend_on_the_cluster_in_low_precisi
     _, model = wide("rgb", dtype)
     run_as(size=1)
     expected = sample(model, 9, (2, 4))
-    run_as(size=8, images=9)
-    assert torch.equal(sample(model, 9, (2, 4)), expected)
+    for messages in (True, False):
+        run_as(size=8, images=9, messages=messages)
+        assert torch.equal(sample(model, 9, (2, 4)), expected)
 
 
 def test_cuda_host_cluster_sampler_of_rows_beyond_a_tile(run_as):

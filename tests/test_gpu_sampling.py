@@ -1,5 +1,7 @@
 """What only a GPU can show of the CUDA sampler: the images that the noise selects at real sizes, streams, every block size."""
 
+from functools import partial
+
 import pytest
 import torch
 from pixel_twins import CASES, twins
@@ -8,6 +10,7 @@ from sampling_check import check_samples
 import pygen
 from pygen import models
 from pygen.models import _engines
+from pygen.native import _sampling_cluster
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
@@ -35,16 +38,39 @@ def test_gpu_sampler_equals_naive_in_float64(name):
         assert torch.equal(ours, model.sample(n, shape, cond=cond, seed=3, engine="naive", **args))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @each_case
-def test_gpu_sampler_draws_what_the_noise_selects(name):
-    plain, model = on_gpu(name, torch.float32)
-    truth, _ = twins(name)
+def test_gpu_sampler_draws_what_the_noise_selects(name, dtype):
+    plain, model = on_gpu(name, dtype)
+    truth = twins(name)[0].to(dtype).double()
     n, shape = 64, (9, 8)
     cond = CASES[name].conditions(n, *shape)
-    given = {} if cond is None else {"cond": cond.float() if cond.is_floating_point() else cond}
+    given = {} if cond is None else {"cond": cond.to(dtype) if cond.is_floating_point() else cond}
     images = model.sample(n, shape, seed=3, engine="cuda", **{k: c.cuda() for k, c in given.items()})
     verdict = check_samples(images.cpu(), truth, plain.cpu(), seed=3, **given)
     assert verdict.wrong == 0, verdict
+
+
+def sizes(compiled):
+    """Of clusters, those that this device runs."""
+    return [size for size in _sampling_cluster.SIZES if compiled.sampling_clusters(0, "bfloat16", size, 256, 100 << 10)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("messages", [True, False], ids=["messages", "barrier"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_gpu_sampler_draws_the_same_in_every_cluster(dtype, messages, monkeypatch):
+    """As many blocks as the device's clusters may have; colour groups; at a size where weights do not all fit."""
+    torch.manual_seed(0)
+    model = models.GatedPixelCNN(3, color_groups=3, hidden_channels=66, num_blocks=4, num_levels=256).to("cuda", dtype)
+    draw, drawn = _sampling_cluster.draw, []
+    for size in sizes(pygen._backends.compiled("_cuda")):
+        how = {"size": size, "images": 12 if size % 4 else 17, "messages": messages}
+        monkeypatch.setattr(_sampling_cluster, "draw", partial(draw, **how))
+        drawn.append(model.sample(40, (8, 8), seed=5, engine="cuda"))
+        assert torch.equal(drawn[0], drawn[-1]), size
+    if torch.cuda.get_device_capability() == (9, 0):
+        assert len(drawn) == 5
 
 
 @pytest.mark.slow
@@ -76,4 +102,4 @@ def test_gpu_sampler_at_real_sizes_repeats_and_follows_the_stream():
 def test_gpu_sampler_is_the_default_where_it_can_run():
     _, model = on_gpu("gated", torch.float32)
     assert _engines.choose(model, None) == "cuda"
-    assert _engines.choose(model.bfloat16(), None) == "cached"
+    assert _engines.choose(model.bfloat16(), None) == "cuda"

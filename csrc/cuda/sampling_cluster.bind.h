@@ -19,32 +19,33 @@ inline void bind_sampling_cluster(py::module_& m) {
   m.def(
       "sampling_cluster_draw",
       [](std::string dtype, std::tuple<int64_t, int64_t, int64_t, int64_t> images, int64_t groups,
-         const py::tuple& draws, std::tuple<int, int, int> cluster,
+         const py::tuple& draws, std::tuple<int, int, int, bool> cluster,
          std::tuple<std::uintptr_t, std::uintptr_t, int64_t, int64_t, int64_t> program,
          std::tuple<std::uintptr_t, int64_t> weights, std::tuple<std::uintptr_t, int64_t> memory,
          std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> pixel, int64_t early_positions,
-         std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t> shared, int device,
-         std::uintptr_t stream) {
+         std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t> shared,
+         int device, std::uintptr_t stream) {
         SamplingClusterCall call{};
         call.dtype = std::move(dtype);
         std::tie(call.n, call.channels, call.height, call.width) = images;
         call.groups = groups;
         call.draws = parse_draws(draws);
-        std::tie(call.size, call.images, call.threads) = cluster;
+        std::tie(call.size, call.images, call.threads, call.messages) = cluster;
         std::tie(call.steps, call.segments, call.num_early, call.num_late, call.num_segments) = program;
         std::tie(call.weights, call.weight_bytes) = weights;
         std::tie(call.memory, call.image_bytes) = memory;
         std::tie(call.pixel_at, call.pixel_rows, call.pixel_pitch, call.pixel, call.pixel_pixel_pitch) = pixel;
         call.early_positions = early_positions;
         SamplingShared& s = call.shared;
-        std::tie(s.segments, s.resident, s.resident_bytes, s.pixels, s.rings, s.sums, s.logits, s.early, s.bytes) =
-            shared;
+        std::tie(s.segments, s.messages, s.resident, s.resident_bytes, s.pixels, s.rings, s.sums, s.logits, s.early,
+                 s.bytes) = shared;
         call.device = device;
         call.stream_handle = stream;
         const py::gil_scoped_release release;
         sampling_cluster_draw(call);
       },
-      "dtype, (n, C, H, W), groups, draws, (blocks a cluster, its images, threads a block), (steps, segments, how many "
+      "dtype, (n, C, H, W), groups, draws, (blocks a cluster, its images, threads a block, whether by messages), "
+      "(steps, segments, how many "
       "early, late, late segments), (room for packed weights, its bytes), (memory, its bytes an image), (the drawn "
       "image's place, rows, pitch in memory, place, pitch in shared memory), pixels a block works on at once, "
       "(SamplingShared), device, stream");

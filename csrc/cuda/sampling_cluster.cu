@@ -40,6 +40,7 @@ ClusterParams params_of(const SamplingClusterCall& call) {
   p.pixel_pitch = static_cast<int>(call.pixel_pitch);
   p.pixel = static_cast<int>(call.pixel);
   p.pixel_pixel_pitch = static_cast<int>(call.pixel_pixel_pitch);
+  p.messages = call.messages;
   p.early_positions = static_cast<int>(call.early_positions);
   p.shared = call.shared;
   return p;

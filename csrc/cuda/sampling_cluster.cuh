@@ -10,11 +10,14 @@
 namespace pygen::cuda {
 
 // Tiles of weights and the memory of what is pushed, one after the other; weights as long as there is room.
-__device__ inline void share_out(const ClusterParams& p, SamplingStep* steps, int rank, int pitch) {
+template <class T>
+__device__ inline void share_out(const ClusterPlace<T>& place) {
+  const ClusterParams& p = place.p;
+  SamplingStep* const steps = place.steps();
   int weights = p.shared.resident, ring = p.shared.rings;
   for (int s = 0; s < p.num_late; ++s) {
     SamplingStep& step = steps[s];
-    step.own_first = (rank + step.turn) % p.size;
+    step.own_first = (place.rank + step.turn) % p.size;
     step.own_count = step.own_first < step.tiles ? (step.tiles - step.own_first + p.size - 1) / p.size : 0;
     const int64_t bytes = int64_t(step.own_count) * step.blocks * kTileBytes;
     step.own_weight = -1;
@@ -23,7 +26,12 @@ __device__ inline void share_out(const ClusterParams& p, SamplingStep* steps, in
       weights += static_cast<int>(bytes);
     }
     step.own_ring = ring;
-    ring += step.depth * step.own_count * 16 * pitch * static_cast<int>(sizeof(float));
+    ring += step.depth * step.own_count * 16 * place.pitch * static_cast<int>(sizeof(float));
+    // What comes to this block: everybody's channels, or the logits of its images.
+    const int eights = (step.outs + kChannelsSent - 1) / kChannelsSent;
+    step.own_bytes = place.images * eights * kChannelsSent * static_cast<int>(sizeof(T));
+    if (step.logits) step.own_bytes = place.slots() * step.outs * static_cast<int>(sizeof(float));
+    step.own_bytes += kEmptyMessage * (step.logits ? p.size : max(0, p.size - step.tiles));
   }
 }
 
@@ -40,7 +48,14 @@ __device__ __forceinline__ void settle_in(const ClusterPlace<T>& place) {
   copy(place.shared, p.steps + p.num_early, p.num_late * static_cast<int64_t>(sizeof(SamplingStep)));
   copy(place.shared + p.shared.segments, p.segments, p.num_segments * static_cast<int64_t>(sizeof(SamplingSegment)));
   __syncthreads();
-  if (thread == 0) share_out(p, place.steps(), place.rank, place.pitch);
+  if (thread == 0) {
+    share_out(place);
+    uint64_t* const barriers = reinterpret_cast<uint64_t*>(place.shared + p.shared.messages);
+    if (p.size > 1 && p.messages) {
+      for (int i = 0; i < 2; ++i) init_barrier(barriers + i, 1);
+      publish_to_cluster();
+    }
+  }
   __syncthreads();
   for (int s = 0; s < p.num_late; ++s) {
     const SamplingStep& step = place.steps()[s];
@@ -62,32 +77,46 @@ template <class T>
 __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, int x, int g) {
   const ClusterParams& p = place.p;
   const int each = p.channels / p.groups, lane = static_cast<int>(threadIdx.x) % 32;
-  const int slots = (place.images - place.rank + p.size - 1) / p.size, levels = static_cast<int>(p.draws.num_levels);
-  for (int item = place.warp; item < slots * each; item += place.warps) {
-    const int slot = item / each, c = item % each, image = place.rank + slot * p.size, channel = g * each + c;
+  const int filled = (each + kChannelsSent - 1) / kChannelsSent * kChannelsSent;
+  const int levels = static_cast<int>(p.draws.num_levels);
+  const float* const logits = reinterpret_cast<const float*>(place.shared + p.shared.logits);
+  for (int slot = place.warp; slot < place.slots(); slot += place.warps) {
+    const int image = place.rank + slot * p.size;
     const int64_t row = (place.first + image) * p.height + y;
-    const int64_t at = ((place.first + image) * p.channels + channel) * p.height * p.width + int64_t(y) * p.width + x;
-    const float* const logits = reinterpret_cast<const float*>(place.shared + p.shared.logits);
-    int64_t level = decide(logits + (slot * each + c) * levels, levels, p.draws.temperature,
-                           noise_of(p.draws, (row * p.width + x) * p.channels + channel));
-    if (is_known(p.draws, at)) level = known_level(p.draws, at);
-    const float scaled =
-        to_float(to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * static_cast<float>(2.0 / (levels - 1))));
-    const T value = to_type<T>(scaled - 1.0f);
-    T* const pixel = reinterpret_cast<T*>(place.shared + p.pixel + image * p.pixel_pixel_pitch) + channel;
-    for (int to = lane; to < p.size; to += 32) place.send(pixel, to, value);
-    if (lane != 0) continue;
-    set_level(p.draws, at, level);
-    if (p.pixel_at >= 0) *place.in_memory(p.pixel_at, p.pixel_rows, p.pixel_pitch, image, y, x, channel) = value;
+    T* const pixel = reinterpret_cast<T*>(place.shared + p.pixel + image * p.pixel_pixel_pitch) + g * filled;
+    T kept = to_type<T>(0.0f);  // lane by lane, until there are eight
+    for (int c = 0; c < each; ++c) {
+      const int channel = g * each + c;
+      const int64_t at = ((place.first + image) * p.channels + channel) * p.height * p.width + int64_t(y) * p.width + x;
+      int64_t level = decide(logits + (slot * each + c) * levels, levels, p.draws.temperature,
+                             noise_of(p.draws, (row * p.width + x) * p.channels + channel));
+      if (is_known(p.draws, at)) level = known_level(p.draws, at);
+      const float scaled = to_float(
+          to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * static_cast<float>(2.0 / (levels - 1))));
+      const T value = to_type<T>(scaled - 1.0f);
+      if (lane % kChannelsSent == c % kChannelsSent) kept = value;
+      if (lane == 0) {
+        set_level(p.draws, at, level);
+        if (p.pixel_at >= 0) *place.in_memory(p.pixel_at, p.pixel_rows, p.pixel_pitch, image, y, x, channel) = value;
+      }
+      if ((c + 1) % kChannelsSent == 0 || c + 1 == each) {
+        place.send_channels(pixel + c / kChannelsSent * kChannelsSent, kept, lane < kChannelsSent);
+        kept = to_type<T>(0.0f);
+      }
+    }
   }
+  if (place.slots() == 0) place.send_nothing();
 }
 
 template <class T>
-__device__ __forceinline__ void draw_row(const ClusterPlace<T>& place, int y) {
+__device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
   using L = Late<T>;
   const ClusterParams& p = place.p;
   const SamplingStep* const steps = place.steps();
-  const int each = p.num_late / p.groups;
+  const int each = p.num_late / p.groups, channels = p.channels / p.groups;
+  const int decided_bytes =
+      place.images * ((channels + kChannelsSent - 1) / kChannelsSent) * kChannelsSent * static_cast<int>(sizeof(T)) +
+      kEmptyMessage * max(0, p.size - place.images);
   Pair ahead = {0, 0};
   for (int x = 0; x < p.width; ++x) {
     for (int s = 0; x > 0 && s < p.num_late; ++s) {
@@ -97,6 +126,7 @@ __device__ __forceinline__ void draw_row(const ClusterPlace<T>& place, int y) {
       // The group's steps, then its decision; -1 stands for what is fetched before a row's first step.
       for (int s = x == 0 && g == 0 ? -1 : 0; s <= each; ++s) {
         const SamplingStep& step = steps[g * each + min(max(s, 0), each - 1)];
+        if (s >= 0) place.expect(s == each ? decided_bytes : step.own_bytes);
         if (s == each) {
           draw_pixel(place, y, x, g);
         } else if (s >= 0) {
@@ -104,7 +134,7 @@ __device__ __forceinline__ void draw_row(const ClusterPlace<T>& place, int y) {
           __syncthreads();
           L::finish(place, step, ahead, y, x);
         }
-        place.arrive();
+        if (s >= 0) place.arrive();
         if (s >= 0 && s < each && step.push == kPushAfter &&
             g == p.groups - 1) {  // its source's channels are all there
           __syncthreads();
@@ -113,7 +143,7 @@ __device__ __forceinline__ void draw_row(const ClusterPlace<T>& place, int y) {
         const bool last = s == each && g + 1 == p.groups;  // of this pixel
         const int next = last ? 0 : g * each + (s == each ? each : s + 1), next_x = last ? x + 1 : x;
         if (s + 1 != each && next_x < p.width) ahead = L::ahead(place, steps[next], y, next_x);
-        place.wait();
+        if (s >= 0) place.wait();
       }
     }
   }
@@ -126,28 +156,27 @@ __global__ void __launch_bounds__(kThreads, 1) sampling_cluster_kernel(const __g
   const int64_t first = int64_t(blockIdx.x) / p.size * p.images;
   const int images = static_cast<int>(min(int64_t(p.images), p.n - first)), eights = (images + 7) / 8;
   const int threads = static_cast<int>(blockDim.x);
-  const ClusterPlace<T> place{p,
-                              shared,
-                              rank,
-                              first,
-                              images,
-                              eights,
-                              (p.images + 7) / 8 * 8 + 4,
-                              thread / 32,
-                              threads / 32,
-                              thread / 8 % images,
-                              thread / 8 / images};
+  const int pitch = (p.images + 7) / 8 * 8 + 4;
+  ClusterPlace<T> place{p,
+                        shared,
+                        rank,
+                        first,
+                        images,
+                        eights,
+                        pitch,
+                        thread / 32,
+                        threads / 32,
+                        thread / 8 % images,
+                        thread / 8 / images,
+                        0};
   settle_in(place);
   for (int y = 0; y < p.height; ++y) {
+    place.meet();
     for (int s = 0; s < p.num_early; ++s) {
-      if (p.steps[s].wait) {
-        place.arrive();
-        place.wait();
-      }
+      if (p.steps[s].wait) place.meet();
       Early<T>::run(place, p.steps[s], y);
     }
-    place.arrive();
-    place.wait();
+    place.meet();
     for (int i = p.shared.rings + 4 * thread; i < p.shared.sums; i += 4 * threads) {
       *reinterpret_cast<float*>(shared + i) = 0;  // nothing is left of the first pixel
     }
@@ -195,9 +224,10 @@ __global__ void __launch_bounds__(kThreads) sampling_pack_kernel(const __grid_co
         for (int e = 0; e < kPerWord; ++e) {
           const int in = ((block - segment.block) * 16 + packed_word(lane, i, word)) * kPerWord + e;
           T value = to_type<T>(0.0f);
-          if (channel < step.outs && in < segment.channels) {
-            value = reinterpret_cast<const T*>(
-                step.kernel)[segment.tap * step.kernel_tap + out * step.kernel_out + in * step.kernel_in];
+          const int group = in / step.filled_group, c = in % step.filled_group;
+          if (channel < step.outs && in < segment.channels && c < step.group) {
+            const int64_t at = segment.tap * step.kernel_tap + out * step.kernel_out;
+            value = reinterpret_cast<const T*>(step.kernel)[at + (group * step.group + c) * step.kernel_in];
           }
           elements[word * kPerWord + e] = value;
         }

@@ -145,10 +145,10 @@ struct Late {
         if (step.gate) value = gate_of(value, sum(place, step, of, row + 8, x) + more.b);
         if (step.add >= 0) {
           const T* const add = reinterpret_cast<const T*>(place.shared + step.add + of.image * step.add_pixel_pitch);
-          value += to_float(add[step.first + of.channel]);
+          value += to_float(add[step.out_channel + of.channel]);
         }
         if (step.out_at >= 0) {
-          *place.in_memory(step.out_at, step.out_rows, step.out_pitch, of.image, y, x, step.out_channel + of.channel) =
+          *place.in_memory(step.out_at, step.out_rows, step.out_pitch, of.image, y, x, step.out_first + of.channel) =
               to_type<T>(value);
         }
       }
@@ -157,35 +157,13 @@ struct Late {
         float* const logits = reinterpret_cast<float*>(place.shared + place.p.shared.logits);
         if (of.there) place.send(logits + slot * step.outs + of.channel, of.image % size, value);
       } else {
-        send_channels(place, step, of, to_type<T>(value));
+        T* const row = reinterpret_cast<T*>(place.shared + step.out + of.image * step.out_pixel_pitch);
+        const int first = of.channel - lane8;
+        place.send_channels(row + step.out_channel + first, to_type<T>(value),
+                            of.k < step.own_count && first < step.outs);
       }
     }
-  }
-
-  // Eight lanes' channels of one image to every block, 16 bytes at a time where they are aligned.
-  static __device__ __forceinline__ void send_channels(const Place& place, const SamplingStep& step, const Item& of,
-                                                       T value) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, eight = lane / 8 * 8, channel = step.out_channel + of.channel;
-    T* const row = reinterpret_cast<T*>(place.shared + step.out + of.image * step.out_pixel_pitch);
-    if (step.out_channel * sizeof(T) % 16 != 0) {
-      for (int rank = 0; of.there && rank < place.p.size; ++rank) place.send(row + channel, rank, value);
-      return;
-    }
-    constexpr int kPieces = sizeof(T) / 2;  // of 16 bytes
-    uint32_t word = 0;
-    memcpy(&word, &value, sizeof(T));
-    if (kPieces == 1) word |= __shfl_down_sync(kAllLanes, word, 1, 8) << 16;  // of even lanes
-    const int piece = kPieces == 1 ? 0 : lane % 2, from = eight + 4 * piece, step_of = kPieces == 1 ? 2 : 1;
-    uint4 words;
-    words.x = __shfl_sync(kAllLanes, word, from);
-    words.y = __shfl_sync(kAllLanes, word, from + step_of);
-    words.z = __shfl_sync(kAllLanes, word, from + 2 * step_of);
-    words.w = __shfl_sync(kAllLanes, word, from + 3 * step_of);
-    // Whole eights: what is written beyond the last channel nobody reads.
-    const int first = channel - lane % 8;
-    const bool there = __shfl_sync(kAllLanes, of.there ? 1 : 0, eight) != 0;
-    uint4* const to = reinterpret_cast<uint4*>(row + first) + piece;
-    for (int rank = lane % 8 / kPieces; there && rank < place.p.size; rank += 8 / kPieces) place.send(to, rank, words);
+    if (step.logits || step.own_count == 0) place.send_nothing();
   }
 };
 

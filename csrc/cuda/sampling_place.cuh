@@ -26,6 +26,7 @@ struct ClusterParams {
   int num_early, num_late, num_segments;
   int pixel_at, pixel_rows, pixel_pitch, pixel, pixel_pixel_pitch;
   int early_positions;
+  bool messages;
   SamplingShared shared;
 };
 
@@ -40,6 +41,10 @@ struct ClusterPlace {
   int pitch;      // of sums, in floats: rows of 8 and of 4 lie in different banks
   int warp, warps;
   int first_item_image, first_item_rest;  // sampling_late.cuh
+  uint32_t exchanges;                     // so far
+
+  // Images whose pixels this block decides: rank, rank + size, ...
+  __device__ __forceinline__ int slots() const { return (images - rank + p.size - 1) / p.size; }
 
   // The late steps lie at the beginning of shared memory.
   __device__ __forceinline__ SamplingStep* steps() const { return reinterpret_cast<SamplingStep*>(shared); }
@@ -85,21 +90,74 @@ struct ClusterPlace {
   __device__ __forceinline__ void send(V* own, int to, V value) const {
     if (p.size == 1) {
       *own = value;
+    } else if (p.messages) {
+      send_message(own, to, value, heard());
     } else {
       store_remote(own, to, value);
     }
   }
-  // Between the two nobody touches what the cluster's other blocks may write or read.
-  __device__ __forceinline__ void arrive() const {
-    if (p.size > 1) cluster_arrive();
+  // Eight lanes' channels to every block. there: the same for the eight.
+  __device__ __forceinline__ void send_channels(T* to, T value, bool there) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32, eight = lane / 8 * 8;
+    constexpr int kPieces = sizeof(T) / 2;  // of 16 bytes
+    uint32_t word = 0;
+    memcpy(&word, &value, sizeof(T));
+    if (kPieces == 1) word |= __shfl_down_sync(kAllLanes, word, 1, 8) << 16;  // of even lanes
+    const int piece = kPieces == 1 ? 0 : lane % 2, from = eight + 4 * piece, step = kPieces == 1 ? 2 : 1;
+    uint4 words;
+    words.x = __shfl_sync(kAllLanes, word, from);
+    words.y = __shfl_sync(kAllLanes, word, from + step);
+    words.z = __shfl_sync(kAllLanes, word, from + 2 * step);
+    words.w = __shfl_sync(kAllLanes, word, from + 3 * step);
+    for (int rank = lane % 8 / kPieces; there && rank < p.size; rank += 8 / kPieces) {
+      send(reinterpret_cast<uint4*>(to) + piece, rank, words);
+    }
   }
-  __device__ __forceinline__ void wait() const {
+
+  // An exchange: everybody sends, then nobody goes on before he has what was sent to him. It ends either with the
+  // cluster's barrier or, if `messages`, when the bytes that were to come have come. As everybody sends something to
+  // everybody, at least an empty message, nobody is ever two exchanges ahead: two barriers in turn are enough, and what
+  // a block reads until the end of an exchange the others do not overwrite before the next but one.
+  __device__ __forceinline__ uint64_t* heard() const {
+    return reinterpret_cast<uint64_t*>(shared + p.shared.messages) + exchanges % 2;
+  }
+  __device__ __forceinline__ void expect(int bytes) const {
+    if (p.size > 1 && p.messages && threadIdx.x == 0) expect_messages(heard(), bytes);
+  }
+  // By all threads, after the block's last barrier: of blocks that have nothing to tell.
+  __device__ __forceinline__ void send_nothing() const {
+    if (p.size == 1 || !p.messages) return;
+    uint4* const nothing = reinterpret_cast<uint4*>(shared + p.shared.messages) + 1;
+    for (int to = static_cast<int>(threadIdx.x); to < p.size; to += static_cast<int>(blockDim.x)) {
+      send_message(nothing, to, uint4{0, 0, 0, 0}, heard());
+    }
+  }
+  // Between the two: what needs nothing of the others.
+  __device__ __forceinline__ void arrive() const {
+    if (p.size > 1 && !p.messages) cluster_arrive();
+  }
+  __device__ __forceinline__ void wait() {
+    if (p.size == 1) {
+      __syncthreads();
+    } else if (p.messages) {
+      await_messages(heard(), exchanges / 2 % 2);
+    } else {
+      cluster_wait();
+    }
+    ++exchanges;
+  }
+  // All threads of the cluster, and all that they have written.
+  __device__ __forceinline__ void meet() const {
     if (p.size > 1) {
+      cluster_arrive();
       cluster_wait();
     } else {
       __syncthreads();
     }
   }
 };
+
+constexpr int kEmptyMessage = 16;                                    // bytes
+constexpr int kMessageBytes = 2 * sizeof(uint64_t) + kEmptyMessage;  // of shared memory: two barriers, and nothing
 
 }  // namespace pygen::cuda

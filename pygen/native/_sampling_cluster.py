@@ -21,6 +21,8 @@ _MOST_IMAGES = 64  # a cluster
 _RUN, _TILE = 64, 1024  # bytes: of input channels; of 16 rows of them
 _SUMS, _FETCHED, _PIXELS = 4, 4, 64  # kSums, kFetched, kWarpPixels
 _PUSH_AFTER, _PUSH_NEXT = 1, 2
+_SENT = 8  # kChannelsSent
+_MESSAGES = 32  # bytes, kMessageBytes
 
 
 class Unsupported(NotImplementedError):
@@ -40,6 +42,7 @@ class Layout(NamedTuple):
     """SamplingShared of csrc/cuda/sampling_cluster.h, and what goes with it."""
 
     segments: int
+    messages: int
     resident: int
     resident_bytes: int
     pixels: int
@@ -79,8 +82,10 @@ def draw(
     size: int | None = None,
     images: int | None = None,
     threads: int | None = None,
+    messages: bool = True,
 ) -> None:
-    """Draws all images in one launch; `size` blocks a cluster, which draws `images` together."""
+    """Draws all images in one launch; `size` blocks a cluster, which draws `images` together. messages: its blocks wait for
+    what they need; otherwise for each other, at the cluster's barrier."""
     n, _, _, width = levels.shape
     plan = make_plan(program, width)
     threads = threads or THREADS
@@ -107,7 +112,7 @@ def draw(
         tuple(levels.shape),
         program.groups,
         draws,
-        (size, images, threads),
+        (size, images, threads, messages),
         (steps.data_ptr(), segment_table.data_ptr(), len(plan.early), len(plan.late), plan.late_segments),
         (weights.data_ptr(), plan.weight_bytes),
         (memory.data_ptr(), plan.image_bytes),
@@ -172,6 +177,11 @@ def _check(program: Program, late: list[Step]) -> None:
             raise Unsupported("a late stream that a gate reads, and another stage")
 
 
+def _filled(program: Program, s: int) -> int:
+    """Channels of a late stream's colour group, as they lie in shared memory."""
+    return _round(program.channels[s] // program.groups, _SENT)
+
+
 def _round(size: int, to: int) -> int:
     return -(-size // to) * to
 
@@ -211,7 +221,7 @@ def _buffers(plan: Plan, late: list[Step]) -> None:
         spans = dict.fromkeys(spans, (-1, last))
     placed: list[tuple[int, int, int]] = []
     for s, (start, stop) in spans.items():
-        pitch = _round(program.channels[s] * size, _RUN)
+        pitch = _round(_filled(program, s) * program.groups * size, _RUN)
         pitch += _RUN if pitch % (2 * _RUN) == 0 else 0  # two rows side by side in the banks
         at = 0
         for other, end in sorted((a, b) for a, b, over in placed if over >= start):
@@ -265,7 +275,9 @@ def _early_step(plan: Plan, step: Step, places: dict[int, tuple[int, int, int]])
     row = _common(plan, step, places)
     outs = program.channels[step.out]
     row |= {"outs": outs, "tiles": _tiles(outs, step.gate)}
-    row |= _taps(plan, step, dict.fromkeys(range(len(conv.taps)), program.channels[conv.source]))
+    channels = program.channels[conv.source]
+    row |= {"group": channels, "filled_group": channels}
+    row |= _taps(plan, step, dict.fromkeys(range(len(conv.taps)), channels))
     if conv.taps:
         row |= dict(zip(("source_at", "source_rows", "source_pitch"), places[conv.source], strict=True))
     return row
@@ -276,8 +288,9 @@ def _late_step(plan: Plan, step: Step, g: int, places: dict[int, tuple[int, int,
     row = _common(plan, step, places)
     outs = program.channels[step.out] // program.groups
     row |= {"outs": outs, "tiles": _tiles(outs, step.gate), "first": g * outs * (1 if step.gate is None else 2)}
-    channels = program.channels[conv.source]
-    read = channels // program.groups * (g + (0 if conv.strict else 1))
+    group = _filled(program, conv.source)
+    row |= {"group": program.channels[conv.source] // program.groups, "filled_group": group}
+    read, channels = group * (g + (0 if conv.strict else 1)), group * program.groups
     present = [tap for tap, place in enumerate(conv.taps) if place == (0, 0) and read > 0]
     beside = [tap for tap, (_, dx) in enumerate(conv.taps) if dx < 0]
     row |= _taps(plan, step, dict.fromkeys(present, read) | dict.fromkeys(beside, channels))
@@ -286,7 +299,7 @@ def _late_step(plan: Plan, step: Step, g: int, places: dict[int, tuple[int, int,
     row["depth"] = max((-conv.taps[tap][1] for tap in beside), default=0)
     row["push"] = 0 if not beside else _PUSH_NEXT if conv.source == 0 else _PUSH_AFTER
     row["logits"] = int(step.out == len(program.stages))
-    row |= {"out": -1, "add": -1, "out_channel": g * outs}
+    row |= {"out": -1, "add": -1, "out_channel": g * _filled(program, step.out), "out_first": g * outs}
     row["source"], row["pitch"] = plan.buffers[conv.source]
     if not row["logits"]:
         row["out"], row["out_pixel_pitch"] = plan.buffers[step.out]
@@ -329,7 +342,8 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
     pitch = rows + 4
     table = len(plan.late) * _dtype(compiled.sampling_step_fields).itemsize
     segments = _round(table, 16)
-    resident = _round(segments + plan.late_segments * _dtype(compiled.sampling_segment_fields).itemsize, 16)
+    messages = _round(segments + plan.late_segments * _dtype(compiled.sampling_segment_fields).itemsize, 16)
+    resident = messages + _MESSAGES
     own = [-(-row["tiles"] // size) for row in plan.late]
     ring = _most(plan, size, lambda row: row["depth"] * 16 * pitch * 4)
     sums = max(own, default=0) * _SUMS * 16 * pitch * 4
@@ -346,7 +360,7 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
     resident_bytes = min(resident_bytes, _most(plan, size, lambda row: row["blocks"] * _TILE))
     at = resident + resident_bytes
     regions = (at, at + pixels, at + pixels + ring, at + pixels + ring + sums)
-    return Layout(segments, resident, resident_bytes, *regions, at, at + needed), positions
+    return Layout(segments, messages, resident, resident_bytes, *regions, at, at + needed), positions
 
 
 def _early_bytes(positions: int) -> int:

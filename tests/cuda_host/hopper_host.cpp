@@ -1,6 +1,7 @@
 // The machine behind hopper_host.h.
 #include <mutex>
 
+#include "cuda/cluster.cuh"
 #include "machine.h"
 
 namespace cuda_host {
@@ -168,6 +169,12 @@ void copy_bytes(void* shared, const void* global, int bytes, uint64_t* barrier) 
   if (shared_address(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16 || bytes % 16)
     fail("cp.async.bulk: not aligned to 16 bytes");
   begin_copy(barrier, bytes, [=] { std::memcpy(shared, global, static_cast<size_t>(bytes)); });
+}
+
+void send_bytes(void* to, const void* value, int bytes, uint64_t* barrier) {
+  uint32_t words[4];
+  std::memcpy(words, value, static_cast<size_t>(bytes));
+  begin_copy(barrier, bytes, [=] { std::memcpy(to, words, static_cast<size_t>(bytes)); });
 }
 
 void begin_products() { local().may_multiply = true; }
