@@ -73,7 +73,8 @@ class Op:
     # Draws (argument -> shape, options) for fuzz.py; without one it varies the samples.
     fuzz: Callable[[random.Random], tuple[dict[str, tuple[int, ...]], dict]] | None = None
     finite: frozenset[str] = frozenset()  # arguments to which fuzz.py gives no NaN and no infinity; the row says why
-    rounds_between: bool = False  # what one kernel hands the next is rounded to the dtype: fuzz.py allows for that too
+    # What one kernel hands the next is rounded to the dtype. The composite takes rounded= for each such number.
+    rounds_between: bool = False
     # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
     gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
 

@@ -133,6 +133,11 @@ def test_cuda_host_gated_masked_conv2d_by_warpgroups_in_groups(hopper):
     check(checks.make(1, 40, 24, (300, 6), (1, 1), torch.bfloat16, NHWC), (1, 1))
 
 
+def test_cuda_host_gated_masked_conv2d_adds_to_the_later_tiles_of_a_block(hopper):
+    """Element by element, at once, where the tile before may still be on its way out by other threads."""
+    check(checks.make(1, 40, 21, (300, 6), (1, 1), torch.bfloat16, NHWC), (1, 1))
+
+
 def test_cuda_host_gated_masked_conv2d_asks_for_the_same_engine_as_its_product(hopper, monkeypatch):
     """Its weights are packed as that engine's: the same bytes of workspace as masked_conv2d's forward."""
     x, weight, bias, add, cond, *_ = checks.make(1, 40, 72, (9, 17), (1, 3), torch.bfloat16, NHWC)

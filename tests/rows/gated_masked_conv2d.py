@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 
 import torch
 from registry import ErrorInput, Op, Sample
@@ -40,11 +41,16 @@ def on_grid(t: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: (v * 64).round() / 64 for k, v in t.items()}
 
 
-def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor, Tensor]:
-    """As people write it."""
+def composite(
+    t: dict[str, Tensor], options: dict, rounded: Callable = lambda x, gradient=False: x
+) -> tuple[Tensor, Tensor]:
+    """As people write it. rounded: see Op.rounds_between."""
     (pre,) = convolution.composite({k: v for k, v in t.items() if k in ARGUMENTS[:3]}, options)
-    pre = pre + torch.einsum("nkhw,ok->nohw", t["side"], t["side_weight"].flatten(1)) if "side" in t else pre
-    pre = pre + t["add"] if "add" in t else pre
+    if "side" in t:
+        pre = rounded(pre) + rounded(torch.einsum("nkhw,ok->nohw", t["side"], t["side_weight"].flatten(1)))
+    if "add" in t:
+        pre = rounded(pre) + t["add"]
+    pre = rounded(rounded(pre), gradient=True)
     gated = {"input": pre} | ({"cond": t["cond"]} if "cond" in t else {})
     return pre, *gate.composite(gated, {"color_groups": options.get("color_groups", 1)})
 
@@ -180,7 +186,7 @@ ROWS = [
         fuzz=fuzz,
         # What is not finite in pre is so in its gradient, which meets the padding's zeros: NaN for torch, not for the reference.
         finite=frozenset(ARGUMENTS),
-        rounds_between=True,  # pre, and its gradient
+        rounds_between=True,
         # The gate of a rounded number has the number's error: no rule for outputs of at most 1 holds where it is large.
         gentle={
             k: (lambda s: max(math.prod(s[1:]), 1) ** -0.5) if k.endswith("weight") else (lambda s: 1.0)
