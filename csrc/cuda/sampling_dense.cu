@@ -57,8 +57,8 @@ void pack(const SamplingDensePack& call) {
 
 template <class T, int kImages, bool kInShared = true>
 void draw_images(const SamplingDenseCall& call, const SamplingDenseParams<T>& p) {
-  const int threads = call.threads == 0 ? dense_threads(kImages) : call.threads;
-  check_threads(threads, dense_threads(kImages));
+  const int threads = call.threads == 0 ? dense_threads(kInShared) : call.threads;
+  check_threads(threads, dense_threads(kInShared));
   launch("sampling_dense_kernel", &sampling_dense_kernel<T, kImages, kInShared>, (call.n + kImages - 1) / kImages,
          threads, reinterpret_cast<cudaStream_t>(call.stream_handle), p, static_cast<int>(call.shared_bytes));
 }

@@ -21,15 +21,16 @@ namespace pygen::cuda {
 // The triangle, transposed, so that lanes are units: warps take a unit's row each.
 template <class T>
 __device__ __forceinline__ void copy_triangle(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int l = 0; l < block.p.num_layers; ++l) {
     const SamplingDenseLayer layer = block.p.layers[l];
-    const int source = block.below(layer.sources_below, panel.first),
-              within = block.below(layer.sources_below, panel.last) - source,
-              first = block.below(layer.units_below, panel.first), last = block.below(layer.units_below, panel.last);
-    for (int unit = first + crew.warp; unit < last; unit += crew.warps) {
-      const T* const row = block.p.packed + layer.weight + unit * layer.pitch + source;
-      for (int k = static_cast<int>(threadIdx.x) % 32; k < within; k += 32)
-        panel.triangle[layer.triangle + k * layer.triangle_pitch + (unit - first)] = row[k];
+    const DenseRange sources = block.range(layer.sources_below, panel), units = block.range(layer.units_below, panel);
+    const T* const from = block.p.packed + layer.weight + units.first * layer.pitch + sources.first;
+    for (int k = lane; k < sources.size(); k += 32) {
+      T* const to = panel.triangle + layer.triangle + k * layer.triangle_pitch;
+#pragma unroll 8
+      for (int unit = crew.warp; unit < units.size(); unit += crew.warps)
+        to[unit] = __ldg(from + unit * layer.pitch + k);
     }
   }
 }
@@ -47,31 +48,38 @@ __device__ __forceinline__ int events_before(const DenseBlock<T>& block, const D
   return events;
 }
 
+// Source k of the panel's of layer l.
+template <class T>
+__device__ __forceinline__ void list_event(const DenseBlock<T>& block, const DensePanel<T>& panel, int l, int k) {
+  const SamplingDenseParams<T>& p = block.p;
+  const SamplingDenseLayer layer = p.layers[l];
+  const DenseRange units = block.range(layer.units_below, panel);
+  const int source = block.below(layer.sources_below, panel.first) + k, degree = block.below(layer.degrees, source);
+  // An output sees what is of a lower degree. From a multiple of 32 on: so each unit stays with one lane.
+  const int seeing = block.below(layer.units_below, l == p.num_layers - 1 ? degree + 1 : degree) - units.first,
+            begin = seeing / 32 * 32;
+  DenseEvent event;
+  event.value = static_cast<int>(l == 0 ? p.layers[p.num_layers - 1].sum + (degree - panel.first) * p.outs
+                                        : p.layers[l - 1].sum + k);
+  event.weight = static_cast<int>(layer.triangle + k * layer.triangle_pitch + begin);
+  event.target = static_cast<int>(layer.sum + begin);
+  event.count = units.size() - begin;
+  event.act = static_cast<int>(layer.act + source);
+  event.step = l == 0 ? degree - panel.first : kDenseHidden;
+  panel.events[events_before(block, panel, l, source, degree)] = event;
+}
+
 template <class T>
 __device__ __forceinline__ void list_events(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
-  const SamplingDenseParams<T>& p = block.p;
-  const int64_t logits = p.layers[p.num_layers - 1].sum;
-  for (int l = 0; l < p.num_layers; ++l) {
-    const SamplingDenseLayer layer = p.layers[l];
-    const int first = block.below(layer.sources_below, panel.first),
-              last = block.below(layer.sources_below, panel.last),
-              first_unit = block.below(layer.units_below, panel.first),
-              last_unit = block.below(layer.units_below, panel.last);
-    for (int k = first + crew.thread(); k < last; k += crew.warps * 32) {
-      const int degree = block.below(layer.degrees, k), step = degree - panel.first;
-      // An output sees what is of a lower degree. From a multiple of 32 on: so each unit stays with one lane.
-      const int seeing = block.below(layer.units_below, l == p.num_layers - 1 ? degree + 1 : degree) - first_unit,
-                begin = seeing / 32 * 32;
-      DenseEvent event;
-      event.value = static_cast<int>(l == 0 ? logits + step * p.outs : p.layers[l - 1].sum + (k - first));
-      event.weight = static_cast<int>(layer.triangle + (k - first) * layer.triangle_pitch + begin);
-      event.target = static_cast<int>(layer.sum + begin);
-      event.count = last_unit - first_unit - begin;
-      event.act = static_cast<int>(layer.act + k);
-      event.step = l == 0 ? step : -1;
-      panel.events[events_before(block, panel, l, k, degree)] = event;
+  int before = 0;  // of layers before
+  for (int l = 0; l < block.p.num_layers; ++l) {
+    const int events = block.range(block.p.layers[l].sources_below, panel).size();
+    for (int k = crew.thread() - before; k < events; k += crew.warps * 32) {
+      if (k >= 0) list_event(block, panel, l, k);
     }
+    before += events;
   }
+  if (crew.thread() == 0) panel.events[before].step = kDenseEnd;
 }
 
 template <class T>
@@ -93,16 +101,6 @@ __device__ __forceinline__ void for_draws(const DenseBlock<T>& block, const Dens
   for (int item = crew.thread(); item < block.images * steps; item += crew.warps * 32) f(item / steps, item % steps);
 }
 
-// Everything of the panel that no sum is needed for.
-template <class T>
-__device__ __forceinline__ void prepare(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
-  copy_triangle(block, panel, crew);
-  list_events(block, panel, crew);
-  for_draws(block, panel, crew, [&](int i, int step) {
-    panel.draws[i * panel.steps + step] = look_up(block, level_at(block, i, panel.first + step));
-  });
-}
-
 template <class T>
 __device__ __forceinline__ void write_levels(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
   for_draws(block, panel, crew, [&](int i, int step) {
@@ -110,20 +108,39 @@ __device__ __forceinline__ void write_levels(const DenseBlock<T>& block, const D
   });
 }
 
-// The panel's sums over sources before `known`, or over the others before the panel.
+// The panel's sums over sources before `known`, or over the others before the panel. Warps take turns over all layers.
 template <class T, int kImages>
 __device__ __forceinline__ void gather_panel(const DenseBlock<T>& block, const DensePanel<T>& panel, int known,
                                              bool others, DenseCrew crew) {
   constexpr int V = DenseVector<T>::kSize;
   for (int l = 0; l < block.p.num_layers; ++l) {
     const SamplingDenseLayer layer = block.p.layers[l];
+    const DenseRange units = block.range(layer.units_below, panel);
     const int split = block.below(layer.sources_below, known) / V * V,
               before = block.below(layer.sources_below, panel.first);
-    if (others && split == before) continue;
-    gather<T, kImages>(block, layer, block.below(layer.units_below, panel.first),
-                       block.below(layer.units_below, panel.last), others ? split : 0, others ? before : split,
-                       panel.sums, crew);
+    if (!others || split < before)
+      gather<T, kImages>(block, layer, units, others ? split : 0, others ? before : split, panel.sums, crew);
+    crew.warp = (crew.warp + crew.warps - (units.size() + kDenseRows - 1) / kDenseRows % crew.warps) % crew.warps;
   }
+}
+
+// What the panel's events need, nearly all of it waits for memory. Where there are warps enough each has its own work.
+template <class T, int kImages>
+__device__ __forceinline__ void make_ready(const DenseBlock<T>& block, const DensePanel<T>& panel, int known,
+                                           DenseCrew crew) {
+  const bool apart = crew.warps >= 4;
+  const DenseCrew one{0, 1};
+  if (!apart || crew.warp == 0) {
+    copy_triangle(block, panel, apart ? one : crew);
+    list_events(block, panel, apart ? one : crew);
+  }
+  if (!apart || crew.warp == 1) {
+    for_draws(block, panel, apart ? one : crew, [&](int i, int step) {
+      panel.draws[i * panel.steps + step] = look_up(block, level_at(block, i, panel.first + step));
+    });
+  }
+  if (!apart || crew.warp > 1)
+    gather_panel<T, kImages>(block, panel, known, false, apart ? DenseCrew{crew.warp - 2, crew.warps - 2} : crew);
 }
 
 // By one warp.
@@ -148,15 +165,10 @@ __device__ __forceinline__ void run_events(const DenseBlock<T>& block, const Den
   const int lane = static_cast<int>(threadIdx.x) % 32;
   T* const image = block.image(i);
   T* const sums = image + panel.sums;
-  int count = 0;
-  for (int l = 0; l < block.p.num_layers; ++l) {
-    const int64_t below = block.p.layers[l].sources_below;
-    count += block.below(below, panel.last) - block.below(below, panel.first);
-  }
   DenseEvent next = panel.events[0];
-  for (int e = 0; e < count; ++e) {
+  for (int e = 1; next.step != kDenseEnd; ++e) {
     const DenseEvent event = next;
-    next = panel.events[min(e + 1, count - 1)];
+    next = panel.events[e];
     // What does not wait for the value: weights, and sums that none but this lane writes.
     const bool adds = lane < event.count;
     T* const own = sums + event.target + lane;
@@ -164,7 +176,7 @@ __device__ __forceinline__ void run_events(const DenseBlock<T>& block, const Den
     const T sum = adds ? own[0] : T(0), weight = adds ? weights[0] : T(0);
     __syncwarp();  // other lanes wrote what is read now
     T x;
-    if (event.step < 0) {
+    if (event.step == kDenseHidden) {
       x = relu(sums[event.value]);
     } else {
       DenseDraw<T>* const draw = panel.draws + i * panel.steps + event.step;
@@ -183,10 +195,6 @@ template <class T, int kImages>
 __device__ __forceinline__ void draw_in_panels(const DenseBlock<T>& block) {
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
   const int panels = (block.p.inputs + block.p.panel - 1) / block.p.panel, drawing = min(block.images, warps);
-  const auto make_ready = [&](const DensePanel<T>& panel, int known, DenseCrew crew) {
-    prepare(block, panel, crew);
-    gather_panel<T, kImages>(block, panel, known, false, crew);
-  };
   for (int number = -1; number < panels; ++number) {
     const DensePanel<T> panel = block.panel(max(number, 0)), next = block.panel(number + 1);
     const int known = number < 0 ? 0 : panel.first;
@@ -194,12 +202,12 @@ __device__ __forceinline__ void draw_in_panels(const DenseBlock<T>& block) {
     if (number >= 0 && warp < drawing) {
       for (int i = warp; i < block.images; i += warps) run_events(block, panel, i);
     } else if (some_help && more) {
-      make_ready(next, known, {warp - drawing, warps - drawing});
+      make_ready<T, kImages>(block, next, known, {warp - drawing, warps - drawing});
     }
     __syncthreads();
     if (number >= 0) write_levels(block, panel, {warp, warps});
     if (!more) break;
-    if (!some_help) make_ready(next, known, {warp, warps});
+    if (!some_help) make_ready<T, kImages>(block, next, known, {warp, warps});
     gather_panel<T, kImages>(block, next, known, true, {warp, warps});
     __syncthreads();
   }
@@ -216,9 +224,9 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
     for (int stage = 0; stage <= hidden; ++stage) {
       const int l = stage == 0 ? hidden : stage - 1;
       const SamplingDenseLayer layer = block.p.layers[l];
-      const int first = block.below(layer.units_below, step), last = block.below(layer.units_below, step + 1);
-      if (first == last) continue;
-      gather<T, kImages>(block, layer, first, last, 0, block.below(layer.sources_below, step + (stage > 0)), sums, all);
+      const DenseRange units{block.below(layer.units_below, step), block.below(layer.units_below, step + 1)};
+      if (units.size() == 0) continue;
+      gather<T, kImages>(block, layer, units, 0, block.below(layer.sources_below, step + (stage > 0)), sums, all);
       __syncthreads();
       if (stage == 0) {
         for (int i = warp; i < block.images; i += warps) {
@@ -230,10 +238,10 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
           image[block.p.layers[0].act + step] = scaled_level<T>(level, block.p.draws.num_levels);
         }
       } else {
-        const int units = last - first, made = static_cast<int>(block.p.layers[l + 1].act) + first;
-        for (int item = static_cast<int>(threadIdx.x); item < block.images * units; item += warps * 32) {
-          T* const image = block.image(item / units);
-          image[made + item % units] = relu(image[sums + layer.sum + item % units]);
+        const int count = units.size(), made = static_cast<int>(block.p.layers[l + 1].act) + units.first;
+        for (int item = all.thread(); item < block.images * count; item += warps * 32) {
+          T* const image = block.image(item / count);
+          image[made + item % count] = relu(image[sums + layer.sum + item % count]);
         }
       }
       __syncthreads();
@@ -241,12 +249,8 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
   }
 }
 
-// Many images go with fewer threads, and two blocks to a processor: their chains hide each other's waits.
-constexpr int dense_threads(int images) { return images > 4 ? 256 : 512; }
-
 template <class T, int kImages, bool kInShared>
-__global__ void __launch_bounds__(dense_threads(kImages), 512 / dense_threads(kImages))
-    sampling_dense_kernel(const SamplingDenseParams<T> p) {
+__global__ void __launch_bounds__(dense_threads(kInShared)) sampling_dense_kernel(const SamplingDenseParams<T> p) {
   PYGEN_DYNAMIC_SHARED(shared);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kImages;
   T* const images = kInShared ? reinterpret_cast<T*>(shared + 2 * p.buffer_bytes) : p.memory + first * p.image_size;

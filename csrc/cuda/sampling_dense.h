@@ -53,7 +53,7 @@ struct SamplingDenseCall {
       image_size;         // elements of an image's memory: sources; sums of a panel; both, with two panels'
   std::uintptr_t memory;  // of images, if it is not in shared memory: [blocks * images_per_block, an image]
   int64_t images_per_block;
-  int threads;                                                // 0: as many as the kernel is made for
+  int threads;                                                // 0: the most
   int64_t draws_at, triangle_at, buffer_bytes, shared_bytes;  // of the two buffers for a panel, which start at 0
 };
 

@@ -27,9 +27,10 @@ struct alignas(kSamplingDenseEventBytes) DenseEvent {
   int weight, target;  // of the triangle; of an image's sums
   int count;           // of units from there on
   int act;             // of an image
-  int step;            // of the panel; -1: a hidden unit
+  int step;            // of the panel, or one of the two below
 };
 static_assert(sizeof(DenseEvent) == kSamplingDenseEventBytes);
+constexpr int kDenseHidden = -1, kDenseEnd = -2;  // a hidden unit; no event, but the last one's end
 
 // What a step of an image is decided by, and then its level.
 template <class T>
@@ -49,6 +50,11 @@ struct DensePanel {
   int sums;  // of an image's memory
 };
 
+struct DenseRange {
+  int first, last;
+  __device__ __forceinline__ int size() const { return last - first; }
+};
+
 // Those warps that do a piece of work together.
 struct DenseCrew {
   int warp, warps;  // this thread's; how many
@@ -65,7 +71,10 @@ struct DenseBlock {
 
   __device__ __forceinline__ T* image(int i) const { return images_at + i * p.image_size; }
   __device__ __forceinline__ int below(int64_t counts, int degree) const {
-    return static_cast<int>(p.table[counts + degree]);
+    return static_cast<int>(__ldg(p.table + counts + degree));
+  }
+  __device__ __forceinline__ DenseRange range(int64_t counts, const DensePanel<T>& panel) const {
+    return {below(counts, panel.first), below(counts, panel.last)};
   }
   __device__ __forceinline__ DensePanel<T> panel(int number) const {
     const int first = number * p.panel, turn = number % 2;
@@ -109,22 +118,23 @@ struct alignas(16) DenseVector {
   T at[kSize];
 };
 
-constexpr int kDenseRows = 4;  // units of one warp at a time
+constexpr int kDenseRows = 4;                                                  // units of one warp at a time
+constexpr int dense_threads(bool in_shared) { return in_shared ? 512 : 384; }  // with more, registers would be spilled
 
-// Units first .. last-1 of a layer and sources from .. to-1, `from` a multiple of 16 bytes: to a panel's sums, which
+// A layer's units and its sources from .. to-1, `from` a multiple of 16 bytes: to a panel's sums, which
 // start from the bias where `from` is 0. A warp sums kDenseRows units of all images, a lane 16 bytes of sources at a
 // time.
 template <class T, int kImages>
-__device__ __forceinline__ void gather(const DenseBlock<T>& block, const SamplingDenseLayer& layer, int first, int last,
+__device__ __forceinline__ void gather(const DenseBlock<T>& block, const SamplingDenseLayer& layer, DenseRange units,
                                        int from, int to, int sums, DenseCrew crew) {
   constexpr int V = DenseVector<T>::kSize, N = kDenseRows * kImages;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const T* const acts = block.images_at + layer.act;
-  for (int unit = first + crew.warp * kDenseRows; unit < last; unit += crew.warps * kDenseRows) {
+  for (int unit = units.first + crew.warp * kDenseRows; unit < units.last; unit += crew.warps * kDenseRows) {
     const T* const row = block.p.packed + layer.weight + unit * layer.pitch;
     int rows[kDenseRows];
 #pragma unroll
-    for (int r = 0; r < kDenseRows; ++r) rows[r] = min(r, last - 1 - unit) * static_cast<int>(layer.pitch);
+    for (int r = 0; r < kDenseRows; ++r) rows[r] = min(r, units.last - 1 - unit) * static_cast<int>(layer.pitch);
     T partial[N] = {};
 #pragma unroll(kImages > 2 ? 1 : 2)
     for (int k = from + lane * V; k < to; k += 32 * V) {
@@ -150,8 +160,8 @@ __device__ __forceinline__ void gather(const DenseBlock<T>& block, const Samplin
     }
     const T total = warp_sums(partial);
     const int number = lane / (32 / N), i = number % kImages, own = unit + number / kImages;
-    if (lane % (32 / N) != 0 || i >= block.images || own >= last) continue;
-    T* const sum = block.image(i) + sums + layer.sum + (own - first);
+    if (lane % (32 / N) != 0 || i >= block.images || own >= units.last) continue;
+    T* const sum = block.image(i) + sums + layer.sum + (own - units.first);
     *sum = (from == 0 ? block.p.packed[layer.bias + own] : *sum) + total;
   }
 }

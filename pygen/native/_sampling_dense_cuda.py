@@ -11,7 +11,7 @@ from torch import Tensor
 from pygen.models._program import DenseProgram
 from pygen.native._arguments import DTYPE_NAMES, draws, target
 
-THREADS = 0  # a block; 0: as many as the kernel is made for
+THREADS = 0  # a block; 0: the most
 _IMAGES_BYTES = 32  # a block's images are as many as numbers fit: each has sums in registers
 _PANELS = (32, 16, 8, 4, 2, 1)  # steps
 _BUFFERS_BYTES = 48 << 10  # of two panels' triangles, on any device: sums depend on where panels end
@@ -205,7 +205,7 @@ class _Sizes:
             self.pitches = [count | 1 for count in self.counts]  # odd: lanes that copy a unit's row reach all banks
             triangles = sum(some * pitch for some, pitch in zip(self.within, self.pitches, strict=True))
             self.triangle_bytes = _whole(triangles) * itemsize
-            self.events_bytes = int(torch.stack(within).sum(0).max()) * event_bytes
+            self.events_bytes = (int(torch.stack(within).sum(0).max()) + 1) * event_bytes  # and their end
             if 2 * (self.triangle_bytes + self.events_bytes) <= _BUFFERS_BYTES:
                 return
         self.triangle_bytes = self.events_bytes = 0
