@@ -356,7 +356,7 @@ FAULTS = (
           "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
     Fault("C++: sums by thread, not by block", KL_CPP, "for (double x : partial) total += x;", "for (size_t i = 0; i < partial.size(); ++i) total += partial[(i + p.threads) % partial.size()];",
           KL_LARGE),
-    Fault("sampling, CUDA, MADE: what a panel feeds the next one is forgotten", DENSE_CU, "if (others && split == before) continue;", "if (others) continue;",
+    Fault("sampling, CUDA, MADE: what a panel feeds the next one is forgotten", DENSE_CU, "if (!others || split < before)", "if (!others)",
           DENSE),
     Fault("sampling, CUDA, MADE: weights of sources that are not yet known are read", DENSE_PARTS, "w[r].at[v] = k + v < to ? w[r].at[v] : T(0);", "", DENSE),
     Fault("sampling, CUDA, MADE: a unit of the triangle changes lanes", DENSE_CU, "begin = seeing / 32 * 32;", "begin = seeing;", DENSE),
