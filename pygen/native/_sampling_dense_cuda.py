@@ -34,7 +34,7 @@ class _Layer(NamedTuple):
 class Plan(NamedTuple):
     """What the degrees, the levels and the size of a number say."""
 
-    table: Tensor  # int64, on the CPU
+    table: Tensor  # int64, on the CPU, pinned
     layers: tuple[_Layer, ...]
     layers_at: int  # in the table, as SamplingDenseLayer
     order_at: int
@@ -61,8 +61,7 @@ def draw(
     threads: int | None = None,
     images_per_block: int | None = None,
 ) -> None:
-    """Draws all samples in one launch, after one a layer that sorts weights. The plan's table is copied before them, from memory
-    that is not pinned: that waits for the stream, and a call cannot be captured in a graph."""
+    """Draws all samples in one launch, after one a layer that sorts weights. Nothing here waits for the stream."""
     if not levels.numel():
         return
     compiled, where = target(levels)
@@ -81,7 +80,7 @@ def draw(
         images = compiled.sampling_dense_images_in_memory
         memory = like.new_empty(-(-len(levels) // images) * images * plan.image_size)
     buffer_bytes, images_bytes = bytes_of(images)
-    table, packed = plan.table.to(like.device), like.new_empty(plan.packed_size)
+    table, packed = plan.table.to(like.device, non_blocking=True), like.new_empty(plan.packed_size)
     _pack(compiled, program, plan, table, packed, where)
     compiled.sampling_dense_draw(
         DTYPE_NAMES[like.dtype],
@@ -178,8 +177,9 @@ def make_plan(compiled: Any, degrees: tuple[tuple[int, ...], ...], num_levels: i
         triangle_size += sizes.within[i] * sizes.pitches[i]
     names = compiled.sampling_dense_layer_fields.split()
     layers_at = table.append(torch.tensor([[of[name] for name in names] for of in fields], device="cpu").flatten())
+    numbers = torch.cat(table.pieces)
     return Plan(
-        torch.cat(table.pieces),
+        numbers.pin_memory() if torch.cuda.is_available() else numbers,
         tuple(layers),
         layers_at,
         layers[0].columns,
