@@ -5,8 +5,8 @@
 // Tiles of kRows rows (or sources) by kWide targets stay in registers: 2 loads and 6 broadcasts for 12 multiply-adds
 // (AVX2). Tiles beyond the stairs are skipped; on the stairs what is dead is left out by selection, so a NaN there
 // reaches nothing. Everything is packed anew in each call: the live weight takes 8 % of forward and 15 % of the input's
-// gradient at [64, 784] x [784, 500], 4 and 9 % at [512, 2000] x [2000, 2000] (AVX2, one thread; perf), bound by memory:
-// prefetching its rows changed nothing.
+// gradient at [64, 784] x [784, 500], 4 and 9 % at [512, 2000] x [2000, 2000] (AVX2, one thread; perf), bound by
+// memory: prefetching its rows changed nothing.
 #include "cpu/masked_linear.h"
 
 #include "cpu/block_io.h"
