@@ -13,6 +13,7 @@ from functools import partial
 import layouts
 import support
 import torch
+from fuzz_moves import move_rounded, nudged
 from registry import OPS, Op, gradients, leaves
 from support import Target, assert_accurate, assert_same, compute_dtype, has_kernel
 from torch import Tensor
@@ -123,29 +124,6 @@ def truth(
     return answers(case, lambda t: op.run(t, case.options, "reference"), wide, nudge)
 
 
-def _nudged(t: Tensor, eps: float, g: torch.Generator) -> Tensor:
-    """t in float64, each stored number moved by eps up or down; of an expanded dim all together."""
-    stored = [n if stride else 1 for n, stride in zip(t.shape, t.stride(), strict=True)]
-    return t.double() * (1 + eps * (torch.randint(2, stored, generator=g).double() * 2 - 1))
-
-
-class _Rounded(torch.autograd.Function):
-    """Each element, or each of its gradient, moved by eps up or down."""
-
-    @staticmethod
-    def forward(ctx, x, gradient, eps, g):
-        ctx.gradient, ctx.eps, ctx.g = gradient, eps, g
-        return x.clone() if gradient else _nudged(x, eps, g)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _nudged(grad, ctx.eps, ctx.g) if ctx.gradient else grad, None, None, None
-
-
-def _rounded(x: Tensor, *, eps: float, g: torch.Generator, gradient: bool = False) -> Tensor:
-    return _Rounded.apply(x, gradient, eps, g)
-
-
 def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tensor, ref: Tensor) -> bool:
     """Whether a result outside the rule lies, element by element, within what the last bits of the inputs decide.
 
@@ -163,10 +141,10 @@ def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tenso
     moved = torch.zeros_like(ref)
     for i in range(16):  # so many that one of them moves both factors of a product the same way
         g = torch.Generator().manual_seed(i)
-        nudge = partial(_nudged, eps=eps, g=g)
+        nudge = partial(nudged, eps=eps, g=g)
         near = {k: nudge(t) for k, t in tensors.items()}
         turned = {k: v * (1 + eps * (-1) ** i) if isinstance(v, float) else v for k, v in case.options.items()}
-        rounded = partial(_rounded, eps=handed, g=g)
+        rounded = partial(move_rounded, eps=handed, g=g)
         moves = {"nudge": nudge, "rounded": rounded}
         outputs, grads = truth(replace(case, options=turned), near, torch.float64, exact=True, **moves)
         other = [*outputs, *grads][number]

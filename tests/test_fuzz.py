@@ -3,6 +3,7 @@
 import random
 
 import fuzz
+import fuzz_moves
 import fuzz_refusals
 import pytest
 import torch
@@ -164,7 +165,7 @@ def test_fuzz_finds_and_shrinks_a_planted_fault(op, monkeypatch):
 def test_the_judge_moves_each_stored_number_by_one_ulp(dtype):
     eps, t = torch.finfo(dtype).eps, torch.ones(3, dtype=dtype)
     for each in (t, t[:1].expand(50), torch.ones(2, 40, dtype=dtype)):
-        moved = fuzz._nudged(each, eps, torch.Generator().manual_seed(1)) - 1
+        moved = fuzz_moves.nudged(each, eps, torch.Generator().manual_seed(1)) - 1
         assert moved.dtype == torch.float64 and (moved.abs() == eps).all()
         assert (moved == moved[0]).all() == (0 in each.stride())
 
