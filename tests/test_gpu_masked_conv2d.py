@@ -233,3 +233,21 @@ def test_gpu_masked_conv2d_indices_past_two_to_the_31(layout, backend, channels)
     got, _ = launcher.grad_weight(x, x, (3, 3), *mask, True)
     expected, _ = launcher.grad_weight(alone, alone, (3, 3), *mask, True)
     torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("outs", (200, 137))
+@pytest.mark.parametrize("layout", (torch.contiguous_format, LAST), ids=("NCHW", "NHWC"))
+@each_dtype
+@each_backend
+def test_gpu_masked_conv2d_adds_a_tensor(backend, dtype, layout, outs):
+    """By 16 bytes and by elements, several tiles a block. Eighths, so that only roundings are left: in Triton two."""
+    g = torch.Generator("cuda").manual_seed(2)
+    shapes = ((64, 64, 28, 29), (outs, 64, 3, 3), (outs,), (64, outs, 28, 29))
+    x, w, b, add = (torch.randn(s, generator=g, device="cuda").mul(8).round().div(8).to(dtype) for s in shapes)
+    x, add = (t.contiguous(memory_format=layout) for t in (x, add))
+    there = [t.cpu() for t in (x, w, b, add)]
+    product = dense(*there, {"mask_type": "B"}, torch.float64)[0]
+    truth = (product + there[3].double()).to(dtype) if backend == "cuda" else product.to(dtype) + there[3]
+    out = masked_conv2d(x, w, b, mask_type="B", add=add, backend=backend)
+    assert out.is_contiguous(memory_format=layout)
+    assert_same(out.cpu(), truth)
