@@ -8,10 +8,11 @@ import host_cuda
 import pytest
 import torch
 from made_twins import CASES, twins
+from pixel_twins import randomise
 from sampling_check import check_made_samples
 from test_sampling_made import kill_dead_weights, options, shuffle_degrees, wide
 
-from pygen.models import _engines
+from pygen.models import MADE, _engines
 from pygen.native import _sampling_dense_cuda as native
 
 pytestmark = host_cuda.MARKS
@@ -95,29 +96,25 @@ def test_cuda_host_made_equals_naive_in_panels_of_any_length(name, room, steps, 
 
 @pytest.mark.parametrize("num_levels", [3, 37, 256])
 def test_cuda_host_made_of_many_levels(num_levels):
-    from pixel_twins import randomise
-
-    from pygen.models import MADE
-
     model = randomise(MADE(6, (5, 9), num_levels=num_levels)).double()
     samples = model.sample(9, seed=1, engine="cuda")
     assert len(samples.unique()) > min(num_levels, 20) / 2
     assert torch.equal(samples, model.sample(9, seed=1, engine="naive"))
 
 
-@pytest.mark.parametrize("room", [9000, 0])
+@pytest.mark.parametrize("room", [3000, 0])
 def test_cuda_host_made_depends_on_neither_batch_nor_block_to_the_last_bit(
     room, small_buffers, draw_with, cuda_on_host
 ):
     """A large number common to all logits makes the last bits of sums decide: PyTorch's order of summation draws otherwise."""
     small_buffers(room)
-    model = wide("levels", torch.float32)
+    model = randomise(MADE(13, 40, num_levels=5))
     with torch.no_grad():
         model.layers[-1].weight.add_(1e6)
     whole = model.sample(17, seed=3, engine="cuda")
     assert (model.sample(17, seed=3, engine="naive") != whole).sum() > 10
     assert torch.equal(model.sample(2, seed=3, engine="cuda"), whole[:2])
-    for images, threads in ((1, 32), (1, 256), (2, 96), (4, 160), (8, 32), (8, 0)):
+    for images, threads in ((1, 32), (1, 160), (2, 96), (4, 160), (8, 32), (8, 384)):
         draw_with(images_per_block=images, threads=threads)
         assert torch.equal(model.sample(9, seed=3, engine="cuda"), whole[:9]), (images, threads)
 
@@ -187,16 +184,32 @@ def test_cuda_host_made_reads_weights_anew_and_of_any_strides():
     assert torch.equal(model.sample(5, seed=1, engine="cuda"), expected) and not torch.equal(expected, before)
 
 
-def test_cuda_host_made_chooses_images_by_processors_and_room():
-    """4 processors, as the host has; and as an H200 has."""
+def test_cuda_host_made_chooses_images_by_processors_and_room(cuda_on_host):
     model = wide("panels", torch.float32)
-    plan = native.make_plan(host_cuda.module(), model._degrees[0][:-1], 2, 4)
-    size = plan.image_size * 4
-    assert [native._images(plan, n, 4, 1 << 20, 4) for n in (1, 4, 5, 8, 9, 16, 17, 1000)] == [1, 1, 2, 2, 4, 4, 8, 8]
-    assert native._images(plan, 1000, 4, 1 << 20, 8) == 4
-    room = native._BUFFERS_BYTES
-    assert [native._images(plan, 1000, 4, room + k * size, 4) for k in (8, 7, 3, 1)] == [8, 4, 2, 1]
-    assert native._images(plan, 1000, 4, room + size - 1, 4) == 8  # none fits: in device memory as many as ever
+
+    class Limited:
+        room = 1 << 20
+
+        def __getattr__(self, name):
+            return getattr(cuda_on_host, name)
+
+        def sampling_limits(self, device):
+            return 4, self.room
+
+    limited = Limited()
+
+    def images(n: int, itemsize: int = 4) -> native.Block:
+        plan = native.make_plan(limited, model._degrees[0][:-1], 2, itemsize)
+        return native.choose_block(limited, 0, plan, n)
+
+    chosen = [images(n) for n in (1, 4, 5, 8, 9, 16, 17, 1000)]
+    assert [block.images for block in chosen] == [1, 1, 2, 2, 4, 4, 8, 8] and all(block.in_shared for block in chosen)
+    assert images(1000, 8).images == 4
+    for most, block in ((8, chosen[-1]), (4, chosen[5]), (2, chosen[3]), (1, chosen[0])):
+        limited.room = block.shared_bytes
+        assert images(1000) == block and block.images == most
+    limited.room -= 1
+    assert not images(1000).in_shared and images(1000).images == cuda_on_host.sampling_dense_images_in_memory
 
 
 @pytest.mark.parametrize(

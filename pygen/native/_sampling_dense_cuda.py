@@ -44,6 +44,7 @@ class Plan(NamedTuple):
     sum_size: int
     triangle_at: int  # bytes of a buffer
     draws_at: int
+    itemsize: int
 
     @property
     def image_size(self) -> int:
@@ -65,21 +66,12 @@ def draw(
     if not levels.numel():
         return
     compiled, where = target(levels)
-    processors, shared_bytes = compiled.sampling_limits(where[0])
     like = program.like
     plan = make_plan(compiled, program.degrees, program.num_levels, like.element_size())
-    itemsize, draw_bytes = like.element_size(), compiled.sampling_dense_draw_bytes
-    images = images_per_block or _images(plan, len(levels), processors, shared_bytes, itemsize)
-
-    def bytes_of(images: int) -> tuple[int, int]:
-        """A panel's buffer, the images."""
-        return plan.draws_at + plan.panel * images * draw_bytes, images * plan.image_size * itemsize
-
+    block = choose_block(compiled, where[0], plan, len(levels), images_per_block)
     memory = None
-    if 2 * bytes_of(images)[0] + bytes_of(images)[1] > shared_bytes:
-        images = compiled.sampling_dense_images_in_memory
-        memory = like.new_empty(-(-len(levels) // images) * images * plan.image_size)
-    buffer_bytes, images_bytes = bytes_of(images)
+    if not block.in_shared:
+        memory = like.new_empty(-(-len(levels) // block.images) * block.images * plan.image_size)
     table, packed = plan.table.to(like.device, non_blocking=True), like.new_empty(plan.packed_size)
     _pack(compiled, program, plan, table, packed, where)
     compiled.sampling_dense_draw(
@@ -90,23 +82,42 @@ def draw(
         packed.data_ptr(),
         (plan.layers[-1].outs, plan.panel),
         (plan.act_size, plan.sum_size, plan.image_size),
-        (plan.triangle_at, plan.draws_at, buffer_bytes, 2 * buffer_bytes + (images_bytes if memory is None else 0)),
+        (plan.triangle_at, plan.draws_at, block.buffer_bytes, block.shared_bytes),
         0 if memory is None else memory.data_ptr(),
-        images,
+        block.images,
         THREADS if threads is None else threads,
         *where,
     )
 
 
-def _images(plan: Plan, n: int, processors: int, shared_bytes: int, itemsize: int) -> int:
-    """So few that every processor has some, and that they fit into shared memory, if one does."""
-    images = 1
-    while images < _IMAGES_BYTES // itemsize and n > images * processors:
-        images *= 2
-    room = shared_bytes - _BUFFERS_BYTES
-    while images > 1 and plan.image_size * itemsize <= room < images * plan.image_size * itemsize:
+class Block(NamedTuple):
+    """What a block draws and holds. buffer_bytes: of one of two panels."""
+
+    images: int
+    in_shared: bool
+    buffer_bytes: int
+    shared_bytes: int
+
+
+def choose_block(compiled: Any, device: int, plan: Plan, n: int, images: int | None = None) -> Block:
+    """As few images as let all blocks run at once, or as many as there may be, or as fit into shared memory if one does."""
+    processors, room = compiled.sampling_limits(device)
+    if images is None:
+        images = 1
+        while images < _IMAGES_BYTES // plan.itemsize and n > images * processors:
+            images *= 2
+    while images > 0:
+        block = _block(compiled, plan, images, True)
+        if block.shared_bytes <= room:
+            return block
         images //= 2
-    return images
+    return _block(compiled, plan, compiled.sampling_dense_images_in_memory, False)
+
+
+def _block(compiled: Any, plan: Plan, images: int, in_shared: bool) -> Block:
+    buffer_bytes = plan.draws_at + plan.panel * images * compiled.sampling_dense_draw_bytes
+    images_bytes = images * plan.image_size * plan.itemsize if in_shared else 0
+    return Block(images, in_shared, buffer_bytes, 2 * buffer_bytes + images_bytes)
 
 
 def _pack(
@@ -136,7 +147,7 @@ def make_plan(compiled: Any, degrees: tuple[tuple[int, ...], ...], num_levels: i
     steps = torch.arange(inputs + 1, device="cpu")
     by_degree = [torch.tensor(of, device="cpu").sort(stable=True) for of in degrees]
     below = [torch.searchsorted(of.values, steps) for of in by_degree]
-    sizes = _Sizes(below, [*below[1:], steps * outs], itemsize, compiled.sampling_dense_event_bytes)
+    sizes = _Sizes.of(below, [*below[1:], steps * outs], itemsize, compiled.sampling_dense_event_bytes)
     table = _Table()
     below_at = [table.append(counts) for counts in (*below, steps * outs)]
     layers, fields = [], []
@@ -189,26 +200,35 @@ def make_plan(compiled: Any, degrees: tuple[tuple[int, ...], ...], num_levels: i
         sum_size,
         sizes.events_bytes,
         sizes.events_bytes + sizes.triangle_bytes,
+        itemsize,
     )
 
 
-class _Sizes:
-    """The longest panel whose triangles are small, and of the largest such panel each layer's sources and units."""
+class _Sizes(NamedTuple):
+    """Of the longest panel whose triangles are small, and its largest number of each layer's sources and units."""
 
-    def __init__(self, below: list[Tensor], units_below: list[Tensor], itemsize: int, event_bytes: int) -> None:
+    panel: int
+    within: list[int]
+    counts: list[int]
+    pitches: list[int]
+    events_bytes: int
+    triangle_bytes: int
+
+    @staticmethod
+    def of(below: list[Tensor], units_below: list[Tensor], itemsize: int, event_bytes: int) -> _Sizes:
         inputs = len(below[0]) - 1
-        for self.panel in (*_PANELS, 0):
-            ends = torch.tensor([*range(0, inputs, self.panel or 1), inputs], device="cpu")
-            within = [counts[ends].diff() for counts in below]
-            self.within = [int(some.max()) for some in within]
-            self.counts = [int(counts[ends].diff().max()) for counts in units_below]
-            self.pitches = [count | 1 for count in self.counts]  # odd: lanes that copy a unit's row reach all banks
-            triangles = sum(some * pitch for some, pitch in zip(self.within, self.pitches, strict=True))
-            self.triangle_bytes = _whole(triangles) * itemsize
-            self.events_bytes = (int(torch.stack(within).sum(0).max()) + 1) * event_bytes  # and their end
-            if 2 * (self.triangle_bytes + self.events_bytes) <= _BUFFERS_BYTES:
-                return
-        self.triangle_bytes = self.events_bytes = 0
+        for panel in (*_PANELS, 0):
+            ends = torch.tensor([*range(0, inputs, panel or 1), inputs], device="cpu")
+            sources = [counts[ends].diff() for counts in below]
+            within = [int(some.max()) for some in sources]
+            counts = [int(counts[ends].diff().max()) for counts in units_below]
+            pitches = [count | 1 for count in counts]  # odd: lanes that copy a unit's row reach all banks
+            triangles = sum(some * pitch for some, pitch in zip(within, pitches, strict=True))
+            events = int(torch.stack(sources).sum(0).max()) + 1  # and their end
+            sizes = _Sizes(panel, within, counts, pitches, events * event_bytes, _whole(triangles) * itemsize)
+            if 2 * (sizes.events_bytes + sizes.triangle_bytes) <= _BUFFERS_BYTES:
+                return sizes
+        return sizes._replace(events_bytes=0, triangle_bytes=0)
 
 
 class _Table:
