@@ -27,7 +27,8 @@ N = 9
 
 @pytest.fixture
 def cuda_on_host(monkeypatch):
-    """Sends the cuda engine to the host build."""
+    """Sends the cuda engine to the host build, of a GPU that has clusters."""
+    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", "9")
     module = host_cuda.module()
     monkeypatch.setattr(_sampling_cuda, "target", lambda t: (module, 0, 0))
     monkeypatch.setattr(native, "THREADS", 32)
@@ -174,7 +175,6 @@ def test_cuda_host_cluster_sampler_of_many_levels():
 
 def test_cuda_host_cluster_sampler_reads_what_has_no_room_from_memory(cuda_on_host, monkeypatch, run_as):
     """Weights in shared memory as far as they fit: all, some, none."""
-    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", "9")
     _, model = wide("gated", torch.bfloat16)
     expected = sample(model, 3, (2, 4))
     plan = native.make_plan(model._program(None), 4)
@@ -242,6 +242,17 @@ class LikeH200(Limited):
 
     def sampling_clusters(self, device: int, dtype: str, size: int, threads: int, shared_bytes: int) -> int:
         return 132 // size
+
+
+def test_cuda_host_cluster_sampler_is_of_one_block_where_there_are_no_clusters(cuda_on_host, monkeypatch):
+    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", "8")
+    _, model = twins("plain-no-block", torch.bfloat16)
+    plan, room = native.make_plan(model._program(None), 3), 64 << 10
+    at_once = [cuda_on_host.sampling_clusters(0, "bfloat16", size, 32, room) for size in native.SIZES]
+    assert at_once == [4, 0, 0, 0, 0] and native.choose(cuda_on_host, 0, plan, 9, None, None, 32)[0] == 1
+    assert sample(model, 3, (2, 3)).shape == (3, 1, 2, 3)
+    with pytest.raises(native.Unsupported):
+        native.choose(cuda_on_host, 0, plan, 9, 2, None, 32)
 
 
 def test_cuda_host_cluster_sampler_leaves_other_programs_to_the_other_kernel(monkeypatch):

@@ -70,8 +70,19 @@ void draw_images(const SamplingClusterCall& call) {
 
 int sampling_clusters(int device, const std::string& dtype, int size, int threads, int shared_bytes) {
   const DeviceGuard guard(device);
+  int major = 0, processors = 0, blocks = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  if (size > 1 && major < 9) return 0;
   return with_type(dtype, [&](auto type) {
     const auto kernel = &sampling_cluster_kernel<decltype(type), kMostThreads>;
+    if (size == 1) {  // without a word of clusters, which no GPU before sm_90 has
+      allow_shared("sampling_cluster_kernel", kernel, shared_bytes);
+      const auto address = reinterpret_cast<const void*>(kernel);
+      const auto bytes = static_cast<size_t>(shared_bytes);
+      check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, address, threads, bytes), "sampling_cluster_kernel");
+      return processors * blocks;
+    }
     if (size > kPortableSize) allow_large_clusters("sampling_cluster_kernel", kernel);
     return clusters_at_once("sampling_cluster_kernel", kernel, size, threads, shared_bytes);
   });

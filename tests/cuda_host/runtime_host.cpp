@@ -10,6 +10,7 @@ constexpr int kSharedOnSm120 = 99 << 10, kSharedOnSm90 = 227 << 10;  // the leas
 
 int current_device = 0;
 
+bool has_clusters() { return cuda_host::capability() >= 9; }
 int most_shared() { return cuda_host::capability() == 9 ? kSharedOnSm90 : kSharedOnSm120; }
 
 }  // namespace
@@ -29,7 +30,8 @@ cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
+  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed && !has_clusters()) return cudaErrorNotSupported;
   return value <= most_shared() ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -38,9 +40,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   if (attribute == cudaDevAttrComputeCapabilityMajor) return *value = cuda_host::capability(), cudaSuccess;
   return cudaErrorInvalidValue;
 }
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t bytes) {
+  *blocks = bytes <= static_cast<size_t>(most_shared()) ? 1 : 0;
+  return cudaSuccess;
+}
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t* config) {
   const unsigned size = config->attrs[0].val.clusterDim.x;
-  const bool runs = size <= cuda_host::kMostInCluster;
+  const bool runs = has_clusters() && size <= cuda_host::kMostInCluster;
   *clusters = runs ? std::max(1, kProcessors / static_cast<int>(size)) : 0;
   return runs ? cudaSuccess : cudaErrorInvalidConfiguration;
 }

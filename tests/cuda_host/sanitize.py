@@ -7,6 +7,7 @@ thread finds shared memory read without a barrier. Exits non-zero with the sanit
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -125,14 +126,39 @@ def exercise_sampling(compiled) -> None:
         ("plain", 0, 2, 32),
     ):
         limited.shared_bytes = shared
-        _, model = twins(name, torch.float32)
+        _, model = twins(name)  # in float64: else the cluster's kernel draws
         case, (n, height, width) = CASES[name], (3, 2, 3)
         levels = case.images(n, height, width)
         cond = case.conditions(n, height, width)
-        program = model._program(cond if cond is None else cond.float())
+        program = model._program(cond)
         u = torch.rand(n, height, width, levels.shape[1])
         known = levels.clone()
         native.draw(program, levels, u, known, known > 0, 0.7, threads=threads, images_per_block=images)
+
+
+def exercise_sampling_cluster(draw) -> None:
+    """Clusters of one block and of several, by messages and by the barrier, the last one smaller; blocks without tiles and
+    without images; weights that lie in shared memory and elsewhere; colour groups, a map, a row beyond what a block has."""
+    import torch
+    from pixel_twins import CASES, twins
+
+    from pygen.native import _sampling_cuda as native
+
+    os.environ["PYGEN_HOST_CAPABILITY"] = "9"
+    for name, dtype, (n, height, width), size, images, threads, messages in (
+        ("gated-rgb", torch.bfloat16, (5, 2, 2), 2, 3, 32, True),
+        ("gated-map", torch.float32, (3, 2, 2), 4, 3, 32, True),
+        ("gated", torch.float16, (2, 2, 3), 2, 2, 64, False),
+        ("plain", torch.float32, (3, 2, 40), 1, 2, 64, True),
+    ):
+        _, model = twins(name, dtype)
+        case = CASES[name]
+        levels, cond = case.images(n, height, width), case.conditions(n, height, width)
+        program = model._program(cond if cond is None else cond.to(dtype))
+        u, known = torch.rand(n, height, width, levels.shape[1]), levels.clone()
+        draws = native.draws(program.num_levels, levels, u, known, known > 0, 0.7)
+        draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
+    del os.environ["PYGEN_HOST_CAPABILITY"]
 
 
 def exercise_sampling_dense(launcher) -> None:
@@ -241,14 +267,15 @@ def exercise(module: Path, *names: str) -> None:
     import host_cuda
     import torch
 
-    from pygen.native import _sampling_dense_cuda
+    from pygen.native import _sampling_cluster, _sampling_dense_cuda
 
     compiled = host_cuda.load(module)
     torch.set_num_threads(1)
     each = {launcher.__name__.rpartition(".")[2]: launcher for launcher in host_cuda.LAUNCHERS}
     each |= {"sampling": compiled, "sampling_dense": _sampling_dense_cuda, "wgmma": host_cuda.masked_conv2d}
+    each["sampling_cluster"] = partial(_sampling_cluster.draw, compiled, 0, 0)
     for name in names or each:
-        if name != "sampling":
+        if name not in ("sampling", "sampling_cluster"):
             each[name].target = lambda t: (compiled, (0, 0))
         globals()[f"exercise_{name}"](each[name])
         print(f"{name}: no fault", flush=True)

@@ -327,6 +327,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
   if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
     return cudaErrorInvalidConfiguration;
   const unsigned cluster = config.numAttrs > 0 ? config.attrs[0].val.clusterDim.x : 1;
+  if (cluster > 1 && capability() < 9) return cudaErrorNotSupported;
   if (cluster > kMostInCluster || grid.x % cluster != 0) return cudaErrorInvalidConfiguration;
   std::vector<std::unique_ptr<char[]>> dynamic;
   std::vector<char*> shared;
