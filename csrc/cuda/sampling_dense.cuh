@@ -94,7 +94,7 @@ __device__ __forceinline__ DenseDraw<T> look_up(const DenseBlock<T>& block, int6
   return {static_cast<T>(noise), is_known(draws, at) ? static_cast<int>(known_level(draws, at)) : -1};
 }
 
-// All threads: f(image, step of the panel).
+// The crew's threads share f(image, step of the panel).
 template <class T, class F>
 __device__ __forceinline__ void for_draws(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew, F f) {
   const int steps = panel.last - panel.first;
@@ -195,19 +195,19 @@ template <class T, int kImages>
 __device__ __forceinline__ void draw_in_panels(const DenseBlock<T>& block) {
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
   const int panels = (block.p.inputs + block.p.panel - 1) / block.p.panel, drawing = min(block.images, warps);
-  for (int number = -1; number < panels; ++number) {
+  for (int number = -1; number < panels; ++number) {  // from -1: the first one has to be made ready, too
     const DensePanel<T> panel = block.panel(max(number, 0)), next = block.panel(number + 1);
     const int known = number < 0 ? 0 : panel.first;
-    const bool some_help = number >= 0 && drawing < warps, more = number + 1 < panels;
+    const bool helped = number >= 0 && drawing < warps, more = number + 1 < panels;
     if (number >= 0 && warp < drawing) {
       for (int i = warp; i < block.images; i += warps) run_events(block, panel, i);
-    } else if (some_help && more) {
+    } else if (helped && more) {
       make_ready<T, kImages>(block, next, known, {warp - drawing, warps - drawing});
     }
-    __syncthreads();
+    __syncthreads();  // all sources of the panel are known
     if (number >= 0) write_levels(block, panel, {warp, warps});
     if (!more) break;
-    if (!some_help) make_ready<T, kImages>(block, next, known, {warp, warps});
+    if (!helped) make_ready<T, kImages>(block, next, known, {warp, warps});
     gather_panel<T, kImages>(block, next, known, true, {warp, warps});
     __syncthreads();
   }
