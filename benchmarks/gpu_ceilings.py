@@ -99,9 +99,10 @@ def latencies() -> dict[str, float]:
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
     with tempfile.TemporaryDirectory() as folder:
-        program, source = Path(folder) / "latencies", Path(__file__).with_name("gpu_latencies.cu")
+        program, source = Path(folder) / "latencies", Path(__file__).resolve().with_name("gpu_latencies.cu")
         try:
-            subprocess.run([nvcc, "-O3", "-std=c++17", f"-arch={arch}", "-o", program, source], check=True)
+            flags = ["-O3", "-std=c++17", f"-arch={arch}", f"-I{source.parents[1] / 'csrc'}"]
+            subprocess.run([nvcc, *flags, "-o", program, source], check=True)
             return json.loads(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"gpu_latencies.cu did not run: {error} {getattr(error, 'stderr', '')}")

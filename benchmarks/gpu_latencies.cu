@@ -1,11 +1,13 @@
-// What a dependent step costs on this GPU, by where it waits: inside a block, a cluster, the grid; and how fast one SM
-// reads L2. Compiled and run by gpu_ceilings.py. Prints JSON, microseconds a step. Not yet run on a GPU.
+// What a dependent step costs on this GPU, by where it waits: inside a block, a cluster, the grid, and for messages of a
+// cluster's blocks instead of for the blocks; and how fast one SM reads L2. Compiled and run by gpu_ceilings.py. Prints JSON, microseconds a step. Not yet run on a GPU.
 
 #include <cooperative_groups.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+
+#include "cuda/cluster.cuh"
 
 namespace cg = cooperative_groups;
 
@@ -48,6 +50,47 @@ __global__ void cluster_steps(int steps, float* out) {
   }
   out[blockIdx.x * kThreads + t] = value[steps & 1][t];
   cluster.sync();  // no block may leave while another reads its memory
+#endif
+}
+
+// A step of the cluster sampler (csrc/cuda/sampling_place.cuh) without its products: each block sends 4 KB, its share, to
+// all of them, and goes on when it has everybody's. By the cluster's barrier, or by messages.
+template <bool kMessages>
+__global__ void exchange_steps(int steps, float* out) {
+#if __CUDA_ARCH__ >= 900
+  using namespace pygen::cuda;
+  constexpr int kPieces = 256, kMost = 16;  // of 16 bytes a block; blocks
+  extern __shared__ uint4 received[];       // [2][blocks][pieces]
+  __shared__ uint64_t barriers[2];
+  const int t = threadIdx.x, rank = cluster_rank(), blocks = cg::this_cluster().num_blocks();
+  if (t == 0) {
+    for (uint64_t& barrier : barriers) init_barrier(&barrier, 1);
+    publish_to_cluster();
+  }
+  cluster_arrive();
+  cluster_wait();
+  uint4 value = {unsigned(t), 0, 0, 0};
+  for (int i = 0; i < steps; ++i) {
+    uint4* const now = received + i % 2 * kMost * kPieces;
+    if (kMessages && t == 0) expect_messages(barriers + i % 2, blocks * kPieces * 16);
+    for (int to = 0; to < blocks; ++to) {
+      if (kMessages) {
+        send_message(now + rank * kPieces + t, to, value, barriers + i % 2);
+      } else {
+        store_remote(now + rank * kPieces + t, to, value);
+      }
+    }
+    if (kMessages) {
+      await_messages(barriers + i % 2, i / 2 % 2);
+    } else {
+      cluster_arrive();
+      cluster_wait();
+    }
+    value.x += now[(rank + 1) % blocks * kPieces + (t + 1) % kPieces].x;
+  }
+  out[blockIdx.x * kThreads + t] = float(value.x);
+  cluster_arrive();
+  cluster_wait();
 #endif
 }
 
@@ -101,7 +144,9 @@ double per_step(Launch launch) {
   return (microseconds([&] { return launch(kLong); }) - brief) / (kLong - kShort);
 }
 
-cudaError_t launch_clusters(int size, int steps, float* out) {
+constexpr int kExchangeBytes = 2 * 16 * 256 * 16;
+
+cudaError_t launch_clusters(void (*kernel)(int, float*), int size, int steps, float* out, int shared_bytes = 0) {
   cudaLaunchAttribute attribute;
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim.x = size;
@@ -111,7 +156,16 @@ cudaError_t launch_clusters(int size, int steps, float* out) {
   config.blockDim = kThreads;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, cluster_steps, steps, out);
+  config.dynamicSmemBytes = shared_bytes;
+  return cudaLaunchKernelEx(&config, kernel, steps, out);
+}
+
+void print_clusters(const char* name, void (*kernel)(int, float*), float* out, int shared_bytes = 0) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster of 16");
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), "shared memory");
+  for (int size = 2; size <= 16; size *= 2)
+    std::printf(", \"%s_%d_step_us\": %.4f", name, size,
+                per_step([&](int steps) { return launch_clusters(kernel, size, steps, out, shared_bytes); }));
 }
 
 int main() {
@@ -126,10 +180,9 @@ int main() {
                 return cudaGetLastError();
               }));
   if (device.major >= 9) {
-    check(cudaFuncSetAttribute(cluster_steps, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster of 16");
-    for (int size = 2; size <= 16; size *= 2)
-      std::printf(", \"cluster_%d_step_us\": %.4f", size,
-                  per_step([&](int steps) { return launch_clusters(size, steps, memory); }));
+    print_clusters("cluster", cluster_steps, memory);
+    print_clusters("cluster_exchange", exchange_steps<false>, memory, kExchangeBytes);
+    print_clusters("cluster_messages", exchange_steps<true>, memory, kExchangeBytes);
   }
   for (int blocks : {16, device.multiProcessorCount})
     std::printf(", \"grid_%d_step_us\": %.4f", blocks, per_step([&](int steps) {

@@ -64,7 +64,8 @@ def test_the_committed_baseline_is_of_every_architecture():
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
 @pytest.mark.parametrize("arch", ("sm_80", "sm_90", "sm_100"))
 def test_the_latency_benchmark_compiles_without_warnings(arch, tmp_path):
-    command = ["nvcc", "-std=c++17", f"-arch={arch}", "-Werror=all-warnings", "-o", str(tmp_path / "latencies")]
+    command = ["nvcc", "-std=c++17", f"-arch={arch}", f"-I{ROOT / 'csrc'}", "-Werror=all-warnings"]
+    command += ["-o", str(tmp_path / "latencies")]
     done = subprocess.run([*command, ROOT / "benchmarks" / "gpu_latencies.cu"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -16,6 +16,7 @@ from pygen.models._program import Conv, Gate, Program
 from pygen.native._arguments import DTYPE_NAMES
 
 THREADS = 256
+MESSAGES = True
 SIZES = (1, 2, 4, 8, 16)  # blocks a cluster
 _MOST_IMAGES = 64  # a cluster
 _RUN, _TILE = 64, 1024  # bytes: of input channels; of 16 rows of them
@@ -82,10 +83,10 @@ def draw(
     size: int | None = None,
     images: int | None = None,
     threads: int | None = None,
-    messages: bool = True,
+    messages: bool | None = None,
 ) -> None:
     """Draws all images in one launch; `size` blocks a cluster, which draws `images` together. messages: its blocks wait for
-    what they need; otherwise for each other, at the cluster's barrier."""
+    what they need (by default MESSAGES); otherwise for each other, at the cluster's barrier."""
     n, _, _, width = levels.shape
     plan = make_plan(program, width)
     threads = threads or THREADS
@@ -112,7 +113,7 @@ def draw(
         tuple(levels.shape),
         program.groups,
         draws,
-        (size, images, threads, messages),
+        (size, images, threads, MESSAGES if messages is None else messages),
         (steps.data_ptr(), segment_table.data_ptr(), len(plan.early), len(plan.late), plan.late_segments),
         (weights.data_ptr(), plan.weight_bytes),
         (memory.data_ptr(), plan.image_bytes),
