@@ -124,7 +124,7 @@ def test_cuda_host_cluster_sampler_of_wide_models_in_any_cluster(name, run_as):
     assert verdict.wrong == 0, verdict
     for how in (
         {"size": 2, "images": 9, "messages": False},
-        {"size": 16 if name == "plain" else 5, "images": 9},  # blocks without tiles, or tiles dealt out unevenly
+        {"size": 16 if name == "plain" else 4, "images": 9},  # blocks without tiles, or tiles dealt out unevenly
         {"size": 1, "images": 4, "threads": 128},
     ):
         run_as(**how)
@@ -293,4 +293,7 @@ def test_cuda_host_cluster_sampler_refuses_threads_that_are_no_power_of_two(run_
     _, model = twins("plain", torch.float32)
     run_as(threads=96)
     with pytest.raises(ValueError, match=r"threads: expected a power of 2, 32 .. 256, got 96"):
+        sample(model, 1, (2, 2))
+    run_as(size=3)
+    with pytest.raises(ValueError, match=r"size: expected a power of 2, 1 .. 16, got 3"):
         sample(model, 1, (2, 2))

@@ -31,6 +31,8 @@ ClusterParams params_of(const SamplingClusterCall& call) {
   p.width = static_cast<int>(call.width);
   p.groups = static_cast<int>(call.groups);
   p.size = call.size;
+  while (1 << p.size_log2 < call.size) ++p.size_log2;
+  p.scale = static_cast<float>(2.0 / (call.draws.num_levels - 1));
   p.images = call.images;
   p.num_early = static_cast<int>(call.num_early);
   p.num_late = static_cast<int>(call.num_late);
@@ -92,6 +94,9 @@ void sampling_cluster_draw(const SamplingClusterCall& call) {
   if (call.threads < 32 || call.threads > kMostThreads || (call.threads & (call.threads - 1)) != 0) {
     throw std::invalid_argument("threads: expected a power of 2, 32 .. " + std::to_string(kMostThreads) + ", got " +
                                 std::to_string(call.threads));
+  }
+  if (call.size < 1 || call.size > 16 || (call.size & (call.size - 1)) != 0) {
+    throw std::invalid_argument("size: expected a power of 2, 1 .. 16, got " + std::to_string(call.size));
   }
   const DeviceGuard guard(call.device);
   if (call.n * call.height * call.width == 0) return;

@@ -74,9 +74,9 @@ __device__ __forceinline__ void settle_in(const ClusterPlace<T>& place) {
 
 // Decides colour group g of pixel (y, x), each image in one block, and tells all.
 template <class T>
-__device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, int x, int g) {
+__device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, int x, int g, int each) {
   const ClusterParams& p = place.p;
-  const int each = p.channels / p.groups, lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int filled = (each + kChannelsSent - 1) / kChannelsSent * kChannelsSent;
   const int levels = static_cast<int>(p.draws.num_levels);
   const float* const logits = reinterpret_cast<const float*>(place.shared + p.shared.logits);
@@ -91,8 +91,7 @@ __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, 
       int64_t level = decide(logits + (slot * each + c) * levels, levels, p.draws.temperature,
                              noise_of(p.draws, (row * p.width + x) * p.channels + channel));
       if (is_known(p.draws, at)) level = known_level(p.draws, at);
-      const float scaled = to_float(
-          to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * static_cast<float>(2.0 / (levels - 1))));
+      const float scaled = to_float(to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * p.scale));
       const T value = to_type<T>(scaled - 1.0f);
       if (lane % kChannelsSent == c % kChannelsSent) kept = value;
       if (lane == 0) {
@@ -117,7 +116,7 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
   const int decided_bytes =
       place.images * ((channels + kChannelsSent - 1) / kChannelsSent) * kChannelsSent * static_cast<int>(sizeof(T)) +
       kEmptyMessage * max(0, p.size - place.images);
-  Pair ahead = {0, 0};
+  typename L::Ahead ahead{};
   for (int x = 0; x < p.width; ++x) {
     for (int s = 0; x > 0 && s < p.num_late; ++s) {
       if (steps[s].push == kPushNext) L::push(place, steps[s], x - 1);
@@ -128,9 +127,9 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
         const SamplingStep& step = steps[g * each + min(max(s, 0), each - 1)];
         if (s >= 0) place.expect(s == each ? decided_bytes : step.own_bytes);
         if (s == each) {
-          draw_pixel(place, y, x, g);
+          draw_pixel(place, y, x, g, channels);
         } else if (s >= 0) {
-          L::multiply(place, step);
+          L::multiply(place, step, ahead);
           __syncthreads();
           L::finish(place, step, ahead, y, x);
         }

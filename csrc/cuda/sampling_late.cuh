@@ -14,18 +14,27 @@ namespace pygen::cuda {
 
 constexpr int kSums = 4;
 
-// d += weights x channels, runs first, first + stride, ... of `blocks`. rows: this lane's image, from its 16 bytes on.
+// The weights of one run of a tile: this lane's 16 bytes of two steps.
+struct Run2 {
+  uint4 a[1][2];
+};
+__device__ __forceinline__ Run2 load_run(const char* weights, int block) {
+  const uint4* const w = reinterpret_cast<const uint4*>(weights + block * kTileBytes) + threadIdx.x % 32;
+  return {{{w[0], w[32]}}};
+}
+
+// d += weights x channels, runs first, first + stride, ... of `blocks`. rows: this lane's image, from its 16 bytes on;
+// loaded: the first run's weights.
 template <class T>
-__device__ __forceinline__ void sum_blocks(float (&d)[1][1][4], const char* weights, const char* rows, int first,
-                                           int stride, int blocks, int bytes, bool relu) {
+__device__ __forceinline__ void sum_blocks(float (&d)[1][1][4], Run2 loaded, const char* weights, const char* rows,
+                                           int first, int stride, int blocks, int bytes, bool relu) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int b = first; b < blocks; b += stride) {
-    const uint4* const w = reinterpret_cast<const uint4*>(weights + b * kTileBytes) + lane;
-    const uint4 a[1][2] = {{w[0], w[32]}};
     uint4 in[1] = {*reinterpret_cast<const uint4*>(rows + b * kBlockBytes)};
     if ((b + 1) * kBlockBytes > bytes) keep_bytes(in[0], bytes - b * kBlockBytes - lane % 4 * 16);
     if (relu) rectify<T>(in[0]);
-    multiply_block<T>(d, a, in);
+    multiply_block<T>(d, loaded.a, in);
+    if (b + stride < blocks) loaded = load_run(weights, b + stride);
   }
 }
 
@@ -50,42 +59,13 @@ struct Late {
   }
   static __device__ __forceinline__ int sums_of(const SamplingStep& step) { return min(kSums, step.centre_blocks); }
 
-  // The partial sums of the pixel itself.
-  static __device__ __forceinline__ void multiply(const Place& place, const SamplingStep& step) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, parts = sums_of(step);
-    const int units = step.own_count * place.eights * parts;
-    float* const sums = reinterpret_cast<float*>(place.shared + place.p.shared.sums);
-    for (int unit = place.warp; unit < units; unit += place.warps) {
-      const int part = unit % parts, k = unit / parts / place.eights, n = unit / parts % place.eights;
-      float d[1][1][4] = {};
-      sum_blocks<T>(d, weights(place, step, k), source(place, step, n), part, kSums, step.centre_blocks,
-                    step.centre_bytes, step.relu);
-      float* const at = sums + ((k * kSums + part) * 16 + lane / 4) * place.pitch + n * 8 + lane % 4 * 2;
-      *reinterpret_cast<float2*>(at) = {d[0][0][0], d[0][0][1]};
-      *reinterpret_cast<float2*>(at + 8 * place.pitch) = {d[0][0][2], d[0][0][3]};
+  // The warp's share of the own tiles by the images' eights, without a division: the chain of steps waits for it.
+  struct Unit {
+    int k, n;
+    __device__ __forceinline__ void settle(int eights) {
+      for (; n >= eights; n -= eights) ++k;
     }
-  }
-
-  // What pixels to the right of x take from it. The farthest one's sum begins here.
-  static __device__ __forceinline__ void push(const Place& place, const SamplingStep& step, int x) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, centre = step.centre_blocks > 0 ? 1 : 0;
-    const int taps = step.num_segments - centre, units = step.own_count * place.eights * taps;
-    for (int unit = place.warp; unit < units; unit += place.warps) {
-      const int n = unit % place.eights, k = unit / place.eights % step.own_count;
-      const SamplingSegment segment = place.segments()[step.segments + centre + unit / place.eights / step.own_count];
-      if (x - segment.dx >= place.p.width) continue;
-      const int bytes = segment.channels * static_cast<int>(sizeof(T));
-      float d[1][1][4] = {};
-      sum_blocks<T>(d, weights(place, step, k) + segment.block * kTileBytes, source(place, step, n), 0, 1,
-                    (bytes + kBlockBytes - 1) / kBlockBytes, bytes, step.relu);
-      float* const to = pushed(place, step, x - segment.dx, k) + lane / 4 * place.pitch + n * 8 + lane % 4 * 2;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float& sum = to[i / 2 * 8 * place.pitch + i % 2];
-        sum = -segment.dx == step.depth ? d[0][0][i] : sum + d[0][0][i];
-      }
-    }
-  }
+  };
 
   // One output of one image: lane % 8 of eight, those of `half` of the kth own tile.
   struct Item {
@@ -106,16 +86,85 @@ struct Late {
     return {image, half, k, channel, k < step.own_count && channel < step.outs};
   }
 
-  // What does not depend on this pixel's steps, of the first turn's items; fetched while the step before is waited for.
-  static __device__ __forceinline__ Pair ahead(const Place& place, const SamplingStep& step, int y, int x) {
-    return known(place, step, item(place, step, 0), y, x);
-  }
+  // What is added to an item, but for what this pixel's steps have made.
   static __device__ __forceinline__ Pair known(const Place& place, const SamplingStep& step, const Item& of, int y,
                                                int x) {
     if (!of.there) return {0, 0};
     Pair sum = place.base(step, of.channel, of.image, y, x);
     place.condition(sum, step, of.channel, of.image, y, x);
     return sum;
+  }
+
+  // What a step does not have to wait for: made while the step before is waited for.
+  struct Ahead {
+    Item item;  // of its first turn, and what is added to it
+    Pair known;
+    Unit unit;  // the warp's first, of the first part that it has
+    int part;
+    Run2 run;  // its weights
+  };
+  static __device__ __forceinline__ Ahead ahead(const Place& place, const SamplingStep& step, int y, int x) {
+    Ahead made{};
+    made.item = item(place, step, 0);
+    made.known = known(place, step, made.item, y, x);
+    const int shift = shift_of(step);
+    made.part = place.warp & (min(1 << shift, place.warps) - 1);
+    made.unit = {0, place.warp >> shift};
+    made.unit.settle(place.eights);
+    if (made.unit.k < step.own_count && made.part < step.centre_blocks) {
+      made.run = load_run(weights(place, step, made.unit.k), made.part);
+    }
+    return made;
+  }
+  // The warps share out the parts first: of the next power of 2.
+  static __device__ __forceinline__ int shift_of(const SamplingStep& step) {
+    return step.centre_blocks > 2 ? 2 : step.centre_blocks > 1 ? 1 : 0;
+  }
+
+  // The partial sums of the pixel itself.
+  static __device__ __forceinline__ void multiply(const Place& place, const SamplingStep& step, const Ahead& ready) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, parts = sums_of(step), shift = shift_of(step);
+    const int share = min(1 << shift, place.warps), stride = max(1, place.warps >> shift);
+    float* const sums = reinterpret_cast<float*>(place.shared + place.p.shared.sums);
+    Run2 run = ready.run;
+    for (int part = ready.part; part < parts; part += share) {
+      int loaded = part == ready.part ? ready.unit.k : -1;  // the tile whose weights are at hand
+      for (Unit of = ready.unit; of.k < step.own_count; of.n += stride, of.settle(place.eights)) {
+        const char* const w = weights(place, step, of.k);
+        if (of.k != loaded) run = load_run(w, part);
+        loaded = of.k;
+        float d[1][1][4] = {};
+        sum_blocks<T>(d, run, w, source(place, step, of.n), part, kSums, step.centre_blocks, step.centre_bytes,
+                      step.relu);
+        float* const at = sums + ((of.k * kSums + part) * 16 + lane / 4) * place.pitch + of.n * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(at) = {d[0][0][0], d[0][0][1]};
+        *reinterpret_cast<float2*>(at + 8 * place.pitch) = {d[0][0][2], d[0][0][3]};
+      }
+    }
+  }
+
+  // What pixels to the right of x take from it. The farthest one's sum begins here.
+  static __device__ __forceinline__ void push(const Place& place, const SamplingStep& step, int x) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    for (int s = step.centre_blocks > 0 ? 1 : 0; s < step.num_segments; ++s) {
+      const SamplingSegment segment = place.segments()[step.segments + s];
+      if (x - segment.dx >= place.p.width) continue;
+      const int bytes = segment.channels * static_cast<int>(sizeof(T));
+      for (Unit of{0, place.warp};; of.n += place.warps) {
+        of.settle(place.eights);
+        if (of.k >= step.own_count) break;
+        float d[1][1][4] = {};
+        const char* const w = weights(place, step, of.k) + segment.block * kTileBytes;
+        sum_blocks<T>(d, load_run(w, 0), w, source(place, step, of.n), 0, 1, (bytes + kBlockBytes - 1) / kBlockBytes,
+                      bytes, step.relu);
+        float* const to = pushed(place, step, x - segment.dx, of.k) + lane / 4 * place.pitch + of.n * 8 + lane % 4 * 2;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float& sum = to[i / 2 * 8 * place.pitch + i % 2];
+          sum = -segment.dx == step.depth ? d[0][0][i] : sum + d[0][0][i];
+        }
+      }
+    }
   }
 
   static __device__ __forceinline__ float sum(const Place& place, const SamplingStep& step, const Item& of, int row,
@@ -131,15 +180,15 @@ struct Late {
   }
 
   // Sums, gates and sends the step's results.
-  static __device__ __forceinline__ void finish(const Place& place, const SamplingStep& step, Pair first, int y,
+  static __device__ __forceinline__ void finish(const Place& place, const SamplingStep& step, const Ahead& ready, int y,
                                                 int x) {
     const int items = step.own_count * (step.gate ? 1 : 2) * place.images * 8,
               lane8 = static_cast<int>(threadIdx.x) % 8;
     for (int base = 0; base < items; base += static_cast<int>(blockDim.x)) {
-      const Item of = item(place, step, base);
+      const Item of = base == 0 ? ready.item : item(place, step, base);
       float value = 0;
       if (of.there) {
-        const Pair more = base == 0 ? first : known(place, step, of, y, x);
+        const Pair more = base == 0 ? ready.known : known(place, step, of, y, x);
         const int row = of.half * 8 + lane8;
         value = sum(place, step, of, row, x) + more.a;
         if (step.gate) value = gate_of(value, sum(place, step, of, row + 8, x) + more.b);
@@ -153,9 +202,9 @@ struct Late {
         }
       }
       if (step.logits) {
-        const int size = place.p.size, slot = of.image / size;
+        const int slot = of.image >> place.p.size_log2, owner = of.image & (place.p.size - 1);
         float* const logits = reinterpret_cast<float*>(place.shared + place.p.shared.logits);
-        if (of.there) place.send(logits + slot * step.outs + of.channel, of.image % size, value);
+        if (of.there) place.send(logits + slot * step.outs + of.channel, owner, value);
       } else {
         T* const row = reinterpret_cast<T*>(place.shared + step.out + of.image * step.out_pixel_pitch);
         const int first = of.channel - lane8;

@@ -22,7 +22,8 @@ struct ClusterParams {
   SamplingDraws draws;
   int64_t n;
   int channels, height, width, groups;
-  int size, images;
+  int size, size_log2, images;
+  float scale;  // of levels, to [0, 2]
   int num_early, num_late, num_segments;
   int pixel_at, pixel_rows, pixel_pitch, pixel, pixel_pixel_pitch;
   int early_positions;
@@ -44,7 +45,7 @@ struct ClusterPlace {
   uint32_t exchanges;                     // so far
 
   // Images whose pixels this block decides: rank, rank + size, ...
-  __device__ __forceinline__ int slots() const { return (images - rank + p.size - 1) / p.size; }
+  __device__ __forceinline__ int slots() const { return (images - rank + p.size - 1) >> p.size_log2; }
 
   // The late steps lie at the beginning of shared memory.
   __device__ __forceinline__ SamplingStep* steps() const { return reinterpret_cast<SamplingStep*>(shared); }
