@@ -156,7 +156,8 @@ def exercise_sampling_cluster(draw) -> None:
         levels, cond = case.images(n, height, width), case.conditions(n, height, width)
         program = model._program(cond if cond is None else cond.to(dtype))
         u, known = torch.rand(n, height, width, levels.shape[1]), levels.clone()
-        draws = native.draws(program.num_levels, levels, u, known, known > 0, 0.7)
+        mask = known > 0
+        draws = native.draws(program.num_levels, levels, u, known, mask, 0.7)
         draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
     del os.environ["PYGEN_HOST_CAPABILITY"]
 
