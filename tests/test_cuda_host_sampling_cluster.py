@@ -201,9 +201,10 @@ def test_cuda_host_cluster_sampler_reads_what_has_no_room_from_memory(cuda_on_ho
     assert native.lay_out(cuda_on_host, plan, 1, 3, least - 16) is None
 
 
-def test_cuda_host_cluster_sampler_shares_out_buffers_without_overlaps():
+@pytest.mark.parametrize("name", ["gated", "plain"])  # what is pushed is read once more, to be added, or not
+def test_cuda_host_cluster_sampler_shares_out_buffers_without_overlaps(name):
     """A stream's place is not written while another one's is read there."""
-    _, model = wide("gated", torch.float32)
+    _, model = wide(name, torch.float32)
     program = model._program(None)
     plan = native.make_plan(program, 4)
     late = [s for s in native._joined(program) if not program.early[s.out]]
@@ -223,6 +224,39 @@ def test_cuda_host_cluster_sampler_shares_out_buffers_without_overlaps():
                         assert all(content[b] == s for b in range(at, at + pitch)), (t, s)
         at, pitch = plan.buffers[0]
         content |= dict.fromkeys(range(at, at + pitch), 0)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_cuda_host_cluster_sampler_deals_out_tiles_into_the_memory_they_have(size, cuda_on_host, monkeypatch):
+    """The largest block's share, as share_out of sampling_cluster.cuh makes it, is just what there is."""
+    tables, calls, table = [], [], native._table
+
+    class Recorder(Limited):
+        def sampling_cluster_draw(self, *call: object) -> None:
+            calls.append(call)
+
+    monkeypatch.setattr(native, "_table", lambda fields, rows: tables.append(rows) or table(fields, rows))
+    _, model = wide("plain", torch.float32)
+    levels = torch.zeros(9, 1, 2, 3, dtype=torch.uint8)
+    compiled = Recorder(cuda_on_host, 227 << 10)
+    native.draw(compiled, 0, 0, model._program(None), levels, (), size=size, images=9)
+    late, layout = [row for row in tables[0] if "turn" in row], native.Layout(*calls[0][-3])
+    shares = [[len(range((rank + row["turn"]) % size, row["tiles"], size)) for row in late] for rank in range(size)]
+    tile = 16 * (16 + 4) * 4  # bytes of sums of 9 images, filled up, and of what keeps banks apart
+
+    def most(of_tile: list[int]) -> int:
+        return max(sum(count * each for count, each in zip(own, of_tile, strict=True)) for own in shares)
+
+    assert most([row["blocks"] * 1024 for row in late]) == layout.resident_bytes
+    assert most([row["depth"] * tile for row in late]) == layout.sums - layout.rings
+    assert max(map(max, shares)) * 4 * tile == layout.logits - layout.sums
+
+
+def test_cuda_host_cluster_sampler_refuses_rows_that_its_places_cannot_count():
+    program = twins("plain", torch.float32)[1]._program(None)
+    native.make_plan(program, 32767)
+    with pytest.raises(native.Unsupported, match="32767"):
+        native.make_plan(program, 32768)
 
 
 def test_cuda_host_cluster_sampler_tables_have_the_layout_of_their_structs(cuda_on_host):

@@ -19,6 +19,7 @@ THREADS = 256
 MESSAGES = True
 SIZES = (1, 2, 4, 8, 16)  # blocks a cluster
 _MOST_IMAGES = 64  # a cluster
+_MOST_WIDTH = (1 << 15) - 1  # sampling_early.cuh counts columns in 16 bits
 _RUN, _TILE = 64, 1024  # bytes: of input channels; of 16 rows of them
 _SUMS, _FETCHED, _PIXELS = 4, 4, 64  # kSums, kFetched, kWarpPixels
 _PUSH_AFTER, _PUSH_NEXT = 1, 2
@@ -130,6 +131,8 @@ def draw(
 
 def make_plan(program: Program, width: int) -> Plan:
     """Raises Unsupported."""
+    if width > _MOST_WIDTH:
+        raise Unsupported(f"images wider than {_MOST_WIDTH} pixels")
     plan = Plan(program, width)
     steps = list(_joined(program))
     late = [step for step in steps if not program.early[step.out]]
