@@ -129,7 +129,7 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
         if (s == each) {
           draw_pixel(place, y, x, g, channels);
         } else if (s >= 0) {
-          L::multiply(place, step, ahead);
+          L::multiply(place, ahead);
           __syncthreads();
           L::finish(place, step, ahead, y, x);
         }

@@ -29,6 +29,7 @@ template <class T>
 __device__ __forceinline__ void sum_blocks(float (&d)[1][1][4], Run2 loaded, const char* weights, const char* rows,
                                            int first, int stride, int blocks, int bytes, bool relu) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll 1
   for (int b = first; b < blocks; b += stride) {
     uint4 in[1] = {*reinterpret_cast<const uint4*>(rows + b * kBlockBytes)};
     if ((b + 1) * kBlockBytes > bytes) keep_bytes(in[0], bytes - b * kBlockBytes - lane % 4 * 16);
@@ -95,47 +96,58 @@ struct Late {
     return sum;
   }
 
-  // What a step does not have to wait for: made while the step before is waited for.
+  // What a step does not have to wait for: made while the step before is waited for, and kept in registers.
   struct Ahead {
     Item item;  // of its first turn, and what is added to it
     Pair known;
     Unit unit;  // the warp's first, of the first part that it has
     int part;
-    Run2 run;  // its weights
+    Run2 run;             // its weights
+    const char* weights;  // of that tile, and from there to the next one's
+    int64_t to_next;
+    const char* rows;  // this lane's of the first eight images, and from there to the next eight's
+    int rows_to_next;
+    int own_count, blocks, bytes;
+    bool relu;
   };
   static __device__ __forceinline__ Ahead ahead(const Place& place, const SamplingStep& step, int y, int x) {
     Ahead made{};
     made.item = item(place, step, 0);
     made.known = known(place, step, made.item, y, x);
-    const int shift = shift_of(step);
+    made.own_count = step.own_count;
+    made.blocks = step.centre_blocks;
+    made.bytes = step.centre_bytes;
+    made.relu = step.relu != 0;
+    const int shift = shift_of(made.blocks);
     made.part = place.warp & (min(1 << shift, place.warps) - 1);
     made.unit = {0, place.warp >> shift};
     made.unit.settle(place.eights);
-    if (made.unit.k < step.own_count && made.part < step.centre_blocks) {
-      made.run = load_run(weights(place, step, made.unit.k), made.part);
-    }
+    made.weights = weights(place, step, made.unit.k);
+    made.to_next = int64_t(step.blocks) * kTileBytes * (step.own_weight >= 0 ? 1 : place.p.size);
+    made.rows = source(place, step, 0);
+    made.rows_to_next = 8 * step.pitch;
+    if (made.unit.k < made.own_count && made.part < made.blocks) made.run = load_run(made.weights, made.part);
     return made;
   }
   // The warps share out the parts first: of the next power of 2.
-  static __device__ __forceinline__ int shift_of(const SamplingStep& step) {
-    return step.centre_blocks > 2 ? 2 : step.centre_blocks > 1 ? 1 : 0;
-  }
+  static __device__ __forceinline__ int shift_of(int blocks) { return blocks > 2 ? 2 : blocks > 1 ? 1 : 0; }
 
   // The partial sums of the pixel itself.
-  static __device__ __forceinline__ void multiply(const Place& place, const SamplingStep& step, const Ahead& ready) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, parts = sums_of(step), shift = shift_of(step);
-    const int share = min(1 << shift, place.warps), stride = max(1, place.warps >> shift);
+  static __device__ __forceinline__ void multiply(const Place& place, const Ahead& ready) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, parts = min(kSums, ready.blocks);
+    const int shift = shift_of(ready.blocks), share = min(1 << shift, place.warps);
+    const int stride = max(1, place.warps >> shift);
     float* const sums = reinterpret_cast<float*>(place.shared + place.p.shared.sums);
     Run2 run = ready.run;
     for (int part = ready.part; part < parts; part += share) {
       int loaded = part == ready.part ? ready.unit.k : -1;  // the tile whose weights are at hand
-      for (Unit of = ready.unit; of.k < step.own_count; of.n += stride, of.settle(place.eights)) {
-        const char* const w = weights(place, step, of.k);
+      for (Unit of = ready.unit; of.k < ready.own_count; of.n += stride, of.settle(place.eights)) {
+        const char* const w = ready.weights + (of.k - ready.unit.k) * ready.to_next;
         if (of.k != loaded) run = load_run(w, part);
         loaded = of.k;
         float d[1][1][4] = {};
-        sum_blocks<T>(d, run, w, source(place, step, of.n), part, kSums, step.centre_blocks, step.centre_bytes,
-                      step.relu);
+        sum_blocks<T>(d, run, w, ready.rows + of.n * ready.rows_to_next, part, kSums, ready.blocks, ready.bytes,
+                      ready.relu);
         float* const at = sums + ((of.k * kSums + part) * 16 + lane / 4) * place.pitch + of.n * 8 + lane % 4 * 2;
         *reinterpret_cast<float2*>(at) = {d[0][0][0], d[0][0][1]};
         *reinterpret_cast<float2*>(at + 8 * place.pitch) = {d[0][0][2], d[0][0][3]};
