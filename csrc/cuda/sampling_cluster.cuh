@@ -72,9 +72,27 @@ __device__ __forceinline__ void settle_in(const ClusterPlace<T>& place) {
   }
 }
 
-// Decides colour group g of pixel (y, x), each image in one block, and tells all.
+// What a decision needs besides logits.
+struct Awaited {
+  double noise;   // of two levels the threshold below which level 1 is drawn
+  int64_t known;  // level, or -1
+};
+
+// Channel `channel` of an image of the cluster, at (y, x).
 template <class T>
-__device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, int x, int g, int each) {
+__device__ __forceinline__ Awaited awaited(const ClusterPlace<T>& place, int image, int channel, int y, int x) {
+  const ClusterParams& p = place.p;
+  const int64_t row = (place.first + image) * p.height + y, at = place.level_at(image, channel, y, x);
+  const double u = noise_of(p.draws, (row * p.width + x) * p.channels + channel);
+  return {p.draws.num_levels == 2 ? binary_threshold(u, p.draws.temperature) : u,
+          is_known(p.draws, at) ? known_level(p.draws, at) : -1};
+}
+
+// Decides colour group g of pixel (y, x), each image in one block, and tells all. first: of the warp's first image and
+// the group's first channel.
+template <class T>
+__device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, const Awaited& first, int y, int x, int g,
+                                           int each) {
   const ClusterParams& p = place.p;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int filled = (each + kChannelsSent - 1) / kChannelsSent * kChannelsSent;
@@ -82,20 +100,20 @@ __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, int y, 
   const float* const logits = reinterpret_cast<const float*>(place.shared + p.shared.logits);
   for (int slot = place.warp; slot < place.slots(); slot += place.warps) {
     const int image = place.rank + slot * p.size;
-    const int64_t row = (place.first + image) * p.height + y;
     T* const pixel = reinterpret_cast<T*>(place.shared + p.pixel + image * p.pixel_pixel_pitch) + g * filled;
     T kept = to_type<T>(0.0f);  // lane by lane, until there are eight
     for (int c = 0; c < each; ++c) {
       const int channel = g * each + c;
-      const int64_t at = ((place.first + image) * p.channels + channel) * p.height * p.width + int64_t(y) * p.width + x;
-      int64_t level = decide(logits + (slot * each + c) * levels, levels, p.draws.temperature,
-                             noise_of(p.draws, (row * p.width + x) * p.channels + channel));
-      if (is_known(p.draws, at)) level = known_level(p.draws, at);
+      const Awaited by = slot == place.warp && c == 0 ? first : awaited(place, image, channel, y, x);
+      const float* const of = logits + (slot * each + c) * levels;
+      int64_t level = by.known;
+      if (level < 0 && levels == 2) level = static_cast<double>(of[0]) - of[1] < by.noise ? 1 : 0;
+      if (level < 0) level = decide(of, levels, p.draws.temperature, by.noise);
       const float scaled = to_float(to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * p.scale));
       const T value = to_type<T>(scaled - 1.0f);
       if (lane % kChannelsSent == c % kChannelsSent) kept = value;
       if (lane == 0) {
-        set_level(p.draws, at, level);
+        set_level(p.draws, place.level_at(image, channel, y, x), level);
         if (p.pixel_at >= 0) *place.in_memory(p.pixel_at, p.pixel_rows, p.pixel_pitch, image, y, x, channel) = value;
       }
       if ((c + 1) % kChannelsSent == 0 || c + 1 == each) {
@@ -117,6 +135,7 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
       place.images * ((channels + kChannelsSent - 1) / kChannelsSent) * kChannelsSent * static_cast<int>(sizeof(T)) +
       kEmptyMessage * max(0, p.size - place.images);
   typename L::Ahead ahead{};
+  Awaited decision{};
   for (int x = 0; x < p.width; ++x) {
     for (int s = 0; x > 0 && s < p.num_late; ++s) {
       if (steps[s].push == kPushNext) L::push(place, steps[s], x - 1);
@@ -127,7 +146,7 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
         const SamplingStep& step = steps[g * each + min(max(s, 0), each - 1)];
         if (s >= 0) place.expect(s == each ? decided_bytes : step.own_bytes);
         if (s == each) {
-          draw_pixel(place, y, x, g, channels);
+          draw_pixel(place, decision, y, x, g, channels);
         } else if (s >= 0) {
           L::multiply(place, ahead);
           __syncthreads();
@@ -141,7 +160,13 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
         }
         const bool last = s == each && g + 1 == p.groups;  // of this pixel
         const int next = last ? 0 : g * each + (s == each ? each : s + 1), next_x = last ? x + 1 : x;
-        if (s + 1 != each && next_x < p.width) ahead = L::ahead(place, steps[next], y, next_x);
+        if (s + 1 == each) {
+          if (place.warp < place.slots()) {
+            decision = awaited(place, place.rank + place.warp * p.size, g * channels, y, x);
+          }
+        } else if (next_x < p.width) {
+          ahead = L::ahead(place, steps[next], y, next_x);
+        }
         if (s >= 0) place.wait();
       }
     }

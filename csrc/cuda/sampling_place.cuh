@@ -47,6 +47,10 @@ struct ClusterPlace {
   // Images whose pixels this block decides: rank, rank + size, ...
   __device__ __forceinline__ int slots() const { return (images - rank + p.size - 1) >> p.size_log2; }
 
+  __device__ __forceinline__ int64_t level_at(int image, int channel, int y, int x) const {
+    return (((first + image) * p.channels + channel) * p.height + y) * p.width + x;
+  }
+
   // The late steps lie at the beginning of shared memory.
   __device__ __forceinline__ SamplingStep* steps() const { return reinterpret_cast<SamplingStep*>(shared); }
   __device__ __forceinline__ const SamplingSegment* segments() const {
