@@ -17,7 +17,7 @@ from pygen import models
 from pygen.models import _engines
 from pygen.models._program import Builder
 from pygen.native import _sampling_cluster as native
-from pygen.native import _sampling_cuda
+from pygen.native import _sampling_cluster_plan, _sampling_cuda
 from pygen.reference import models as plain_models
 
 pytestmark = host_cuda.MARKS
@@ -207,7 +207,7 @@ def test_cuda_host_cluster_sampler_shares_out_buffers_without_overlaps(name):
     _, model = wide(name, torch.float32)
     program = model._program(None)
     plan = native.make_plan(program, 4)
-    late = [s for s in native._joined(program) if not program.early[s.out]]
+    late = [s for s in _sampling_cluster_plan._joined(program) if not program.early[s.out]]
     size = sum(pitch for _, pitch in plan.buffers.values())
     assert plan.buffer_bytes < size and len(late) == len(plan.late)
     content: dict[int, int] = {}  # byte -> the stream that was written there last

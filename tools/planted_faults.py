@@ -49,7 +49,7 @@ DENSE_CU, DENSE_PARTS, DENSE = (
     "csrc/cuda/sampling_dense_parts.cuh",
     "tests/test_cuda_host_sampling_dense.py",
 )
-CLUSTER, CLUSTER_PY = "tests/test_cuda_host_sampling_cluster.py", "pygen/native/_sampling_cluster.py"
+CLUSTER, CLUSTER_PY = "tests/test_cuda_host_sampling_cluster.py", "pygen/native/_sampling_cluster_plan.py"
 CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA = (
     f"csrc/cuda/sampling_{part}.cuh" for part in ("cluster", "late", "early", "place", "mma")
 )
@@ -371,7 +371,7 @@ FAULTS = (
     Fault("sampling, CUDA, MADE: a sum takes the wrong half", DENSE_PARTS, "given = upper ? numbers[j] : numbers[j + left];", "given = upper ? numbers[j + left] : numbers[j];",
           DENSE),
     Fault("sampling, CUDA: beyond 256 levels the first ones are kept alone", "csrc/cuda/sampling_decide.cuh",
-          "for (int64_t l = begin + kKept; l < end; ++l) look_at(l, exp(logits[l] / temperature - top));", "", DENSE),
+          "for (int64_t l = begin + kKept; l < end; ++l) look_at(l, exp(scaled(logits[l]) - top));", "", DENSE),
     Fault("sampling, CUDA, clusters: blocks without tiles send nothing", LATE_CU, "if (step.logits || step.own_count == 0) place.send_nothing();", "if (step.logits) place.send_nothing();",
           f"{CLUSTER} -k 'wide and plain'"),
     Fault("sampling, CUDA, clusters: empty messages are not counted", CLUSTER_CU, "(step.logits ? p.size : max(0, p.size - step.tiles))", "(step.logits ? p.size : 0)",
@@ -388,7 +388,7 @@ FAULTS = (
           f"{CLUSTER} -k 'draws_what and plain-rgb'"),
     Fault("sampling, CUDA, clusters: what is pushed for all pixels lies in one place", LATE_CU, "step.depth == 1 ? 0 : x % step.depth", "0",
           f"{CLUSTER} -k 'draws_what and gated-k5'"),
-    Fault("sampling, CUDA, clusters: tiles are dealt out other than their memory", CLUSTER_PY, '"turn": -turn % size', '"turn": turn % size',
+    Fault("sampling, CUDA, clusters: tiles are dealt out other than their memory", "pygen/native/_sampling_cluster.py", '"turn": -turn % size', '"turn": turn % size',
           f"{CLUSTER} -k 'deals_out'"),
     Fault("sampling, CUDA, clusters: zeros between colours have weights", CLUSTER_CU, "const int group = in / step.filled_group, c = in % step.filled_group;", "const int group = in / step.group, c = in % step.group;",
           f"{CLUSTER} -k 'draws_what and gated-rgb'"),

@@ -51,12 +51,20 @@ inline void check_threads(int threads, int most) {
                               std::to_string(threads));
 }
 
-// More shared memory than every kernel gets unasked, and clusters beyond the 8 blocks of every GPU that has them.
+// More shared memory than every kernel gets unasked: at once as much as the device has, as calls of other sizes may run
+// beside this one. And clusters beyond the 8 blocks of every GPU that has them.
 template <class Params>
 void allow_shared(const char* name, void (*kernel)(Params), int shared_bytes) {
   if (shared_bytes <= 48 << 10) return;
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             shared_bytes),
+  const auto address = reinterpret_cast<const void*>(kernel);
+  int device = 0, most = 0;
+  cudaFuncAttributes own = {};
+  check(cudaGetDevice(&device), name);
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
+  check(cudaFuncGetAttributes(&own, address), name);
+  most -= static_cast<int>(own.sharedSizeBytes);
+  check(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             most > shared_bytes ? most : shared_bytes),
         name);
 }
 template <class Params>

@@ -1,5 +1,5 @@
 // What the bindings hand to the launcher of sampling_cluster.cu: addresses, nothing of CUDA's headers. The plan that
-// fills these tables is pygen/native/_sampling_cluster.py.
+// fills these tables is pygen/native/_sampling_cluster_plan.py.
 #pragma once
 
 #include <cstdint>

@@ -9,10 +9,6 @@ namespace pygen::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// A number rather than NaN.
-__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
-__device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
-
 // The first level of positive probability whose cumulated probability reaches u; 0 where logits are NaN. By one warp:
 // a lane has `each` levels from `begin` on, and keeps the first kKept of their probabilities.
 template <class T>
@@ -21,19 +17,21 @@ __device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, d
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int64_t each = (num_levels + 31) / 32, begin = min(lane * each, num_levels),
                 end = min(begin + each, num_levels);
-  T top = -INFINITY;
-  for (int64_t l = begin; l < end; ++l) top = larger(top, logits[l]);
-  for (int mask = 16; mask > 0; mask /= 2) top = larger(top, __shfl_xor_sync(kAllLanes, top, mask));
-  const auto weight = [=](T logit) {
-    const double below = static_cast<double>(logit) - top;
-    return exp(temperature == 1 ? below : below / temperature);
-  };
-  double kept[kKept] = {}, own = 0;
+  const auto scaled = [=](T logit) { return temperature == 1 ? logit : logit / temperature; };
+  double kept[kKept], top = -INFINITY;
 #pragma unroll
   for (int j = 0; j < kKept; ++j) {
-    if (begin + j < end) own += kept[j] = weight(logits[begin + j]);
+    kept[j] = begin + j < end ? scaled(logits[begin + j]) : -INFINITY;
+    top = fmax(top, kept[j]);
   }
-  for (int64_t l = begin + kKept; l < end; ++l) own += weight(logits[l]);
+  for (int64_t l = begin + kKept; l < end; ++l) top = fmax(top, scaled(logits[l]));
+  for (int mask = 16; mask > 0; mask /= 2) top = fmax(top, __shfl_xor_sync(kAllLanes, top, mask));
+  double own = 0;
+#pragma unroll
+  for (int j = 0; j < kKept; ++j) {
+    if (j < each) own += kept[j] = exp(kept[j] - top);
+  }
+  for (int64_t l = begin + kKept; l < end; ++l) own += exp(scaled(logits[l]) - top);
   double up_to = own;
   for (int delta = 1; delta < 32; delta *= 2) {
     const double before = __shfl_up_sync(kAllLanes, up_to, delta);
@@ -52,7 +50,7 @@ __device__ __forceinline__ int64_t decide(const T* logits, int64_t num_levels, d
   for (int j = 0; j < kKept; ++j) {
     if (begin + j < end) look_at(begin + j, kept[j]);
   }
-  for (int64_t l = begin + kKept; l < end; ++l) look_at(l, weight(logits[l]));
+  for (int64_t l = begin + kKept; l < end; ++l) look_at(l, exp(scaled(logits[l]) - top));
   for (int mask = 16; mask > 0; mask /= 2) {
     found = min(found, __shfl_xor_sync(kAllLanes, found, mask));
     last = max(last, __shfl_xor_sync(kAllLanes, last, mask));

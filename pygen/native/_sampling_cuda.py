@@ -14,6 +14,7 @@ from pygen import _backends
 from pygen.models._program import Conv, DenseProgram, Gate, Program
 from pygen.native import _sampling_cluster, _sampling_dense_cuda
 from pygen.native._arguments import DTYPE_NAMES, draws
+from pygen.native._sampling_cluster_plan import Unsupported
 
 THREADS = 256
 _MOST_IMAGES = 16  # a block
@@ -73,7 +74,7 @@ def draw(
         try:
             _sampling_cluster.draw(compiled, device, stream, program, levels, drawn)
             return
-        except _sampling_cluster.Unsupported:
+        except Unsupported:
             if program.like.dtype is not torch.float32:
                 raise
             # The kernel below runs any program, slowly.

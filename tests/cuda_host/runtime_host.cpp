@@ -30,6 +30,10 @@ cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  return cudaSuccess;
+}
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
   if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed && !has_clusters()) return cudaErrorNotSupported;
   return value <= most_shared() ? cudaSuccess : cudaErrorInvalidValue;
