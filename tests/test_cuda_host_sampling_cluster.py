@@ -259,13 +259,33 @@ def test_cuda_host_cluster_sampler_refuses_rows_that_its_places_cannot_count():
         native.make_plan(program, 32768)
 
 
+def test_cuda_host_cluster_sampler_keeps_plans_between_calls_and_nothing_of_weights(monkeypatch):
+    """Two models of one form, other conditions' strides, weights that change in place: as if nothing were kept."""
+    (_, first), (_, second) = (twins("gated-features", torch.float32) for _ in range(2))
+    randomise(second, seed=1)
+    cond = CASES["gated-features"].conditions(3, 2, 3).float()
+    monkeypatch.setattr(native, "_READY", {})
+    made, make = [], native.make_ready
+    monkeypatch.setattr(native, "make_ready", lambda *args: made.append(args) or make(*args))
+    drawn = [sample(model, 3, (2, 3), cond=cond) for model in (first, second)]
+    with torch.no_grad():
+        first.head[3].bias.add_(torch.tensor([3.0, -3.0]))
+    drawn.append(sample(first, 3, (2, 3), cond=cond))
+    assert len(made) == 1
+    drawn.append(sample(first, 3, (2, 3), cond=cond.expand(3, 2) * 2))
+    for model, c, images in ((second, cond, drawn[1]), (first, cond, drawn[2]), (first, 2 * cond, drawn[3])):
+        native._READY.clear()
+        assert torch.equal(sample(model, 3, (2, 3), cond=c), images)
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_cuda_host_cluster_sampler_tables_have_the_layout_of_their_structs(cuda_on_host):
     sizes = [
         native._dtype(f).itemsize for f in (cuda_on_host.sampling_step_fields, cuda_on_host.sampling_segment_fields)
     ]
     assert tuple(sizes) == cuda_on_host.sampling_struct_bytes
     table = native._table("a:4 b:8", [{"b": 7}, {"a": 3}])
-    assert np.array_equal(table.numpy().view(np.int64), [0, 7, 3, 0])
+    assert np.array_equal(table.view(np.int64), [0, 7, 3, 0])
 
 
 def test_cuda_host_cluster_sampler_prefers_clusters_for_weights_that_one_block_cannot_keep(cuda_on_host):

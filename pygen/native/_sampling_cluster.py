@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygen.models._program import Program
+from pygen.models._program import Conv, Gate, Program
 from pygen.native._arguments import DTYPE_NAMES
-from pygen.native._sampling_cluster_plan import TILE, Plan, Unsupported, make_plan, round_up
+from pygen.native._sampling_cluster_plan import TILE, Plan, Unsupported, make_plan, round_up, structure
 
 THREADS = 256
 MESSAGES = True
@@ -37,6 +37,26 @@ class Layout(NamedTuple):
     bytes: int
 
 
+class Ready(NamedTuple):
+    """A program's plan on a device, for so many images, but for the addresses of its tensors: kept between calls."""
+
+    size: int  # blocks a cluster
+    images: int  # of a cluster
+    layout: Layout
+    positions: int
+    steps: np.ndarray
+    segments: np.ndarray
+    makers: tuple[tuple[int, int], ...]  # of each step, the stages of its convolution and of its gate, or -1
+    counts: tuple[int, int, int]  # of early and late steps, of late segments
+    weight_bytes: int
+    image_bytes: int
+    pixel: tuple[int, int, int, int, int]
+
+
+_READY: dict[tuple, Ready] = {}
+_MOST_READY = 64
+
+
 def draw(
     compiled: Any,
     device: int,
@@ -53,41 +73,82 @@ def draw(
     """Draws all images in one launch; `size` blocks a cluster, which draws `images` together. messages: its blocks wait for
     what they need (by default MESSAGES); otherwise for each other, at the cluster's barrier."""
     n, _, _, width = levels.shape
-    plan = make_plan(program, width)
     threads = threads or THREADS
-    size, images, layout, positions = choose(compiled, device, plan, n, size, images, threads)
+    asked = (compiled, device, structure(program), n, width, size, images, threads)
+    ready = _READY.get(asked)
+    if ready is None:
+        ready = make_ready(compiled, device, program, n, width, size, images, threads)
+        if len(_READY) >= _MOST_READY:
+            _READY.clear()
+        _READY[asked] = ready
     like = program.like
-    pixel, pixel_pitch = plan.buffers[0]
-    offset = layout.pixels
-    rows = round_up(images, 8)
-    turn, late = 0, []
-    for row in plan.late:
-        placed = row | {"turn": -turn % size}
-        for name in ("source", "out", "add"):
-            placed[name] = offset + rows * row[name] if row[name] >= 0 else -1
-        late.append(placed)
-        turn += row["tiles"]
-    steps = _table(compiled.sampling_step_fields, [*plan.early, *late]).to(like.device)
-    names = [name for name, _ in _fields(compiled.sampling_segment_fields)]
-    segments = [dict(zip(names, segment, strict=True)) for segment in plan.segments]
-    segment_table = _table(compiled.sampling_segment_fields, segments).to(like.device)
-    weights = torch.empty(plan.weight_bytes, dtype=torch.uint8, device=like.device)
-    memory = torch.empty(n * plan.image_bytes, dtype=torch.uint8, device=like.device)
+    steps, kept = _with_addresses(ready, program)  # kept: until the launch
+    tables = torch.from_numpy(np.concatenate([steps.view(np.uint8), ready.segments.view(np.uint8)])).to(like.device)
+    weights = torch.empty(ready.weight_bytes, dtype=torch.uint8, device=like.device)
+    memory = torch.empty(n * ready.image_bytes, dtype=torch.uint8, device=like.device)
     compiled.sampling_cluster_draw(
         DTYPE_NAMES[like.dtype],
         tuple(levels.shape),
         program.groups,
         draws,
-        (size, images, threads, MESSAGES if messages is None else messages),
-        (steps.data_ptr(), segment_table.data_ptr(), len(plan.early), len(plan.late), plan.late_segments),
-        (weights.data_ptr(), plan.weight_bytes),
-        (memory.data_ptr(), plan.image_bytes),
-        (*plan.pixel, offset + rows * pixel, pixel_pitch),
-        positions,
-        tuple(layout),
+        (ready.size, ready.images, threads, MESSAGES if messages is None else messages),
+        (tables.data_ptr(), tables.data_ptr() + steps.nbytes, *ready.counts),
+        (weights.data_ptr(), ready.weight_bytes),
+        (memory.data_ptr(), ready.image_bytes),
+        ready.pixel,
+        ready.positions,
+        tuple(ready.layout),
         device,
         stream,
     )
+    del kept
+
+
+def make_ready(
+    compiled: Any, device: int, program: Program, n: int, width: int, size: int | None, images: int | None, threads: int
+) -> Ready:
+    """Raises Unsupported."""
+    plan = make_plan(program, width)
+    size, images, layout, positions = choose(compiled, device, plan, n, size, images, threads)
+    pixel, pixel_pitch = plan.buffers[0]
+    rows = round_up(images, 8)
+    turn, late = 0, []
+    for row in plan.late:
+        placed = row | {"turn": -turn % size}
+        for name in ("source", "out", "add"):
+            placed[name] = layout.pixels + rows * row[name] if row[name] >= 0 else -1
+        late.append(placed)
+        turn += row["tiles"]
+    names = [name for name, _ in _fields(compiled.sampling_segment_fields)]
+    segments = [dict(zip(names, segment, strict=True)) for segment in plan.segments]
+    return Ready(
+        size,
+        images,
+        layout,
+        positions,
+        _table(compiled.sampling_step_fields, [*plan.early, *late]),
+        _table(compiled.sampling_segment_fields, segments),
+        tuple(plan.makers),
+        (len(plan.early), len(late), plan.late_segments),
+        plan.weight_bytes,
+        plan.image_bytes,
+        (*plan.pixel, layout.pixels + rows * pixel, pixel_pitch),
+    )
+
+
+def _with_addresses(ready: Ready, program: Program) -> tuple[np.ndarray, list[Tensor]]:
+    """The steps as the kernel reads them, and tensors made for it."""
+    steps, kept, stages = ready.steps.copy(), [], program.stages
+    for step, (maker, behind) in zip(steps, ready.makers, strict=True):
+        conv, gate = stages[maker], stages[behind]
+        assert isinstance(conv, Conv)
+        step["kernel"] = conv.weight.data_ptr()
+        if conv.bias is not None:
+            kept.append(conv.bias.contiguous())
+            step["bias"] = kept[-1].data_ptr()
+        if behind >= 0 and isinstance(gate, Gate) and gate.cond is not None:
+            step["cond"] = gate.cond.data_ptr()
+    return steps, kept
 
 
 def choose(
@@ -182,9 +243,9 @@ def _dtype(described: str) -> np.dtype:
     return np.dtype(list(_fields(described)), align=True)
 
 
-def _table(described: str, rows: list[dict[str, int]]) -> Tensor:
-    """bytes of an array of structs; what a row does not name is 0."""
+def _table(described: str, rows: list[dict[str, int]]) -> np.ndarray:
+    """An array of structs; what a row does not name is 0."""
     table = np.zeros(max(1, len(rows)), dtype=_dtype(described))
     for i, row in enumerate(rows):
         table[i] = tuple(row.get(name, 0) for name, _ in _fields(described))
-    return torch.from_numpy(table.view(np.uint8))
+    return table

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torch import Tensor
-
 from pygen.models._program import Conv, Gate, Program
 
 _MOST_WIDTH = (1 << 15) - 1  # sampling_early.cuh counts columns in 16 bits
@@ -45,11 +43,25 @@ class Plan:
     pixel: tuple[int, int, int] = (-1, 1, 0)  # at, rows, pitch
     buffers: dict[int, tuple[int, int]] = field(default_factory=dict)  # late stream -> (offset an image, pitch)
     buffer_bytes: int = 0  # an image's
-    kept: list[Tensor] = field(default_factory=list)  # until the launch
+    makers: list[tuple[int, int]] = field(default_factory=list)  # of each step, its convolution's and its gate's stage
+
+
+def structure(program: Program) -> tuple:
+    """All that a plan depends on, but for the width: nothing of what the tensors hold, nor where."""
+
+    def of(stage: Conv | Gate) -> tuple:
+        if isinstance(stage, Gate):
+            cond = None if stage.cond is None else (stage.cond.shape, stage.cond.stride())
+            return stage.source, stage.groups, cond
+        form = (stage.weight.shape, stage.weight.stride(), stage.bias is None)
+        return stage.source, stage.taps, form, stage.relu, stage.add, stage.strict
+
+    shared = (program.channels, program.early, program.groups, program.in_channels, program.num_levels)
+    return program.like.dtype, shared, tuple(map(of, program.stages))
 
 
 def make_plan(program: Program, width: int) -> Plan:
-    """Raises Unsupported."""
+    """Of all but the addresses. Raises Unsupported."""
     if width > _MOST_WIDTH:
         raise Unsupported(f"images wider than {_MOST_WIDTH} pixels")
     plan = Plan(program, width)
@@ -68,6 +80,7 @@ def make_plan(program: Program, width: int) -> Plan:
         made = set() if waits else made
         made |= {step.conv_out, step.out}
         plan.early.append(_early_step(plan, step, places) | {"wait": int(waits)})
+    plan.makers = [(step.conv_out - 1, step.out - 1 if step.gate else -1) for step in early + late * program.groups]
     for row in (*plan.early, *plan.late):
         row["weight"] = plan.weight_bytes
         plan.weight_bytes += row["tiles"] * row["blocks"] * TILE
@@ -160,14 +173,9 @@ def _buffers(plan: Plan, late: list[Step]) -> None:
 
 def _common(plan: Plan, step: Step, places: dict[int, tuple[int, int, int]]) -> dict[str, int]:
     conv, gate = step.conv, step.gate
-    row = {"bias": 0, "relu": int(conv.relu), "gate": int(gate is not None)}
-    if conv.bias is not None:
-        plan.kept.append(conv.bias.contiguous())
-        row["bias"] = plan.kept[-1].data_ptr()
-    row["kernel"] = conv.weight.data_ptr()
+    row = {"relu": int(conv.relu), "gate": int(gate is not None)}
     row |= dict(zip(("kernel_tap", "kernel_out", "kernel_in"), conv.weight.stride(), strict=True))
     if gate is not None and gate.cond is not None:
-        row["cond"] = gate.cond.data_ptr()
         strides = (0 if size == 1 else s for size, s in zip(gate.cond.shape, gate.cond.stride(), strict=True))
         row |= dict(zip(("cond_image", "cond_channel", "cond_row", "cond_column"), strides, strict=True))
     row |= {"add_at": -1, "conv_at": -1, "out_at": -1}
