@@ -23,14 +23,14 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   if (thread < kRowBytes / 16) reinterpret_cast<uint4*>(zeros)[thread] = make_uint4(0, 0, 0, 0);
 
   ConvSteps<!Tr::kByDegree> ahead(p, centre_k), now(p, centre_k);
-  int ahead_run = -1, now_run = -1, ahead_stage = 0, now_stage = 0;
+  int ahead_run = -1, now_run = -1, ahead_stage = 0, now_stage = 0;  // by degree, each step has its run
   const auto next_of = [](int i, int count) { return i + 1 == count ? 0 : i + 1; };
   const auto copy_step = [&] {
     const int64_t left = static_cast<int64_t>(ahead.k_end - ahead.k) * Tr::kSize;
     const int64_t k_bytes = static_cast<int64_t>(ahead.k) * Tr::kSize;
     const bool side = !Tr::kByDegree && ahead.side;
     if (ahead.new_run(p)) {
-      ahead_run = next_of(ahead_run, p.a_buffers);
+      ahead_run = Tr::kByDegree ? ahead_stage : next_of(ahead_run, p.a_buffers);
       unsigned char* const run = a_runs + ahead_run * p.a_rows * kRowBytes;
       const int64_t first = pixel0 + ahead.first(p);
       const int parts = (ahead.alone ? Tr::kM : p.a_rows) * (kRowBytes / 16);
@@ -68,7 +68,7 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
     __syncthreads();  // the copies of all threads are there, and the buffers of the last step are free
     if (s + kStages - 1 < steps) copy_step();
     commit_copies();
-    if (now.new_run(p)) now_run = next_of(now_run, p.a_buffers);
+    if (now.new_run(p)) now_run = Tr::kByDegree ? now_stage : next_of(now_run, p.a_buffers);
     unsigned char* const run = a_runs + now_run * p.a_rows * kRowBytes;
     unsigned char* const b_tile = b_tiles + now_stage * Tr::kN * kRowBytes;
     if (Tr::kByDegree && min(now.k + Tr::kStep, now.k_end) > seen_by_all) {

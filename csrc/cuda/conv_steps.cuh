@@ -152,8 +152,16 @@ struct TileRows {
   template <bool kSide, class RowOf>
   __device__ __forceinline__ void at(const ConvParams& p, const ConvSteps<kSide>& step, const unsigned char* run,
                                      const unsigned char* zeros, RowOf row_of) {
-    at(p, static_cast<uint32_t>(p.taps.dy(step.position)), static_cast<uint32_t>(p.taps.dx(step.position)),
-       static_cast<int>(step.offset(p) - step.first(p)), run, zeros, row_of);
+    if constexpr (kSide) {
+      at(p, static_cast<uint32_t>(p.taps.dy(step.position)), static_cast<uint32_t>(p.taps.dx(step.position)),
+         static_cast<int>(step.offset(p) - step.first(p)), run, zeros, row_of);
+    } else {  // masked_linear: a row shows itself, and beyond the end the run has zeros
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        address[i] = run + row_of(i) * kBytes;
+        turns[i] = turn<kBytes>(row_of(i));
+      }
+    }
   }
   // `shift`: rows of the run from a row of the tile to what the tap shows it.
   template <class RowOf>
