@@ -12,7 +12,8 @@ from sampling_check import check_samples
 from torch import Tensor, nn
 
 from pygen.models import _engines, _sampling
-from pygen.native import _sampling_cluster, _sampling_cluster_plan
+from pygen.models._program import Unsupported
+from pygen.native import _sampling_cluster
 from pygen.native import _sampling_cuda as native
 from pygen.native import sampling as noise
 
@@ -33,7 +34,7 @@ def cuda_on_host(monkeypatch):
 
 
 def leave_it(*args: object) -> None:
-    raise _sampling_cluster_plan.Unsupported
+    raise Unsupported
 
 
 def sample(model: nn.Module, n: int, shape: tuple[int, int], engine: str, **args: object) -> Tensor:

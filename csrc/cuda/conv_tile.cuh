@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "cuda/conv_pack.cuh"
+#include "cuda/convert.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 
@@ -60,29 +61,5 @@ __device__ __forceinline__ Pixel place(int64_t pixel, int64_t plane, int64_t wid
   const uint64_t y = divide(inside, static_cast<uint64_t>(width));
   return {static_cast<int64_t>(y), static_cast<int64_t>(inside - y * static_cast<uint64_t>(width))};
 }
-
-template <class T>
-__device__ __forceinline__ T narrow_to(float value) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __float2bfloat16_rn(value);
-  } else if constexpr (std::is_same_v<T, __half>) {
-    return __float2half_rn(value);
-  } else {
-    return value;
-  }
-}
-template <class T>
-__device__ __forceinline__ T narrow_to(double value) {
-  return value;
-}
-template <class T>
-__device__ __forceinline__ bool is_finite(T value) {
-  return value - value == 0;
-}
-
-__device__ __forceinline__ float widen_to(__nv_bfloat16 v) { return __bfloat162float(v); }
-__device__ __forceinline__ float widen_to(__half v) { return __half2float(v); }
-__device__ __forceinline__ float widen_to(float v) { return v; }
-__device__ __forceinline__ double widen_to(double v) { return v; }
 
 }  // namespace pygen::cuda

@@ -101,7 +101,7 @@ __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, const A
   for (int slot = place.warp; slot < place.slots(); slot += place.warps) {
     const int image = place.rank + slot * p.size;
     T* const pixel = reinterpret_cast<T*>(place.shared + p.pixel + image * p.pixel_pixel_pitch) + g * filled;
-    T kept = to_type<T>(0.0f);  // lane by lane, until there are eight
+    T kept = narrow_to<T>(0.0f);  // lane by lane, until there are eight
     for (int c = 0; c < each; ++c) {
       const int channel = g * each + c;
       const Awaited by = slot == place.warp && c == 0 ? first : awaited(place, image, channel, y, x);
@@ -109,8 +109,8 @@ __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, const A
       int64_t level = by.known;
       if (level < 0 && levels == 2) level = static_cast<double>(of[0]) - of[1] < by.noise ? 1 : 0;
       if (level < 0) level = decide(of, levels, p.draws.temperature, by.noise);
-      const float scaled = to_float(to_type<T>(to_float(to_type<T>(static_cast<float>(level))) * p.scale));
-      const T value = to_type<T>(scaled - 1.0f);
+      const float scaled = widen_to(narrow_to<T>(widen_to(narrow_to<T>(static_cast<float>(level))) * p.scale));
+      const T value = narrow_to<T>(scaled - 1.0f);
       if (lane % kChannelsSent == c % kChannelsSent) kept = value;
       if (lane == 0) {
         set_level(p.draws, place.level_at(image, channel, y, x), level);
@@ -118,7 +118,7 @@ __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, const A
       }
       if ((c + 1) % kChannelsSent == 0 || c + 1 == each) {
         place.send_channels(pixel + c / kChannelsSent * kChannelsSent, kept, lane < kChannelsSent);
-        kept = to_type<T>(0.0f);
+        kept = narrow_to<T>(0.0f);
       }
     }
   }
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(kThreads) sampling_pack_kernel(const __grid_co
         const int64_t out = step.first + channel + (step.gate && row >= 8 ? step.outs : 0);
         for (int e = 0; e < kPerWord; ++e) {
           const int in = ((block - segment.block) * 16 + packed_word(lane, i, word)) * kPerWord + e;
-          T value = to_type<T>(0.0f);
+          T value = narrow_to<T>(0.0f);
           const int group = in / step.filled_group, c = in % step.filled_group;
           if (channel < step.outs && in < segment.channels && c < step.group) {
             const int64_t at = segment.tap * step.kernel_tap + out * step.kernel_out;

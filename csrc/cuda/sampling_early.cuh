@@ -170,26 +170,26 @@ struct Early {
       const int second = row + (step.gate ? step.outs : 8), rows = step.gate ? 2 * step.outs : step.outs;
       const bool here = row < step.outs, also = here && second < rows;
       const T* const bias = reinterpret_cast<const T*>(step.bias);
-      const Pair known = {bias && here ? to_float(bias[row]) : 0.0f, bias && also ? to_float(bias[second]) : 0.0f};
+      const Pair known = {bias && here ? widen_to(bias[row]) : 0.0f, bias && also ? widen_to(bias[second]) : 0.0f};
       for (int pixel = lane / 8; here && pixel < min(kWarpPixels, of.pixels - column); pixel += 4) {
         const short2 where = places(place)[column + pixel];
         Pair sum = {known.a + sums[at(eighth, pixel)], known.b + sums[at(eighth + 8, pixel)]};
         if (const T* const from = add.pixel(place, where)) {
-          sum.a += to_float(__ldcg(from + row));
-          if (also) sum.b += to_float(__ldcg(from + second));
+          sum.a += widen_to(__ldcg(from + row));
+          if (also) sum.b += widen_to(__ldcg(from + second));
         }
         if (T* const to = conv.pixel(place, where)) {
-          to[row] = to_type<T>(sum.a);
-          if (also) to[second] = to_type<T>(sum.b);
+          to[row] = narrow_to<T>(sum.a);
+          if (also) to[second] = narrow_to<T>(sum.b);
         }
         T* const to = out.pixel(place, where);
         if (to == nullptr) continue;
         if (step.gate) {
           place.condition(sum, step, row, where.x, y, where.y);
-          to[row] = to_type<T>(gate_of(sum.a, sum.b));
+          to[row] = narrow_to<T>(gate_of(sum.a, sum.b));
         } else {
-          to[row] = to_type<T>(sum.a);
-          if (also) to[second] = to_type<T>(sum.b);
+          to[row] = narrow_to<T>(sum.a);
+          if (also) to[second] = narrow_to<T>(sum.b);
         }
       }
     }

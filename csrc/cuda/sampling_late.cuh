@@ -206,11 +206,11 @@ struct Late {
         if (step.gate) value = gate_of(value, sum(place, step, of, row + 8, x) + more.b);
         if (step.add >= 0) {
           const T* const add = reinterpret_cast<const T*>(place.shared + step.add + of.image * step.add_pixel_pitch);
-          value += to_float(add[step.out_channel + of.channel]);
+          value += widen_to(add[step.out_channel + of.channel]);
         }
         if (step.out_at >= 0) {
           *place.in_memory(step.out_at, step.out_rows, step.out_pitch, of.image, y, x, step.out_first + of.channel) =
-              to_type<T>(value);
+              narrow_to<T>(value);
         }
       }
       if (step.logits) {
@@ -220,7 +220,7 @@ struct Late {
       } else {
         T* const row = reinterpret_cast<T*>(place.shared + step.out + of.image * step.out_pixel_pitch);
         const int first = of.channel - lane8;
-        place.send_channels(row + step.out_channel + first, to_type<T>(value),
+        place.send_channels(row + step.out_channel + first, narrow_to<T>(value),
                             of.k < step.own_count && first < step.outs);
       }
     }

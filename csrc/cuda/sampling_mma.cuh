@@ -9,25 +9,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "cuda/convert.cuh"
 #include "cuda/mma.cuh"
 
 namespace pygen::cuda {
 
 constexpr int kBlockBytes = 64, kTileBytes = 1024;  // of channels; of 16 rows of them
-
-__device__ __forceinline__ float to_float(float x) { return x; }
-__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
-__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-template <class T>
-__device__ __forceinline__ T to_type(float x) {
-  if constexpr (std::is_same_v<T, float>) {
-    return x;
-  } else if constexpr (std::is_same_v<T, __half>) {
-    return __float2half(x);
-  } else {
-    return __float2bfloat16(x);
-  }
-}
 
 // Which word of which row `word` of a lane's 16 bytes of packed weights is, in step s.
 __device__ __forceinline__ int packed_row(int lane, int word) { return lane / 4 + word % 2 * 8; }

@@ -73,9 +73,9 @@ struct ClusterPlace {
     for (int half = 0; half < 2; ++half) {
       if (half == 1 && !step.gate) break;
       const int row = step.first + half * step.outs + channel;
-      if (step.bias != 0) sum[half] = to_float(reinterpret_cast<const T*>(step.bias)[row]);
+      if (step.bias != 0) sum[half] = widen_to(reinterpret_cast<const T*>(step.bias)[row]);
       if (step.add_at >= 0) {
-        sum[half] += to_float(__ldcg(in_memory(step.add_at, step.add_rows, step.add_pitch, image, y, x, row)));
+        sum[half] += widen_to(__ldcg(in_memory(step.add_at, step.add_rows, step.add_pitch, image, y, x, row)));
       }
     }
     return {sum[0], sum[1]};
@@ -86,8 +86,8 @@ struct ClusterPlace {
     if (step.cond == 0) return;
     const T* const at = reinterpret_cast<const T*>(step.cond) + (first + image) * step.cond_image +
                         (step.first + channel) * step.cond_channel + y * step.cond_row + x * step.cond_column;
-    sum.a += to_float(at[0]);
-    sum.b += to_float(at[step.outs * step.cond_channel]);
+    sum.a += widen_to(at[0]);
+    sum.b += widen_to(at[step.outs * step.cond_channel]);
   }
 
   // Into a block's shared memory, at the place that `own` has in this one's.

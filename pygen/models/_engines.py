@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
-from ._program import DenseProgram
+from ._program import DenseProgram, Unsupported
 from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
@@ -80,10 +81,11 @@ def _native_draw(task: Task, watch: Watch, launcher: str) -> None:
     drawing = task.drawing
     known, mask = (None if t is None else t.contiguous() for t in (drawing.known, drawing.known_mask))
     u = drawing.u.movedim(1, -1).contiguous()
-    native = importlib.import_module(launcher)
+    native, program = importlib.import_module(launcher), task.program()
     try:
-        native.draw(task.program(), drawing.levels, u, known, mask, drawing.temperature)
-    except NotImplementedError:  # too large for its processor, in 16 bits; the images are the same
+        native.draw(program, drawing.levels, u, known, mask, drawing.temperature)
+    except Unsupported as error:  # known only with the program and the images at hand
+        warnings.warn(f"sampling by the engine 'cached' instead: {error}", RuntimeWarning, stacklevel=2)
         _cached.draw(task, watch)
         return
     watch(drawing.levels.numel())

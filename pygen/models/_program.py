@@ -22,6 +22,10 @@ from pygen._taps import MaskType, dense_mask
 Tap = tuple[int, int]  # (dy, dx): reads source[y + dy, x + dx], zero outside the image
 
 
+class Unsupported(Exception):
+    """A program that an engine, whose models it knows, does not run after all: it is too large, or of an unknown form."""
+
+
 @dataclass(frozen=True)
 class Conv:
     """bias + sum over taps t of weight[t] @ (relu of) source[y + dy, x + dx], plus the stream `add` at the same place."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygen.models._program import Conv, Gate, Program
+from pygen.models._program import Conv, Gate, Program, Unsupported
 from pygen.native._arguments import DTYPE_NAMES
-from pygen.native._sampling_cluster_plan import TILE, Plan, Unsupported, make_plan, round_up, structure
+from pygen.native._sampling_cluster_plan import TILE, Plan, make_plan, round_up, structure
 
 THREADS = 256
 MESSAGES = True

@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pygen.models._program import Conv, Gate, Program
+from pygen.models._program import Conv, Gate, Program, Unsupported
 
 _MOST_WIDTH = (1 << 15) - 1  # sampling_early.cuh counts columns in 16 bits
 _RUN, TILE = 64, 1024  # bytes: of input channels; of 16 rows of them
 _PUSH_AFTER, _PUSH_NEXT = 1, 2
 _SENT = 8  # kChannelsSent
-
-
-class Unsupported(NotImplementedError):
-    """A program that this kernel does not run."""
 
 
 class Step(NamedTuple):

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from pygen import _backends
-from pygen.models._program import Conv, DenseProgram, Gate, Program
+from pygen.models._program import Conv, DenseProgram, Gate, Program, Unsupported
 from pygen.native import _sampling_cluster, _sampling_dense_cuda
 from pygen.native._arguments import DTYPE_NAMES, draws
-from pygen.native._sampling_cluster_plan import Unsupported
 
 THREADS = 256
 _MOST_IMAGES = 16  # a block
