@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 
 import host_cuda
@@ -286,6 +287,16 @@ def test_cuda_host_cluster_sampler_tables_have_the_layout_of_their_structs(cuda_
     assert tuple(sizes) == cuda_on_host.sampling_struct_bytes
     table = native._table("a:4 b:8", [{"b": 7}, {"a": 3}])
     assert np.array_equal(table.view(np.int64), [0, 7, 3, 0])
+
+
+def test_cuda_host_cluster_sampler_plans_with_the_numbers_of_its_kernel():
+    sources = (host_cuda.ROOT / "csrc" / "cuda").glob("sampling_*.*h")
+    stated = dict(re.findall(r"\b(k[A-Z]\w+) = (\d+)[,;]", "".join(source.read_text() for source in sources)))
+    plan = _sampling_cluster_plan
+    pairs = {"kSums": native._SUMS, "kFetched": native._FETCHED, "kWarpPixels": native._PIXELS, "kTileBytes": plan.TILE}
+    pairs |= {"kBlockBytes": native._RUN, "kChannelsSent": plan._SENT, "kPushAfter": plan._PUSH_AFTER}
+    pairs |= {"kPushNext": plan._PUSH_NEXT, "kEmptyMessage": native._MESSAGES - 16}
+    assert {name: int(stated[name]) for name in pairs} == pairs and plan._RUN == native._RUN
 
 
 def test_cuda_host_cluster_sampler_prefers_clusters_for_weights_that_one_block_cannot_keep(cuda_on_host):
