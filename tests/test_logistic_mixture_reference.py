@@ -106,7 +106,9 @@ def test_components_couple_channels_as_openai_does():
     weights, means, log_scales = reference.components(p, x, min_log_scale=-4.0)
     assert weights.shape == (2, 1, 3, 2, k) and means.shape == log_scales.shape == (2, 3, 3, 2, k)
     torch.testing.assert_close(weights.squeeze(1).exp(), p[:, :k].softmax(1).movedim(1, -1))
-    rows = [p[:, k + i * k : k + (i + 1) * k].movedim(1, -1) for i in range(9)]  # means, log scales, coefficients of r, g, b
+    rows = [
+        p[:, k + i * k : k + (i + 1) * k].movedim(1, -1) for i in range(9)
+    ]  # means, log scales, coefficients of r, g, b
     red, green = x[:, 0].unsqueeze(-1), x[:, 1].unsqueeze(-1)
     torch.testing.assert_close(means[:, 0], rows[0])
     torch.testing.assert_close(means[:, 1], rows[3] + rows[2].tanh() * red)

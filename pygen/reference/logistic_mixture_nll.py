@@ -5,16 +5,17 @@ open. With a = (v + h - m) / s and b = (v - h - m) / s, a component of mean m an
 
     log p = log sigma(a) + log sigma(-b) + log(1 - e^(b - a));    log sigma(a) at 0;    log sigma(-b) at L - 1
 
-which is exact in the tails and for any scale, where a difference of sigmoids is 0 and the density at the centre only near. b - a =
--2 h / s does not depend on the mean. Of one pixel's channels the mixture is -logsumexp_k(log_softmax(logits)_k + sum_c log p_ck).
+which is exact in the tails and for any scale, where a difference of sigmoids is 0 and the density at the centre merely close.
+b - a = -2 h / s does not depend on the mean. Of one pixel's channels the mixture is -logsumexp_k(log_softmax(logits)_k +
+sum_c log p_ck).
 
 params holds, along dim 1 (OpenAI's order): the logits of the K components, then for each image channel K means, K log scales and,
 where there are three channels, K coefficients. With red and green as observed and t_c = tanh(coefficients of channel c)
 
     mean_green = m_1 + t_0 red,    mean_blue = m_2 + t_1 red + t_2 green.
 
-`forward` differentiates by autograd; `backward` is the closed form, itself differentiable, so it serves second order. Both compute
-in float32 (float64 for float64) and round once.
+`forward` differentiates by autograd; `backward` is the closed form, itself differentiable, so it serves second order. Both
+compute in float32 (float64 for float64) and round once.
 """
 
 import math
