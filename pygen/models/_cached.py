@@ -7,10 +7,12 @@ stage over the row's gathered taps, late ones pixel by pixel and colour group by
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from . import _cached_made
 from ._cached_late import Late
-from ._program import Conv, DenseProgram, Gate, Program
+from ._program import Conv, DenseProgram, Elu, Gate, Program, Stage, Tap, Up
 from ._rows import Ring, row_of
 from ._task import Task, Watch
 
@@ -34,22 +36,36 @@ class _Early:
     def __init__(self, program: Program, n: int, width: int) -> None:
         self.stages = [(s, stage) for s, stage in enumerate(program.stages, start=1) if program.early[s]]
         self.matrices = {  # [T * Cin, Cout]
-            s: stage.weight.transpose(1, 2).flatten(0, 1) for s, stage in self.stages if isinstance(stage, Conv)
+            s: _matrix(stage.weight) for s, stage in self.stages if isinstance(stage, Conv)
+        } | {
+            (s, phase): _matrix(weight)
+            for s, stage in self.stages
+            if isinstance(stage, Up)
+            for phase, (_, weight) in enumerate(stage.phases)
         }
         margins: dict[int, int] = {}
         for s, stage in self.stages:
-            taps = stage.taps if isinstance(stage, Conv) else ()
             margins.setdefault(s, 0)
-            margins[stage.source] = max([margins.get(stage.source, 0), *(abs(dx) for _, dx in taps)])
-        back, like = program.rows_back(), program.like
-        self.rings = {s: Ring(like, n, width, program.channels[s], back[s], m) for s, m in margins.items()}
+            margins[stage.source] = max([margins.get(stage.source, 0), *(abs(dx) for _, dx in _taps(stage))])
+        back, like, self.strides = program.rows_back(), program.like, program.strides
+        self.rings = {
+            s: Ring(like, n, -(-width // self.strides[s]), program.channels[s], back[s], m) for s, m in margins.items()
+        }
 
     def make_row(self, y: int) -> None:
+        """Of every stream that has one with the image's row y."""
         for s, stage in self.stages:
+            if y % self.strides[s]:
+                continue
+            row = y // self.strides[s]
             if isinstance(stage, Conv):
-                self._conv(s, stage, y)
+                self._conv(s, stage, row)
+            elif isinstance(stage, Gate):
+                self._gate(s, stage, row)
+            elif isinstance(stage, Up):
+                self._up(s, stage, row)
             else:
-                self._gate(s, stage, y)
+                self._elu(s, stage, row)
 
     def _conv(self, s: int, stage: Conv, y: int) -> None:
         out = self.rings[s].row(y).flatten(0, 1)  # [W * n, C]
@@ -60,8 +76,8 @@ class _Early:
         if not stage.taps:
             out.copy_(torch.zeros_like(out) if start is None else start)
             return
-        source = self.rings[stage.source]
-        taps = torch.cat([source.row(y + dy, dx) for dy, dx in stage.taps], dim=-1).flatten(0, 1)
+        source, step = self.rings[stage.source], self.strides[s] // self.strides[stage.source]
+        taps = torch.cat([source.row(step * y + dy, dx, step) for dy, dx in stage.taps], dim=-1).flatten(0, 1)
         taps = taps.relu_() if stage.relu else taps
         if start is None:
             torch.mm(taps, self.matrices[s], out=out)
@@ -73,4 +89,33 @@ class _Early:
         if stage.cond is not None:
             source = source + row_of(stage.cond, y)
         a, b = source.unflatten(2, (stage.groups, -1)).chunk(2, dim=3)
-        self.rings[s].row(y).copy_((torch.tanh(a) * torch.sigmoid(b)).flatten(2))
+        out = ((a if stage.linear else torch.tanh(a)) * torch.sigmoid(b)).flatten(2)
+        self.rings[s].row(y).copy_(out if stage.add is None else out.add_(self.rings[stage.add].row(y)))
+
+    def _elu(self, s: int, stage: Elu, y: int) -> None:
+        source, out = self.rings[stage.source].row(y), self.rings[s].row(y)
+        channels = source.shape[2]
+        out[..., :channels] = source
+        if stage.concat:
+            torch.neg(source, out=out[..., channels:])
+        F.elu_(out)
+
+    def _up(self, s: int, stage: Up, y: int) -> None:
+        row = self.rings[s].row(y)
+        for column in range(2):
+            phase, out = 2 * (y % 2) + column, row[column::2]
+            reads, _ = stage.phases[phase]
+            taps = torch.cat([self.rings[stage.source].row(y // 2 + dy, dx) for dy, dx in reads], dim=-1)
+            made = taps[: len(out)] @ self.matrices[s, phase]
+            out.copy_(made if stage.bias is None else made.add_(stage.bias))
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """[T * Cin, Cout] of [T, Cout, Cin]."""
+    return weight.transpose(1, 2).flatten(0, 1)
+
+
+def _taps(stage: Stage) -> list[Tap]:
+    if isinstance(stage, Up):
+        return [tap for taps, _ in stage.phases for tap in taps]
+    return list(stage.taps) if isinstance(stage, Conv) else []

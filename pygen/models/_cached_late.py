@@ -1,7 +1,7 @@
 """The late half of the engine "cached": a pixel's chain of calls, colour group after colour group.
 
 The buffers hold one row and never move. So each pixel column has its list of calls on fixed views, made once, and a pixel costs
-little more than its kernels.
+little more than its kernels. Where streams have strides, the lists differ from row to row, and begin again after the largest one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ._decision import Decision
-from ._program import Conv, Gate, Program
+from ._decision import decision_of
+from ._program import Conv, Elu, Gate, Program, Stage, Up
 from ._rows import Ring, Row, row_of
 from ._sampling import Drawing
 
@@ -31,6 +31,7 @@ class Late:
     def __init__(self, program: Program, drawing: Drawing, rings: dict[int, Ring]) -> None:
         self.program, self.rings = program, rings
         self.n, _, _, self.width = drawing.levels.shape
+        self.strides = program.strides
         self.stages = [(s, stage) for s, stage in enumerate(program.stages, start=1) if not program.early[s]]
         self.readers = Counter(t for stage in program.stages for t in (stage.source, getattr(stage, "add", None)))
         self.folded = {
@@ -47,31 +48,47 @@ class Late:
             if isinstance(stage, Conv)
             for g in range(program.groups)
         }
+        self.matrices_up = {
+            (s, phase): self.rows[stage.source].matrix(weight, None, taps, program.channels[stage.source])
+            for s, stage in self.stages
+            if isinstance(stage, Up)
+            for phase, (taps, weight) in enumerate(stage.phases)
+        }
         last = len(program.stages)
-        self.decision = Decision(program, drawing, self.rows[0], self.rows[last])
-        self.calls = [list(self._pixel(x)) for x in range(self.width)]
+        self.decision = decision_of(program, drawing, self.rows[0], self.rows[last])
+        self.calls = [
+            [list(self._pixel(y, x)) for x in range(self.width)]
+            for y in range(min(max(self.strides), drawing.levels.shape[2]))
+        ]
 
     def draw_row(self, y: int) -> None:
         """Once the row's early streams are made."""
         self._begin(y)
-        for calls in self.calls:
+        for calls in self.calls[y % len(self.calls)]:
             for call in calls:
                 call()
         self.decision.end_row(y)
         for s, ring in self.rings.items():
-            if not self.program.early[s]:
-                ring.row(y).copy_(self.rows[s].pixels)
+            if not self.program.early[s] and self._has_row(s, y):
+                ring.row(y // self.strides[s]).copy_(self.rows[s].pixels)
+
+    def _has_row(self, s: int, y: int) -> bool:
+        """Whether stream s has one with the image's row y."""
+        return y % self.strides[s] == 0
 
     def _begin(self, y: int) -> None:
-        early = [s for s in self.rows if self.program.early[s]]
+        early = [s for s in self.rows if self.program.early[s] and self._has_row(s, y)]
         for s in early:
-            self.rows[s].pixels.copy_(self.rings[s].row(y))
+            row = self.rings[s].row(y // self.strides[s])
+            self.rows[s].pixels.copy_(row)
             if s in self.rectified:
-                self.rectified[s].pixels.copy_(self.rings[s].row(y).relu())
+                self.rectified[s].pixels.copy_(row.relu())
         for s, of_row in self.of_row.items():
-            self.base[s].copy_(of_row[0](y))
+            if not self._has_row(s, y):
+                continue
+            self.base[s].copy_(of_row[0](y // self.strides[s]))
             for term in of_row[1:]:
-                self.base[s].add_(term(y))
+                self.base[s].add_(term(y // self.strides[s]))
         self.decision.begin_row(y)
 
     # Buffers
@@ -82,6 +99,8 @@ class Late:
         read, rectified = {0, last} | {s for s, _ in self.stages}, set()
         for _, stage in self.stages:
             read.add(stage.source)
+            if isinstance(stage, Gate) and stage.add is not None:
+                read.add(stage.add)
             if isinstance(stage, Conv):
                 left[stage.source] = max([left[stage.source], *(-dx for _, dx in stage.taps)])
                 lead[stage.source] |= self._bias_is_a_weight(stage)
@@ -89,7 +108,8 @@ class Late:
                     rectified.add(stage.source)
 
         def row(s: int) -> Row:
-            return Row(program.like, self.n, self.width, program.channels[s], left[s], lead[s])
+            width = -(-self.width // self.strides[s])
+            return Row(program.like, self.n, width, program.channels[s], left[s], lead[s])
 
         return {s: row(s) for s in sorted(read)}, {s: row(s) for s in sorted(rectified)}
 
@@ -106,11 +126,13 @@ class Late:
         makes = isinstance(maker, Conv) and not self._adds_late(maker)
         return gate.cond is not None and makes and self.readers[gate.source] == 1
 
-    def _make_base(self, s: int, stage: Conv | Gate) -> None:
+    def _make_base(self, s: int, stage: Stage) -> None:
         """The sum of constants, [1 or W, n or 1, C], and of what each row brings, of_row[s]: y -> [W or 1, n, C]."""
         channels = self.program.channels[s] * (2 if isinstance(stage, Gate) else 1)
         constant, of_row = self.program.like.new_zeros(1, 1, channels), []
         gate = stage if isinstance(stage, Gate) and stage.source not in self.folded else self.folded.get(s)
+        if isinstance(stage, Up) and stage.bias is not None:
+            constant = constant + stage.bias
         if isinstance(stage, Conv):
             if stage.bias is not None and not self._bias_is_a_weight(stage):
                 constant = constant + stage.bias
@@ -123,7 +145,7 @@ class Late:
                 constant = constant + row_of(gate.cond, 0)
         self.base[s] = constant
         if of_row:
-            self.base[s] = constant.new_empty(self.width, self.n, channels)
+            self.base[s] = constant.new_empty(-(-self.width // self.strides[s]), self.n, channels)
             self.of_row[s] = [*of_row, lambda y: constant]
 
     def _block(self, s: int, g: int, factor: int = 1) -> slice:
@@ -133,13 +155,27 @@ class Late:
 
     # Calls
 
-    def _pixel(self, x: int) -> Calls:
+    def _pixel(self, y: int, x: int) -> Calls:
+        """Of a pixel of row y and of those that come again."""
         for g in range(self.program.groups):
             for s, stage in self.stages:
-                yield from self._conv(s, stage, x, g) if isinstance(stage, Conv) else self._gate(s, stage, x, g)
-                yield from self._rectify(s, x, g)
+                stride = self.strides[s]
+                if y % stride or x % stride:
+                    continue
+                yield from self._stage(s, stage, y // stride, x // stride, g)
+                yield from self._rectify(s, x // stride, g)
             yield from self.decision.calls(x, g)
             yield from self._rectify(0, x, g)
+
+    def _stage(self, s: int, stage: Stage, y: int, x: int, g: int) -> Calls:
+        """Of the stream's own pixel (y, x)."""
+        if isinstance(stage, Conv):
+            return self._conv(s, stage, x, g)
+        if isinstance(stage, Gate):
+            return self._gate(s, stage, x, g)
+        if isinstance(stage, Up):
+            return self._up(s, stage, y, x)
+        return self._elu(s, stage, x)
 
     def _rectify(self, s: int, x: int, g: int) -> Calls:
         if s in self.rectified:
@@ -155,7 +191,8 @@ class Late:
         out, start = self.rows[s].pixel(x, block), self._base_of(s, x, block)
         source = (self.rectified if stage.relu else self.rows)[stage.source]
         present = self._present(stage, g)
-        pieces = [piece for piece in source.window(x, stage.taps, present) if piece.shape[1]]
+        at = x * self.strides[s] // self.strides[stage.source]
+        pieces = [piece for piece in source.window(at, stage.taps, present) if piece.shape[1]]
         if stage.add is not None and self._adds_late(stage):
             added = self.rows[stage.add].pixel(x, block)
             if not pieces:
@@ -190,5 +227,24 @@ class Late:
         if conditioned or self.readers[stage.source] > 1:
             given, source = source, source.clone()
             yield partial(torch.add, given, self._base_of(s, x, block), out=source)
-        yield source[:, : source.shape[1] // 2].tanh_
+        if not stage.linear:
+            yield source[:, : source.shape[1] // 2].tanh_
         yield partial(torch._C._nn.glu, source, 1, out=out)  # type: ignore[call-arg]
+        if stage.add is not None:
+            yield partial(out.add_, self.rows[stage.add].pixel(x, self._block(s, g)))
+
+    def _elu(self, s: int, stage: Elu, x: int) -> Calls:
+        channels = self.program.channels[stage.source]
+        source, out = (self.rows[t].pixel(x, slice(None)) for t in (stage.source, s))
+        yield partial(out[:, :channels].copy_, source)
+        if stage.concat:
+            yield partial(torch.neg, source, out=out[:, channels:])
+        yield partial(torch._C._nn.elu_, out)
+
+    def _up(self, s: int, stage: Up, y: int, x: int) -> Calls:
+        block = slice(0, self.program.channels[s])
+        phase = 2 * (y % 2) + x % 2
+        reads, _ = stage.phases[phase]
+        (pieces,) = self.rows[stage.source].window(x // 2, reads, self.program.channels[stage.source])
+        matrix = self.matrices_up[s, phase]
+        yield partial(torch.addmm, self._base_of(s, x, block), pieces, matrix, out=self.rows[s].pixel(x, block))

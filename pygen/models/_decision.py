@@ -8,9 +8,17 @@ from functools import partial
 import torch
 
 from ._levels import scale_levels
-from ._program import Program
+from ._mixture import Mixture
+from ._program import MultiScaleProgram, Program
 from ._rows import Row
 from ._sampling import Drawing, binary_thresholds, decide
+
+
+def decision_of(program: Program, drawing: Drawing, image: Row, last: Row) -> Decision | MixtureDecision:
+    """last: the last stream."""
+    if isinstance(program, MultiScaleProgram):
+        return MixtureDecision(program, drawing, image, last)
+    return Decision(program, drawing, image, last)
 
 
 class Decision:
@@ -57,3 +65,30 @@ class Decision:
             yield partial(torch.where, levels, self.scaled[1], self.scaled[0], out=out)
         else:
             yield lambda: out.copy_(self.scaled[levels])
+
+
+class MixtureDecision:
+    """Of pixels that end in a mixture's parameters: channel after channel, straight into the drawing."""
+
+    def __init__(self, program: MultiScaleProgram, drawing: Drawing, image: Row, params: Row) -> None:
+        self.program, self.drawing, self.image, self.params = program, drawing, image, params
+        self.y = 0
+        image.pixels[:, :, program.in_channels :] = 1  # on the zeros around the image nobody writes
+
+    def begin_row(self, y: int) -> None:
+        self.y = y
+
+    def end_row(self, y: int) -> None:
+        pass
+
+    def calls(self, x: int, g: int) -> Iterator[Callable[[], object]]:
+        yield partial(self._draw, x)
+
+    def _draw(self, x: int) -> None:
+        program, levels = self.program, self.drawing.levels[:, :, self.y, x]
+        params = self.params.pixel(x, slice(None))
+        for c in range(program.in_channels):
+            given = levels, program.num_levels, program.min_log_scale, self.drawing.temperature
+            self.drawing.put((slice(None), c, self.y, x), Mixture.of(params, *given)[:, c])
+        scaled = scale_levels(levels, program.num_levels, program.like.dtype)
+        self.image.pixel(x, slice(0, program.in_channels)).copy_(scaled)

@@ -4,9 +4,14 @@ from ._task import Task, Watch
 
 
 def draw(task: Task, watch: Watch) -> None:
-    for where, undecided in task.undecided():
+    drawing, outputs = task.drawing, None
+    for i, (where, undecided) in enumerate(task.undecided()):
+        if i % task.turns == 0:
+            outputs = None
         if undecided:
-            task.drawing.put(where, task.logits(task.drawing.levels)[where])
+            if outputs is None:
+                outputs = task.forward(drawing.levels, slice(None))
+            drawing.put(where, task.conditionals(outputs, drawing.levels)[where])
         else:
-            task.drawing.take_known(where)
-        watch(task.drawing.levels[where].numel())
+            drawing.take_known(where)
+        watch(drawing.levels[where].numel())

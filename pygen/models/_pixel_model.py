@@ -15,6 +15,7 @@ from . import _engines, _sampling
 from ._arguments import check_int, check_ints
 from ._checkpoint import Recorded
 from ._levels import check_levels, scale_levels, target_levels
+from ._mixture import Mixture
 from ._program import Program
 from ._task import Task, Watch, evaluating
 
@@ -78,10 +79,13 @@ class PixelModel(ShapeMemory):
 
     def logits(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """The levels' logits of each channel and pixel given all before it, [N, C, num_levels, H, W]."""
+        return self._outputs(x, cond).unflatten(1, (self.in_channels, self.num_levels))
+
+    def _outputs(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        """`_logits` of levels and an unprepared condition."""
         check_levels(self._name, x, self.num_levels, (self.in_channels, None, None))
         cond = self._prepare_cond(cond, x.shape[0], x.shape[2:])
-        logits = self._logits(scale_levels(x, self.num_levels, self._weight.dtype), cond)
-        return logits.unflatten(1, (self.in_channels, self.num_levels))
+        return self._logits(scale_levels(x, self.num_levels, self._weight.dtype), cond)
 
     def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """log p(x | cond), [N] nats: exact, and differentiable to any order.
@@ -90,7 +94,7 @@ class PixelModel(ShapeMemory):
             x: levels [N, C, H, W].
             cond: of a conditional model.
         """
-        return -self._nll(x, cond, "none").unflatten(0, (-1, self.in_channels)).flatten(1).sum(1)
+        return -self._nll(x, cond, "none")
 
     def loss(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Minus the batch's mean of log p(x | cond), in nats."""
@@ -104,11 +108,21 @@ class PixelModel(ShapeMemory):
         return self.loss(x, cond)
 
     def _nll(self, x: Tensor, cond: Tensor | None, reduction: str) -> Tensor:
-        """Of every channel and pixel, [N * C, H, W], or their sum."""
+        """Of every image, [N], or their sum."""
         logits = self.logits(x, cond).flatten(0, 1)  # [N * C, L, H, W]
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        return F.cross_entropy(logits, target_levels(x, self.num_levels).flatten(0, 1), reduction=reduction)
+        nll = F.cross_entropy(logits, target_levels(x, self.num_levels).flatten(0, 1), reduction=reduction)
+        return nll if reduction == "sum" else nll.unflatten(0, (-1, self.in_channels)).flatten(1).sum(1)
+
+    @property
+    def _turns(self) -> int:
+        """In how many steps a pixel's channels are drawn."""
+        return self.color_groups
+
+    def _conditionals(self, outputs: Tensor, levels: Tensor, temperature: float) -> Tensor | Mixture:
+        """What each value is drawn from, [N, C, H, W, L], from what the network made of the levels before it."""
+        return outputs.unflatten(1, (self.in_channels, self.num_levels)).movedim(2, -1)
 
     def sample(
         self,
@@ -180,7 +194,7 @@ class PixelModel(ShapeMemory):
         return shape[0], shape[1]
 
     def _task(self, drawing: _sampling.Drawing, cond: Tensor | None) -> Task:
-        group = self.in_channels // self.color_groups
+        group = self.in_channels // self._turns
         height, width = drawing.levels.shape[2:]
 
         def steps() -> list[tuple]:
@@ -191,12 +205,12 @@ class PixelModel(ShapeMemory):
                 for start in range(0, self.in_channels, group)
             ]
 
-        def logits(levels: Tensor, rows: slice | Tensor) -> Tensor:
+        def outputs(levels: Tensor, rows: slice | Tensor) -> Tensor:
             scaled = scale_levels(levels, self.num_levels, self._weight.dtype)
-            return (
-                self._logits(scaled, None if cond is None else cond[rows])
-                .unflatten(1, (self.in_channels, self.num_levels))
-                .movedim(2, -1)
-            )
+            return self._logits(scaled, None if cond is None else cond[rows])
 
-        return Task(self, drawing, steps, logits, lambda: self._program(cond))
+        def conditionals(outputs: Tensor, levels: Tensor) -> Tensor | Mixture:
+            return self._conditionals(outputs, levels, drawing.temperature)
+
+        turns = self._turns // self.color_groups
+        return Task(self, drawing, steps, outputs, conditionals, lambda: self._program(cond), turns)

@@ -1,16 +1,20 @@
 """A pixel model's sampling program: what has to be computed per row and per pixel, stated once for every engine.
 
 A program is a list of stages. Stage s makes stream s + 1, a map [n, channels, H, W], out of earlier streams; stream 0 is the
-scaled image; the last stream holds the levels' logits, channel after channel. A stream is *early* if row y of it depends on
-the pixels of rows before y alone: an engine makes it a row at a time, before the row's first pixel. The others are *late*: at
-each pixel, colour group after colour group. The channels of a late stream are `groups` contiguous blocks, and block g of a
-pixel depends on blocks 0 .. g of it at most. A late stage reads its sources in the present row only, at and left of the pixel:
-`Builder.conv` splits a convolution into what it takes from rows above, an early stage, and the rest.
+scaled image; the last stream holds the levels' logits, channel after channel, or a mixture's parameters. A stream is *early* if
+row y of it depends on the pixels of rows before y alone: an engine makes it a row at a time, before the row's first pixel. The
+others are *late*: at each pixel, colour group after colour group. The channels of a late stream are `groups` contiguous blocks,
+and block g of a pixel depends on blocks 0 .. g of it at most. A late stage reads its sources in the present row only, at and left
+of the pixel: `Builder.conv` splits a convolution into what it takes from rows above, an early stage, and the rest.
+
+Streams of stride t have a pixel for every t-th row and column of the image alone: pixel (y, x) of theirs is made with the
+image's (t y, t x), and stands for it. A program with such streams is a `MultiScaleProgram`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -28,7 +32,10 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Conv:
-    """bias + sum over taps t of weight[t] @ (relu of) source[y + dy, x + dx], plus the stream `add` at the same place."""
+    """bias + sum over taps t of weight[t] @ (relu of) source[y + dy, x + dx], plus the stream `add` at the same place.
+
+    Where the source's stride is half of this stream's, it reads source[2 y + dy, 2 x + dx].
+    """
 
     source: int
     taps: tuple[Tap, ...]
@@ -41,23 +48,52 @@ class Conv:
 
 @dataclass(frozen=True)
 class Gate:
-    """tanh(a) * sigmoid(b), the two halves of each of `groups` blocks of the source, after `cond` was added."""
+    """tanh(a) * sigmoid(b), the two halves of each of `groups` blocks of the source, after `cond` was added.
+
+    linear: a * sigmoid(b), plus the stream `add` at the same place.
+    """
 
     source: int
     groups: int
-    cond: Tensor | None  # [n, C, 1, 1] or [n, C, H, W]
+    cond: Tensor | None  # [n, C, 1, 1] or [n, C, H, W] of the stream's pixels
+    linear: bool = False
+    add: int | None = None
+
+
+@dataclass(frozen=True)
+class Elu:
+    """elu(source); if `concat` elu(-source) behind its channels."""
+
+    source: int
+    concat: bool
+
+
+@dataclass(frozen=True)
+class Up:
+    """From a source of twice the stride: bias + sum over taps t of weight[t] @ source[y // 2 + dy, x // 2 + dx].
+
+    phases: taps and weight [T, Cout, Cin] of pixels with (y % 2, x % 2) = (0, 0), (0, 1), (1, 0), (1, 1).
+    """
+
+    source: int
+    phases: tuple[tuple[tuple[Tap, ...], Tensor], ...]
+    bias: Tensor | None
+
+
+Stage = Conv | Gate | Elu | Up
 
 
 @dataclass(frozen=True)
 class Program:
     """What the engines run.
 
-    channels, early: of each stream.  groups: colour groups.  in_channels: of the image.  num_levels: L.
+    channels, early, strides: of each stream.  groups: colour groups.  in_channels: of the image.  num_levels: L.
     """
 
-    stages: tuple[Conv | Gate, ...]
+    stages: tuple[Stage, ...]
     channels: tuple[int, ...]
     early: tuple[bool, ...]
+    strides: tuple[int, ...]  # powers of two
     groups: int
     in_channels: int
     num_levels: int
@@ -67,13 +103,34 @@ class Program:
         """Of the weights' dtype and device."""
         return next(stage.weight for stage in self.stages if isinstance(stage, Conv))
 
+    def plain_stages(self) -> tuple[Conv | Gate, ...]:
+        """Of an engine that knows no others. Raises Unsupported."""
+        plain = tuple(stage for stage in self.stages if isinstance(stage, Conv | Gate))
+        if len(plain) < len(self.stages) or any(isinstance(stage, Gate) and stage.linear for stage in plain):
+            raise Unsupported("a network of several resolutions")
+        return plain
+
     def rows_back(self) -> tuple[int, ...]:
-        """Of each stream, how many rows before the present one are still read: the depth of an engine's ring of rows."""
+        """Of each stream, how many of its rows before the present one are still read: the depth of an engine's ring of rows."""
         back = [0] * len(self.channels)
         for stage in self.stages:
             if isinstance(stage, Conv) and stage.taps:
                 back[stage.source] = max(back[stage.source], -min(dy for dy, _ in stage.taps))
         return tuple(back)
+
+
+@dataclass(frozen=True)
+class MultiScaleProgram(Program):
+    """Of a network that looks at the image in several resolutions and ends in a mixture of logistics (`_mixture`).
+
+    num_mixtures: K.  min_log_scale: the floor of log-scales.
+
+    Stream 0 has one channel more than the image: ones, which tell the image from the zeros around it. Colour groups are 1: the
+    last stream knows the pixels before alone, and the mixture brings in the channels that were drawn before in the same pixel.
+    """
+
+    num_mixtures: int
+    min_log_scale: float
 
 
 @dataclass(frozen=True)
@@ -101,55 +158,116 @@ class Builder:
     in_channels: int
     num_levels: int
     groups: int
-    stages: list[Conv | Gate] = field(default_factory=list)
+    ones: bool = False  # a channel of ones behind the image's
+    stages: list[Stage] = field(default_factory=list)
     channels: list[int] = field(init=False)
     early: list[bool] = field(default_factory=lambda: [False])
+    strides: list[int] = field(default_factory=lambda: [1])
 
     def __post_init__(self) -> None:
-        self.channels = [self.in_channels]
+        self.channels = [self.in_channels + self.ones]
 
     def conv(self, layer: Any, source: int, *, relu: bool = False, add: int | None = None) -> int:
         """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1."""
         masked = hasattr(layer, "live_mask")
         mask, groups = (layer.mask_type, layer.color_groups) if masked else ("B", 1)
-        above, rest, together, partly = _taps(mask, groups, layer.kernel_size, layer.dilation[0])
-        weight, bias = layer.weight, layer.bias
-        if torch.is_grad_enabled():  # else the views below know of no gradient
-            weight, bias = weight.detach(), None if bias is None else bias.detach()
-        if partly:  # dead entries at live taps
+        split = _taps(mask, groups, layer.kernel_size, layer.dilation[0])
+        weight, bias = _detached(layer.weight), _detached(layer.bias)
+        assert weight is not None
+        if split.partly:  # dead entries at live taps
             live = layer.live_mask().to(weight.device)
             weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        if above.taps and not self.early[source]:
+        return self._split(split, Conv(source, (), weight, bias, relu, add, mask == "A"), 1)
+
+    def shifted(
+        self, layer: Any, source: int, *, add: int | None = None, then: Callable[[int], int] | None = None
+    ) -> int:
+        """Of a ShiftedConv2d. add: an early stream.  then: adds a late one to what was made of the rows above."""
+        weight = _detached(layer.weight)
+        assert weight is not None
+        split = _shifted_taps(layer.kernel_size, layer.offset)
+        return self._split(split, Conv(source, (), weight, _detached(layer.bias), False, add), layer.stride[0], then)
+
+    def _split(self, split: _Split, conv: Conv, stride: int, then: Callable[[int], int] | None = None) -> int:
+        """conv: with the whole kernel [Cout, Cin, kH, kW], and no taps yet."""
+        rest, bias, add = split.rest, conv.bias, conv.add
+        if split.above.taps and not self.early[conv.source]:
+            above = replace(conv, taps=split.above.taps, weight=split.above.of(conv.weight), add=None, strict=False)
             if add is not None:
-                raise NotImplementedError("a convolution over several rows of a late stream, with add")
-            add = self._conv(above, Conv(source, above.taps, above.of(weight), bias, relu))
+                if not self.early[add]:
+                    raise NotImplementedError("a convolution over several rows of a late stream, with another to add")
+                above = replace(above, add=add)
+            add, bias = self._conv(split.above, above, stride), None
+            if then is not None:
+                add = then(add)
             if not rest.taps:
                 return add
-            bias = None
-        elif above.taps:
-            rest = together
-        return self._conv(rest, Conv(source, rest.taps, rest.of(weight), bias, relu, add, mask == "A"))
+        elif split.above.taps:
+            rest = split.together
+        stage = replace(conv, taps=rest.taps, weight=rest.of(conv.weight), bias=bias, add=add)
+        return self._conv(rest, stage, stride)
 
-    def _conv(self, taps: _Taps, stage: Conv) -> int:
+    def _conv(self, taps: _Taps, stage: Conv, stride: int) -> int:
         early = self.early[stage.source] or taps.all_above
-        return self._append(stage, stage.weight.shape[1], early and (stage.add is None or self.early[stage.add]))
+        early = early and (stage.add is None or self.early[stage.add])
+        return self._append(stage, stage.weight.shape[1], early, stride * self.strides[stage.source])
 
-    def gate(self, source: int, cond: Tensor | None = None) -> int:
+    def pointwise(
+        self, layer: Any, source: int, columns: Tensor | None = None, *, bias: bool = True, add: int | None = None
+    ) -> int:
+        """Of a 1x1 convolution, or of some of its inputs, where columns of the weight are given."""
+        weight = _detached(layer.weight)
+        assert weight is not None
+        weight = weight[:, :, 0, 0] if columns is None else weight[:, columns, 0, 0]
+        early = self.early[source] and (add is None or self.early[add])
+        stage = Conv(source, ((0, 0),), weight.unsqueeze(0), _detached(layer.bias) if bias else None, add=add)
+        return self._append(stage, weight.shape[0], early, self.strides[source])
+
+    def gate(self, source: int, cond: Tensor | None = None, *, linear: bool = False, add: int | None = None) -> int:
         """cond: [n, C] or [n, C, H, W]."""
-        early = self.early[source]
+        early = self.early[source] and (add is None or self.early[add])
         cond = None if cond is None else cond.detach().reshape(*cond.shape, *(1,) * (4 - cond.dim()))
-        return self._append(Gate(source, 1 if early else self.groups, cond), self.channels[source] // 2, early)
+        gate = Gate(source, 1 if early else self.groups, cond, linear, add)
+        return self._append(gate, self.channels[source] // 2, early, self.strides[source])
 
-    def _append(self, stage: Conv | Gate, channels: int, early: bool) -> int:
+    def elu(self, source: int, *, concat: bool) -> int:
+        channels = self.channels[source] * (1 + concat)
+        return self._append(Elu(source, concat), channels, self.early[source], self.strides[source])
+
+    def up(self, layer: Any, source: int) -> int:
+        """Of an nn.ConvTranspose2d of stride 2 and kernel (2, 3) with padding (0, 1), or (2, 2)."""
+        weight = _detached(layer.weight)  # [Cin, Cout, 2, kW]
+        assert weight is not None
+        columns = (((0, 1),), ((0, 2), (1, 0))) if weight.shape[3] == 3 else (((0, 0),), ((0, 1),))  # dx, where
+        phases = []
+        for row in range(2):
+            for reads in columns:
+                matrices = torch.stack([weight[:, :, row, column].T for _, column in reads])
+                phases.append((tuple((0, dx) for dx, _ in reads), matrices))
+        stage = Up(source, tuple(phases), _detached(layer.bias))
+        return self._append(stage, weight.shape[1], self.early[source], self.strides[source] // 2)
+
+    def _append(self, stage: Stage, channels: int, early: bool, stride: int = 1) -> int:
         self.stages.append(stage)
         self.channels.append(channels)
         self.early.append(early)
+        self.strides.append(stride)
         return len(self.channels) - 1
 
     def program(self) -> Program:
-        return Program(
-            tuple(self.stages), tuple(self.channels), tuple(self.early), self.groups, self.in_channels, self.num_levels
-        )
+        return Program(**self._parts())
+
+    def multi_scale_program(self, num_mixtures: int, min_log_scale: float) -> MultiScaleProgram:
+        return MultiScaleProgram(**self._parts(), num_mixtures=num_mixtures, min_log_scale=min_log_scale)
+
+    def _parts(self) -> dict[str, Any]:
+        streams = {name: tuple(getattr(self, name)) for name in ("stages", "channels", "early", "strides")}
+        return streams | {name: getattr(self, name) for name in ("groups", "in_channels", "num_levels")}
+
+
+def _detached(t: Tensor | None) -> Tensor | None:
+    """Views of it know of no gradient."""
+    return t if t is None or not torch.is_grad_enabled() else t.detach()
 
 
 @dataclass(frozen=True)
@@ -169,17 +287,37 @@ class _Taps:
         return weight.flatten(2).permute(2, 0, 1)[list(self.at)]
 
 
-@cache
-def _taps(mask_type: MaskType, groups: int, kernel_size: Tap, dilation: int) -> tuple[_Taps, _Taps, _Taps, bool]:
+@dataclass(frozen=True)
+class _Split:
     """The taps with a live weight in the rows above, the others, all, and whether dead ones are among their weights."""
+
+    above: _Taps
+    rest: _Taps
+    together: _Taps
+    partly: bool
+
+    @classmethod
+    def of(cls, taps: dict[int, Tap], partly: bool) -> _Split:
+        """taps: of each place in the kernel that is live, in raster order."""
+        above, rest = (tuple(i for i, (dy, _) in taps.items() if (dy < 0) == up) for up in (True, False))
+
+        def some(at: tuple[int, ...]) -> _Taps:
+            return _Taps(tuple(taps[i] for i in at), at, all(taps[i][0] < 0 for i in at))
+
+        return cls(some(above), some(rest), some(above + rest), partly)
+
+
+@cache
+def _taps(mask_type: MaskType, groups: int, kernel_size: Tap, dilation: int) -> _Split:
     height, width = kernel_size
     live = dense_mask(mask_type, groups, (groups, groups, height, width)).flatten(2)
     used = live.flatten(0, 1).any(0).nonzero()[:, 0].tolist()
     taps = {i: ((i // width - height // 2) * dilation, (i % width - width // 2) * dilation) for i in used}
-    above, rest = (tuple(i for i in used if (taps[i][0] < 0) == up) for up in (True, False))
-    partly = not bool(live[:, :, used].all())
+    return _Split.of(taps, not bool(live[:, :, used].all()))
 
-    def some(at: tuple[int, ...]) -> _Taps:
-        return _Taps(tuple(taps[i] for i in at), at, all(taps[i][0] < 0 for i in at))
 
-    return some(above), some(rest), some(above + rest), partly
+@cache
+def _shifted_taps(kernel_size: Tap, offset: Tap) -> _Split:
+    width = kernel_size[1]
+    places = range(kernel_size[0] * width)
+    return _Split.of({i: (offset[0] + i // width, offset[1] + i % width) for i in places}, False)

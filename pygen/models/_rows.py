@@ -19,13 +19,13 @@ class Ring:
     def __init__(self, like: Tensor, n: int, width: int, channels: int, rows_back: int, margin: int) -> None:
         self.data = like.new_zeros(rows_back + 1, margin + width + margin, n, channels)
         self.slots, self.width, self.margin = rows_back + 1, width, margin
-        self._views: dict[tuple[int, int], Tensor] = {}
+        self._views: dict[tuple[int, int, int], Tensor] = {}
 
-    def row(self, y: int, dx: int = 0) -> Tensor:
-        """[W, n, C], pixel x + dx at x. A row before the first lies in a slot that nothing has been written to yet."""
-        key = (y % self.slots, dx)
+    def row(self, y: int, dx: int = 0, step: int = 1) -> Tensor:
+        """[W / step, n, C], pixel step x + dx at x. Rows before the first lie in slots that nothing was written to yet."""
+        key = (y % self.slots, dx, step)
         if key not in self._views:
-            self._views[key] = self.data[key[0], self.margin + dx : self.margin + dx + self.width]
+            self._views[key] = self.data[key[0], self.margin + dx : self.margin + dx + self.width : step]
         return self._views[key]
 
 
@@ -48,7 +48,7 @@ class Row:
 
     def pixel(self, x: int, channels: slice) -> Tensor:
         """[n, c]"""
-        return self.data[:, self.left + x, self.lead + channels.start : self.lead + channels.stop]
+        return self.data[:, self.left + x, self.lead :][:, channels]
 
     def window(self, x: int, taps: Sequence[Tap], present: int) -> list[Tensor]:
         """The pixels at taps (0, dx), dx <= 0, as [n, K] in pieces: all channels on the left, the first `present` of x itself."""

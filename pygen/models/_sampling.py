@@ -21,6 +21,7 @@ from pygen._noise import DOMAINS, resolve_seed
 from pygen.reference.noise import philox4x32_10, uniform
 
 from ._levels import check_level_range
+from ._mixture import Mixture
 
 _WORD = 0xFFFFFFFF
 _QUADS_AT_ONCE = 1 << 18  # Philox works in a dozen int64 tensors
@@ -49,8 +50,13 @@ def uniforms_of_tensors(n: int, draws: int, seed: Tensor) -> Tensor:
     return torch.cat(rows)
 
 
-def decide(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
-    """Levels [...], int64, from logits [..., L] and uniforms u [...]; a level of probability 0 is never drawn."""
+def decide(logits: Tensor | Mixture, u: Tensor, temperature: float) -> Tensor:
+    """Levels [...], int64, from logits [..., L] and uniforms u [...]; a level of probability 0 is never drawn.
+
+    A mixture instead of logits knows the temperature already.
+    """
+    if isinstance(logits, Mixture):
+        return logits.decide(u)
     cumulated = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
     return (cumulated < u.double().unsqueeze(-1) * cumulated[..., -1:]).sum(-1)
 
@@ -91,8 +97,8 @@ class Drawing:
         if self.known is not None:
             self.levels[where] = self.known[where]
 
-    def put(self, where: tuple, logits: Tensor) -> None:
-        """Decides the positions `where` from their logits [n, ..., L]; known ones keep their level."""
+    def put(self, where: tuple, logits: Tensor | Mixture) -> None:
+        """Decides the positions `where` from their logits [n, ..., L] or mixtures; known ones keep their level."""
         drawn = decide(logits, self.u[where], self.temperature).to(self.levels.dtype)
         if self.known is not None and self.known_mask is not None:
             drawn = torch.where(self.known_mask[where], self.known[where], drawn)

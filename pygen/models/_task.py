@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._mixture import Mixture
 from ._sampling import Drawing
 
 Where = tuple  # an index into levels [n, *shape]
@@ -31,17 +32,19 @@ class Task:
     model: nn.Module
     drawing: Drawing
     make_steps: Callable[[], Sequence[Where]]
-    forward: Callable[[Tensor, slice | Tensor], Tensor]  # of `logits`
+    forward: Callable[[Tensor, slice | Tensor], Tensor]  # of everything: levels [rows, *shape] as drawn so far
+    conditionals: Callable[[Tensor, Tensor], Tensor | Mixture]  # of a forward's outputs and the levels: of `logits`
     program: Callable[[], Any]  # the same, cut into what each step needs
+    turns: int = 1  # so many steps in a row, of one pixel, need no more than one forward
 
     @cached_property
     def steps(self) -> Sequence[Where]:
         """Made when first asked for: engines that run the program do not ask."""
         return self.make_steps()
 
-    def logits(self, levels: Tensor, rows: slice | Tensor = _ALL) -> Tensor:
+    def logits(self, levels: Tensor, rows: slice | Tensor = _ALL) -> Tensor | Mixture:
         """Of some of the images, levels [rows, *shape] as drawn so far: [rows, *shape, L], by a forward of everything."""
-        return self.forward(levels, rows)
+        return self.conditionals(self.forward(levels, rows), levels)
 
     def undecided(self) -> Iterator[tuple[Where, bool]]:
         """Each step, and whether any image has something to draw there."""

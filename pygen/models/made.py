@@ -175,7 +175,7 @@ class MADE(ShapeMemory):
         def logits(levels: Tensor, rows: slice | Tensor) -> Tensor:
             return self._logits(scale_levels(levels, self.num_levels, self._weight.dtype), order)
 
-        return Task(self, drawing, steps, logits, lambda: self._program(order))
+        return Task(self, drawing, steps, logits, lambda outputs, levels: outputs, lambda: self._program(order))
 
     def _program(self, order: int) -> DenseProgram:
         layers = cast("list[nn.Linear]", self.layers)

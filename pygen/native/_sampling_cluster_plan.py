@@ -53,7 +53,7 @@ def structure(program: Program) -> tuple:
         return stage.source, stage.taps, form, stage.relu, stage.add, stage.strict
 
     shared = (program.channels, program.early, program.groups, program.in_channels, program.num_levels)
-    return program.like.dtype, shared, tuple(map(of, program.stages))
+    return program.like.dtype, shared, tuple(map(of, program.plain_stages()))
 
 
 def make_plan(program: Program, width: int) -> Plan:

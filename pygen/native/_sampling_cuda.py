@@ -141,7 +141,7 @@ def _fused(program: Program) -> Iterator[_Step]:
     """The stages in order; a late convolution that only a gate reads is joined with it."""
     readers = Counter(s for stage in program.stages for s in (stage.source, getattr(stage, "add", None)))
     waiting: Conv | None = None
-    for out, stage in enumerate(program.stages, start=1):
+    for out, stage in enumerate(program.plain_stages(), start=1):
         if isinstance(stage, Conv):
             following = program.stages[out] if out < len(program.stages) else None
             gated = isinstance(following, Gate) and following.source == out

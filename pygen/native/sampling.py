@@ -41,7 +41,7 @@ def draw(
         described = tuple((*given.matrix(weight), given.address(bias)) for weight, bias in layers)
         compiled.sampling_dense_draw(draws, described, program.degrees, len(levels))
         return
-    stages = tuple(_stage(stage, given) for stage in program.stages)
+    stages = tuple(_stage(stage, given) for stage in program.plain_stages())
     n, _, height, width = levels.shape
     compiled.sampling_draw(draws, stages, program.channels, program.early, program.groups, (n, height, width))
 

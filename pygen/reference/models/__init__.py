@@ -4,6 +4,7 @@ from .gan import GAN
 from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
 from .pixel_cnn import DataPixelCNN, PixelCNN
+from .pixel_cnn_pp import PixelCNNPP
 from .vae import VAE
 
-__all__ = ["GAN", "MADE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN"]
+__all__ = ["GAN", "MADE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN", "PixelCNNPP"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,10 +92,18 @@ class PixelModel(ShapeMemory):
         for i in range(height):
             for j in range(width):
                 for channels in torch.arange(self.in_channels).split(group):
-                    logits = self.logits(x, cond)[:, channels, :, i, j]
-                    levels = draw(logits, u[:, i, j, channels], temperature).to(x.dtype)
-                    if known is not None and known_mask is not None:
-                        given = known_mask.expand_as(x)[:, channels, i, j]
-                        levels = torch.where(given, known.to(x.dtype).expand_as(x)[:, channels, i, j], levels)
-                    x[:, channels, i, j] = levels
+                    for some, levels in self._draw(x, cond, (i, j, channels), u[:, i, j], temperature):
+                        levels = levels.to(x.dtype)
+                        if known is not None and known_mask is not None:
+                            given = known_mask.expand_as(x)[:, some, i, j]
+                            levels = torch.where(given, known.to(x.dtype).expand_as(x)[:, some, i, j], levels)
+                        x[:, some, i, j] = levels
         return x
+
+    def _draw(
+        self, x: Tensor, cond: Tensor | None, where: tuple, u: Tensor, temperature: float
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of the pixel and channels `where` those that are drawn together, and their levels; u [n, C]."""
+        i, j, channels = where
+        logits = self.logits(x, cond)[:, channels, :, i, j]
+        yield channels, draw(logits, u[:, channels], temperature)

@@ -1,0 +1,67 @@
+"""Convolutions that are causal because they are shifted: kernels without a dead tap, padded above and to the left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from pygen.functional import masked_conv2d
+from pygen.nn._pointwise import PointwiseConv2d
+
+
+class ShiftedConv2d(nn.Conv2d):
+    """Output (y, x) reads input (stride y + dy + i, stride x + dx + j) with weight [i, j], where offset = (dy, dx).
+
+    The weight has the kernel's own shape; of stride 1 it is computed as a masked convolution around the centre.
+    """
+
+    def __init__(
+        self, ins: int, outs: int, kernel_size: tuple[int, int], offset: tuple[int, int], stride: int = 1
+    ) -> None:
+        super().__init__(ins, outs, kernel_size, stride)
+        self.offset = offset
+        (above, below), (left, right) = (
+            (-first, first + size - 1) for first, size in zip(offset, kernel_size, strict=True)
+        )
+        self._pad_input = (left, right, above, below)
+        reach = max(above, below), max(left, right)
+        self._pad_weight = (reach[1] - left, reach[1] - right, reach[0] - above, reach[0] - below)
+        rows, columns = range(offset[0], below + 1), range(offset[1], right + 1)
+        self._taps = tuple(
+            tuple(dy in rows and dx in columns for dx in range(-reach[1], reach[1] + 1))
+            for dy in range(-reach[0], reach[0] + 1)
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # [N, Cin, H, W] -> [N, Cout, ceil(H / stride), ceil(W / stride)]
+        if self.stride != (1, 1):
+            return F.conv2d(F.pad(input, self._pad_input), self.weight, self.bias, self.stride)
+        return masked_conv2d(input, F.pad(self.weight, self._pad_weight), self.bias, mask_type=self._taps)
+
+
+def down(ins: int, outs: int, stride: int = 1) -> ShiftedConv2d:
+    """2x3: the row of its pixel and the one above, a column to either side."""
+    return ShiftedConv2d(ins, outs, (2, 3), (-1, -1), stride)
+
+
+def down_right(ins: int, outs: int, stride: int = 1) -> ShiftedConv2d:
+    """2x2: its pixel and those to the left, above, and above to the left."""
+    return ShiftedConv2d(ins, outs, (2, 2), (-1, -1), stride)
+
+
+def grow(channels: int, columns: int) -> nn.ConvTranspose2d:
+    """To twice the rows and columns: 2x3 as in `down`, or 2x2."""
+    margin = (0, columns - 2)
+    return nn.ConvTranspose2d(channels, channels, (2, columns), 2, padding=margin, output_padding=margin)
+
+
+def normalised(layer: Callable[..., nn.Module], *args: object, weight_norm: bool, **kwargs: object) -> nn.Module:
+    """The layer, its weight as length times direction of each output (Salimans, Kingma, 2016), if so wished."""
+    made = layer(*args, **kwargs)
+    outs = 1 if isinstance(made, nn.ConvTranspose2d) else 0
+    return parametrizations.weight_norm(made, dim=outs) if weight_norm else made
+
+
+__all__ = ["PointwiseConv2d", "ShiftedConv2d", "down", "down_right", "grow", "normalised"]
