@@ -6,6 +6,7 @@ from pygen.ops.gated_activation import gated_activation
 from pygen.ops.gated_masked_conv2d import gated_masked_conv2d
 from pygen.ops.gaussian_kl import gaussian_kl
 from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
+from pygen.ops.logistic_mixture_nll import logistic_mixture_nll
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.reparameterize_kl import reparameterize_kl
@@ -17,6 +18,7 @@ __all__ = [
     "gated_masked_conv2d",
     "gaussian_kl",
     "generator_loss",
+    "logistic_mixture_nll",
     "masked_conv2d",
     "masked_linear",
     "reparameterize_kl",

@@ -14,7 +14,7 @@ import layouts
 import support
 import torch
 from fuzz_moves import move_rounded, nudged
-from registry import OPS, Op, gradients, leaves
+from registry import OPS, Op, gradients, leaves, on_floating
 from support import Target, assert_accurate, assert_same, compute_dtype, has_kernel
 from torch import Tensor
 
@@ -69,14 +69,27 @@ def fill(name: str, shape: tuple[int, ...], values: str, g: torch.Generator) -> 
     return x * {"normal": 1.3, "small": 1e-3, "large": 6.0, "zero": 0.0}[values]
 
 
+def levels(shape: tuple[int, ...], case: Case, g: torch.Generator) -> Tensor:
+    """Integers of all levels, the outer two as often as the others; in bytes where they fit, for half of the seeds."""
+    (count,) = {case.options[option] for option in BY_ID[case.op].integers.values()}
+    drawn = torch.randint(-count // 2, count + count // 2, shape, generator=g).clamp(0, count - 1)
+    return drawn.byte() if count <= 256 and case.seed % 2 else drawn
+
+
 def tensors_of(case: Case) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(case.seed)
     op = BY_ID[case.op]
     tame = {"special": op.finite, "large": op.gentle}.get(case.values, ())
-    made = {k: fill(k, tuple(s), "normal" if k in tame else case.values, g) for k, s in case.shapes.items()}
+    made = {
+        k: levels(tuple(s), case, g)
+        if k in op.integers
+        else fill(k, tuple(s), "normal" if k in tame else case.values, g)
+        for k, s in case.shapes.items()
+    }
     made = {k: t * op.gentle[k](t.shape) if k in op.gentle else t for k, t in made.items()}
     makers = {k: MAKERS[case.layouts.get(k, "plain") if t.dim() else "plain"] for k, t in made.items()}
-    return {k: makers[k](t.to(DTYPES[case.dtype])) for k, t in made.items()}
+    made = on_floating(lambda t: t.to(DTYPES[case.dtype]), made)
+    return {k: makers[k](t) for k, t in made.items()}
 
 
 def relay_of(kind: str) -> Callable[[Tensor], Tensor]:
@@ -114,7 +127,7 @@ def truth(
     """By the composite; by the reference of NaN and infinities (which it may multiply by a mask's 0), where it has no rule
     for nothing, and for float64, of which the naive formula's last digits are no truth."""
     op = BY_ID[case.op]
-    wide = {k: t.to(dtype).contiguous() for k, t in tensors.items()}
+    wide = {k: t.contiguous() for k, t in on_floating(lambda t: t.to(dtype), tensors).items()}
     finite = case.values != "special" or op.finite >= set(case.shapes)
     if finite and not (exact and case.dtype == "float64"):
         options = {"seed": support.SEED, **case.options} if op.seeded else case.options
@@ -142,7 +155,7 @@ def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tenso
     for i in range(16):  # so many that one of them moves both factors of a product the same way
         g = torch.Generator().manual_seed(i)
         nudge = partial(nudged, eps=eps, g=g)
-        near = {k: nudge(t) for k, t in tensors.items()}
+        near = on_floating(nudge, tensors)
         turned = {k: v * (1 + eps * (-1) ** i) if isinstance(v, float) else v for k, v in case.options.items()}
         rounded = partial(move_rounded, eps=handed, g=g)
         moves = {"nudge": nudge, "rounded": rounded}

@@ -1,7 +1,7 @@
 """Tensors of equal values in memory layouts that kernels get wrong, and the shapes that are worth testing.
 
 Each maker takes a contiguous tensor. `maker.what_for(y)` says whether y has the property it was made for. Memory
-between and around the elements is NaN, so that reading one element too many shows.
+between and around the elements is NaN (of integers the largest), so that reading one element too many shows.
 """
 
 import random
@@ -34,7 +34,8 @@ def _property(what_for: Callable[[Tensor], bool]) -> Callable:
 
 
 def _nan(size: int | tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.full(size if isinstance(size, tuple) else (size,), float("nan"), dtype=like.dtype, device=like.device)
+    poison = float("nan") if like.is_floating_point() else torch.iinfo(like.dtype).max
+    return torch.full(size if isinstance(size, tuple) else (size,), poison, dtype=like.dtype, device=like.device)
 
 
 @_property(lambda y: y.is_contiguous() and y.data_ptr() % 16 != 0)

@@ -12,16 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import SEED, Target, compute_dtype, mixed_weights
+from support import OWN_EPS, SEED, Target, compute_dtype, mixed_weights
 from torch import Tensor, nn
 
 Tensors = dict[str, Tensor]
 Outputs = tuple[Tensor, ...]
 
 
+def on_floating(change: Callable[[Tensor], Tensor], tensors: Mapping[str, Tensor]) -> Tensors:
+    """The tensors, those of integers as they are."""
+    return {k: change(t) if t.is_floating_point() else t for k, t in tensors.items()}
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Arguments of one call. `tensors` are float64 here; tests round them to the dtype they look at."""
+    """Arguments of one call. `tensors` are float64 here, and tests round them to the dtype they look at; or integers."""
 
     name: str
     tensors: Mapping[str, Tensor]
@@ -29,7 +34,7 @@ class Sample:
     small: bool = True  # quick enough for Triton's interpreter
 
     def cast(self, dtype: torch.dtype, device: str = "cpu") -> Tensors:
-        return {k: t.to(dtype=dtype, device=device) for k, t in self.tensors.items()}
+        return {k: t.to(dtype=dtype if t.is_floating_point() else None, device=device) for k, t in self.tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ class Op:
     finite: frozenset[str] = frozenset()  # arguments to which fuzz.py gives no NaN and no infinity; the row says why
     # What one kernel hands the next is rounded to the dtype. The composite takes rounded= for each such number.
     rounds_between: bool = False
+    # Of float64 there is no wider truth, and plain PyTorch's own error is not known: how many eps right answers may lie apart
+    # there. More than the rule's 4 for a gradient whose weights are softmaxes of sums of large logarithms, as fuzz.py has it.
+    double_eps: float = OWN_EPS
+    integers: Mapping[str, str] = field(
+        default_factory=dict
+    )  # argument of levels -> the option that says how many there are
     # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
     gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
 
@@ -94,7 +105,7 @@ class Op:
         """The composite in float64 of the same rounded inputs; or in the dtype that ops compute in."""
         options = {"seed": SEED, **options} if self.seeded else options
         wide = torch.float64 if double else compute_dtype(next(iter(tensors.values())).dtype)
-        return self.composite({k: t.to(wide).cpu() for k, t in tensors.items()}, options)
+        return self.composite(on_floating(lambda t: t.to(wide), {k: t.cpu() for k, t in tensors.items()}), options)
 
     def output_dtype(self, output: str, dtype: torch.dtype) -> torch.dtype:
         return dtype if output in self.low_outputs else compute_dtype(dtype)

@@ -128,6 +128,7 @@ def assert_accurate(
     dtype: torch.dtype | None = None,
     strides: Sequence[int] | None = None,
     what: str = "result",
+    own_eps: float = OWN_EPS,
 ) -> float:
     """Fails unless `ours` obeys the rule of this file, with NaN and infinities exactly where `ref` has them.
 
@@ -137,6 +138,7 @@ def assert_accurate(
         base: what plain PyTorch gave, any floating dtype; where it is not finite and ref is, it excuses nothing.
         dtype: what ours must be; by default base's.
         strides: what ours must have; by default any.
+        own_eps: the rule's 4, see Op.double_eps.
 
     Returns:
         max|ours - ref| / (max|base - ref| + 2 eps max|ref|), 0 where both are exact.
@@ -162,7 +164,7 @@ def assert_accurate(
     least = torch.finfo(dtype).tiny * torch.finfo(dtype).eps
     eps = torch.finfo(dtype).eps
     error = torch.where(finite, (got - ref).abs(), torch.zeros_like(got))
-    bound = OTHERS_ERROR * base_error + OWN_EPS * eps * largest + least
+    bound = OTHERS_ERROR * base_error + own_eps * eps * largest + least
     wrong = error > bound
     assert not wrong.any(), (
         f"{what}: error {error.max().item():.3g} > {bound:.3g} (plain PyTorch {base_error:.3g}, "

@@ -67,6 +67,8 @@ def test_different_dtypes_are_refused_outside_autocast_and_made_one_inside(op):
     sample = op.sample("odd everything")
     names = [k for k in sample.tensors if k in op.differentiable]
     tensors = sample.cast(torch.float32)
+    if sum(t.is_floating_point() for t in tensors.values()) == 1:
+        pytest.skip("one floating argument")
     for narrow in names:
         mixed = {**tensors, narrow: tensors[narrow].bfloat16()}
         with pytest.raises(TypeError, match=rf"^{op}: "):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from registry import OPS, each_op, gradients, leaves
-from support import FAST_TARGETS, assert_same, threads
+from registry import OPS, each_op, gradients, leaves, on_floating
+from support import FAST_TARGETS, Target, assert_same, has_kernel, threads
 
 import pygen
 
@@ -25,7 +25,7 @@ def results_of(op, backend, scale=1.0, device="cpu"):
     """Values and gradients of every sample."""
     found = []
     for sample in op.samples():
-        tensors = {k: t * scale for k, t in sample.cast(torch.float32, device).items()}
+        tensors = on_floating(lambda t: t * scale, sample.cast(torch.float32, device))
         marked, inputs = leaves(op, tensors)
         outputs = op.run(marked, sample.options, backend)
         found += [*(o.detach() for o in outputs), *gradients(outputs, inputs)]
@@ -72,7 +72,7 @@ def test_child_processes_get_the_same(op, method):
     """Also after the parent has used its threads."""
     if method == "fork" and (sys.platform != "linux" or torch.cuda.is_initialized()):
         pytest.skip("fork is Linux's, and no child can use a CUDA context of its parent")
-    backend = "cpu" if pygen.backends()["cpu"] is None else "reference"
+    backend = "cpu" if has_kernel(op.name, Target("cpu", "cpu")) else "reference"
     with threads(2):
         expected = results_of(op, backend)
     context = multiprocessing.get_context(method)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from registry import each_op, gradients, leaves, tiny
+from registry import each_op, gradients, leaves, on_floating, tiny
 from support import FAST_TARGETS, SEED, assert_same
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -38,8 +38,8 @@ def test_negated_inputs(op, target):
     """A view of a complex tensor may carry a negation that is not in memory."""
     sample = op.sample("odd everything")
     tensors = sample.cast(torch.float32, target.device)
-    negated = {k: negated_weight(t) for k, t in tensors.items()}
-    assert all(t.is_neg() for t in negated.values())
+    negated = on_floating(negated_weight, tensors)
+    assert all(t.is_neg() for t in negated.values() if t.is_floating_point())
     results = []
     for given in (negated, tensors):
         marked, inputs = leaves(op, given)
@@ -67,21 +67,22 @@ def test_batched_upstream_gradients(op, target):
                     torch.testing.assert_close(a[j], b, rtol=1e-12, atol=1e-12)
 
 
-def functional(op, options, names, backend):
+def functional(op, marked, options, backend):
+    """The call as a function of its floating arguments, and these."""
     options = {**({"seed": SEED} if op.seeded else {}), **options}
+    floating = {k: t.detach() for k, t in marked.items() if t.is_floating_point()}
 
     def call(*values):
-        return op.call(dict(zip(names, values, strict=True)), options, backend)
+        return op.call({**marked, **dict(zip(floating, values, strict=True))}, options, backend)
 
-    return call
+    return call, tuple(floating.values())
 
 
 @each_op
 @pytest.mark.parametrize("backend", (None, "reference"))
 def test_func_transforms_are_right(op, backend):
     marked, _, options = tiny(op)
-    values = tuple(t.detach() for t in marked.values())
-    call = functional(op, options, list(marked), backend)
+    call, values = functional(op, marked, options, backend)
     plain = call(*values)
 
     stacked = tuple(torch.stack((v, v * 0.5)) for v in values)
@@ -123,8 +124,7 @@ def test_func_transforms_are_right(op, backend):
 def test_func_transforms_refuse_a_backend_without_rules(op, target):
     marked, _, options = tiny(op, target.device)
     backend = target.backend
-    values = tuple(t.detach() for t in marked.values())
-    call = functional(op, options, list(marked), backend)
+    call, values = functional(op, marked, options, backend)
     with pytest.raises(NotImplementedError, match=f"{op}: backend '{backend}' has no rules .* use backend='reference'"):
         torch.func.vmap(call)(*(torch.stack((v, v)) for v in values))
     with pytest.raises(NotImplementedError, match="no rules"), torch.autograd.forward_ad.dual_level():

@@ -177,6 +177,14 @@ def backward(
         red, green = scaled[:, 0], scaled[:, 1]
         through = torch.stack((to_means[:, 1] * red, to_means[:, 2] * red, to_means[:, 2] * green), dim=1)
         blocks.append(through * (1 - tanhs.square()))
-    stacked = torch.stack(blocks, dim=-2).movedim(1, -3).flatten(-3)
-    grad = torch.cat((to_logits.squeeze(1), stacked), dim=-1).movedim(-1, 1).to(params.dtype)
-    return grad if grad.stride() == torch.empty_like(params).stride() else torch.empty_like(params).copy_(grad)
+    stacked = torch.stack(blocks, dim=-2).movedim(1, -3)  # [N, *spatial, C, 2 or 3, K]
+    stacked = stacked.reshape(*stacked.shape[:-3], params.shape[1] - logits.shape[-1])
+    grad = torch.cat((to_logits.squeeze(1), stacked), dim=-1).movedim(-1, 1)
+    return _laid_out(grad.to(params.dtype), params)
+
+
+def _laid_out(t: Tensor, like: Tensor) -> Tensor:
+    """`t` with the strides of torch.empty_like(like), by steps that transforms know."""
+    strides = torch.empty_like(like).stride()
+    order = sorted(range(t.dim()), key=lambda dim: -strides[dim])
+    return t.permute(order).contiguous().permute([order.index(dim) for dim in range(t.dim())])
