@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +21,16 @@ class Case:
     name: str  # of the class
     options: dict = field(default_factory=dict)
     cond: Callable[[int, int, int], Tensor] | None = None  # (n, H, W) -> the conditions
+    gain: float = 2.0  # of random weights
 
     def images(self, n: int, height: int = 5, width: int = 4, seed: int = 0) -> Tensor:
-        shape = (n, self.options.get("in_channels", 1), height, width)
+        shape = (n, self.option("in_channels"), height, width)
         generator = torch.Generator().manual_seed(seed)
-        return torch.randint(0, self.options.get("num_levels", 2), shape, generator=generator, dtype=torch.uint8)
+        return torch.randint(0, self.option("num_levels"), shape, generator=generator, dtype=torch.uint8)
+
+    def option(self, name: str) -> Any:
+        """As given, or the class's own."""
+        return self.options.get(name, inspect.signature(getattr(models, self.name)).parameters[name].default)
 
     def conditions(self, n: int, height: int = 5, width: int = 4) -> Tensor | None:
         return None if self.cond is None else self.cond(n, height, width)
@@ -64,7 +71,36 @@ CASES = {
         {"in_channels": 2, "color_groups": 2, "hidden_channels": 4, "num_blocks": 1, "cond_channels": 2},
         lambda n, h, w: _features(n, 2, h, w),
     ),
+    "pp": Case(
+        "PixelCNNPP",
+        {"in_channels": 1, "hidden_channels": 6, "num_resnets": 1, "num_scales": 2, "num_mixtures": 2, "num_levels": 2}
+        | {"dropout": 0},
+        gain=1.5,
+    ),
+    "pp-rgb": Case(
+        "PixelCNNPP",
+        {"hidden_channels": 5, "num_resnets": 2, "num_scales": 3, "num_mixtures": 3, "num_levels": 6, "dropout": 0}
+        | {"weight_norm": False},
+        gain=1.0,
+    ),
+    "pp-one-scale-classes": Case(
+        "PixelCNNPP",
+        {"in_channels": 1, "hidden_channels": 4, "num_resnets": 1, "num_scales": 1, "num_mixtures": 1}
+        | {"num_levels": 5, "dropout": 0, "weight_norm": False, "num_classes": 3},
+        lambda n, h, w: torch.arange(n) % 3,
+        gain=1.0,
+    ),
+    "pp-map": Case(
+        "PixelCNNPP",
+        {"hidden_channels": 4, "num_resnets": 1, "num_scales": 2, "num_mixtures": 2, "num_levels": 3, "dropout": 0}
+        | {"weight_norm": False, "cond_channels": 2},
+        lambda n, h, w: _features(n, 2, h, w),
+        gain=1.0,
+    ),
 }
+
+
+SINGLE_SCALE = [name for name, case in CASES.items() if case.name != "PixelCNNPP"]
 
 
 def randomise(model: nn.Module, gain: float = 2.0, seed: int = 0) -> nn.Module:
@@ -82,7 +118,7 @@ def twins(case: Case | str, dtype: torch.dtype = torch.float64, **options: objec
     case = CASES[case] if isinstance(case, str) else case
     plain = getattr(plain_models, case.name)(**case.options, **options)
     ours = getattr(models, case.name)(**case.options, **options)
-    randomise(plain)
+    randomise(plain, case.gain)
     ours.load_state_dict(plain.state_dict(), strict=True)
     return plain.to(dtype), ours.to(dtype)
 
@@ -101,6 +137,8 @@ def jacobian(model: nn.Module, shape: tuple[int, ...], cond: Tensor | None = Non
         image = torch.randn(1, *shape, generator=generator, dtype=torch.float64)
         x = image.repeat(len(row), 1, 1, 1).requires_grad_()
         logits = model._logits(x, None if cond is None else cond.expand(len(row), *cond.shape[1:]))
+        if hasattr(model, "mixture_params"):  # all of them are of all channels
+            logits = logits.unsqueeze(1).expand(-1, channels, -1, -1, -1)
         logits = logits.reshape(len(row), channels, -1, pixels)
         of_row = logits[row, row % channels, :, row // channels]  # [rows, L]
         levels = torch.linspace(-1, 2, of_row.shape[1], dtype=torch.float64)

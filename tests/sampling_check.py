@@ -9,11 +9,13 @@ so that next to a boundary two levels are right; `undecided` counts such positio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from support import OTHERS_ERROR, OWN_EPS
 from torch import Tensor, nn
 
+from pygen.reference.models import PixelCNNPP
 from pygen.reference.models._autoregressive import uniforms
 
 _SLACK = 1e-14  # of a cumulated probability, for the additions in float64
@@ -55,10 +57,10 @@ def check_samples(
         seed, cond, known, known_mask, temperature: as given to `sample`.
     """
     n, channels, height, width = images.shape
-    logits = [_logits(model, images, cond) for model in (truth, base)]
+    logits = [_logits(model, images, cond, temperature) for model in (truth, base)]
     eps = torch.finfo(next(base.parameters()).dtype).eps
     u = uniforms(n, height * width * channels, seed, None).view(n, height, width, channels).permute(0, 3, 1, 2)
-    return judge(images, *logits, eps, u, known, known_mask, temperature)
+    return judge(images, *logits, eps, u, known, known_mask, 1.0)
 
 
 @torch.no_grad()
@@ -123,8 +125,12 @@ def acceptable(logits: Tensor, u: Tensor, delta: float) -> Tensor:
     return torch.cat([always, low < u], -1) & torch.cat([u <= high, always], -1) & (logits > -torch.inf)
 
 
-def _logits(model: nn.Module, images: Tensor, cond: Tensor | None) -> Tensor:
-    """float64 [n, C, H, W, L]"""
+def _logits(model: nn.Module, images: Tensor, cond: Tensor | None, temperature: float) -> Tensor:
+    """float64 [n, C, H, W, L], tempered."""
     if cond is not None and cond.is_floating_point():
         cond = cond.to(next(model.parameters()).dtype)
-    return model.logits(images, cond).double().movedim(2, -1)
+    if not hasattr(model, "mixture_params"):
+        return model.logits(images, cond).double().movedim(2, -1) / temperature
+    params = model.mixture_params(images, cond).double()
+    of_channel = partial(PixelCNNPP._of_channel, model, params, images)
+    return torch.stack([of_channel(c, temperature) for c in range(images.shape[1])], 1)

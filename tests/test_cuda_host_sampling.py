@@ -7,7 +7,7 @@ import dataclasses
 import host_cuda
 import pytest
 import torch
-from pixel_twins import CASES, twins
+from pixel_twins import CASES, SINGLE_SCALE, twins
 from sampling_check import check_samples
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ def sample(model: nn.Module, n: int, shape: tuple[int, int], engine: str, **args
     return model.sample(n, shape, seed=SEED, engine=engine, **args)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SINGLE_SCALE)
 def test_cuda_host_sampler_equals_naive_in_float64(name):
     _, model = twins(name)
     n, shape = 3, (3, 4)

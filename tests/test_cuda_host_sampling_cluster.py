@@ -10,7 +10,7 @@ import host_cuda
 import numpy as np
 import pytest
 import torch
-from pixel_twins import CASES, randomise, twins
+from pixel_twins import CASES, SINGLE_SCALE, randomise, twins
 from sampling_check import check_samples
 from torch import Tensor, nn
 
@@ -68,7 +68,7 @@ def conditions(name: str, shape: tuple[int, int], dtype: torch.dtype) -> tuple[T
     return cond, cond.to(dtype) if cond is not None and cond.is_floating_point() else cond
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SINGLE_SCALE)
 def test_cuda_host_cluster_sampler_draws_what_the_noise_selects(name, run_as):
     """By itself, and by two blocks with pixels that are known and a temperature."""
     plain, model = twins(name, torch.float32)

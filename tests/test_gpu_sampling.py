@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from pixel_twins import CASES, twins
+from pixel_twins import CASES, SINGLE_SCALE, twins
 from sampling_check import check_samples
 
 import pygen
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
     pytest.mark.skipif(pygen.backends()["cuda"] is not None, reason="needs the compiled CUDA module"),
 ]
-each_case = pytest.mark.parametrize("name", CASES)
+each_case = pytest.mark.parametrize("name", SINGLE_SCALE)
 
 
 def on_gpu(name, dtype):

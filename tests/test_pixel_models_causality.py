@@ -89,10 +89,22 @@ def test_pixel_model_blind_spot(name: str, first: int, side: str) -> None:
     assert (found[~below] == 0).all()
 
 
+@each_side
+def test_pixelcnn_pp_has_no_blind_spot(side: str) -> None:
+    model = (
+        SIDES[side].PixelCNNPP(1, hidden_channels=4, num_resnets=2, num_scales=2, num_mixtures=2, dropout=0).double()
+    )
+    randomise(model, gain=1)
+    found = jacobian(model, (1, 8, 8))[:, 0, :, 0]
+    below = torch.ones(64, 64).tril(-1).bool()
+    assert (found[below] == 0).sum() == 0
+    assert (found[~below] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("name", "size"),
-    [(name, (3, 3)) for name in ("plain", "plain-no-block", "gated", "gated-k5")]
-    + [(name, (4, 4)) for name in ("plain", "gated")],
+    [(name, (3, 3)) for name in ("plain", "plain-no-block", "gated", "gated-k5", "pp")]
+    + [(name, (4, 4)) for name in ("plain", "gated", "pp")],
 )
 def test_pixel_model_probabilities_sum_to_one(name: str, size: tuple[int, int]) -> None:
     _, model = twins(name)
@@ -117,9 +129,11 @@ def test_conditional_pixel_model_probabilities_sum_to_one_for_each_condition(nam
 
 def test_rgb_pixel_model_probabilities_sum_to_one() -> None:
     """2x1 images of three binary channels: R, then G given R, then B given both, all dependent."""
-    for name in ("PixelCNN", "GatedPixelCNN"):
-        model = getattr(models, name)(3, color_groups=3, hidden_channels=12, num_blocks=1, first_kernel_size=3)
-        randomise(model.double(), gain=4)
+    grouped = {"color_groups": 3, "hidden_channels": 12, "num_blocks": 1, "first_kernel_size": 3}
+    pp = {"hidden_channels": 4, "num_resnets": 1, "num_scales": 2, "num_mixtures": 3, "num_levels": 2, "dropout": 0}
+    for name, options in (("PixelCNN", grouped), ("GatedPixelCNN", grouped), ("PixelCNNPP", pp)):
+        model = getattr(models, name)(3, **options)
+        randomise(model.double(), gain=1 if name == "PixelCNNPP" else 4)
         x = all_binary_images(3, 2).view(-1, 3, 2, 1)
         p = model.log_prob(x).exp()
         assert p.sum().item() == pytest.approx(1, abs=1e-9)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from pixel_twins import CASES, randomise, twins
+from pixel_twins import CASES, SINGLE_SCALE, randomise, twins
 from support import instruction_set, isas, threads
 from test_sampling_program import streams
 
@@ -56,7 +56,7 @@ def expected(program: Program, u, known=None, known_mask=None, temperature=1.0, 
 
 
 @pytest.mark.parametrize("n", [1, 3, 17])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SINGLE_SCALE)
 def test_sampling_cpu_equals_naive_in_float64(name, n):
     case = CASES[name]
     _, model = twins(name)
@@ -67,7 +67,7 @@ def test_sampling_cpu_equals_naive_in_float64(name, n):
 
 
 @pytest.mark.parametrize("isa", isas())
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SINGLE_SCALE)
 def test_sampling_cpu_equals_naive_on_each_instruction_set_and_any_threads(name, isa):
     """64 images, guided, at another temperature."""
     case = CASES[name]

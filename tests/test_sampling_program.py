@@ -7,33 +7,47 @@ from pixel_twins import CASES, twins
 from torch import Tensor
 
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, Program
+from pygen.models._program import Conv, Elu, Gate, MultiScaleProgram, Program, Up
 
 
 def streams(program: Program, x: Tensor) -> list[Tensor]:
     """All streams over whole images at once, as the words of `_program` define them."""
-    made = [x]
-    height, width = x.shape[2:]
-    for stage in program.stages:
+    made = [torch.cat([x, torch.ones_like(x[:, :1])], 1) if isinstance(program, MultiScaleProgram) else x]
+    for s, stage in enumerate(program.stages, start=1):
         source = made[stage.source]
-        if isinstance(stage, Conv):
-            out = x.new_zeros(len(x), stage.weight.shape[1], height, width)
-            if stage.bias is not None:
-                out = out + stage.bias[:, None, None]
-            if stage.add is not None:
-                out = out + made[stage.add]
-            source = F.relu(source) if stage.relu else source
-            for (dy, dx), weight in zip(stage.taps, stage.weight, strict=True):
-                margin = max(abs(dy), abs(dx))
-                padded = F.pad(source, (margin,) * 4)
-                shifted = padded[..., margin + dy :, margin + dx :][..., :height, :width]  # reads at (y + dy, x + dx)
-                out = out + torch.einsum("oi,nihw->nohw", weight, shifted)
-        else:
+        height, width = (-(-size // program.strides[s]) for size in x.shape[2:])
+        if isinstance(stage, Elu):
+            out = F.elu(torch.cat([source, -source], 1) if stage.concat else source)
+        elif isinstance(stage, Gate):
             blocks = (source if stage.cond is None else source + stage.cond).unflatten(1, (stage.groups, -1))
             a, b = blocks.chunk(2, dim=2)
-            out = (torch.tanh(a) * torch.sigmoid(b)).flatten(1, 2)
+            out = ((a if stage.linear else torch.tanh(a)) * torch.sigmoid(b)).flatten(1, 2)
+        else:
+            out = x.new_zeros(len(x), program.channels[s], height, width)
+            if stage.bias is not None:
+                out = out + stage.bias[:, None, None]
+            if isinstance(stage, Up):
+                for phase, (taps, weights) in enumerate(stage.phases):
+                    for tap, weight in zip(taps, weights, strict=True):
+                        wide = torch.einsum("oi,nihw->nohw", weight, moved(source, *tap))
+                        wide = wide.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :height, :width]
+                        out[:, :, phase // 2 :: 2, phase % 2 :: 2] += wide[:, :, phase // 2 :: 2, phase % 2 :: 2]
+            else:
+                source = F.relu(source) if stage.relu else source
+                step = program.strides[s] // program.strides[stage.source]
+                for tap, weight in zip(stage.taps, stage.weight, strict=True):
+                    out = out + torch.einsum("oi,nihw->nohw", weight, moved(source, *tap)[:, :, ::step, ::step])
+        if getattr(stage, "add", None) is not None:
+            out = out + made[stage.add]
         made.append(out)
     return made
+
+
+def moved(source: Tensor, dy: int, dx: int) -> Tensor:
+    """(y + dy, x + dx) of it at (y, x), zeros around it."""
+    height, width = source.shape[2:]
+    margin = max(abs(dy), abs(dx))
+    return F.pad(source, (margin,) * 4)[..., margin + dy :, margin + dx :][..., :height, :width]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -45,7 +59,10 @@ def test_program_gives_the_models_logits(name):
     with torch.no_grad():
         program = model._program(cond)
         torch.testing.assert_close(streams(program, x)[-1], model._logits(x, cond), rtol=1e-12, atol=1e-12)
-    assert program.channels[-1] == model.in_channels * model.num_levels
+    if isinstance(program, MultiScaleProgram):
+        assert program.channels[-1] == program.num_mixtures * (10 if model.in_channels == 3 else 3)
+    else:
+        assert program.channels[-1] == model.in_channels * model.num_levels
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -58,9 +75,13 @@ def test_early_streams_know_the_rows_before_and_late_stages_read_the_present_row
         program = model._program(cond)
         changed = x.clone()
         changed[:, :, 2:] = 7
-        for early, a, b in zip(program.early, streams(program, x), streams(program, changed), strict=True):
-            assert not early or torch.equal(a[:, :, :3], b[:, :, :3])
-    for s, stage in enumerate(program.stages):
-        if isinstance(stage, Conv) and not program.early[s + 1]:
-            assert all(dy == 0 and dx <= 0 for dy, dx in stage.taps)
+        sides = streams(program, x), streams(program, changed)
+        for early, stride, a, b in zip(program.early, program.strides, *sides, strict=True):
+            rows = -(-3 // stride)  # those that stand for the image's rows 0 .. 2
+            assert not early or torch.equal(a[:, :, :rows], b[:, :, :rows])
+    for s, stage in enumerate(program.stages, start=1):
+        if not program.early[s]:
+            taps = stage.taps if isinstance(stage, Conv) else []
+            taps = [tap for some, _ in stage.phases for tap in some] if isinstance(stage, Up) else taps
+            assert all(dy == 0 and dx <= 0 for dy, dx in taps)
     assert any(program.early)
