@@ -57,7 +57,7 @@ def test_pixel_model_log_prob_is_the_sum_of_its_conditionals(name: str) -> None:
     torch.testing.assert_close(model.loss(x, cond), -manual.mean())
 
 
-@pytest.mark.parametrize("name", ["plain", "plain-rgb", "gated", "gated-classes"])
+@pytest.mark.parametrize("name", ["plain", "plain-rgb", "gated", "gated-classes", "pp", "pp-map"])
 def test_pixel_model_trains_as_its_twin_step_by_step(name: str) -> None:
     case = CASES[name]
     sides = twins(case)
@@ -96,7 +96,7 @@ def test_pixel_model_state_dict_loads_both_ways(name: str) -> None:
 
 
 def test_pixel_model_has_every_public_method_of_its_twin() -> None:
-    for name in ("PixelCNN", "GatedPixelCNN", "MADE"):
+    for name in ("PixelCNN", "GatedPixelCNN", "PixelCNNPP", "MADE"):
         plain, ours = getattr(plain_models, name), getattr(models, name)
         public = {n for n in dir(plain) if not n.startswith("_")} - {"conv", "uniforms"}
         assert public <= {n for n in dir(ours) if not n.startswith("_")} | {"orders"}
@@ -124,7 +124,7 @@ def test_pixel_model_dead_weights_do_not_matter() -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in ours.parameters())
 
 
-@pytest.mark.parametrize("name", ["plain", "gated-classes", "gated-map"])
+@pytest.mark.parametrize("name", ["plain", "gated-classes", "gated-map", "pp-rgb", "pp-map"])
 def test_pixel_model_survives_deepcopy_and_pickle(name: str) -> None:
     case = CASES[name]
     _, model = twins(case)
@@ -139,6 +139,7 @@ def test_pixel_model_survives_deepcopy_and_pickle(name: str) -> None:
     ("name", "backend"),
     [
         ("plain-no-block", "aot_eager"),
+        pytest.param("pp-one-scale-classes", "aot_eager", marks=pytest.mark.slow),
         pytest.param("plain", "aot_eager", marks=pytest.mark.slow),
         pytest.param("plain-rgb", "aot_eager", marks=pytest.mark.slow),
         pytest.param("gated-classes", "aot_eager", marks=pytest.mark.slow),
@@ -168,7 +169,7 @@ def test_pixel_model_compiles_to_one_graph_and_trains(name: str, backend: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain-rgb", "gated"])
+@pytest.mark.parametrize("name", ["plain-rgb", "gated", "pp-rgb"])
 def test_pixel_model_exports(name: str) -> None:
     case = CASES[name]
     _, model = twins(case)
@@ -180,7 +181,7 @@ def test_pixel_model_exports(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 def test_pixel_model_in_half_precision_gives_float32_likelihoods_near_the_truth(dtype: torch.dtype) -> None:
-    for name in ("plain", "gated"):
+    for name in ("plain", "gated", "pp", "pp-rgb"):
         case = CASES[name]
         (_, wide), (_, model) = twins(case), twins(case, dtype)
         x = case.images(5)
@@ -190,7 +191,7 @@ def test_pixel_model_in_half_precision_gives_float32_likelihoods_near_the_truth(
 
 
 def test_pixel_model_under_autocast_gives_float32_loss_and_gradients() -> None:
-    for name in ("plain", "gated"):
+    for name in ("plain", "gated", "pp", "pp-rgb"):
         case = CASES[name]
         _, model = twins(case, torch.float32)
         x = case.images(6)
@@ -213,19 +214,21 @@ def test_pixel_model_takes_int64_and_strided_and_empty_levels() -> None:
 
 
 def test_pixel_model_second_order_gradient_exists() -> None:
-    """A gradient penalty through the masked convolutions."""
-    plain, ours = twins("plain")
-    x = CASES["plain"].images(3)
-    results = []
-    for model in (plain, ours):
-        first = torch.autograd.grad(model.loss(x), model.first.weight, create_graph=True)[0]
-        (second,) = torch.autograd.grad(first.square().sum(), model.blocks[0].masked.weight)
-        results.append(second)
-    assert results[0].abs().max() > 0
-    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
+    """A gradient penalty through the masked convolutions, and through a mixture."""
+    for name, a, b in (
+        ("plain", "first.weight", "blocks.0.masked.weight"),
+        ("pp-rgb", "first_left.weight", "up.1.0.horizontal.conv_in.weight"),
+    ):
+        x = CASES[name].images(3)
+        results = []
+        for model in twins(name):
+            first = torch.autograd.grad(model.loss(x), model.get_parameter(a), create_graph=True)[0]
+            results += torch.autograd.grad(first.square().sum(), model.get_parameter(b))
+        assert results[0].abs().max() > 0
+        torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ("plain", "plain-rgb", "plain-no-block", "gated", "gated-rgb"))
+@pytest.mark.parametrize("name", ("plain", "plain-rgb", "plain-no-block", "gated", "gated-rgb", "pp", "pp-rgb"))
 def test_pixel_model_in_channels_last_computes_in_channels_last(name):
     """After model.to(memory_format=torch.channels_last), though an image of one channel has no layout of its own."""
     _, model = twins(name)
@@ -233,13 +236,14 @@ def test_pixel_model_in_channels_last_computes_in_channels_last(name):
     expected = model.logits(x)
     model.to(memory_format=torch.channels_last)
     seen = []
-    for block in model.blocks:
+    blocks = model.blocks if hasattr(model, "blocks") else model.down[0]
+    for block in blocks:
         block.register_forward_hook(
             lambda _, given, out: seen.extend([*given, *(out if isinstance(out, tuple) else [out])])
         )
     torch.testing.assert_close(model.logits(x), expected)
     images = [t for t in seen if isinstance(t, torch.Tensor) and t.dim() == 4 and t.shape[-2:] == (5, 6)]
-    assert len(images) >= 2 * len(model.blocks)
+    assert len(images) >= 2 * len(blocks)
     assert all(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in images)
     model.loss(x).backward()
     for p in model.parameters():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pygen.models import MADE, GatedPixelCNN, PixelCNN
+from pygen.models import MADE, GatedPixelCNN, PixelCNN, PixelCNNPP
 
 _X = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
 _CLASSES = torch.tensor([0, 2])
@@ -22,6 +22,10 @@ def _classes() -> GatedPixelCNN:
 
 def _features() -> GatedPixelCNN:
     return GatedPixelCNN(hidden_channels=4, num_blocks=1, cond_channels=2)
+
+
+def _pp() -> PixelCNNPP:
+    return PixelCNNPP(1, hidden_channels=4, num_resnets=1, num_scales=2, num_mixtures=2, num_levels=4, num_classes=3)
 
 
 def _made() -> MADE:
@@ -57,6 +61,18 @@ NOT_BUILT = {
         lambda: GatedPixelCNN(num_classes=2, cond_channels=2),
     ),
     "no-classes": (ValueError, "num_classes: .*got 0", lambda: GatedPixelCNN(num_classes=0)),
+    "pp-channels": (ValueError, "PixelCNNPP: in_channels: .*1 or 3, got 2", lambda: PixelCNNPP(2)),
+    "pp-scales": (ValueError, "PixelCNNPP: num_scales: .*got 0", lambda: PixelCNNPP(num_scales=0)),
+    "pp-mixtures": (TypeError, "PixelCNNPP: num_mixtures: .*got 1.5", lambda: PixelCNNPP(num_mixtures=1.5)),
+    "pp-resnets": (ValueError, "PixelCNNPP: num_resnets: .*got 0", lambda: PixelCNNPP(num_resnets=0)),
+    "pp-dropout": (ValueError, "PixelCNNPP: dropout: .*0 <= dropout < 1, got 1", lambda: PixelCNNPP(dropout=1)),
+    "pp-text-dropout": (TypeError, "PixelCNNPP: dropout: .*got str", lambda: PixelCNNPP(dropout="0.5")),
+    "pp-weight-norm": (TypeError, "PixelCNNPP: weight_norm: .*got 1", lambda: PixelCNNPP(weight_norm=1)),
+    "pp-two-conditions": (
+        ValueError,
+        "PixelCNNPP: cond_channels: .*at most one.*got both",
+        lambda: PixelCNNPP(num_classes=2, cond_channels=2),
+    ),
     "made-no-inputs": (ValueError, "MADE: num_inputs: .*got 0", lambda: MADE(0, 4)),
     "made-no-hidden": (ValueError, "MADE: hidden_sizes: .*got none", lambda: MADE(4, ())),
     "made-no-orders": (ValueError, "MADE: num_orders: .*got 0", lambda: MADE(4, 4, num_orders=0)),
@@ -132,6 +148,10 @@ NOT_CALLED = {
         _plain,
         lambda m: m.sample(2, (4, 4), known=_X + 7, known_mask=~_X.bool()),
     ),
+    "pp-no-cond": (TypeError, "PixelCNNPP: cond: .*classes \\[2\\].*got None", _pp, lambda m: m.loss(_X)),
+    "pp-class": (ValueError, "PixelCNNPP: cond: .*0 .. 2, got 0 .. 3", _pp, lambda m: m.loss(_X, torch.tensor([0, 3]))),
+    "pp-levels": (ValueError, "PixelCNNPP: x: .*0 .. 3, got 4 .. 4", _pp, lambda m: m.log_prob(_X + 4, _CLASSES)),
+    "pp-engine": (ValueError, "engine: .*got 'fast'", _pp, lambda m: m.sample(1, (2, 2), cond=_CLASSES[:1], engine="fast")),
     "made-x": (ValueError, "MADE: x: .*16 elements.*got \\[2, 15\\]", _made, lambda m: m.loss(_X.flatten(1)[:, 1:])),
     "made-list": (TypeError, "MADE: x: .*got list", _made, lambda m: m.loss([0] * 16)),
     "made-grey": (ValueError, "MADE: x: .*0 .. 1, got 2 .. 2", _made, lambda m: m.loss(_X + 2)),

@@ -13,7 +13,7 @@ from pygen._noise import DOMAINS
 from pygen.models import _engines, _sampling, _task
 from pygen.reference.models import _autoregressive
 
-SOME = ["plain", "plain-rgb", "gated", "gated-classes", "gated-map"]
+SOME = ["plain", "plain-rgb", "gated", "gated-classes", "gated-map", "pp", "pp-rgb"]
 each_case = pytest.mark.parametrize("name", SOME)
 
 
@@ -123,7 +123,7 @@ def test_sample_follows_seed_generator_and_manual_seed() -> None:
     assert torch.equal(draw(seed=1, engine="naive"), draw(seed=1))
 
 
-@pytest.mark.parametrize("name", ["plain", "gated"])
+@pytest.mark.parametrize("name", ["plain", "gated", "pp"])
 def test_sample_frequencies_are_the_models_probabilities(name: str) -> None:
     _, model = twins(name)
     n = 20_000

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygen._checks import fail
+from pygen.functional import logistic_mixture_nll
 from pygen.nn._pointwise import PointwiseConv2d
-from pygen.reference import logistic_mixture_nll
 
 from ._arguments import check_int
 from ._conditional import ConditionalPixelModel
 from ._mixture import Mixture
+from ._pixel_model import in_layout_of
 from ._program import Builder, MultiScaleProgram
 from ._shifted import ShiftedConv2d, down, down_right, grow, normalised
 
@@ -77,7 +78,9 @@ class PixelCNNPP(ConditionalPixelModel):
             raise fail(name, "dropout", "a number", type(dropout).__name__, kind=TypeError)
         if not 0 <= dropout < 1:
             raise fail(name, "dropout", "0 <= dropout < 1", dropout)
-        make = partial(normalised, weight_norm=bool(weight_norm))
+        if not isinstance(weight_norm, bool):
+            raise fail(name, "weight_norm", "a bool", repr(weight_norm), kind=TypeError)
+        make = partial(normalised, weight_norm=weight_norm)
         cond = self.num_classes or self.cond_channels
         pair = partial(_Pair, make, width, float(dropout), cond)
         self.first_vertical = make(ShiftedConv2d, in_channels + 1, width, (2, 3), (-2, -1))
@@ -98,7 +101,8 @@ class PixelCNNPP(ConditionalPixelModel):
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """The mixtures' parameters, [N, P, H, W]."""
-        padded = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # ones tell the image from the zeros around it
+        ones = torch.ones_like(x[:, :1])  # they tell the image from the zeros around it
+        padded = in_layout_of(self.down, torch.cat([x, ones], 1))
         vertical = self.first_vertical(padded)
         horizontal = self.first_above(padded) + self.first_left(padded)
         passed = [(vertical, horizontal)]
@@ -165,7 +169,9 @@ class PixelCNNPP(ConditionalPixelModel):
 
     def _nll(self, x: Tensor, cond: Tensor | None, reduction: str) -> Tensor:
         params = self.mixture_params(x, cond)
-        return logistic_mixture_nll.forward(params, x, self.num_levels, MIN_LOG_SCALE, reduction)
+        return logistic_mixture_nll(
+            params, x, num_levels=self.num_levels, min_log_scale=MIN_LOG_SCALE, reduction=reduction
+        )
 
     def _conditionals(self, outputs: Tensor, levels: Tensor, temperature: float) -> Mixture:
         return Mixture.of(outputs, levels, self.num_levels, MIN_LOG_SCALE, temperature)
