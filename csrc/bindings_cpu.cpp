@@ -5,6 +5,7 @@
 #include "cpu/gan_loss.bind.h"
 #include "cpu/gated_activation.bind.h"
 #include "cpu/isa.h"
+#include "cpu/logistic_mixture_nll.bind.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/masked_linear.bind.h"
 #include "cpu/plain.h"
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
   pygen::bind_gan_loss(m);
   pygen::bind_gated_activation(m);
+  pygen::bind_logistic_mixture_nll(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_masked_linear(m);
   pygen::bind_plain(m);

@@ -61,15 +61,16 @@ def target(request):
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what an op's missing kernel would have to run; `pygen.explain` and test_smoke.py name those."""
-    gone = [item for item in items if _lacks(getattr(item, "callspec", None))]
+    gone = [item for item in items if _lacks(getattr(item, "callspec", None), getattr(item, "module", None))]
     if gone:
         config.hook.pytest_deselected(items=gone)
         items[:] = [item for item in items if item not in set(gone)]
 
 
-def _lacks(callspec) -> bool:
+def _lacks(callspec, module) -> bool:
+    """Of the op among the parameters, or that the file is about."""
     params = callspec.params if callspec else {}
-    op, target = params.get("op"), params.get("target")
+    op, target = params.get("op", getattr(module, "op", None)), params.get("target")
     return isinstance(target, support.Target) and op is not None and not support.has_kernel(op.name, target)
 
 

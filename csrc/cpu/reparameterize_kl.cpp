@@ -7,6 +7,7 @@
 #include "cpu/block_io.h"
 #include "cpu/noise.h"
 #include "cpu/parallel.h"
+#include "cpu/row_blocks.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -15,33 +16,7 @@ namespace {
 constexpr int64_t kBlock = 1024;         // elements; a dozen blocks of scratch fit the L1 and L2 caches
 constexpr int64_t kBlocksPerThread = 4;  // about 9 us of work, three times what waking a thread costs
 
-// Blocks are whole rows while a row fits, else parts of one row.
-struct Blocks {
-  int64_t rows, cols, rows_per_block, blocks_per_row, count;
-  Blocks(int64_t rows, int64_t cols)
-      : rows(rows),
-        cols(cols),
-        rows_per_block(cols == 0        ? kBlock
-                       : cols >= kBlock ? 1
-                                        : kBlock / cols),
-        blocks_per_row(cols <= kBlock ? 1 : (cols + kBlock - 1) / kBlock),
-        count(blocks_per_row > 1 ? rows * blocks_per_row : (rows + rows_per_block - 1) / rows_per_block) {}
-  int64_t first_row(int64_t block) const {
-    return blocks_per_row > 1 ? block / blocks_per_row : block * rows_per_block;
-  }
-  int64_t num_rows(int64_t block) const {
-    const int64_t left = rows - first_row(block);
-    return left < rows_per_block ? left : rows_per_block;
-  }
-  int64_t start(int64_t block) const {
-    return first_row(block) * cols + (blocks_per_row > 1 ? block % blocks_per_row * kBlock : 0);
-  }
-  int64_t size(int64_t block) const {
-    if (blocks_per_row == 1) return num_rows(block) * cols;
-    const int64_t left = cols - block % blocks_per_row * kBlock;
-    return left < kBlock ? left : kBlock;
-  }
-};
+using Blocks = RowBlocks<kBlock>;
 
 template <class Real>
 struct Scratch {

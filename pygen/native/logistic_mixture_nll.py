@@ -1,0 +1,85 @@
+"""Launcher of the C++ and the CUDA C++ kernels of logistic_mixture_nll. CUDA: not yet run on a GPU."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pygen.native._arguments import DTYPE_NAMES, strided, target
+
+
+def _flat(t: Tensor) -> Tensor:
+    """[N, C, positions] with one stride over the positions: a view, or a copy where none serves."""
+    if t.dim() == 2:
+        return t.unsqueeze(2)
+    return t if t.dim() == 3 else t.flatten(2)
+
+
+def _scale(reduction: str, images: int) -> float:
+    if reduction != "batchmean":
+        return 1.0
+    return 1.0 / images if images else math.nan
+
+
+def _call(
+    params: Tensor,  # [N, P, *spatial]
+    x: Tensor,  # [N, C, *spatial]
+    num_levels: int,
+    min_log_scale: float,
+    reduction: str,
+    nll: Tensor | None,  # [N] or [], written
+    grad_nll: Tensor | None,  # [N] or []
+    grad_params: Tensor | None,  # like params, written
+) -> None:
+    compiled, where = target(params)
+    flat, levels = _flat(params), _flat(x)
+    written = None if grad_params is None else _flat(grad_params)
+    channels, reduce = x.shape[1], reduction != "none"
+    sizes = (flat.shape[0], flat.shape[1] // (3 if channels == 1 else 10), flat.shape[2])
+    compiled.logistic_mixture_nll(
+        DTYPE_NAMES[params.dtype],
+        sizes,
+        channels,
+        num_levels,
+        min_log_scale,
+        strided(flat),
+        strided(levels),
+        x.dtype == torch.int64,
+        reduce,
+        _scale(reduction, sizes[0]),
+        None if nll is None else nll.data_ptr(),
+        None if grad_nll is None else grad_nll.data_ptr(),
+        0 if grad_nll is None or reduce else grad_nll.stride(0),
+        None if written is None else strided(written),
+        *where,
+    )
+    if written is not None and grad_params is not None and written.data_ptr() != grad_params.data_ptr():
+        grad_params.copy_(written.view(grad_params.shape))
+
+
+def forward(
+    params: Tensor,  # [N, P, *spatial]
+    x: Tensor,  # [N, C, *spatial]
+    num_levels: int,
+    min_log_scale: float,
+    reduction: str,
+) -> Tensor:
+    """The negative log-likelihood, [N] or a scalar."""
+    wide = torch.promote_types(params.dtype, torch.float32)
+    nll = params.new_empty(params.shape[:1] if reduction == "none" else (), dtype=wide)
+    _call(params, x, num_levels, min_log_scale, reduction, nll, None, None)
+    return nll
+
+
+def backward(
+    grad_nll: Tensor,  # [N] or []
+    params: Tensor,  # [N, P, *spatial]
+    x: Tensor,  # [N, C, *spatial]
+    num_levels: int,
+    min_log_scale: float,
+    reduction: str,
+) -> Tensor:
+    """The gradient of params."""
+    grad_params = torch.empty_like(params)
+    _call(params, x, num_levels, min_log_scale, reduction, None, grad_nll, grad_params)
+    return grad_params
