@@ -1,6 +1,7 @@
 """The cached sampler as `torch.compile` would have it: one graph for a row's early streams and one for a pixel, or for one of
 MADE's steps, of static shapes, with the place as a tensor, so that nothing compiles twice. On a GPU also a whole row, or all of
-MADE's steps, as one CUDA graph. A competitor, not an engine; not yet run on a GPU.
+MADE's steps, as one CUDA graph. Where streams have strides, one graph for each kind of pixel, and as many rows as repeat. A
+competitor, not an engine; not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from pygen.models import _sampling
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, DenseProgram, Gate, Program
+from pygen.models._mixture import Mixture
+from pygen.models._program import Conv, DenseProgram, Elu, Gate, MultiScaleProgram, Program, Up
 
 Sampler = Callable[[Tensor], Tensor]  # uniforms [n, C, H, W] or [n, D] -> levels of the same shape
 Work = Callable[[], object]
@@ -27,6 +29,7 @@ def sampler(
 ) -> Sampler:
     """Of an unconditional model; size: (H, W), or () for MADE; captured: makes one CUDA graph of a row's work."""
     compiled = (lambda f: torch.compile(f, dynamic=False, fullgraph=True)) if compile_it else (lambda f: f)
+    torch._dynamo.config.recompile_limit = 64  # kinds of pixels
     with torch.no_grad():
         if model.program_type is DenseProgram:
             return _dense(model._program(0), n, compiled, captured)
@@ -53,118 +56,181 @@ def _decide(logits: Tensor, u: Tensor) -> Tensor:
     return _sampling.decide(logits, u, 1.0)
 
 
-def _noise(u: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
-    return _sampling.binary_thresholds(u, 1.0).to(dtype) if num_levels == 2 else u
+def _noise(u: Tensor, num_levels: int, dtype: torch.dtype, of_mixture: bool = False) -> Tensor:
+    return _sampling.binary_thresholds(u, 1.0).to(dtype) if num_levels == 2 and not of_mixture else u
 
 
 def _pixels(
     program: Program, n: int, height: int, width: int, compiled: Callable, captured: Callable | None
 ) -> Sampler:
     like, groups, levels = program.like, program.groups, program.num_levels
-    each = program.in_channels // groups
+    each, strides = program.in_channels // groups, program.strides
+    period = max(strides)
     margin = max(abs(dx) for stage in program.stages if isinstance(stage, Conv) for _, dx in stage.taps)
     back = program.rows_back()
+    widths = [-(-width // stride) for stride in strides]
     # Of each stream its rows, the present one last: [rows, margin + W + margin, n, C].
-    rows = [like.new_zeros(b + 1, width + 2 * margin, n, c) for b, c in zip(back, program.channels, strict=True)]
+    shapes = zip(back, widths, program.channels, strict=True)
+    rows = [like.new_zeros(b + 1, w + 2 * margin, n, c) for b, w, c in shapes]
     stages = list(enumerate(program.stages, start=1))
-    matrices = {s: stage.weight.transpose(1, 2).contiguous() for s, stage in stages if isinstance(stage, Conv)}
+    matrices: dict = {s: _columns(stage.weight) for s, stage in stages if isinstance(stage, Conv)}
+    for s, stage in stages:
+        if isinstance(stage, Up):
+            matrices |= {(s, i): _columns(weight) for i, (_, weight) in enumerate(stage.phases)}
     scaled = scale_levels(torch.arange(levels, device=like.device), levels, like.dtype)
 
-    def gated(x: Tensor, blocks: int) -> Tensor:
+    def gated(x: Tensor, blocks: int, linear: bool) -> Tensor:
         a, b = x.unflatten(-1, (blocks, -1)).chunk(2, -1)
-        return (torch.tanh(a) * torch.sigmoid(b)).flatten(-2)
+        return ((a if linear else torch.tanh(a)) * torch.sigmoid(b)).flatten(-2)
 
-    def early_row() -> None:
-        for stream in rows:
+    def eluted(x: Tensor, concat: bool) -> Tensor:
+        return nn.functional.elu(torch.cat([x, -x], -1) if concat else x)
+
+    def pixels(s: int) -> Tensor:
+        """Of the present row."""
+        return rows[s][-1, margin : margin + widths[s]]
+
+    def early_row(y: int) -> None:
+        """y: of the image, as far as the period tells."""
+        for s, stream in enumerate(rows):
+            if y % strides[s]:
+                continue
             if len(stream) > 1:
                 stream[:-1].copy_(stream[1:].clone())
             stream[-1].zero_()
+            if s == 0:
+                pixels(0)[..., program.in_channels :] = 1
         for s, stage in stages:
-            if not program.early[s]:
+            if not program.early[s] or y % strides[s]:
                 continue
-            source, out = rows[stage.source], rows[s][-1, margin : margin + width]
+            source, out = rows[stage.source], pixels(s)
             if isinstance(stage, Gate):
-                out.copy_(gated(source[-1, margin : margin + width], stage.groups))
-                continue
-            taps = [source[dy - 1, margin + dx : margin + dx + width] for dy, dx in stage.taps]
-            made = torch.zeros_like(out)
-            if taps:
-                window = torch.cat(taps, -1).flatten(0, 1)
-                window = window.relu() if stage.relu else window
-                made = (window @ matrices[s].flatten(0, 1)).view_as(out)
-            made = made if stage.bias is None else made + stage.bias
-            out.copy_(made if stage.add is None else made + rows[stage.add][-1, margin : margin + width])
+                made = gated(pixels(stage.source), stage.groups, stage.linear)
+            elif isinstance(stage, Elu):
+                made = eluted(pixels(stage.source), stage.concat)
+            elif isinstance(stage, Up):
+                columns = []
+                for phase in (2 * (y // strides[s] % 2), 2 * (y // strides[s] % 2) + 1):
+                    taps = stage.phases[phase][0]
+                    window = torch.cat([source[-1, margin + dx :][: widths[stage.source]] for _, dx in taps], -1)
+                    columns.append(window @ matrices[s, phase])
+                made = torch.stack(columns, 1).flatten(0, 1)[: widths[s]]
+                made = made if stage.bias is None else made + stage.bias
+            else:
+                step = strides[s] // strides[stage.source]
+                span = step * (widths[s] - 1) + 1
+                taps = [source[dy - 1, margin + dx :][:span:step] for dy, dx in stage.taps]
+                made = torch.zeros_like(out)
+                if taps:
+                    window = torch.cat(taps, -1).flatten(0, 1)
+                    window = window.relu() if stage.relu else window
+                    made = (window @ matrices[s]).view_as(out)
+                made = made if stage.bias is None else made + stage.bias
+            add = getattr(stage, "add", None)
+            out.copy_(made if add is None else made + pixels(add))
 
     def block(s: int, g: int) -> slice:
         size = program.channels[s] // groups
         return slice(g * size, (g + 1) * size)
 
-    def conv(s: int, stage: Conv, g: int, at: Tensor, present: dict[int, Tensor]) -> Tensor:
+    def read(s: int, at: dict[int, Tensor], dx: int, present: dict[int, Tensor]) -> Tensor:
+        """[n, C] of the pixel dx from where the stream is now."""
+        made_now = dx == 0 and s in present
+        return present[s] if made_now else rows[s][-1].index_select(0, at[strides[s]] + dx)[0]
+
+    def conv(s: int, stage: Conv, g: int, at: dict[int, Tensor], present: dict[int, Tensor]) -> Tensor:
         """[n, c] of group g at column `at`; what later groups of the pixel hold is zero or has dead weights."""
-        pieces = []
-        for _, dx in stage.taps:
-            made_now = dx == 0 and stage.source in present
-            piece = present[stage.source] if made_now else rows[stage.source][-1].index_select(0, at + dx)[0]
-            pieces.append(piece)
+        pieces = [read(stage.source, at, dx, present) for _, dx in stage.taps]
         of = block(s, g)
         made = like.new_zeros(n, of.stop - of.start)
         if pieces:
             window = torch.cat(pieces, -1)
-            made = (window.relu() if stage.relu else window) @ matrices[s].flatten(0, 1)[:, of]
-        made = made if stage.bias is None else made + stage.bias[of]
-        if stage.add is None:
-            return made
-        added = present[stage.add] if stage.add in present else rows[stage.add][-1].index_select(0, at)[0]
-        return made + added[:, of]
+            made = (window.relu() if stage.relu else window) @ matrices[s][:, of]
+        return made if stage.bias is None else made + stage.bias[of]
 
-    def pixel(at: Tensor, noise: Tensor) -> Tensor:  # [1]; [n, C] -> levels [n, C]
-        present = {s: like.new_zeros(n, c) for s, c in enumerate(program.channels) if not program.early[s]}
+    def decided(params: Tensor, noise: Tensor, g: int) -> Tensor:
+        """Levels [n, c] of group g; of a mixture all channels, one after the other."""
+        if isinstance(program, MultiScaleProgram):
+            drawn = torch.zeros(n, each, dtype=torch.int64, device=like.device)
+            for c in range(each):
+                mixture = Mixture.of(params, drawn, levels, program.min_log_scale)[:, c]
+                drawn = torch.cat([drawn[:, :c], mixture.decide(noise[:, c]).unsqueeze(1), drawn[:, c + 1 :]], 1)
+            return drawn
+        of = slice(g * each, (g + 1) * each)
+        logits = params[:, of.start * levels : of.stop * levels].unflatten(1, (each, levels))
+        return _decide(logits, noise[:, of])
+
+    def pixel(places: list[Tensor], noise: Tensor, y: int, x: int) -> Tensor:
+        """places: the column in streams of stride 1, 2, 4, .., [1] each; noise [n, C] -> levels [n, C]."""
+        at = {1 << i: place for i, place in enumerate(places)}
+        late = [(s, stage) for s, stage in stages if not (program.early[s] or y % strides[s] or x % strides[s])]
+        present = {s: like.new_zeros(n, program.channels[s]) for s in (0, *(s for s, _ in late))}
+        present[0][:, program.in_channels :] = 1
         drawn = []
         for g in range(groups):
-            for s, stage in stages:
-                if program.early[s]:
-                    continue
+            for s, stage in late:
                 if isinstance(stage, Conv):
                     made = conv(s, stage, g, at, present)
+                elif isinstance(stage, Up):
+                    phase = 2 * (y // strides[s] % 2) + x // strides[s] % 2
+                    made = read(stage.source, at, 0, present) @ matrices[s, phase]
+                    made = made if stage.bias is None else made + stage.bias
+                elif isinstance(stage, Elu):
+                    made = eluted(read(stage.source, at, 0, present), stage.concat)
                 else:
                     double = program.channels[stage.source] // groups
-                    source = present.get(stage.source)
-                    source = rows[stage.source][-1].index_select(0, at)[0] if source is None else source
-                    made = gated(source[:, g * double : (g + 1) * double], 1)
+                    source = read(stage.source, at, 0, present)
+                    made = gated(source[:, g * double : (g + 1) * double], 1, stage.linear)
+                if getattr(stage, "add", None) is not None:
+                    made = made + read(stage.add, at, 0, present)[:, block(s, g)]
                 present[s] = torch.cat(
                     [present[s][:, : block(s, g).start], made, present[s][:, block(s, g).stop :]], -1
                 )
             of = slice(g * each, (g + 1) * each)
-            logits = present[len(stages)][:, of.start * levels : of.stop * levels].unflatten(1, (each, levels))
-            drawn.append(_decide(logits, noise[:, of]))
+            drawn.append(decided(present[len(stages)], noise, g))
             present[0] = torch.cat([present[0][:, : of.start], scaled[drawn[-1]], present[0][:, of.stop :]], -1)
         for s in kept:
-            rows[s][-1].index_copy_(0, at, present[s].unsqueeze(0))
+            if s in present:
+                rows[s][-1].index_copy_(0, at[strides[s]], present[s].unsqueeze(0))
         return torch.cat(drawn, -1)
 
     # Late streams that a later pixel or row reads.
     reads = [(stage.source, tap) for stage in program.stages if isinstance(stage, Conv) for tap in stage.taps]
+    reads += [(stage.source, (1, 1)) for stage in program.stages if isinstance(stage, Up)]
     kept = sorted({s for s, tap in reads if tap != (0, 0) and not program.early[s]})
     early_row, pixel = compiled(early_row), compiled(pixel)
-    places = [torch.tensor([margin + x], device=like.device) for x in range(width)]
+    scales = period.bit_length()
+    places = [[torch.tensor([margin + x // (1 << i)], device=like.device) for i in range(scales)] for x in range(width)]
 
-    def row(noise: Tensor) -> Tensor:  # [W, n, C] both
-        early_row()
-        return torch.stack([pixel(places[x], noise[x]) for x in range(width)])
+    def some_rows(noise: Tensor) -> Tensor:  # [rows, W, n, C] both, from a multiple of the period on
+        drawn = []
+        for y, of_row in enumerate(noise):
+            early_row(y % period)
+            drawn.append(torch.stack([pixel(places[x], of_row[x], y % period, x % period) for x in range(width)]))
+        return torch.stack(drawn)
 
-    graphs: list[Sampler] = []
+    graphs: dict[int, Sampler] = {}
 
     def sample(u: Tensor) -> Tensor:
         with torch.no_grad():
-            noise = _noise(u, levels, like.dtype).permute(2, 3, 0, 1).contiguous()  # [H, W, n, C]
+            noise = _noise(u, levels, like.dtype, isinstance(program, MultiScaleProgram))
+            noise = noise.permute(2, 3, 0, 1).contiguous()  # [H, W, n, C]
+            parts = noise.split(period)
             if captured and not graphs:
-                graphs.append(_in_graphs(row, noise[0], captured))
+                graphs.update(
+                    (len(part), _in_graphs(some_rows, part, captured)) for part in {len(p): p for p in parts}.values()
+                )
             for stream in rows:
                 stream.zero_()
-            draw_row = graphs[0] if graphs else row
-            return torch.stack([draw_row(noise[y]) for y in range(height)]).permute(2, 3, 0, 1)
+            drawn = [(graphs[len(part)] if graphs else some_rows)(part) for part in parts]
+            return torch.cat(drawn).permute(2, 3, 0, 1)
 
     return sample
+
+
+def _columns(weight: Tensor) -> Tensor:
+    """[T * Cin, Cout] of [T, Cout, Cin]."""
+    return weight.transpose(1, 2).flatten(0, 1).contiguous()
 
 
 def _dense(program: DenseProgram, n: int, compiled: Callable, captured: Callable | None) -> Sampler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pygen.models import MADE, GatedPixelCNN
+from pygen.models import MADE, GatedPixelCNN, PixelCNNPP
 
 BEST_POSSIBLE = 15.5  # nats; below it a pixel has leaked
 
@@ -33,3 +33,10 @@ def test_made_on_digits_reaches_the_bar() -> None:
 def test_gated_pixel_cnn_on_digits_reaches_the_bar() -> None:
     model = GatedPixelCNN(hidden_channels=32, num_blocks=5, first_kernel_size=5)
     assert BEST_POSSIBLE <= _test_nll(model, 400, 64, 3e-3) <= 18.0
+
+
+@pytest.mark.slow
+def test_pixel_cnn_pp_on_digits_reaches_the_bar() -> None:
+    torch.manual_seed(0)
+    small = {"hidden_channels": 20, "num_resnets": 1, "num_scales": 2, "num_mixtures": 2, "num_levels": 2}
+    assert BEST_POSSIBLE <= _test_nll(PixelCNNPP(1, dropout=0.0, **small), 300, 64, 3e-3) <= 17.5

@@ -1,6 +1,6 @@
-"""Trains MADE and GatedPixelCNN on the binarised digits beside their plain twins and prints test nats against the bars.
+"""Trains MADE, GatedPixelCNN and PixelCNNPP on the binarised digits beside their twins and prints test nats against the bars.
 
-python tools/digits_bars.py [--model MADE | GatedPixelCNN] [--seed 0]
+python tools/digits_bars.py [--model MADE | GatedPixelCNN | PixelCNNPP] [--seed 0]
 
 Either side of a model starts from the same weights and sees the same batches, a step of each in turn. Some minutes on two
 cores; the bars are those of tests/test_pixel_models_digits.py.
@@ -40,6 +40,14 @@ RECIPES = {
     "MADE": Recipe(18.0, lambda side: side.MADE(64, 256), 900, 100),
     "GatedPixelCNN": Recipe(
         18.0, lambda side: side.GatedPixelCNN(hidden_channels=32, num_blocks=5, first_kernel_size=5), 400, 64
+    ),
+    "PixelCNNPP": Recipe(
+        17.5,
+        lambda side: side.PixelCNNPP(
+            1, hidden_channels=20, num_resnets=1, num_scales=2, num_mixtures=2, num_levels=2, dropout=0.0
+        ),
+        300,
+        64,
     ),
 }
 

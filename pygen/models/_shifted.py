@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from pygen.functional import masked_conv2d
-from pygen.nn._pointwise import PointwiseConv2d
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -63,5 +62,3 @@ def normalised(layer: Callable[..., nn.Module], *args: object, weight_norm: bool
     outs = 1 if isinstance(made, nn.ConvTranspose2d) else 0
     return parametrizations.weight_norm(made, dim=outs) if weight_norm else made
 
-
-__all__ = ["PointwiseConv2d", "ShiftedConv2d", "down", "down_right", "grow", "normalised"]
