@@ -269,5 +269,6 @@ def test_sampling_cpu_refuses_a_program_whose_channels_do_not_divide():
     b.stages.append(Conv(0, ((0, 0),), conv.weight.detach().flatten(2).permute(2, 0, 1), None, strict=True))
     b.channels.append(5)
     b.early.append(False)
+    b.strides.append(1)
     with pytest.raises(ValueError, match="do not divide"):
         draw(b.program(), uniforms(1, 2, 2, 2))

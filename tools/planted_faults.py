@@ -300,7 +300,7 @@ FAULTS = (
     Fault("sampling, C++: weights whose sum overflows are combined", "csrc/cpu/sampling_pack.h",
           "tame = tame && std::abs(*out) <= Real(kTameWeight);", "tame = true;", SAMPLING),
     Fault("sampling, C++: what is unbounded is filtered", "csrc/cpu/sampling_plan.h",
-          "unit.source == 0 || !p.stages[unit.source - 1].gate)", "unit.source == 0)", SAMPLING),
+          "return maker.kind == SamplingStage::Kind::Gate && !maker.linear;", "return true;", SAMPLING),
 
     # Masks of convolutions
     Fault("convolution: type A sees its own pixel", "pygen/_taps.py", 'centre + (mask_type == "B" and color_groups == 1)',

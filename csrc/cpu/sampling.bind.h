@@ -13,30 +13,48 @@ PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_draw(const Sampling&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_dense_draw(const DenseSampling&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_uniforms(const SamplingUniforms&))
 
-// ("conv", source, taps, weight, its strides, bias, relu, add, strict) or ("gate", source, groups, cond, cond_is_map).
+// (taps, weight, its strides)
+inline SamplingStage::Phase parse_sampling_phase(py::tuple phase) {
+  SamplingStage::Phase p;
+  for (py::handle tap : py::handle(phase[0])) {
+    const py::tuple pair = py::reinterpret_borrow<py::tuple>(tap);
+    p.taps.push_back({py::handle(pair[0]).cast<int64_t>(), py::handle(pair[1]).cast<int64_t>()});
+  }
+  p.weight = parse_pointer(phase[1]);
+  const py::tuple strides = phase[2];
+  p.tap_stride = py::handle(strides[0]).cast<int64_t>();
+  p.out_stride = py::handle(strides[1]).cast<int64_t>();
+  p.in_stride = py::handle(strides[2]).cast<int64_t>();
+  return p;
+}
+
+// ("conv", source, phases, bias, relu, add, strict), ("up", source, phases, bias), ("gate", source, groups, cond,
+// cond_is_map, linear, add) or ("elu", source, concat).
 inline SamplingStage parse_sampling_stage(py::tuple stage) {
+  using Kind = SamplingStage::Kind;
   SamplingStage s;
-  s.gate = py::handle(stage[0]).cast<std::string_view>() == "gate";
+  const auto kind = py::handle(stage[0]).cast<std::string_view>();
+  s.kind = kind == "conv" ? Kind::Conv : kind == "up" ? Kind::Up : kind == "gate" ? Kind::Gate : Kind::Elu;
   s.source = py::handle(stage[1]).cast<int64_t>();
-  if (s.gate) {
+  const auto parse_add = [&](int at) {
+    if (!py::handle(stage[at]).is_none()) s.add = py::handle(stage[at]).cast<int64_t>();
+  };
+  if (s.kind == Kind::Elu) s.concat = py::handle(stage[2]).cast<bool>();
+  if (s.kind == Kind::Gate) {
     s.groups = py::handle(stage[2]).cast<int64_t>();
     s.cond = parse_pointer(stage[3]);
     s.cond_is_map = py::handle(stage[4]).cast<bool>();
-    return s;
+    s.linear = py::handle(stage[5]).cast<bool>();
+    parse_add(6);
   }
-  for (py::handle tap : py::handle(stage[2])) {
-    const py::tuple pair = py::reinterpret_borrow<py::tuple>(tap);
-    s.taps.push_back({py::handle(pair[0]).cast<int64_t>(), py::handle(pair[1]).cast<int64_t>()});
-  }
-  s.weight = parse_pointer(stage[3]);
-  const py::tuple strides = stage[4];
-  s.tap_stride = py::handle(strides[0]).cast<int64_t>();
-  s.out_stride = py::handle(strides[1]).cast<int64_t>();
-  s.in_stride = py::handle(strides[2]).cast<int64_t>();
-  s.bias = parse_pointer(stage[5]);
-  s.relu = py::handle(stage[6]).cast<bool>();
-  if (!py::handle(stage[7]).is_none()) s.add = py::handle(stage[7]).cast<int64_t>();
-  s.strict = py::handle(stage[8]).cast<bool>();
+  if (!s.convolves()) return s;
+  for (py::handle phase : py::handle(stage[2]))
+    s.phases.push_back(parse_sampling_phase(py::reinterpret_borrow<py::tuple>(phase)));
+  s.bias = parse_pointer(stage[3]);
+  if (s.kind == Kind::Up) return s;
+  s.relu = py::handle(stage[4]).cast<bool>();
+  parse_add(5);
+  s.strict = py::handle(stage[6]).cast<bool>();
   return s;
 }
 
@@ -67,21 +85,30 @@ inline void bind_sampling(py::module_& m) {
   static constexpr std::array<Kernel, kNumIsas> table PYGEN_ISA_TABLE(sampling_draw);
   m.def(
       "sampling_draw",
-      [](py::tuple draws, py::tuple stages, py::tuple channels, py::tuple early, int64_t groups, py::tuple sizes) {
+      [](py::tuple draws, py::tuple stages, py::tuple channels, py::tuple early, py::tuple strides, int64_t groups,
+         py::tuple mixture, py::tuple sizes) {
         Sampling p;
         parse_sampling_draws(draws, p);
         for (py::handle stage : stages)
           p.stages.push_back(parse_sampling_stage(py::reinterpret_borrow<py::tuple>(stage)));
         for (py::handle c : channels) p.channels.push_back(c.cast<int64_t>());
         for (py::handle e : early) p.early.push_back(e.cast<bool>());
+        for (py::handle t : strides) p.strides.push_back(t.cast<int64_t>());
         p.groups = groups;
+        if (mixture.size()) {
+          p.num_mixtures = py::handle(mixture[0]).cast<int64_t>();
+          p.min_log_scale = py::handle(mixture[1]).cast<double>();
+        }
         p.batch = py::handle(sizes[0]).cast<int64_t>();
-        p.height = py::handle(sizes[1]).cast<int64_t>();
-        p.width = py::handle(sizes[2]).cast<int64_t>();
+        p.in_channels = py::handle(sizes[1]).cast<int64_t>();
+        p.height = py::handle(sizes[2]).cast<int64_t>();
+        p.width = py::handle(sizes[3]).cast<int64_t>();
         const py::gil_scoped_release release;
         table[isa_in_use()](p);
       },
-      "what decisions need, stages, channels and early of each stream, groups, (n, H, W)");
+      "what decisions need, stages, channels, early and stride of each stream, groups, (mixtures, min_log_scale) or "
+      "(), "
+      "(n, C, H, W)");
   using DenseKernel = void (*)(const DenseSampling&);
   static constexpr std::array<DenseKernel, kNumIsas> dense PYGEN_ISA_TABLE(sampling_dense_draw);
   m.def(

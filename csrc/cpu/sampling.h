@@ -7,24 +7,33 @@
 
 namespace pygen {
 
-// Stage s makes stream s + 1. A convolution, or a gate where `gate` is set.
+// Stage s makes stream s + 1.
 struct SamplingStage {
+  enum class Kind { Conv, Gate, Elu, Up };
   struct Tap {
     int64_t dy, dx;
   };
-  bool gate = false;
+  // What a pixel reads: of a convolution one, of Up one for each (y % 2, x % 2).
+  struct Phase {
+    std::vector<Tap> taps;
+    const void* weight = nullptr;  // [T, Cout, Cin] in these strides
+    int64_t tap_stride = 0, out_stride = 0, in_stride = 0;
+  };
+  Kind kind = Kind::Conv;
   int64_t source = 0;
-  // Of a convolution.
-  std::vector<Tap> taps;
-  const void* weight = nullptr;  // [T, Cout, Cin] in these strides
-  int64_t tap_stride = 0, out_stride = 0, in_stride = 0;
+  // Of a convolution and Up.
+  std::vector<Phase> phases;
   const void* bias = nullptr;  // [Cout] or absent
   bool relu = false, strict = false;
-  int64_t add = -1;  // a stream, or -1
+  int64_t add = -1;  // a stream, or -1; of a linear gate too
   // Of a gate.
   int64_t groups = 1;
-  const void* cond = nullptr;  // [n, C] or [n, C, H, W], or absent
-  bool cond_is_map = false;
+  const void* cond = nullptr;  // [n, C] or [n, C, H, W] of the stream's pixels, or absent
+  bool cond_is_map = false, linear = false;
+  // Of Elu.
+  bool concat = false;
+
+  bool convolves() const { return kind == Kind::Conv || kind == Kind::Up; }
 };
 
 // The decisions: what they need besides the logits, and where they go. Levels lie as the image does.
@@ -56,10 +65,13 @@ struct Sampling : SamplingDraws {  // levels [n, C, H, W], u [n, H, W, C]
   std::vector<SamplingStage> stages;
   std::vector<int64_t> channels;  // of each stream
   std::vector<bool> early;
+  std::vector<int64_t> strides;  // of each stream
   int64_t groups;
+  int64_t in_channels;  // of the image; where stream 0 has one more, it is ones
+  // The last stream holds logits, or the parameters of a mixture of logistics (common/logistic_mixture_decide.h).
+  int64_t num_mixtures = 0;  // 0: logits
+  double min_log_scale = 0;
   int64_t batch, height, width;
-
-  int64_t image_channels() const { return channels[0]; }
 };
 
 // MADE: layers over flat inputs, with a ReLU behind each but the last, whose units are num_levels for each input.

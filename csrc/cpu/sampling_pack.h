@@ -13,9 +13,11 @@ inline namespace PYGEN_ISA {
 template <class Real>
 bool pack_sampling_tile(const SamplingPlan<Real>& plan, const SamplingUnit& unit, const SamplingPart& part,
                         const SamplingTile& tile, Real* packed) {
-  const ChannelLayout &layout = plan.streams[unit.stream].layout, &from = plan.streams[std::max(unit.source, 0)].layout;
+  const ChannelLayout& layout = plan.streams[unit.stream].layout;
+  const ChannelLayout from = plan.streams[std::max(unit.source, 0)].layout_of(unit.form);
   const int64_t lanes = kRegLanes<Real>, columns = tile.columns * lanes;
   const SamplingStage* conv = unit.conv < 0 ? nullptr : &plan.p.stages[unit.conv];
+  const SamplingStage::Phase* read = conv ? &conv->phases[part.phase] : nullptr;
   const Real* bias = conv ? static_cast<const Real*>(conv->bias) : nullptr;
   bool tame = true;
   for (int64_t j = 0; j < columns; ++j) {
@@ -25,19 +27,19 @@ bool pack_sampling_tile(const SamplingPlan<Real>& plan, const SamplingUnit& unit
     Real* out = packed + tile.weights + j;
     const auto weights_of = [&](const SamplingRun& run, int64_t tap) {
       const int64_t first = run.at / from.pitch * from.count + run.at % from.pitch;
-      const int64_t start = (static_cast<int64_t>(run.tap) + tap) * conv->tap_stride + channel * conv->out_stride;
-      return static_cast<const Real*>(conv->weight) + start + first * conv->in_stride;
+      const int64_t start = (static_cast<int64_t>(run.tap) + tap) * read->tap_stride + channel * read->out_stride;
+      return static_cast<const Real*>(read->weight) + start + first * read->in_stride;
     };
     for (const std::array<int, 2>& products : {std::array<int, 2>{1, 2}, {0, 3}}) {
       for (const SamplingRun& run : part.runs) {
         const Real* in = weights_of(run, 0);
         if (!unit.in_pairs) {
           for (int64_t k = 0; k < run.count; ++k, out += columns)
-            *out = channel < 0 ? Real(0) : in[k * conv->in_stride];
+            *out = channel < 0 ? Real(0) : in[k * read->in_stride];
           continue;
         }
         const Real *middle = weights_of(run, 1), *right = weights_of(run, 2);
-        for (int64_t k = 0; k < run.count * conv->in_stride; k += conv->in_stride) {
+        for (int64_t k = 0; k < run.count * read->in_stride; k += read->in_stride) {
           for (int product : products) {
             *out = channel < 0 ? Real(0) : sampling_product_weight(product, in[k], middle[k], right[k]);
             tame = tame && std::abs(*out) <= Real(kTameWeight);

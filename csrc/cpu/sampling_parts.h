@@ -44,6 +44,9 @@ struct ChannelLayout {
   }
 };
 
+// What is kept of a stream: only what somebody reads.
+enum SamplingForm { kRaw, kRectified, kElu, kConcatElu, kSamplingForms };
+
 // One form of a stream. Shared: `at` is counted for one image, and so is a row; local: in a thread's own memory.
 struct SamplingBuffer {
   bool present = false, local = false;
@@ -52,13 +55,25 @@ struct SamplingBuffer {
 
 struct SamplingStream {
   bool early = false;
-  int pass = -1;  // of the units that make it
+  int64_t stride = 1, columns = 0, height = 0;  // pixel (y, x) stands for the image's (stride y, stride x)
+  int pass = -1;                                // of the units that make it
   ChannelLayout layout;
   bool local = true;                      // read only in its own pass, at the pixel itself
   int64_t back = 0, left = 0, right = 0;  // how far taps reach
   bool read_late = false;                 // by a late unit
   int64_t rows = 1;                       // kept
-  SamplingBuffer forms[2];                // as it is; after relu
+  SamplingBuffer forms[kSamplingForms];
+
+  // concat_elu: elu of all channels, then elu of their negatives, each laid out as the stream is.
+  ChannelLayout layout_of(int form) const {
+    return form == kConcatElu ? ChannelLayout(2 * layout.channels(), 2 * layout.blocks) : layout;
+  }
+  // Where convolutions put what elu is taken of.
+  int form_of_sums() const {
+    for (int form : {kRaw, kElu, kConcatElu})
+      if (forms[form].present) return form;
+    return kRaw;
+  }
 };
 
 // Some output registers of a unit.
@@ -75,16 +90,22 @@ struct SamplingRun {
   int64_t at, count;
 };
 
-// What a unit computes at once: all of an early one, one colour group of a late one.
+// What a unit computes at once: all of an early one, one colour group of a late one, one phase of Up.
 struct SamplingPart {
+  size_t phase = 0;  // of the stage
   std::vector<SamplingRun> runs;
   std::vector<SamplingTile> tiles;
 };
 
+// How the source's stride relates to that of what is made: equal, half, twice.
+enum class SamplingReach { Same, Down, Up };
+
 struct SamplingUnit {
   int conv = -1, gate = -1;                // stages; without a convolution the gate's source is copied
   int stream = -1, source = -1, add = -1;  // streams: made by the convolution, read, added
-  bool relu = false;
+  int form = kRaw;                         // of the source
+  int gate_add = -1;                       // added to the gate
+  SamplingReach reach = SamplingReach::Same;
   int pass = -1;  // of early units
   std::vector<SamplingPart> parts;
   bool in_pairs = false;  // by minimal filtering, sampling_pairs.h: then a run is a row of taps,
@@ -93,8 +114,8 @@ struct SamplingUnit {
   int gate_stream() const { return gate + 1; }
 };
 
-// An early pass at column c needs the columns up to c + right of another pass's row, or of the pixels drawn (pass -1)
-// in the row before.
+// An early pass at column c of the image needs the columns up to c + right of another pass's row, or of the pixels
+// drawn (pass -1) in the row before.
 struct SamplingNeed {
   int pass;
   int64_t right;

@@ -1,45 +1,34 @@
-// A sampling program lowered for one size of image: which stages run together, and where each stream lies.
+// A sampling program lowered for one size of image: what is computed together, and where each stream lies.
 //
-// Stages become units: a convolution with the gate behind it, if any. A stream lies in memory as [row][column][image]
-// [channel], so that a row of a block of images, and one pixel of them, are both rows of one matrix, and a tap is an
-// offset. It keeps as many rows as are still read, with zeros at both ends; what only its own pass reads is kept for
-// the rows of that pass alone, in the cache. Early units form passes: within one, what a unit makes is read at the same
-// pixel only, so that threads and chunks meet between passes.
+// A stream lies in memory as [row][column][image][channel], so that a row of a block of images, and one pixel of them,
+// are both rows of one matrix, and a tap is an offset. It keeps as many rows as are still read, with zeros at both
+// ends; what only its own pass reads is kept for the rows of that pass alone, in the cache.
 #pragma once
 
 #include <algorithm>
-#include <cstdlib>
 
-#include "cpu/sampling_parts.h"
+#include "cpu/sampling_units.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
 
 template <class Real>
-struct SamplingPlan {
-  const Sampling& p;
-  int64_t images;  // of a block
-  bool ahead;      // the next row's early passes run beside this row's late units
-  std::vector<SamplingStream> streams;
-  std::vector<SamplingUnit> units;  // early ones first, pass after pass
-  int passes = 0;
+struct SamplingPlan : SamplingUnits {
+  int64_t images;                                // of a block
+  bool ahead;                                    // the next row's early passes run beside this row's late units
   std::vector<std::vector<SamplingNeed>> needs;  // of each pass
-  int64_t late_right = 0;                        // how far right of a pixel its late units read early streams
-  int64_t shared = 0, local = 0, packed = 0;     // numbers: of an image, of a thread, of all weights
-  int logits() const { return static_cast<int>(p.stages.size()); }
+  int64_t late_right = 0;  // how far right of a pixel its late units read early streams, in columns of the image
+  int64_t shared = 0, local = 0, packed = 0;  // numbers: of an image, of a thread, of all weights
 
   SamplingPlan(const Sampling& p, int64_t images, bool ahead, bool filtering)
-      : p(p), images(images), ahead(ahead), streams(p.channels.size()) {
-    for (size_t s = 0; s < streams.size(); ++s) streams[s].early = p.early[s];
-    make_units();
-    choose_layouts();
-    form_passes();
+      : SamplingUnits(p), images(images), ahead(ahead) {
     for (SamplingUnit& unit : units) unit.in_pairs = filtering && can_filter(unit);
     trace_uses();
     place();
     for (SamplingUnit& unit : units) {
-      const int groups = streams[unit.stream].early ? 1 : static_cast<int>(p.groups);
-      for (int g = 0; g < groups; ++g) unit.parts.push_back(make_part(unit, g));
+      const bool up = unit.reach == SamplingReach::Up;
+      const int parts = up ? 4 : streams[unit.stream].early ? 1 : static_cast<int>(p.groups);
+      for (int i = 0; i < parts; ++i) unit.parts.push_back(up ? make_part(unit, 0, i) : make_part(unit, i, 0));
     }
   }
 
@@ -56,111 +45,52 @@ struct SamplingPlan {
   }
 
  private:
-  const std::vector<SamplingStage::Tap>& taps_of(const SamplingUnit& unit) const {
-    return p.stages[std::max(unit.conv, unit.gate * (unit.conv < 0))].taps;  // a gate has none
-  }
-  bool reaches(const SamplingStage::Tap& tap) const { return -tap.dy < p.height && std::abs(tap.dx) < p.width; }
-
-  void make_units() {
-    const int n = static_cast<int>(p.stages.size());
-    std::vector<int> gate_of(n + 1, -1);  // of each stream the gate that is computed with it
-    for (int s = n - 1; s >= 0; --s)
-      if (p.stages[s].gate) gate_of[p.stages[s].source] = s;
-    gate_of[0] = -1;
-    for (int s = 0; s < n; ++s) {
-      const SamplingStage& stage = p.stages[s];
-      SamplingUnit unit;
-      if (!stage.gate) {
-        unit.conv = s;
-        unit.stream = s + 1;
-        unit.gate = gate_of[s + 1];
-        unit.source = static_cast<int>(stage.source);
-        unit.add = static_cast<int>(stage.add);
-        unit.relu = stage.relu;
-      } else if (stage.source == 0 || gate_of[stage.source] != s || p.stages[stage.source - 1].gate) {
-        unit.gate = s;
-        unit.add = static_cast<int>(stage.source);
-        unit.stream = static_cast<int>(streams.size());
-        streams.emplace_back();
-        streams.back().early = streams[unit.add].early;
-      } else {
-        continue;
-      }
-      units.push_back(unit);
-    }
-  }
-
-  void choose_layouts() {
-    const auto choose = [&](int s, int64_t channels, int64_t blocks) {
-      streams[s].layout = ChannelLayout(channels, blocks);
-      if (!streams[s].early && blocks % p.groups)
-        throw std::invalid_argument("sampling: a late stream's blocks do not divide by the colour groups");
-    };
-    choose(0, p.channels[0], p.groups);
-    for (const SamplingUnit& unit : units) {
-      if (unit.gate < 0) continue;
-      const SamplingStage& gate = p.stages[unit.gate];
-      choose(unit.stream, p.channels[gate.source], 2 * gate.groups);
-      choose(unit.gate_stream(), p.channels[unit.gate_stream()], gate.groups);
-    }
-    for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
-      const SamplingStream& made = streams[unit->stream];
-      if (!made.layout.blocks) choose(unit->stream, p.channels[unit->stream], made.early ? 1 : p.groups);
-      if (unit->add > 0 && !streams[unit->add].layout.blocks)
-        choose(unit->add, p.channels[unit->add], made.layout.blocks);
-    }
-  }
-
-  void form_passes() {
-    for (SamplingUnit& unit : units) {
-      if (!streams[unit.stream].early) continue;
-      if (passes == 0) passes = 1;
-      for (const SamplingStage::Tap& tap : taps_of(unit))
-        if (tap.dy == 0 && tap.dx != 0 && streams[unit.source].pass == passes - 1) {
-          ++passes;
-          break;
-        }
-      unit.pass = streams[unit.stream].pass = passes - 1;
-      if (unit.gate >= 0) streams[unit.gate_stream()].pass = unit.pass;
-    }
-    std::stable_partition(units.begin(), units.end(), [&](const SamplingUnit& u) { return u.pass >= 0; });
-    for (SamplingStream& stream : streams)
-      if (stream.pass < 0) stream.pass = passes;  // late
+  // Whether the tap ever reads inside the source.
+  static bool reaches(const SamplingStage::Tap& tap, const SamplingStream& source) {
+    return -tap.dy < source.height && std::abs(tap.dx) < source.columns;
   }
 
   // Rows of three taps side by side, one of them the present row, over a gate's result.
   bool can_filter(const SamplingUnit& unit) const {
-    if (unit.pass < 0 || unit.conv < 0 || unit.add >= 0 || unit.source == 0 || !p.stages[unit.source - 1].gate)
+    if (unit.pass < 0 || unit.conv < 0 || unit.add >= 0 || unit.reach != SamplingReach::Same || !is_bounded(unit))
       return false;
-    const std::vector<SamplingStage::Tap>& taps = taps_of(unit);
+    const std::vector<SamplingStage::Tap> taps = taps_of(unit);
     bool present = false;
     for (size_t t = 0; t < taps.size(); ++t) {
       if (taps[t].dx != static_cast<int64_t>(t % 3) - 1 || taps[t].dy != taps[t / 3 * 3].dy) return false;
       present = present || taps[t].dy == 0;
     }
-    return present && taps.size() % 3 == 0 && p.width > 1;
+    return present && taps.size() % 3 == 0 && streams[unit.source].columns > 1;
+  }
+  bool is_bounded(const SamplingUnit& unit) const {
+    if (unit.source == 0 || unit.form > kRectified) return false;
+    const SamplingStage& maker = p.stages[unit.source - 1];
+    return maker.kind == SamplingStage::Kind::Gate && !maker.linear;
   }
 
   void trace_uses() {
     needs.resize(passes);
     streams[0].local = false;
-    streams[logits()].forms[0].present = true;
+    streams[logits()].forms[kRaw].present = true;
     streams[logits()].read_late = true;
     if (streams[logits()].early) streams[logits()].local = false;
     for (const SamplingUnit& unit : units) {
       const int pass = streams[unit.stream].pass;
-      if (unit.gate >= 0) streams[unit.stream].forms[0].present = true;
-      if (unit.add >= 0) {
-        streams[unit.add].forms[0].present = true;
-        if (streams[unit.add].pass != pass) streams[unit.add].local = false;
-        trace_need(pass, unit.add, {0, 0});
+      const bool same = unit.reach == SamplingReach::Same;
+      if (!same) streams[unit.stream].local = false;
+      if (unit.gate >= 0) streams[unit.stream].forms[kRaw].present = true;
+      for (int s : {unit.add, unit.gate_add}) {
+        if (s < 0) continue;
+        streams[s].forms[kRaw].present = true;
+        if (streams[s].pass != pass || !same) streams[s].local = false;
+        trace_need(pass, s, {0, 0});
       }
       if (unit.source < 0) continue;
       SamplingStream& source = streams[unit.source];
-      source.forms[unit.relu].present = true;
-      if (source.pass != pass) source.local = false;
+      source.forms[unit.form].present = true;
+      if (source.pass != pass || !same) source.local = false;
       for (const SamplingStage::Tap& tap : taps_of(unit)) {
-        if (!reaches(tap)) continue;
+        if (!reaches(tap, source)) continue;
         if (tap.dy || tap.dx) source.local = false;
         source.back = std::max(source.back, -tap.dy);
         source.left = std::max(source.left, -tap.dx);
@@ -173,26 +103,29 @@ struct SamplingPlan {
   // What a unit of that pass reads of stream s.
   void trace_need(int pass, int s, const SamplingStage::Tap& tap) {
     const int made = streams[s].pass;
+    const int64_t right = tap.dx * streams[s].stride;
     if (pass == passes) {
       streams[s].read_late = true;
-      late_right = std::max(late_right, tap.dx);
-    } else if (made == passes ? tap.dy == -1 : tap.dy == 0 && made != pass) {
-      needs[pass].push_back({made == passes ? -1 : made, tap.dx});
+      late_right = std::max(late_right, right);
+    } else if (made == passes ? tap.dy * streams[s].stride == -1 : tap.dy == 0 && made != pass) {
+      needs[pass].push_back({made == passes ? -1 : made, right});
     }
   }
 
   void place() {
     for (SamplingStream& stream : streams) {
       stream.rows = stream.back + 1 + (ahead && stream.early && stream.read_late);
-      for (SamplingBuffer& form : stream.forms) {
+      for (int f = 0; f < kSamplingForms; ++f) {
+        SamplingBuffer& form = stream.forms[f];
         if (!form.present) continue;
+        const int64_t width = stream.layout_of(f).width();
         form.local = stream.local;
         if (form.local) {
           form.at = local;
-          local += (stream.early ? chunk_rows() : images) * stream.layout.width();
+          local += (stream.early ? chunk_rows() : images) * width;
         } else {
           form.at = shared;
-          form.row = (stream.left + p.width + stream.right) * stream.layout.width();
+          form.row = (stream.left + stream.columns + stream.right) * width;
           shared += stream.rows * form.row;
         }
       }
@@ -206,24 +139,26 @@ struct SamplingPlan {
     for (SamplingUnit& unit : units) {
       if (unit.gate < 0 || !p.stages[unit.gate].cond) continue;
       unit.cond = shared;
-      shared += (cond_is_constant(unit) ? 1 : p.width) * streams[unit.stream].layout.width();
+      const SamplingStream& made = streams[unit.stream];
+      shared += (cond_is_constant(unit) ? 1 : made.columns) * made.layout.width();
     }
   }
 
   // Registers of a tile: two where there are rows enough.
   int columns_of(const SamplingUnit& unit) const { return streams[unit.stream].early ? 2 : sampling_columns(images); }
 
-  SamplingPart make_part(const SamplingUnit& unit, int group) {
+  SamplingPart make_part(const SamplingUnit& unit, int group, size_t phase) {
     SamplingPart part;
+    part.phase = phase;
     const ChannelLayout& layout = streams[unit.stream].layout;
     const bool early = streams[unit.stream].early;
     int64_t steps = 0;
     if (unit.conv >= 0) {
-      const ChannelLayout& from = streams[unit.source].layout;
-      const std::vector<SamplingStage::Tap>& taps = p.stages[unit.conv].taps;
+      const ChannelLayout from = streams[unit.source].layout_of(unit.form);
+      const std::vector<SamplingStage::Tap>& taps = p.stages[unit.conv].phases[phase].taps;
       for (size_t t = 0; t < taps.size(); ++t) {
         const SamplingStage::Tap& tap = taps[t];
-        if (!reaches(tap) || (unit.in_pairs && t % 3)) continue;
+        if (!reaches(tap, streams[unit.source]) || (unit.in_pairs && t % 3)) continue;
         int64_t limit = from.channels();
         if (!early && !streams[unit.source].early && tap.dy == 0 && tap.dx == 0)
           limit = from.channels() / p.groups * (group + !p.stages[unit.conv].strict);

@@ -34,7 +34,8 @@ class SamplingTeam {
   }
 
  private:
-  // Pieces of early work: fewer columns do not fill the tiles, more keep others waiting. Even, for pairs of pixels.
+  // Pieces of early work, in columns of its streams: fewer do not fill the tiles, more keep others waiting. Even, for
+  // pairs of pixels.
   static constexpr int64_t kLeastColumns = 4, kMostColumns = 6;
   struct alignas(64) Pass {
     std::atomic<int64_t> made{0};  // columns, of all rows
@@ -62,17 +63,18 @@ class SamplingTeam {
   bool help(SamplingWorker<Real>& worker) {
     int behind = -1;
     int64_t least = 0;
+    const int64_t all = made();
     for (int pass = 0; pass < plan_.passes; ++pass) {
       const int64_t begin = passes_[pass].made.load(std::memory_order_acquire);
       if ((behind >= 0 && begin >= least) || passes_[pass].taken.load(std::memory_order_relaxed)) continue;
-      if (end_of_piece(pass, begin) == begin) continue;
+      if (end_of_piece(pass, begin, all) == begin) continue;
       behind = pass;
       least = begin;
     }
     if (behind < 0) return false;
     Pass& own = passes_[behind];
     if (own.taken.exchange(true, std::memory_order_acquire)) return false;
-    const int64_t begin = own.made.load(std::memory_order_acquire), end = end_of_piece(behind, begin);
+    const int64_t begin = own.made.load(std::memory_order_acquire), end = end_of_piece(behind, begin, all);
     const int64_t row = begin / plan_.p.width, first = row * plan_.p.width;
     if (begin < end) worker.early(behind, row, begin - first, end - first);
     own.made.store(end, std::memory_order_release);
@@ -81,19 +83,21 @@ class SamplingTeam {
   }
 
   // How far the pass may go. It enters a row when all have left the one before, whose streams' memory it takes, and
-  // when pixels are being drawn there.
-  int64_t end_of_piece(int pass, int64_t begin) const {
+  // when pixels are being drawn there. all: made() a moment ago.
+  int64_t end_of_piece(int pass, int64_t begin, int64_t all) const {
     const int64_t width = plan_.p.width, first = begin / width * width;
     const int64_t above = drawn_.load(std::memory_order_acquire) - (first - width);  // pixels of the row above
-    if (first == plan_.p.height * width || made() < first || above < 0) return begin;
+    if (first == plan_.p.height * width || all < first || above < 0) return begin;
+    const int64_t stride = plan_.pass_strides[pass];
+    if (begin / width % stride) return first + width;  // a row that it does not have
     int64_t end = width;
     for (const SamplingNeed& need : plan_.needs[pass]) {
       const int64_t there = need.pass < 0 ? above : passes_[need.pass].made.load(std::memory_order_acquire) - first;
       if (there < width) end = std::min(end, there - need.right);
     }
-    end = std::min(end, begin - first + kMostColumns);
-    if (end < width) end -= end % 2;
-    return end - (begin - first) < std::min(kLeastColumns, width - (begin - first)) ? begin : first + end;
+    end = std::min(end, begin - first + kMostColumns * stride);
+    if (end < width) end -= end % (2 * stride);
+    return end - (begin - first) < std::min(kLeastColumns * stride, width - (begin - first)) ? begin : first + end;
   }
 
   const SamplingPlan<Real>& plan_;

@@ -34,6 +34,24 @@ struct SamplingTileArguments {
   const int64_t* at;           // of each column, in a pixel of out
 };
 
+// Where registers lie behind each other.
+template <class Real>
+constexpr std::array<int64_t, kSamplingColumns> make_sampling_consecutive() {
+  std::array<int64_t, kSamplingColumns> at{};
+  for (int c = 0; c < kSamplingColumns; ++c) at[c] = c * kRegLanes<Real>;
+  return at;
+}
+template <class Real>
+inline constexpr auto kSamplingConsecutive = make_sampling_consecutive<Real>();
+
+// What is added, from another layout: [rows][lanes].
+template <class Real>
+__attribute__((noinline)) void gather_added(const SamplingTileArguments<Real>& a, const Real* add, int rows, int lanes,
+                                            Real* out) {
+  for (int r = 0; r < rows; ++r, add += a.add.pitch)
+    for (int l = 0; l < lanes; ++l) *out++ = add[a.add_at[l]];
+}
+
 template <class Real, int kRows, int kColumns>
 __attribute__((noinline)) void sampling_tile(const SamplingTileArguments<Real>& a, int64_t m, int64_t row) {
   using V = Reg<Real>;
@@ -47,15 +65,16 @@ __attribute__((noinline)) void sampling_tile(const SamplingTileArguments<Real>& 
   }
   if (a.add.base) {
     const Real* add = a.add.at(m, row);
-    if (!a.add_at) {
-      PYGEN_UNROLL
-      for (int r = 0; r < kRows; ++r) PYGEN_UNROLL
-      for (int c = 0; c < kColumns; ++c) sum[r][c] += load<V>(add + r * a.add.pitch + a.at[c]);
-    } else {
-      for (int r = 0; r < kRows; ++r)
-        for (int c = 0; c < kColumns; ++c)
-          for (int l = 0; l < kN; ++l) sum[r][c][l] += add[r * a.add.pitch + a.add_at[c * kN + l]];
+    const int64_t *at = a.at, pitch = a.add_at ? kColumns * kN : a.add.pitch;
+    Real gathered[kRows * kColumns * kN];
+    if (a.add_at) {
+      gather_added(a, add, kRows, kColumns * kN, gathered);
+      add = gathered;
+      at = kSamplingConsecutive<Real>.data();
     }
+    PYGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) PYGEN_UNROLL
+    for (int c = 0; c < kColumns; ++c) sum[r][c] += load<V>(add + r * pitch + at[c]);
   }
   const Real* w = a.weights;
   const int64_t offset = m * a.source_step + row * a.source_pitch;

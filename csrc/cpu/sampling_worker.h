@@ -1,8 +1,9 @@
 // One thread's work on a block of images: early passes over a row, the late units pixel by pixel, and the draw.
 #pragma once
 
-#include "common/gated_activation.h"
 #include "cpu/sampling_decide.h"
+#include "cpu/sampling_gate.h"
+#include "cpu/sampling_mixture.h"
 #include "cpu/sampling_pairs.h"
 
 namespace pygen {
@@ -14,11 +15,19 @@ class SamplingWorker {
   // Images [first, first + images) in `shared` memory, which starts as zeros; `local` is this thread's own.
   SamplingWorker(const SamplingPlan<Real>& plan, const Real* weights, int64_t first, int64_t images, Real* shared,
                  Real* local)
-      : plan_(plan), p_(plan.p), weights_(weights), first_(first), images_(images), shared_(shared), local_(local) {
+      : plan_(plan),
+        p_(plan.p),
+        weights_(weights),
+        first_(first),
+        images_(images),
+        shared_(shared),
+        local_(local),
+        scratch_(plan.p.num_levels),
+        mixture_(plan.p) {
     bound_.resize(plan.units.size());
     for (size_t i = 0; i < bound_.size(); ++i) {
       bound_[i].unit = &plan.units[i];
-      if (plan.units[i].pass >= 0) first_late_ = i + 1;
+      bound_[i].stride = plan.streams[plan.units[i].stream].stride;
       for (const SamplingPart& part : plan.units[i].parts) {
         bound_[i].parts.emplace_back();
         bound_[i].parts.back().runs.resize(part.runs.size());
@@ -26,30 +35,38 @@ class SamplingWorker {
       }
     }
     row_of_pass_.assign(plan.passes, -1);
-    scratch_.resize(p_.num_levels);
   }
 
-  // Columns [begin, end) of row y of an early pass. Pixels of all images are numbered column by column: m = x * images
-  // + image.
+  // Columns [begin, end) of row y of the image, of an early pass. Pixels of all images are numbered column by column: m
+  // = x * images + image.
   void early(int pass, int64_t y, int64_t begin, int64_t end) {
+    const int64_t stride = plan_.pass_strides[pass];
+    if (y % stride) return;
     if (begin == 0) take_conditions(pass, y);
     if (row_of_pass_[pass] != y) bind_pass(pass, y);
     const int64_t chunk = sampling_chunk(images_);
-    for (int64_t m = begin * images_; m < end * images_; m += chunk)
-      for (const Bound& b : bound_)
-        if (b.unit->pass == pass) run(b, 0, m, std::min(chunk, end * images_ - m));
+    const int64_t first = (begin + stride - 1) / stride * images_, last = (end + stride - 1) / stride * images_;
+    for (int64_t m = first; m < last; m += chunk)
+      for (size_t i = begin_of(pass); i < end_of(pass); ++i) run(bound_[i], 0, m, std::min(chunk, last - m));
   }
   // The row of the pixels to come.
   void enter_row(int64_t y) {
     y_ = y;
-    take_conditions(-1, y);
-    bind_pass(-1, y);
-    logits_ = place(plan_.logits(), 0, y);
-    for (int form = 0; form < 2; ++form) image_[form] = place(0, form, y);
+    take_conditions(plan_.passes, y);
+    bind_pass(plan_.passes, y);
+    logits_ = place(plan_.logits(), kRaw, y);
+    for (int form = 0; form < kSamplingForms; ++form) image_[form] = place(0, form, y);
   }
   void pixel(int64_t x) {
     for (int group = 0; group < p_.groups; ++group) {
-      for (size_t i = first_late_; i < bound_.size(); ++i) run(bound_[i], group, x * images_, images_);
+      for (size_t i = begin_of(plan_.passes); i < bound_.size(); ++i) {
+        const Bound& b = bound_[i];
+        if (b.stride == 1) {
+          run(b, group, x * images_, images_);
+        } else if (((x | y_) & (b.stride - 1)) == 0) {
+          run(b, group, x / b.stride * images_, images_);
+        }
+      }
       draw(x, group);
     }
   }
@@ -63,62 +80,67 @@ class SamplingWorker {
   };
   struct Bound {
     const SamplingUnit* unit;
+    int64_t stride;
     std::vector<BoundPart> parts;
-    Place in, gate[2];  // of the gate
+    Place own[kSamplingForms], gate[kSamplingForms], gate_add;
+    bool has_elu;   // of its own
+    int phase = 0;  // of Up in this row, at even columns
   };
 
-  Real* row(const SamplingStream& stream, const SamplingBuffer& form, int64_t y) const {
-    if (form.local) return local_ + form.at;
+  Real* row(const SamplingStream& stream, int form, int64_t y) const {
+    const SamplingBuffer& buffer = stream.forms[form];
+    if (buffer.local) return local_ + buffer.at;
     const int64_t slot = (y + stream.rows) % stream.rows;
-    return shared_ + (form.at + slot * form.row + stream.left * stream.layout.width()) * images_;
+    return shared_ + (buffer.at + slot * buffer.row + stream.left * stream.layout_of(form).width()) * images_;
   }
   Place place(int s, int form, int64_t y) const {
     const SamplingStream& stream = plan_.streams[s];
     const SamplingBuffer& buffer = stream.forms[form];
     if (!buffer.present) return {};
-    return {row(stream, buffer, y), buffer.local ? 0 : stream.layout.width(), stream.layout.width()};
+    const int64_t width = stream.layout_of(form).width();
+    return {row(stream, form, y), buffer.local ? 0 : width, width};
   }
 
-  // Pass -1: the late units.
+  // Units of a pass; behind all passes the late ones.
+  size_t begin_of(int pass) const { return pass == 0 ? 0 : plan_.pass_ends[pass - 1]; }
+  size_t end_of(int pass) const { return pass == plan_.passes ? bound_.size() : plan_.pass_ends[pass]; }
+
+  // y: of the image, here and below, until a stream's own row is meant.
   void take_conditions(int pass, int64_t y) {
-    for (const SamplingUnit& unit : plan_.units)
-      if (unit.cond >= 0 && unit.pass == pass && (y == 0 || p_.stages[unit.gate].cond_is_map)) fill_cond(unit, y);
+    for (size_t i = begin_of(pass); i < end_of(pass); ++i) {
+      const SamplingUnit& unit = plan_.units[i];
+      const int64_t stride = bound_[i].stride;
+      if (unit.cond >= 0 && y % stride == 0 && (y == 0 || p_.stages[unit.gate].cond_is_map))
+        fill_cond(unit, y / stride);
+    }
   }
   void bind_pass(int pass, int64_t y) {
-    for (Bound& b : bound_)
-      if (b.unit->pass == pass) bind(b, y);
-    if (pass >= 0) row_of_pass_[pass] = y;
+    for (size_t i = begin_of(pass); i < end_of(pass); ++i)
+      if (y % bound_[i].stride == 0) bind(bound_[i], y / bound_[i].stride);
+    if (pass < plan_.passes) row_of_pass_[pass] = y;
   }
   void bind(Bound& b, int64_t y) {
     const SamplingUnit& unit = *b.unit;
-    b.in = place(unit.stream, 0, y);
-    for (int form = 0; form < 2 && unit.gate >= 0; ++form) b.gate[form] = place(unit.gate_stream(), form, y);
+    const SamplingStream& made = plan_.streams[unit.stream];
+    for (int form = 0; form < kSamplingForms; ++form) {
+      b.own[form] = place(unit.stream, form, y);
+      if (unit.gate >= 0) b.gate[form] = place(unit.gate_stream(), form, y);
+    }
+    if (unit.gate_add >= 0) b.gate_add = place(unit.gate_add, kRaw, y);
+    b.has_elu = made.forms[kElu].present || made.forms[kConcatElu].present;
+    b.phase = unit.reach == SamplingReach::Up ? static_cast<int>(2 * (y % 2)) : 0;
     for (size_t i = 0; i < unit.parts.size(); ++i) {
       const SamplingPart& part = unit.parts[i];
       BoundPart& bound = b.parts[i];
-      SamplingTileArguments<Real> a{};
-      bound.rows.clear();
-      if (unit.source >= 0) {
-        const SamplingStream& source = plan_.streams[unit.source];
-        const SamplingBuffer& form = source.forms[unit.relu];
-        a.source_pitch = source.layout.width();
-        a.source_step = form.local ? 0 : a.source_pitch;
-        for (size_t j = 0; j < part.runs.size(); ++j) {
-          const SamplingStage::Tap& tap = p_.stages[unit.conv].taps[part.runs[j].tap];
-          if (!unit.in_pairs) {
-            bound.runs[j] = row(source, form, y + tap.dy) + tap.dx * images_ * a.source_pitch + part.runs[j].at;
-            continue;
-          }
-          bound.rows.push_back(row(source, form, y + tap.dy));
-          bound.runs[j] = local_ + unit.split + static_cast<int64_t>(j) * plan_.split_size(unit);
-        }
-        if (unit.in_pairs) a.source_pitch *= kSamplingProducts;
-      }
+      SamplingTileArguments<Real> a = bind_source(unit, part, bound, y);
       a.runs = bound.runs.data();
       a.lengths = part.runs.data();
       a.num_runs = static_cast<int64_t>(part.runs.size());
-      if (unit.add >= 0) a.add = place(unit.add, 0, y);
-      for (int form = 0; form < 2; ++form) a.out[form] = place(unit.stream, form, y);
+      if (unit.add >= 0) a.add = place(unit.add, kRaw, y);
+      a.out[0] = b.own[made.form_of_sums()];
+      a.out[1] = b.own[kRectified];
+      if (unit.reach == SamplingReach::Up && images_ == 1)  // every second pixel
+        for (Place* to : {&a.add, &a.out[0], &a.out[1]}) to->pitch *= 2;
       for (size_t t = 0; t < part.tiles.size(); ++t) {
         const SamplingTile& tile = part.tiles[t];
         a.weights = weights_ + tile.weights;
@@ -128,6 +150,33 @@ class SamplingWorker {
         bound.tiles[t] = a;
       }
     }
+  }
+  SamplingTileArguments<Real> bind_source(const SamplingUnit& unit, const SamplingPart& part, BoundPart& bound,
+                                          int64_t y) const {
+    SamplingTileArguments<Real> a{};
+    bound.rows.clear();
+    if (unit.source < 0) return a;
+    const SamplingStream& source = plan_.streams[unit.source];
+    const int64_t width = source.layout_of(unit.form).width();
+    const bool up = unit.reach == SamplingReach::Up, down = unit.reach == SamplingReach::Down;
+    const int64_t from = up ? y / 2 : down ? 2 * y : y;
+    // Of Up columns are numbered as those that are made, of which two read the same one.
+    const int64_t begin = up && part.phase % 2 ? images_ * width / 2 : 0;
+    a.source_step = source.forms[unit.form].local ? 0 : up ? width / 2 : down ? 2 * width : width;
+    a.source_pitch = down && images_ == 1 ? 2 * width : width;
+    const std::vector<SamplingStage::Tap>& taps = p_.stages[unit.conv].phases[part.phase].taps;
+    for (size_t j = 0; j < part.runs.size(); ++j) {
+      const SamplingStage::Tap& tap = taps[part.runs[j].tap];
+      const Real* of_row = row(source, unit.form, from + tap.dy);
+      if (!unit.in_pairs) {
+        bound.runs[j] = of_row + tap.dx * images_ * width + part.runs[j].at - begin;
+        continue;
+      }
+      bound.rows.push_back(of_row);
+      bound.runs[j] = local_ + unit.split + static_cast<int64_t>(j) * plan_.split_size(unit);
+    }
+    if (unit.in_pairs) a.source_pitch *= kSamplingProducts;
+    return a;
   }
 
   // Pixels [m, m + rows) of one unit.
@@ -140,55 +189,69 @@ class SamplingWorker {
         split_pairs(bound.rows[j] + m * width, (columns + 1) / 2, images_, width, const_cast<Real*>(bound.runs[j]));
       for (size_t t = 0; t < part.tiles.size(); ++t)
         sampling_pairs(bound.tiles[t], part.tiles[t].columns, m, columns, images_);
+    } else if (b.unit->reach == SamplingReach::Up) {
+      for (int column = 0; column < 2; ++column) up(b, b.phase + column, m, rows);
+    } else if (b.unit->reach == SamplingReach::Down && images_ > 1) {
+      for (int64_t done = 0; done < rows; done += images_) tiles(part, bound, m + done, images_);
     } else {
-      for (size_t t = 0; t < part.tiles.size(); ++t) sampling_rows(bound.tiles[t], part.tiles[t].columns, m, rows);
+      tiles(part, bound, m, rows);
+    }
+    if (b.has_elu) {
+      const int64_t width = plan_.streams[b.unit->stream].layout.width();
+      for (int64_t r = 0; r < rows; ++r) elu_run(SamplingForms<Real>(b.own, width, m, r), width);
     }
     if (b.unit->gate >= 0) gate(b, group, m, rows);
+  }
+  void tiles(const SamplingPart& part, const BoundPart& bound, int64_t m, int64_t rows) {
+    for (size_t t = 0; t < part.tiles.size(); ++t) sampling_rows(bound.tiles[t], part.tiles[t].columns, m, rows);
+  }
+  // Of these pixels those in even, or odd, columns.
+  void up(const Bound& b, int phase, int64_t m, int64_t rows) {
+    const SamplingPart& part = b.unit->parts[phase];
+    const BoundPart& bound = b.parts[phase];
+    const int64_t x = m / images_, end = (m + rows) / images_, first = x + ((x ^ phase) & 1);
+    if (images_ == 1) {
+      if (first < end) tiles(part, bound, first, (end - first + 1) / 2);
+      return;
+    }
+    for (int64_t column = first; column < end; column += 2) tiles(part, bound, column * images_, images_);
   }
 
   void gate(const Bound& b, int group, int64_t m, int64_t rows) {
     const SamplingUnit& unit = *b.unit;
     const ChannelLayout &from = plan_.streams[unit.stream].layout, &to = plan_.streams[unit.gate_stream()].layout;
     const int64_t parts = static_cast<int64_t>(unit.parts.size()), pairs = parts == 1 ? to.blocks : to.blocks / parts;
-    const Real* in = b.in.at(m, 0);
+    const Real* in = b.own[kRaw].at(m, 0);
     const Real* cond = unit.cond < 0 ? nullptr : shared_ + unit.cond * images_;
     if (cond && !plan_.cond_is_constant(unit)) cond += m * from.width();
-    Real* out = b.gate[0].base ? b.gate[0].at(m, 0) : nullptr;
-    Real* rectified = b.gate[1].base ? b.gate[1].at(m, 0) : nullptr;
+    const bool linear = p_.stages[unit.gate].linear;
     for (int64_t r = 0; r < rows; ++r) {
+      const SamplingForms<Real> forms(b.gate, to.width(), m, r);
+      const Real* added = unit.gate_add < 0 ? nullptr : b.gate_add.at(m, r);
       for (int64_t pair = group * pairs; pair < (group + 1) * pairs; ++pair) {
-        const int64_t at = r * from.width() + 2 * pair * from.pitch, result = r * to.width() + pair * to.pitch;
-        gate_run(in + at, cond ? cond + at : nullptr, from.pitch, out ? out + result : nullptr,
-                 rectified ? rectified + result : nullptr);
+        const int64_t at = r * from.width() + 2 * pair * from.pitch, result = pair * to.pitch;
+        const Real* here = cond ? cond + at : nullptr;
+        if (linear) {
+          gate_run<true>(in + at, here, added, from.pitch, forms, result);
+        } else {
+          gate_run<false>(in + at, here, added, from.pitch, forms, result);
+        }
       }
-    }
-  }
-  // `pitch` numbers a, as many b behind them.
-  static PYGEN_INLINE void gate_run(const Real* in, const Real* cond, int64_t pitch, Real* out, Real* rectified) {
-    using V = std::conditional_t<std::is_same_v<Real, float>, VecF, double>;
-    constexpr int64_t kStep = sizeof(V) / sizeof(Real);
-    for (int64_t i = 0; i < pitch; i += kStep) {
-      V a = load<V>(in + i), b = load<V>(in + pitch + i);
-      if (cond) {
-        a += load<V>(cond + i);
-        b += load<V>(cond + pitch + i);
-      }
-      const V value = gate_value(a, b);
-      if (out) store(out + i, value);
-      if (rectified) store(rectified + i, Lanes<V>::at_least(value, 0));
     }
   }
 
+  // y: of the stream.
   void fill_cond(const SamplingUnit& unit, int64_t y) {
     const SamplingStage& stage = p_.stages[unit.gate];
-    const ChannelLayout& layout = plan_.streams[unit.stream].layout;
-    const int64_t channels = layout.channels(), plane = stage.cond_is_map ? p_.height * p_.width : 1;
+    const SamplingStream& stream = plan_.streams[unit.stream];
+    const ChannelLayout& layout = stream.layout;
+    const int64_t channels = layout.channels(), plane = stage.cond_is_map ? stream.height * stream.columns : 1;
     const Real* cond = static_cast<const Real*>(stage.cond) + first_ * channels * plane;
-    const int64_t columns = plan_.cond_is_constant(unit) ? 1 : p_.width;
+    const int64_t columns = plan_.cond_is_constant(unit) ? 1 : stream.columns;
     Real* out = shared_ + unit.cond * images_;
     for (int64_t n = 0; n < images_; ++n) {
       for (int64_t c = 0; c < channels; ++c) {
-        const Real* in = cond + (n * channels + c) * plane + (stage.cond_is_map ? y * p_.width : 0);
+        const Real* in = cond + (n * channels + c) * plane + (stage.cond_is_map ? y * stream.columns : 0);
         for (int64_t x = 0; x < columns; ++x)
           out[(x * images_ + n) * layout.width() + layout.at(c)] = in[stage.cond_is_map ? x : 0];
       }
@@ -196,20 +259,23 @@ class SamplingWorker {
   }
 
   void draw(int64_t x, int group) {
-    const int64_t channels = p_.image_channels(), each = p_.groups == 1 ? channels : channels / p_.groups;
+    const int64_t channels = p_.in_channels, each = p_.groups == 1 ? channels : channels / p_.groups;
     const ChannelLayout &logits = plan_.streams[plan_.logits()].layout, &image = plan_.streams[0].layout;
-    const Real* of_pixel = logits_.at(x * images_, 0);
-    for (int64_t n = 0; n < images_; ++n) {
+    const Real *of_pixel = logits_.at(x * images_, 0), *scaled = static_cast<const Real*>(p_.scaled);
+    for (int64_t n = 0; n < images_; ++n, of_pixel += logits.width()) {
+      const int64_t pixel = y_ * p_.width + x, plane = p_.height * p_.width;
+      const int64_t at = (first_ + n) * channels * plane + pixel, u_at = ((first_ + n) * plane + pixel) * channels;
+      const SamplingForms<Real> forms(image_, image.width(), x * images_, n);
+      if (p_.num_mixtures) mixture_.begin(of_pixel, logits);
       for (int64_t c = group * each; c < (group + 1) * each; ++c) {
-        const int64_t at = (((first_ + n) * channels + c) * p_.height + y_) * p_.width + x;
-        const int64_t u_at = (((first_ + n) * p_.height + y_) * p_.width + x) * channels + c;
-        const Real* of_value = of_pixel + n * logits.width() + logits.at(c * p_.num_levels);
-        const int64_t level = sampling_level(p_, at, u_at, of_value, scratch_.data());
-        const Real value = static_cast<const Real*>(p_.scaled)[level];
-        const int64_t m = (x * images_ + n) * image.width() + image.at(c);
-        if (image_[0].base) image_[0].base[m] = value;
-        if (image_[1].base) image_[1].base[m] = value < 0 ? 0 : value;
+        const int64_t of_value = at + c * plane;
+        const int64_t level =
+            p_.num_mixtures
+                ? mixture_.level(c, of_value, u_at + c)
+                : sampling_level(p_, of_value, u_at + c, of_pixel + logits.at(c * p_.num_levels), scratch_.data());
+        forms.put(image.at(c), scaled[level]);
       }
+      if (image.channels() > channels) forms.put(image.at(channels), Real(1));
     }
   }
 
@@ -220,9 +286,9 @@ class SamplingWorker {
   Real *shared_, *local_;
   std::vector<Bound> bound_;
   std::vector<int64_t> row_of_pass_;
-  size_t first_late_ = 0;
   std::vector<double> scratch_;
-  Place logits_, image_[2];
+  SamplingMixture<Real> mixture_;
+  Place logits_, image_[kSamplingForms];
 };
 
 }  // namespace PYGEN_ISA

@@ -64,7 +64,7 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"
-    if model.program_type is MultiScaleProgram:
+    if backend == "cuda" and model.program_type is MultiScaleProgram:
         return "it does not run networks of several resolutions"
     in_16_bits = backend == "cuda" and model.program_type is not DenseProgram
     if weight.dtype not in (torch.float32, torch.float64) and not in_16_bits:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pygen import _backends
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, DenseProgram, Gate, Program
+from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, Program, Stage, Tap, Up
 
 from ._arguments import DTYPE_NAMES, on_gpu, target
 
@@ -41,9 +41,10 @@ def draw(
         described = tuple((*given.matrix(weight), given.address(bias)) for weight, bias in layers)
         compiled.sampling_dense_draw(draws, described, program.degrees, len(levels))
         return
-    stages = tuple(_stage(stage, given) for stage in program.plain_stages())
-    n, _, height, width = levels.shape
-    compiled.sampling_draw(draws, stages, program.channels, program.early, program.groups, (n, height, width))
+    stages = tuple(_stage(stage, given) for stage in program.stages)
+    mixture = (program.num_mixtures, program.min_log_scale) if isinstance(program, MultiScaleProgram) else ()
+    streams = program.channels, program.early, program.strides
+    compiled.sampling_draw(draws, stages, *streams, program.groups, mixture, tuple(levels.shape))
 
 
 class _Given:
@@ -75,12 +76,20 @@ class _Given:
         return t.data_ptr()
 
 
-def _stage(stage: Conv | Gate, given: _Given) -> tuple:
+def _stage(stage: Stage, given: _Given) -> tuple:
+    def phase(taps: tuple[Tap, ...], weight: Tensor) -> tuple:
+        return (taps, *given.matrix(weight))
+
     if isinstance(stage, Conv):
-        numbers = (*given.matrix(stage.weight), given.address(stage.bias))
-        return ("conv", stage.source, stage.taps, *numbers, stage.relu, stage.add, stage.strict)
-    is_map = stage.cond is not None and stage.cond.shape[2:] != (1, 1)
-    return ("gate", stage.source, stage.groups, given.address(stage.cond), is_map)
+        phases = (phase(stage.taps, stage.weight),)
+        return ("conv", stage.source, phases, given.address(stage.bias), stage.relu, stage.add, stage.strict)
+    if isinstance(stage, Up):
+        return ("up", stage.source, tuple(phase(*p) for p in stage.phases), given.address(stage.bias))
+    if isinstance(stage, Gate):
+        is_map = stage.cond is not None and stage.cond.shape[2:] != (1, 1)
+        cond = given.address(stage.cond)
+        return ("gate", stage.source, stage.groups, cond, is_map, stage.linear, stage.add)
+    return ("elu", stage.source, stage.concat)
 
 
 def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:  # seed: 0-dim int64
