@@ -53,6 +53,9 @@ CLUSTER, CLUSTER_PY = "tests/test_cuda_host_sampling_cluster.py", "pygen/native/
 CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA = (
     f"csrc/cuda/sampling_{part}.cuh" for part in ("cluster", "late", "early", "place", "mma")
 )
+PP_TESTS = ("pixel_models", "pixel_models_causality", "sampling_engines", "sampling_noise_selects", "sampling_program")
+PP = f"{' '.join(f'tests/test_{name}.py' for name in PP_TESTS)} -k 'pp and not cpu'"
+MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_program.py"
 POINTWISE, POINTWISE_PY, POINTWISE_NN = "tests/test_pointwise.py", "pygen/ops/_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
@@ -85,10 +88,10 @@ FAULTS = (
     Fault("GAN, Triton: padding counts as logits", "kernels/gan_loss.py",
           "tl.store(partial_ptr + program, tl.sum(tl.where(mask, value, 0.0), axis=0))",
           "tl.store(partial_ptr + program, tl.sum(value, axis=0))", GAN_TRITON),
-    Fault("C++: the tail of a row of several blocks is dropped", KL_CPP,
+    Fault("C++: the tail of a row of several blocks is dropped", "csrc/cpu/row_blocks.h",
           "const int64_t left = cols - block % blocks_per_row * kBlock;\n    return left < kBlock ? left : kBlock;",
           "const int64_t left = cols - block % blocks_per_row * kBlock;\n    return left < kBlock ? left - left % 8 : kBlock;", KL),
-    Fault("C++: a row that is exactly one block is cut", KL_CPP, "blocks_per_row(cols <= kBlock ? 1 :",
+    Fault("C++: a row that is exactly one block is cut", "csrc/cpu/row_blocks.h", "blocks_per_row(cols <= kBlock ? 1 :",
           "blocks_per_row(cols < kBlock ? 1 :", KL),
     Fault("GAN, C++: the last block is a block too short", GAN_CPP, "(s.numel + kBlock - 1) / kBlock", "s.numel / kBlock + (s.numel < kBlock)",
           GAN),
@@ -449,4 +452,16 @@ FAULTS = (
     Fault("gated_masked_conv2d, CUDA: pre's own gradient reaches cond", "csrc/cuda/gated_activation.cuh", "    store_both(p.grad_input);\n  });",
           "    store_both(p.grad_input);\n    store_both(p.grad_cond);\n  });", GATED_CUDA),
     Fault("gated_masked_conv2d: cond's gradient is lost where pre's is not needed", GATED_OP, "return (None,) * 5 + (grad_cond, None, None, None, None)", "return (None,) * 10", GATED),
+    Fault("PixelCNN++: a level's upper edge is the next one's", MIXTURE, "edge = (2 * more - 1) * half - 1", "edge = (2 * more + 1) * half - 1", PP),
+    Fault("PixelCNN++: green and blue do not know which component red came from", MIXTURE, "terms[-1] + log_probs(", "terms[-1] + 0 * log_probs(", PP),
+    Fault("PixelCNN++: temperature narrows the scales", MIXTURE, "log_scales + math.log(temperature)", "log_scales - math.log(temperature)", PP),
+    Fault("PixelCNN++: temperature leaves the weights", MIXTURE, "log_weights / temperature, ", "log_weights, ", PP),
+    Fault("PixelCNN++: doubled columns mirrored", PROGRAM, "((0, 2), (1, 0))", "((0, 0), (1, 2))", PP),
+    Fault("PixelCNN++: doubled rows in the other order", PROGRAM, "weight[:, :, row, column].T", "weight[:, :, 1 - row, column].T", PP),
+    Fault("PixelCNN++: positive and negative halves of a short cut interleaved", "pygen/models/pixel_cnn_pp.py", "width * (i + negative * len(sides))", "width * (i * len(sides) + negative)", PP),
+    Fault("PixelCNN++: no ones in the image", "pygen/models/_decision.py", "image.pixels[:, :, program.in_channels :] = 1", "image.pixels[:, :, program.in_channels :] = 0", PP),
+    Fault("PixelCNN++: a shifted kernel's weight padded on the other side", "pygen/models/_shifted.py", "(reach[1] - left, reach[1] - right, ", "(reach[1] - right, reach[1] - left, ", PP),
+    Fault("PixelCNN++: a coarser pixel reads the finer row at its own column", "pygen/models/_cached_late.py", "at = x * self.strides[s] // self.strides[stage.source]", "at = x", PP),
+    Fault("PixelCNN++: the phase of a column forgotten", "pygen/models/_cached_late.py", "phase = 2 * (y % 2) + x % 2", "phase = 2 * (y % 2)", PP),
+    Fault("PixelCNN++: coarser streams forgotten after their row", "pygen/models/_cached_late.py", "ring.row(y // self.strides[s]).copy_", "ring.row(y).copy_", PP),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -56,9 +57,38 @@ def grow(channels: int, columns: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(channels, channels, (2, columns), 2, padding=margin, output_padding=margin)
 
 
+@torch.no_grad()
+def initialise_from(model: nn.Module, run: Callable[[], object], scale_of: Callable[[str], float]) -> None:
+    """Data-dependent initialisation: in one `run` each convolution's weight and bias are set so that its outputs have mean 0 and
+    standard deviation scale_of(its name) in every channel. Constant outputs keep their weight."""
+
+    def rescale(name: str, layer: nn.Conv2d | nn.ConvTranspose2d, output: Tensor) -> Tensor:
+        deviation, mean = torch.std_mean(output.float(), (0, 2, 3), correction=0)
+        factor = torch.where(deviation > 1e-5 * mean.abs(), scale_of(name) / deviation, 1.0).to(output.dtype)
+        shape = (1, -1, 1, 1) if isinstance(layer, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+        held = getattr(layer, "parametrizations", None)
+        weight = layer.weight if held is None else held["weight"].original0  # of a normalised one the lengths
+        weight.mul_(factor.view(shape))
+        shift = mean.to(output.dtype)
+        assert layer.bias is not None
+        layer.bias.sub_(shift).mul_(factor)
+        return (output - shift[:, None, None]) * factor[:, None, None]
+
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, convolutions)}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output, name=name: rescale(name, layer, output))
+        for name, layer in layers.items()
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def normalised(layer: Callable[..., nn.Module], *args: object, weight_norm: bool, **kwargs: object) -> nn.Module:
     """The layer, its weight as length times direction of each output (Salimans, Kingma, 2016), if so wished."""
     made = layer(*args, **kwargs)
     outs = 1 if isinstance(made, nn.ConvTranspose2d) else 0
     return parametrizations.weight_norm(made, dim=outs) if weight_norm else made
-

@@ -20,7 +20,7 @@ from ._conditional import ConditionalPixelModel
 from ._mixture import Mixture
 from ._pixel_model import in_layout_of
 from ._program import Builder, MultiScaleProgram
-from ._shifted import ShiftedConv2d, down, down_right, grow, normalised
+from ._shifted import ShiftedConv2d, down, down_right, grow, initialise_from, normalised
 
 MIN_LOG_SCALE = -7.0
 
@@ -166,6 +166,16 @@ class PixelCNNPP(ConditionalPixelModel):
     def mixture_params(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """[N, P, H, W], as `pygen.functional.logistic_mixture_nll` takes them."""
         return self._outputs(x, cond)
+
+    def initialize(self, x: Tensor, cond: Tensor | None = None) -> None:
+        """Sets weights and biases from a batch, as the paper does before training: every convolution's outputs get mean 0 and
+        deviation 1 in each channel, those before a gate deviation 0.1.
+
+        Args:
+            x: levels [N, C, H, W], some dozens of images.
+            cond: of a conditional model.
+        """
+        initialise_from(self, lambda: self._outputs(x, cond), lambda name: 0.1 if name.endswith("conv_out") else 1.0)
 
     def _nll(self, x: Tensor, cond: Tensor | None, reduction: str) -> Tensor:
         params = self.mixture_params(x, cond)
