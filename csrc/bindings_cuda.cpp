@@ -2,6 +2,7 @@
 #include "cuda/gan_loss.bind.h"
 #include "cuda/gated_activation.bind.h"
 #include "cuda/gated_masked_conv2d.bind.h"
+#include "cuda/logistic_mixture_nll.bind.h"
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/masked_linear.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_gan_loss(m);
   pygen::cuda::bind_gated_activation(m);
   pygen::cuda::bind_gated_masked_conv2d(m);
+  pygen::cuda::bind_logistic_mixture_nll(m);
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_masked_linear(m);
   pygen::cuda::bind_reparameterize_kl(m);

@@ -1,11 +1,11 @@
 // The arithmetic of one component and channel of logistic_mixture_nll, V = float, double or a SIMD vector.
 //
-// A level at v owns the bin v +- h; with s = e^log_scale, u = (v - mean) / s and w = 2 h / s its log-probability is
-//   log sigma(u + w/2) + log sigma(w/2 - u) + log(1 - e^-w);   of the lowest level the first term, of the highest the
-//   second
-// (Salimans et al. 2017). Let t be u of the highest level, -u of the lowest and |u| of others, d = t - w/2 (how far the
-// mean lies beyond the nearer edge), n = e^-|d| and e = e^-w, 0 in the open bins. What belongs to the far edge is n e
-// outside the bin and e / n inside, so that all of it comes out of two exponentials, one logarithm and one division:
+// A level at v owns the bin v +- h; with s = e^log_scale, u = v - mean and w = 2 h / s its log-probability is
+//   log sigma((u + h) / s) + log sigma((h - u) / s) + log(1 - e^-w)    (Salimans et al. 2017),
+// of the lowest level the first term alone, of the highest the second. Let t be u of the highest level, -u of the
+// lowest and |u| of others, d = (t - h) / s (how far the mean lies beyond the nearer edge), n = e^-|d| and e = e^-w, 0
+// in the open bins. What belongs to the far edge is n e outside the bin and e / n inside, so that all of it comes out
+// of two exponentials, one logarithm and one division:
 //   log p = -max(d, 0) + log((1 - e) q / ((1 + n) r)),    (q, r) = (1, 1 + n e) outside,    (n, n + e) inside
 // Nothing cancels, for any mean and scale.
 #pragma once
@@ -78,18 +78,21 @@ struct Least<double> {
   static constexpr double kLogWidth = -69.07755278982137;
 };
 
-// The bins' half width h, and log(2 h) over that of the narrowest w, below which 1 - e^-w is w.
+// Of the bins' width 2 h: half of it, one over it, its logarithm, and that over the narrowest w's, below which 1 - e^-w
+// is w.
 template <class Real>
 struct Bins {
-  Real half, log_width;
+  Real half, inverse, log_width, log_over_least;
   PYGEN_HD explicit Bins(int num_levels)
       : half(static_cast<Real>(1.0 / (num_levels - 1))),
-        log_width(static_cast<Real>(::log(2.0 / (num_levels - 1)) - Least<Real>::kLogWidth)) {}
+        inverse(static_cast<Real>(0.5 * (num_levels - 1))),
+        log_width(static_cast<Real>(::log(2.0 / (num_levels - 1)))),
+        log_over_least(static_cast<Real>(::log(2.0 / (num_levels - 1)) - Least<Real>::kLogWidth)) {}
 };
 
 template <class V>
 struct Logistic {
-  V log_p;
+  V log_p;  // less log(2 h), which all components have: smaller numbers have more digits behind the point
   V to_mean, to_log_scale;  // the derivatives of -log_p
 };
 
@@ -99,32 +102,31 @@ PYGEN_HD Logistic<V> discretised_logistic(const PixelLevel<V>& x, V mean, V log_
   using L = Lanes<V>;
   using Real = typename L::Real;
   const V inverse = exp_terms(V(log_scale * Real(-2))).root;
-  const V half = inverse * bins.half;
-  const V u = (x.v - mean) * inverse;
+  const V away = x.v - mean;
   const auto inner = x.edge == Real(0);
-  const V side = L::select(inner, L::with_sign(V(V{} + Real(1)), u), x.edge);
-  const V t = u * side;
-  const V beyond = t - half;
+  const V side = L::select(inner, L::with_sign(V(V{} + Real(1)), away), x.edge);
+  const V distance = away * side;
+  const V beyond = (distance - bins.half) * inverse;  // the difference of two large products would be their rounding
   const auto inside = beyond < Real(0);
   const V near = L::at_least(exp_minus_abs(beyond), Least<Real>::kEdge);  // so that near / (near + 0) is 1
-  const V width = L::select(inner, V(half * Real(2)), V(V{} + Real(1000)));
+  const V width = L::select(inner, V(inverse * (bins.half * Real(2))), V(V{} + Real(1000)));
   const V wide = L::at_least(width, Least<Real>::kWidth);
   V e, mass;
   decay(wide, e, mass);
   const V q = L::select(inside, near, V(V{} + Real(1)));
   const V r = L::select(inside, V(near + e), V(near * e + Real(1)));
   const V both = (near + Real(1)) * r;
-  const V less = L::select(width < Least<Real>::kWidth, V(bins.log_width - log_scale), V{});
+  const V less = L::select(width < Least<Real>::kWidth, V(bins.log_over_least - log_scale), V{});
   Logistic<V> out;
   if constexpr (kGrad) {
     const V over = Real(1) / (both * mass);
     const V by_near = (q * over) * (r * mass);  // sigma(d), and of the far edge
     const V by_far = L::select(inside, e, V(near * e)) * ((near + Real(1)) * mass * over);
-    out.log_p = log_positive(V(mass * q * (mass * over))) + less - positive_part(beyond);
+    out.log_p = log_positive(V(mass * q * (mass * over) * bins.inverse)) + less - positive_part(beyond);
     out.to_mean = inverse * side * (by_far - by_near);
-    out.to_log_scale = (t + half) * by_far - beyond * by_near + wide * e * (both * over);
+    out.to_log_scale = (distance + bins.half) * inverse * by_far - beyond * by_near + wide * e * (both * over);
   } else {
-    out.log_p = log_positive(V(mass * q / both)) + less - positive_part(beyond);
+    out.log_p = log_positive(V(mass * q / both * bins.inverse)) + less - positive_part(beyond);
     out.to_mean = out.to_log_scale = V{};
   }
   return out;

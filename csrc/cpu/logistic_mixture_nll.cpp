@@ -89,7 +89,7 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
       joint = joint + of.log_p;
       if constexpr (kGrad) {
         store(slopes + 3 * c * kRow, of.to_mean);
-        store(slopes + (3 * c + 1) * kRow, V(L::select(raw < least, V{}, of.to_log_scale)));
+        store(slopes + (3 * c + 1) * kRow, of.to_log_scale);
       }
     }
     store(s.joint + k * kRow, joint);
@@ -109,7 +109,8 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
   }
   // No component that gives the level any chance at all, and no component.
   constexpr Real kInf = std::numeric_limits<Real>::infinity(), kNan = std::numeric_limits<Real>::quiet_NaN();
-  V value = (top_logit - top) + (log_or_nan(sum_logits) - log_or_nan(sum));
+  V value =
+      (top_logit - top) + (log_or_nan(sum_logits) - log_or_nan(sum)) - static_cast<Real>(channels) * bins.log_width;
   value = L::select(sum == Real(0), V(V{} + kInf), value);
   store(nll, V(L::select(sum_logits == Real(0), V(V{} + kNan), value)));
   if constexpr (kGrad) {
@@ -123,7 +124,8 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
         const int64_t first = components * (1 + parts * c) + k;
         to_mean[c] = weight * load<V>(slopes + 3 * c * kRow);
         store(grads + first * grad_stride, to_mean[c]);
-        store(grads + (first + components) * grad_stride, V(weight * load<V>(slopes + (3 * c + 1) * kRow)));
+        const V to_scale = weight * load<V>(slopes + (3 * c + 1) * kRow);
+        store(grads + (first + components) * grad_stride, V(L::select(row(first + components) < least, V{}, to_scale)));
       }
       for (int c = 0; channels == 3 && c < channels; ++c)
         store(grads + (components * (3 + 3 * c) + k) * grad_stride,

@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from pygen.native._arguments import DTYPE_NAMES, strided, target
+from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 
 
 def _flat(t: Tensor) -> Tensor:
     """[N, C, positions] with one stride over the positions: a view, or a copy where none serves."""
+    strided(t)  # raises where there is nothing to copy
     if t.dim() == 2:
         return t.unsqueeze(2)
     return t if t.dim() == 3 else t.flatten(2)
@@ -36,6 +37,11 @@ def _call(
     written = None if grad_params is None else _flat(grad_params)
     channels, reduce = x.shape[1], reduction != "none"
     sizes = (flat.shape[0], flat.shape[1] // (3 if channels == 1 else 10), flat.shape[2])
+    if on_gpu((compiled, where)):
+        tiles = 0 if nll is None else compiled.logistic_mixture_nll_workspace(sizes[0], sizes[2])
+        wide = torch.promote_types(params.dtype, torch.float32)
+        workspace = torch.empty(tiles, dtype=wide, device=params.device)
+        where = (*where, workspace.data_ptr())
     compiled.logistic_mixture_nll(
         DTYPE_NAMES[params.dtype],
         sizes,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch
+from pygen.native._arguments import without_memory
 from pygen.ops import _library
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
@@ -107,6 +108,8 @@ def _check_values(x: Tensor, num_levels: int) -> None:
     """Refuse values beyond 0 .. num_levels - 1, where they can be read for free."""
     if not x.is_cpu or not x.numel() or (x.dtype == torch.uint8 and num_levels >= 256):
         return
+    if not x.data_ptr():
+        raise without_memory(x)
     least, most = x.aminmax()
     if int(most) >= num_levels or int(least) < 0:
         raise _checks.fail(_OP, "x", f"levels 0 .. {num_levels - 1}", f"{int(least)} .. {int(most)}")
