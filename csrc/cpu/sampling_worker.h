@@ -22,7 +22,7 @@ class SamplingWorker {
         images_(images),
         shared_(shared),
         local_(local),
-        scratch_(plan.p.num_levels),
+        scratch_(plan.p.num_mixtures ? 0 : plan.p.num_levels),
         mixture_(plan.p) {
     bound_.resize(plan.units.size());
     for (size_t i = 0; i < bound_.size(); ++i) {
