@@ -453,6 +453,8 @@ FAULTS = (
           "    store_both(p.grad_input);\n    store_both(p.grad_cond);\n  });", GATED_CUDA),
     Fault("gated_masked_conv2d: cond's gradient is lost where pre's is not needed", GATED_OP, "return (None,) * 5 + (grad_cond, None, None, None, None)", "return (None,) * 10", GATED),
     Fault("PixelCNN++: a level's upper edge is the next one's", MIXTURE, "edge = (2 * more - 1) * half - 1", "edge = (2 * more + 1) * half - 1", PP),
+    Fault("256 levels in uint8: none is one on a GPU", "pygen/models/_levels.py", "(x.long() < 0) | (x.long() >= num_levels)", "(x < 0) | (x >= num_levels)", "tests/test_mixture.py"),
+    Fault("PixelCNN++: edges between levels in float32", MIXTURE, "below = torch.zeros_like(u)", "below = torch.zeros_like(u).long()", "tests/test_mixture.py"),
     Fault("PixelCNN++: green and blue do not know which component red came from", MIXTURE, "terms[-1] + log_probs(", "terms[-1] + 0 * log_probs(", PP),
     Fault("PixelCNN++: temperature narrows the scales", MIXTURE, "log_scales + math.log(temperature)", "log_scales - math.log(temperature)", PP),
     Fault("PixelCNN++: temperature leaves the weights", MIXTURE, "log_weights / temperature, ", "log_weights, ", PP),

@@ -44,7 +44,12 @@ def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
     scaled = x.to(dtype).mul_(2 / (num_levels - 1)).sub_(1)
     if x.device.type == "cpu":
         return scaled
-    return scaled.masked_fill_((x < 0) | (x >= num_levels), float("nan"))
+    return scaled.masked_fill_(no_levels(x, num_levels), float("nan"))
+
+
+def no_levels(x: Tensor, num_levels: int) -> Tensor:
+    """bool: where x is none of 0 .. num_levels - 1. Compared in int64, as 256 would become 0 in uint8."""
+    return (x.long() < 0) | (x.long() >= num_levels)
 
 
 def target_levels(x: Tensor, num_levels: int) -> Tensor:

@@ -53,13 +53,13 @@ class Mixture:
         """Levels [...], int64: the first whose cumulated probability reaches u [...], by bisection."""
         weights, inverse = torch.softmax(self.log_weights, -1), torch.exp(-self.log_scales)
         half, u = 1 / (self.num_levels - 1), u.double()
-        below = torch.zeros(u.shape, dtype=torch.int64, device=u.device)  # so many levels do not reach u
+        below = torch.zeros_like(u)  # so many levels do not reach u
         for bit in reversed(range((self.num_levels - 1).bit_length())):
             more = below + (1 << bit)
             edge = (2 * more - 1) * half - 1  # between level more - 1 and the next one
             cumulated = (weights * torch.sigmoid((edge.unsqueeze(-1) - self.means) * inverse)).sum(-1)
             below = torch.where((more < self.num_levels) & (cumulated < u), more, below)
-        return below
+        return below.long()
 
     def logits(self) -> Tensor:
         """log-probabilities of all levels, [..., L]."""

@@ -76,13 +76,15 @@ def components(
 
 def scale_levels(levels: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
     """2 x / (L - 1) - 1 with one rounding; NaN of what is no level."""
-    scaled = (2 * levels.long() - (num_levels - 1)).to(dtype) / (num_levels - 1)
+    levels = levels.long()  # in uint8 256 would be 0
+    scaled = (2 * levels - (num_levels - 1)).to(dtype) / (num_levels - 1)
     return scaled.masked_fill((levels < 0) | (levels >= num_levels), math.nan)
 
 
 def _edges(levels: Tensor, num_levels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Upper and lower end of each level's bin: (2 x - (L - 1) +- 1) / (L - 1), the same number for neighbours."""
-    twice = 2 * levels.long() - (num_levels - 1)
+    levels = levels.long()
+    twice = 2 * levels - (num_levels - 1)
     wrong = (levels < 0) | (levels >= num_levels)
     upper, lower = (((twice + side).to(dtype) / (num_levels - 1)).masked_fill(wrong, math.nan) for side in (1, -1))
     return upper, lower
