@@ -12,6 +12,7 @@
 #include "cuda/sampling_cluster.bind.h"
 #include "cuda/sampling_dense.bind.h"
 #include "cuda/sampling_draws.bind.h"
+#include "cuda/sampling_scales.bind.h"
 
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "pygen's CUDA C++ kernels. Called by pygen.native; the arguments are not checked here.";
@@ -28,5 +29,6 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_sampling(m);
   pygen::cuda::bind_sampling_cluster(m);
   pygen::cuda::bind_sampling_dense(m);
+  pygen::cuda::bind_sampling_scales(m);
   pygen::cuda::bind_sampling_uniforms(m);
 }

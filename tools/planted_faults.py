@@ -50,8 +50,8 @@ DENSE_CU, DENSE_PARTS, DENSE = (
     "tests/test_cuda_host_sampling_dense.py",
 )
 CLUSTER, CLUSTER_PY = "tests/test_cuda_host_sampling_cluster.py", "pygen/native/_sampling_cluster_plan.py"
-CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA = (
-    f"csrc/cuda/sampling_{part}.cuh" for part in ("cluster", "late", "early", "place", "mma")
+CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA, LAUNCH_CU = (
+    f"csrc/cuda/sampling_{part}.cuh" for part in ("cluster", "late", "early", "place", "mma", "launch")
 )
 PP_TESTS = ("pixel_models", "pixel_models_causality", "sampling_engines", "sampling_noise_selects", "sampling_program")
 PP = f"{' '.join(f'tests/test_{name}.py' for name in PP_TESTS)} -k 'pp and not cpu'"
@@ -393,7 +393,7 @@ FAULTS = (
           f"{CLUSTER} -k 'draws_what and gated-k5'"),
     Fault("sampling, CUDA, clusters: tiles are dealt out other than their memory", "pygen/native/_sampling_cluster.py", '"turn": -turn % size', '"turn": turn % size',
           f"{CLUSTER} -k 'deals_out'"),
-    Fault("sampling, CUDA, clusters: zeros between colours have weights", CLUSTER_CU, "const int group = in / step.filled_group, c = in % step.filled_group;", "const int group = in / step.group, c = in % step.group;",
+    Fault("sampling, CUDA, clusters: zeros between colours have weights", LAUNCH_CU, "const int group = in / step.filled_group, c = in % step.filled_group;", "const int group = in / step.group, c = in % step.group;",
           f"{CLUSTER} -k 'draws_what and gated-rgb'"),
     Fault("sampling, CUDA, clusters: pixels' channels are read beyond their end", EARLY_CU, "there ? max(0, min(16, bytes - from)) : 0", "there ? 16 : 0",
           f"{CLUSTER} -k 'draws_what and gated'"),
@@ -401,7 +401,7 @@ FAULTS = (
           f"{CLUSTER} -k 'buffers'"),
     Fault("sampling, CUDA, clusters: the gate's second half is the first one's bias", LATE_CU, "sum(place, step, of, row + 8, x) + more.b", "sum(place, step, of, row + 8, x) + more.a",
           f"{CLUSTER} -k 'draws_what and gated-k5'"),
-    Fault("sampling, CUDA, clusters: weights of the gate's second half are the first one's", CLUSTER_CU, "(step.gate && row >= 8 ? step.outs : 0)", "0",
+    Fault("sampling, CUDA, clusters: weights of the gate's second half are the first one's", LAUNCH_CU, "(step.gate && row >= 8 ? step.outs : 0)", "0",
           f"{CLUSTER} -k 'draws_what and gated-k5'"),
     Fault("sampling, CUDA, clusters: late sums forget ReLU", LATE_CU, "if (relu) rectify<T>(in[0]);", "",
           f"{CLUSTER} -k 'draws_what and plain-no-block'"),
@@ -411,7 +411,7 @@ FAULTS = (
           f"{CLUSTER} -k 'draws_what and plain-no-block'"),
     Fault("sampling, CUDA, clusters: rows begin with what the last one left", CLUSTER_CU, "*reinterpret_cast<float*>(shared + i) = 0;", "",
           f"{CLUSTER} -k 'draws_what and gated-k5'"),
-    Fault("sampling, CUDA, clusters: the last cluster has as many images as the others", CLUSTER_CU, "static_cast<int>(min(int64_t(p.images), p.n - first))", "p.images",
+    Fault("sampling, CUDA, clusters: the last cluster has as many images as the others", PLACE_CU, "static_cast<int>(min(int64_t(p.images), p.n - first))", "p.images",
           f"{CLUSTER} -k 'beyond_eight'"),
     Fault("sampling, CUDA, clusters: of several channels the last one is told", CLUSTER_CU, "if (lane % kChannelsSent == c % kChannelsSent) kept = value;", "kept = value;",
           f"{CLUSTER} -k 'draws_what and two-independent'"),

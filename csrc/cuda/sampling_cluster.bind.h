@@ -9,6 +9,15 @@
 
 namespace pygen::cuda {
 
+using SharedTuple =
+    std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t>;
+inline SamplingShared shared_of(const SharedTuple& given) {
+  SamplingShared s{};
+  std::tie(s.segments, s.messages, s.resident, s.resident_bytes, s.pixels, s.rings, s.sums, s.logits, s.early,
+           s.bytes) = given;
+  return s;
+}
+
 inline void bind_sampling_cluster(py::module_& m) {
   m.attr("sampling_step_fields") = kSamplingStepFields;
   m.attr("sampling_segment_fields") = kSamplingSegmentFields;
@@ -23,8 +32,7 @@ inline void bind_sampling_cluster(py::module_& m) {
          std::tuple<std::uintptr_t, std::uintptr_t, int64_t, int64_t, int64_t> program,
          std::tuple<std::uintptr_t, int64_t> weights, std::tuple<std::uintptr_t, int64_t> memory,
          std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> pixel, int64_t early_positions,
-         std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t> shared,
-         int device, std::uintptr_t stream) {
+         const SharedTuple& shared, int device, std::uintptr_t stream) {
         SamplingClusterCall call{};
         call.dtype = std::move(dtype);
         std::tie(call.n, call.channels, call.height, call.width) = images;
@@ -36,9 +44,7 @@ inline void bind_sampling_cluster(py::module_& m) {
         std::tie(call.memory, call.image_bytes) = memory;
         std::tie(call.pixel_at, call.pixel_rows, call.pixel_pitch, call.pixel, call.pixel_pixel_pitch) = pixel;
         call.early_positions = early_positions;
-        SamplingShared& s = call.shared;
-        std::tie(s.segments, s.messages, s.resident, s.resident_bytes, s.pixels, s.rings, s.sums, s.logits, s.early,
-                 s.bytes) = shared;
+        call.shared = shared_of(shared);
         call.device = device;
         call.stream_handle = stream;
         const py::gil_scoped_release release;

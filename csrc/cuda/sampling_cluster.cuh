@@ -39,37 +39,16 @@ __device__ inline void share_out(const ClusterPlace<T>& place) {
 template <class T>
 __device__ __forceinline__ void settle_in(const ClusterPlace<T>& place) {
   const ClusterParams& p = place.p;
-  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  const auto copy = [&](char* to, const void* from, int64_t bytes) {  // whole words
-    for (int64_t i = thread; i < bytes / 4; i += threads) {
-      reinterpret_cast<uint32_t*>(to)[i] = reinterpret_cast<const uint32_t*>(from)[i];
-    }
-  };
-  copy(place.shared, p.steps + p.num_early, p.num_late * static_cast<int64_t>(sizeof(SamplingStep)));
-  copy(place.shared + p.shared.segments, p.segments, p.num_segments * static_cast<int64_t>(sizeof(SamplingSegment)));
+  copy_words(place.shared, p.steps + p.num_early, p.num_late * static_cast<int64_t>(sizeof(SamplingStep)));
+  copy_words(place.shared + p.shared.segments, p.segments,
+             p.num_segments * static_cast<int64_t>(sizeof(SamplingSegment)));
   __syncthreads();
-  if (thread == 0) {
+  if (threadIdx.x == 0) {
     share_out(place);
-    uint64_t* const barriers = reinterpret_cast<uint64_t*>(place.shared + p.shared.messages);
-    if (p.size > 1 && p.messages) {
-      for (int i = 0; i < 2; ++i) init_barrier(barriers + i, 1);
-      publish_to_cluster();
-    }
+    place.begin_messages();
   }
   __syncthreads();
-  for (int s = 0; s < p.num_late; ++s) {
-    const SamplingStep& step = place.steps()[s];
-    if (step.own_weight < 0) continue;
-    const int vectors = step.blocks * (kTileBytes / 16);
-    for (int k = 0; k < step.own_count; ++k) {
-      const char* const from =
-          p.weights + step.weight + int64_t(step.own_first + k * p.size) * step.blocks * kTileBytes;
-      for (int i = thread; i < vectors; i += threads) {
-        reinterpret_cast<uint4*>(place.shared + step.own_weight)[k * vectors + i] =
-            reinterpret_cast<const uint4*>(from)[i];
-      }
-    }
-  }
+  for (int s = 0; s < p.num_late; ++s) keep_weights(place, place.steps()[s]);
 }
 
 // What a decision needs besides logits.
@@ -176,23 +155,8 @@ __device__ __forceinline__ void draw_row(ClusterPlace<T>& place, int y) {
 template <class T, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1) sampling_cluster_kernel(const __grid_constant__ ClusterParams p) {
   PYGEN_DYNAMIC_SHARED(shared);
-  const int rank = p.size == 1 ? 0 : cluster_rank(), thread = static_cast<int>(threadIdx.x);
-  const int64_t first = int64_t(blockIdx.x) / p.size * p.images;
-  const int images = static_cast<int>(min(int64_t(p.images), p.n - first)), eights = (images + 7) / 8;
-  const int threads = static_cast<int>(blockDim.x);
-  const int pitch = (p.images + 7) / 8 * 8 + 4;
-  ClusterPlace<T> place{p,
-                        shared,
-                        rank,
-                        first,
-                        images,
-                        eights,
-                        pitch,
-                        thread / 32,
-                        threads / 32,
-                        thread / 8 % images,
-                        thread / 8 / images,
-                        0};
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  ClusterPlace<T> place = place_of<T>(p, shared);
   settle_in(place);
   for (int y = 0; y < p.height; ++y) {
     place.meet();
@@ -206,58 +170,6 @@ __global__ void __launch_bounds__(kThreads, 1) sampling_cluster_kernel(const __g
     }
     __syncthreads();
     draw_row(place, y);
-  }
-}
-
-// One warp packs one tile's run of 64 bytes; see sampling_mma.cuh.
-struct SamplingPackParams {
-  const SamplingStep* steps;
-  const SamplingSegment* segments;
-  int num_steps;
-  int64_t runs;
-  char* packed;
-};
-
-template <class T, int kThreads>
-__global__ void __launch_bounds__(kThreads) sampling_pack_kernel(const __grid_constant__ SamplingPackParams p) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t warps = int64_t(gridDim.x) * (kThreads / 32);
-  for (int64_t run = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32; run < p.runs; run += warps) {
-    int low = 0, high = p.num_steps - 1;  // the last step that begins at or before this run
-    while (low < high) {
-      const int middle = (low + high + 1) / 2;
-      if (p.steps[middle].weight <= run * kTileBytes) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    const SamplingStep& step = p.steps[low];
-    const int64_t own = run - step.weight / kTileBytes;
-    const int tile = static_cast<int>(own / step.blocks), block = static_cast<int>(own % step.blocks);
-    int s = 0;
-    while (s + 1 < step.num_segments && p.segments[step.segments + s + 1].block <= block) ++s;
-    const SamplingSegment segment = p.segments[step.segments + s];
-    constexpr int kPerWord = 4 / sizeof(T);
-    for (int i = 0; i < 2; ++i) {
-      T elements[4 * kPerWord];
-      for (int word = 0; word < 4; ++word) {
-        const int row = packed_row(lane, word);
-        const int channel = step.gate ? tile * 8 + row % 8 : tile * 16 + row;
-        const int64_t out = step.first + channel + (step.gate && row >= 8 ? step.outs : 0);
-        for (int e = 0; e < kPerWord; ++e) {
-          const int in = ((block - segment.block) * 16 + packed_word(lane, i, word)) * kPerWord + e;
-          T value = narrow_to<T>(0.0f);
-          const int group = in / step.filled_group, c = in % step.filled_group;
-          if (channel < step.outs && in < segment.channels && c < step.group) {
-            const int64_t at = segment.tap * step.kernel_tap + out * step.kernel_out;
-            value = reinterpret_cast<const T*>(step.kernel)[at + (group * step.group + c) * step.kernel_in];
-          }
-          elements[word * kPerWord + e] = value;
-        }
-      }
-      memcpy(p.packed + run * kTileBytes + (i * 32 + lane) * 16, elements, 16);
-    }
   }
 }
 

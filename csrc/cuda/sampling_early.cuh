@@ -18,9 +18,93 @@ struct EarlyItem {
   int pixel0, pixels;
 };
 
+// A row of a stream in the images' memory, or null.
 template <class T>
+struct Line {
+  char* row;
+  int pitch;
+  __device__ __forceinline__ T* pixel(const ClusterPlace<T>& place, short2 where) const {  // image, column
+    if (row == nullptr) return nullptr;
+    return reinterpret_cast<T*>(row + where.x * place.p.image_bytes + int64_t(where.y) * pitch);
+  }
+};
+
+// Where a step's pixels come from and where they go: of networks that see the image in one resolution. A step of
+// another kind of network has another one, with the same names.
+template <class T>
+struct OneScale {
+  using Place = ClusterPlace<T>;
+  using Step = SamplingStep;
+
+  // Pixels that a row of the step has, and a row of its source.
+  static __device__ __forceinline__ int width(const Place& place, const Step&) { return place.p.width; }
+  static __device__ __forceinline__ int source_width(const Place& place, const Step&) { return place.p.width; }
+  // The source's row and column that a tap reads for row y and the row's pixel x.
+  static __device__ __forceinline__ int source_row(const Step&, int y, int dy) { return y + dy; }
+  static __device__ __forceinline__ int source_column(const Step&, int x, int dx) { return x + dx; }
+  static __device__ __forceinline__ Line<T> source(const Place& place, const Step& step, int row) {
+    return line(place, step.source_at, step.source_rows, step.source_pitch, row);
+  }
+  static __device__ __forceinline__ bool rectifies(const Step& step) { return step.relu; }
+
+  // Where the sums of row y go. A lane has two of each tile's rows, a gate's two halves or two outputs.
+  struct Target {
+    Line<T> add, conv, out;
+    int y;
+    struct Rows {
+      int row, second;
+      bool here, also;
+      Pair known;
+    };
+    __device__ __forceinline__ Target(const Place& place, const Step& step, int y)
+        : add(line(place, step.add_at, step.add_rows, step.add_pitch, y)),
+          conv(line(place, step.conv_at, step.conv_rows, step.conv_pitch, y)),
+          out(line(place, step.out_at, step.out_rows, step.out_pitch, y)),
+          y(y) {}
+    __device__ __forceinline__ Rows rows(const Step& step, int tile, int eighth) const {
+      const int row = step.gate ? tile * 8 + eighth : tile * 16 + eighth;
+      const int second = row + (step.gate ? step.outs : 8), rows = step.gate ? 2 * step.outs : step.outs;
+      const bool here = row < step.outs, also = here && second < rows;
+      const T* const bias = reinterpret_cast<const T*>(step.bias);
+      return {row,
+              second,
+              here,
+              also,
+              {bias && here ? widen_to(bias[row]) : 0.0f, bias && also ? widen_to(bias[second]) : 0.0f}};
+    }
+    // sum: with the bias.
+    __device__ __forceinline__ void put(const Place& place, const Step& step, const Rows& of, short2 where,
+                                        Pair sum) const {
+      if (const T* const from = add.pixel(place, where)) {
+        sum.a += widen_to(__ldcg(from + of.row));
+        if (of.also) sum.b += widen_to(__ldcg(from + of.second));
+      }
+      if (T* const to = conv.pixel(place, where)) {
+        to[of.row] = narrow_to<T>(sum.a);
+        if (of.also) to[of.second] = narrow_to<T>(sum.b);
+      }
+      T* const to = out.pixel(place, where);
+      if (to == nullptr) return;
+      if (step.gate) {
+        place.condition(sum, step, of.row, where.x, y, where.y);
+        to[of.row] = narrow_to<T>(gate_of(sum.a, sum.b));
+      } else {
+        to[of.row] = narrow_to<T>(sum.a);
+        if (of.also) to[of.second] = narrow_to<T>(sum.b);
+      }
+    }
+  };
+
+ private:
+  static __device__ __forceinline__ Line<T> line(const Place& place, int at, int rows, int pitch, int y) {
+    return {at < 0 ? nullptr : place.row_in_memory(at, rows, pitch, 0, y), pitch};
+  }
+};
+
+template <class T, class Scale = OneScale<T>>
 struct Early {
   using Place = ClusterPlace<T>;
+  using Step = typename Scale::Step;
 
   // Which image and column each of the block's pixels is; beyond the last one image -1.
   static __device__ __forceinline__ short2* places(const Place& place) {
@@ -32,9 +116,9 @@ struct Early {
            slot * pixels * kBlockBytes;
   }
 
-  static __device__ __forceinline__ void run(const Place& place, const SamplingStep& step, int y) {
+  static __device__ __forceinline__ void run(const Place& place, const Step& step, int y) {
     // Warps along the weights' rows, as far as there are some, but four at most: else the pixels' share is too small.
-    const int pairs = (step.tiles + 1) / 2, pixels = place.images * place.p.width;
+    const int pairs = (step.tiles + 1) / 2, pixels = place.images * Scale::width(place, step);
     int down = 1;
     while (down < 4 && down < pairs && 2 * down <= place.warps) down *= 2;
     const int across = min(place.warps / down, place.p.early_positions / kWarpPixels);
@@ -50,24 +134,25 @@ struct Early {
   struct Run {
     int segment, block;
   };
-  static __device__ __forceinline__ bool settle(const Place& place, const SamplingStep& step, int y, Run& run) {
+  static __device__ __forceinline__ bool settle(const Place& place, const Step& step, int y, Run& run) {
     for (; run.segment < step.num_segments; ++run.segment, run.block = 0) {
       const SamplingSegment s = place.p.segments[step.segments + run.segment];
-      if (y + s.dy >= 0 && run.block * kBlockBytes < s.channels * static_cast<int>(sizeof(T))) return true;
+      if (Scale::source_row(step, y, s.dy) >= 0 && run.block * kBlockBytes < s.channels * static_cast<int>(sizeof(T)))
+        return true;
     }
     return false;
   }
 
-  static __device__ __forceinline__ void fetch(const Place& place, const SamplingStep& step, int y, const Run& run,
+  static __device__ __forceinline__ void fetch(const Place& place, const Step& step, int y, const Run& run,
                                                const EarlyItem& of, int slot) {
     const SamplingSegment s = place.p.segments[step.segments + run.segment];
     char* const to = fetched(place, slot);
     const int at = run.block * kBlockBytes, bytes = s.channels * static_cast<int>(sizeof(T));
-    const Line row = line(place, step.source_at, step.source_rows, step.source_pitch, y + s.dy);
+    const Line<T> row = Scale::source(place, step, Scale::source_row(step, y, s.dy));
     for (int i = static_cast<int>(threadIdx.x); i < of.pixels * 4; i += static_cast<int>(blockDim.x)) {
       const short2 where = places(place)[i / 4];
-      const int x = where.y + s.dx, from = at + i % 4 * 16;
-      const bool there = x >= 0 && x < place.p.width;
+      const int x = Scale::source_column(step, where.y, s.dx), from = at + i % 4 * 16;
+      const bool there = x >= 0 && x < Scale::source_width(place, step);
       const int some = there ? max(0, min(16, bytes - from)) : 0;
       const char* const pixel = reinterpret_cast<const char*>(row.pixel(place, {where.x, static_cast<short>(x)}));
       copy_async(to + i * 16, some > 0 ? pixel + from : row.row, some);
@@ -75,7 +160,7 @@ struct Early {
   }
 
   // Weights of a pair of tiles; of an odd number's last pair the first one's twice.
-  static __device__ __forceinline__ void load(const Place& place, const SamplingStep& step, int pair, const Run& run,
+  static __device__ __forceinline__ void load(const Place& place, const Step& step, int pair, const Run& run,
                                               uint4 (&a)[2][2]) {
     const int block = place.p.segments[step.segments + run.segment].block + run.block;
 #pragma unroll
@@ -88,15 +173,16 @@ struct Early {
     }
   }
 
-  static __device__ __forceinline__ void multiply(const Place& place, const SamplingStep& step, int y,
-                                                  const EarlyItem& of, int down, int across) {
+  static __device__ __forceinline__ void multiply(const Place& place, const Step& step, int y, const EarlyItem& of,
+                                                  int down, int across) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int pair = of.pair0 + place.warp % down, column = place.warp / down * kWarpPixels;
     const bool works = place.warp < down * across && place.warp % down < of.pairs && column < of.pixels;
+    const int width = Scale::width(place, step);
     __syncthreads();  // the item before has been read
     for (int i = static_cast<int>(threadIdx.x); i < of.pixels; i += static_cast<int>(blockDim.x)) {
       const int pixel = of.pixel0 + i;
-      places(place)[i] = {static_cast<short>(pixel / place.p.width), static_cast<short>(pixel % place.p.width)};
+      places(place)[i] = {static_cast<short>(pixel / width), static_cast<short>(pixel % width)};
     }
     __syncthreads();
     float d[2][kWarpEights][4] = {};
@@ -132,7 +218,7 @@ struct Early {
 #pragma unroll
       for (int n = 0; n < kWarpEights; ++n) {
         in[n] = pixels[n * 32 + lane];
-        if (step.relu) rectify<T>(in[n]);
+        if (Scale::rectifies(step)) rectify<T>(in[n]);
       }
       multiply_block<T>(d, a, in);
       memcpy(a, after, sizeof a);
@@ -144,15 +230,12 @@ struct Early {
 
   // A warp's sums by way of shared memory, [16 rows, 64 pixels] of one tile after the other: eight lanes are to write
   // neighbouring channels of a pixel. Row r lies turned by 8 r pixels, for the banks.
-  static __device__ __forceinline__ void finish(const Place& place, const SamplingStep& step, int y,
-                                                const EarlyItem& of, const float (&d)[2][kWarpEights][4], int pair,
-                                                int column) {
+  static __device__ __forceinline__ void finish(const Place& place, const Step& step, int y, const EarlyItem& of,
+                                                const float (&d)[2][kWarpEights][4], int pair, int column) {
     const int lane = static_cast<int>(threadIdx.x) % 32, eighth = lane % 8;
     float* const sums = reinterpret_cast<float*>(fetched(place, 0)) + place.warp * 16 * kWarpPixels;
     const auto at = [](int row, int pixel) { return row * kWarpPixels + (pixel ^ row % 8 * 8); };
-    const Line add = line(place, step.add_at, step.add_rows, step.add_pitch, y);
-    const Line conv = line(place, step.conv_at, step.conv_rows, step.conv_pitch, y);
-    const Line out = line(place, step.out_at, step.out_rows, step.out_pitch, y);
+    const typename Scale::Target target(place, step, y);
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
       const int tile = 2 * pair + m;
@@ -165,47 +248,12 @@ struct Early {
         *reinterpret_cast<float2*>(sums + at(lane / 4 + 8, pixel)) = {d[m][n][2], d[m][n][3]};
       }
       __syncwarp();
-      // This lane's rows and channels: a gate's two halves, or two outputs.
-      const int row = step.gate ? tile * 8 + eighth : tile * 16 + eighth;
-      const int second = row + (step.gate ? step.outs : 8), rows = step.gate ? 2 * step.outs : step.outs;
-      const bool here = row < step.outs, also = here && second < rows;
-      const T* const bias = reinterpret_cast<const T*>(step.bias);
-      const Pair known = {bias && here ? widen_to(bias[row]) : 0.0f, bias && also ? widen_to(bias[second]) : 0.0f};
-      for (int pixel = lane / 8; here && pixel < min(kWarpPixels, of.pixels - column); pixel += 4) {
-        const short2 where = places(place)[column + pixel];
-        Pair sum = {known.a + sums[at(eighth, pixel)], known.b + sums[at(eighth + 8, pixel)]};
-        if (const T* const from = add.pixel(place, where)) {
-          sum.a += widen_to(__ldcg(from + row));
-          if (also) sum.b += widen_to(__ldcg(from + second));
-        }
-        if (T* const to = conv.pixel(place, where)) {
-          to[row] = narrow_to<T>(sum.a);
-          if (also) to[second] = narrow_to<T>(sum.b);
-        }
-        T* const to = out.pixel(place, where);
-        if (to == nullptr) continue;
-        if (step.gate) {
-          place.condition(sum, step, row, where.x, y, where.y);
-          to[row] = narrow_to<T>(gate_of(sum.a, sum.b));
-        } else {
-          to[row] = narrow_to<T>(sum.a);
-          if (also) to[second] = narrow_to<T>(sum.b);
-        }
+      const typename Scale::Target::Rows rows = target.rows(step, tile, eighth);
+      for (int pixel = lane / 8; rows.here && pixel < min(kWarpPixels, of.pixels - column); pixel += 4) {
+        const Pair sum = {rows.known.a + sums[at(eighth, pixel)], rows.known.b + sums[at(eighth + 8, pixel)]};
+        target.put(place, step, rows, places(place)[column + pixel], sum);
       }
     }
-  }
-
-  // Row y of a stream in the images' memory, or null.
-  struct Line {
-    char* row;
-    int pitch;
-    __device__ __forceinline__ T* pixel(const Place& place, short2 where) const {
-      if (row == nullptr) return nullptr;
-      return reinterpret_cast<T*>(row + where.x * place.p.image_bytes + int64_t(where.y) * pitch);
-    }
-  };
-  static __device__ __forceinline__ Line line(const Place& place, int at, int rows, int pitch, int y) {
-    return {at < 0 ? nullptr : place.row_in_memory(at, rows, pitch, 0, y), pitch};
   }
 };
 

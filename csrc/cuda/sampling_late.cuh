@@ -44,11 +44,13 @@ struct Late {
   using Place = ClusterPlace<T>;
 
   // This lane's 16 bytes of the image that it has in the nth eight.
-  static __device__ __forceinline__ const char* source(const Place& place, const SamplingStep& step, int n) {
+  template <class Step>
+  static __device__ __forceinline__ const char* source(const Place& place, const Step& step, int n) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     return place.shared + step.source + (n * 8 + lane / 4) * step.pitch + lane % 4 * 16;
   }
-  static __device__ __forceinline__ const char* weights(const Place& place, const SamplingStep& step, int k) {
+  template <class Step>
+  static __device__ __forceinline__ const char* weights(const Place& place, const Step& step, int k) {
     const int64_t tile_bytes = int64_t(step.blocks) * kTileBytes;
     if (step.own_weight >= 0) return place.shared + step.own_weight + k * tile_bytes;
     return place.p.weights + step.weight + (step.own_first + k * place.p.size) * tile_bytes;
@@ -58,7 +60,10 @@ struct Late {
     const int slot = step.depth == 1 ? 0 : x % step.depth;
     return reinterpret_cast<float*>(place.shared + step.own_ring) + (slot * step.own_count + k) * 16 * place.pitch;
   }
-  static __device__ __forceinline__ int sums_of(const SamplingStep& step) { return min(kSums, step.centre_blocks); }
+  template <class Step>
+  static __device__ __forceinline__ int sums_of(const Step& step) {
+    return min(kSums, step.centre_blocks);
+  }
 
   // The warp's share of the own tiles by the images' eights, without a division: the chain of steps waits for it.
   struct Unit {
@@ -74,7 +79,8 @@ struct Late {
     bool there;
   };
   // place.first_*: the division of the first turn, made once.
-  static __device__ __forceinline__ Item item(const Place& place, const SamplingStep& step, int base) {
+  template <class Step>
+  static __device__ __forceinline__ Item item(const Place& place, const Step& step, int base) {
     int image = place.first_item_image, rest = place.first_item_rest;
     if (base > 0) {
       const int eight = (base + static_cast<int>(threadIdx.x)) / 8;
@@ -92,7 +98,7 @@ struct Late {
                                                int x) {
     if (!of.there) return {0, 0};
     Pair sum = place.base(step, of.channel, of.image, y, x);
-    place.condition(sum, step, of.channel, of.image, y, x);
+    place.condition(sum, step, step.first + of.channel, of.image, y, x);
     return sum;
   }
 
@@ -111,13 +117,20 @@ struct Late {
     bool relu;
   };
   static __device__ __forceinline__ Ahead ahead(const Place& place, const SamplingStep& step, int y, int x) {
+    Ahead made = reached(place, step, step.relu != 0);
+    made.known = known(place, step, made.item, y, x);
+    load_first(made);
+    return made;
+  }
+  // All but what memory holds.
+  template <class Step>
+  static __device__ __forceinline__ Ahead reached(const Place& place, const Step& step, bool relu) {
     Ahead made{};
     made.item = item(place, step, 0);
-    made.known = known(place, step, made.item, y, x);
     made.own_count = step.own_count;
     made.blocks = step.centre_blocks;
     made.bytes = step.centre_bytes;
-    made.relu = step.relu != 0;
+    made.relu = relu;
     const int shift = shift_of(made.blocks);
     made.part = place.warp & (min(1 << shift, place.warps) - 1);
     made.unit = {0, place.warp >> shift};
@@ -126,8 +139,10 @@ struct Late {
     made.to_next = int64_t(step.blocks) * kTileBytes * (step.own_weight >= 0 ? 1 : place.p.size);
     made.rows = source(place, step, 0);
     made.rows_to_next = 8 * step.pitch;
-    if (made.unit.k < made.own_count && made.part < made.blocks) made.run = load_run(made.weights, made.part);
     return made;
+  }
+  static __device__ __forceinline__ void load_first(Ahead& made) {
+    if (made.unit.k < made.own_count && made.part < made.blocks) made.run = load_run(made.weights, made.part);
   }
   // The warps share out the parts first: of the next power of 2.
   static __device__ __forceinline__ int shift_of(int blocks) { return blocks > 2 ? 2 : blocks > 1 ? 1 : 0; }
@@ -179,16 +194,21 @@ struct Late {
     }
   }
 
-  static __device__ __forceinline__ float sum(const Place& place, const SamplingStep& step, const Item& of, int row,
-                                              int x) {
+  // Of the pixel itself.
+  template <class Step>
+  static __device__ __forceinline__ float own_sum(const Place& place, const Step& step, const Item& of, int row) {
     const int parts = sums_of(step), block = 16 * place.pitch;
     const int at = row * place.pitch + of.image;
     const float* const sums =
         reinterpret_cast<const float*>(place.shared + place.p.shared.sums) + of.k * kSums * block + at;
     const float first = (parts > 0 ? sums[0] : 0.0f) + (parts > 1 ? sums[block] : 0.0f);
     const float second = (parts > 2 ? sums[2 * block] : 0.0f) + (parts > 3 ? sums[3 * block] : 0.0f);
-    const float own = first + second;
-    return step.depth == 0 ? own : own + pushed(place, step, x, of.k)[at];
+    return first + second;
+  }
+  static __device__ __forceinline__ float sum(const Place& place, const SamplingStep& step, const Item& of, int row,
+                                              int x) {
+    const float own = own_sum(place, step, of, row);
+    return step.depth == 0 ? own : own + pushed(place, step, x, of.k)[row * place.pitch + of.image];
   }
 
   // Sums, gates and sends the step's results.

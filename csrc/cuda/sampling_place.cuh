@@ -80,12 +80,12 @@ struct ClusterPlace {
     }
     return {sum[0], sum[1]};
   }
-  // What the gate adds to its input.
-  __device__ __forceinline__ void condition(Pair& sum, const SamplingStep& step, int channel, int image, int y,
-                                            int x) const {
+  // What the gate adds to its input, of the convolution's output `channel` and of its second half.
+  template <class Step>
+  __device__ __forceinline__ void condition(Pair& sum, const Step& step, int channel, int image, int y, int x) const {
     if (step.cond == 0) return;
     const T* const at = reinterpret_cast<const T*>(step.cond) + (first + image) * step.cond_image +
-                        (step.first + channel) * step.cond_channel + y * step.cond_row + x * step.cond_column;
+                        channel * step.cond_channel + y * step.cond_row + x * step.cond_column;
     sum.a += widen_to(at[0]);
     sum.b += widen_to(at[step.outs * step.cond_channel]);
   }
@@ -151,6 +151,13 @@ struct ClusterPlace {
     }
     ++exchanges;
   }
+  // By one thread, before the cluster's first meeting.
+  __device__ __forceinline__ void begin_messages() const {
+    if (p.size == 1 || !p.messages) return;
+    uint64_t* const barriers = reinterpret_cast<uint64_t*>(shared + p.shared.messages);
+    for (int i = 0; i < 2; ++i) init_barrier(barriers + i, 1);
+    publish_to_cluster();
+  }
   // All threads of the cluster, and all that they have written.
   __device__ __forceinline__ void meet() const {
     if (p.size > 1) {
@@ -161,6 +168,38 @@ struct ClusterPlace {
     }
   }
 };
+
+template <class T>
+__device__ __forceinline__ ClusterPlace<T> place_of(const ClusterParams& p, char* shared) {
+  const int rank = p.size == 1 ? 0 : cluster_rank(), thread = static_cast<int>(threadIdx.x);
+  const int64_t first = int64_t(blockIdx.x) / p.size * p.images;
+  const int images = static_cast<int>(min(int64_t(p.images), p.n - first)), eights = (images + 7) / 8;
+  const int pitch = (p.images + 7) / 8 * 8 + 4, warps = static_cast<int>(blockDim.x) / 32;
+  return {p, shared, rank, first, images, eights, pitch, thread / 32, warps, thread / 8 % images, thread / 8 / images,
+          0};
+}
+
+// By all threads of a block: whole words.
+__device__ __forceinline__ void copy_words(char* to, const void* from, int64_t bytes) {
+  for (int64_t i = threadIdx.x; i < bytes / 4; i += blockDim.x) {
+    reinterpret_cast<uint32_t*>(to)[i] = reinterpret_cast<const uint32_t*>(from)[i];
+  }
+}
+
+// A step's weights into the place that share_out gave them.
+template <class T, class Step>
+__device__ __forceinline__ void keep_weights(const ClusterPlace<T>& place, const Step& step) {
+  if (step.own_weight < 0) return;
+  const int vectors = step.blocks * (kTileBytes / 16);
+  for (int k = 0; k < step.own_count; ++k) {
+    const char* const from =
+        place.p.weights + step.weight + int64_t(step.own_first + k * place.p.size) * step.blocks * kTileBytes;
+    for (int i = static_cast<int>(threadIdx.x); i < vectors; i += static_cast<int>(blockDim.x)) {
+      reinterpret_cast<uint4*>(place.shared + step.own_weight)[k * vectors + i] =
+          reinterpret_cast<const uint4*>(from)[i];
+    }
+  }
+}
 
 constexpr int kEmptyMessage = 16;                                    // bytes
 constexpr int kMessageBytes = 2 * sizeof(uint64_t) + kEmptyMessage;  // of shared memory: two barriers, and nothing

@@ -14,7 +14,7 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
-from ._program import DenseProgram, MultiScaleProgram, Unsupported
+from ._program import DenseProgram, Unsupported
 from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
@@ -64,8 +64,6 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"
-    if backend == "cuda" and model.program_type is MultiScaleProgram:
-        return "it does not run networks of several resolutions"
     in_16_bits = backend == "cuda" and model.program_type is not DenseProgram
     if weight.dtype not in (torch.float32, torch.float64) and not in_16_bits:
         return f"it runs in float32 and float64, the model is in {weight.dtype}"

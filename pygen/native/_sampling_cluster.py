@@ -18,8 +18,8 @@ THREADS = 256
 MESSAGES = True
 SIZES = (1, 2, 4, 8, 16)  # blocks a cluster
 _MOST_IMAGES = 64  # a cluster
-_SUMS, _FETCHED, _PIXELS, _RUN = 4, 4, 64, 64  # kSums, kFetched, kWarpPixels, kBlockBytes
-_MESSAGES = 32  # bytes, kMessageBytes
+SUMS, _FETCHED, _PIXELS, _RUN = 4, 4, 64, 64  # kSums, kFetched, kWarpPixels, kBlockBytes
+MESSAGE_BYTES = 32  # kMessageBytes
 
 
 class Layout(NamedTuple):
@@ -154,12 +154,29 @@ def _with_addresses(ready: Ready, program: Program) -> tuple[np.ndarray, list[Te
 def choose(
     compiled: Any, device: int, plan: Plan, n: int, size: int | None, images: int | None, threads: int
 ) -> tuple[int, int, Layout, int]:
-    """Blocks a cluster, its images, its shared memory, and how many pixels a block works on at once in early steps: what
-    is predicted to take least time, of what fits. Not yet measured on a GPU."""
+    """Blocks a cluster, its images, its shared memory, and how many pixels a block works on at once in early steps."""
+    return choose_by(
+        compiled, device, plan, n, (size, images, threads), compiled.sampling_clusters, lay_out, _predicted
+    )
+
+
+def choose_by(
+    compiled: Any,
+    device: int,
+    plan: Any,
+    n: int,
+    asked: tuple[int | None, int | None, int],
+    clusters: Callable[[int, str, int, int, int], int],
+    lay_out: Callable[[Any, Any, int, int, int], tuple | None],
+    predicted: Callable[[Any, int, int, int], float],
+) -> Any:
+    """Blocks a cluster, its images, and what lay_out makes of them: of what fits, what is predicted to take least time. Not
+    yet measured on a GPU. asked: blocks, images, or None; threads."""
+    size, images, threads = asked
     _, room = compiled.sampling_limits(device)
     dtype, best = DTYPE_NAMES[plan.program.like.dtype], None
     for blocks in SIZES if size is None else (size,):
-        at_once = compiled.sampling_clusters(device, dtype, blocks, threads, room)
+        at_once = clusters(device, dtype, blocks, threads, room)
         if not at_once:
             continue
         together = min(_MOST_IMAGES, -(-n // at_once)) if images is None else images
@@ -167,8 +184,8 @@ def choose(
             together = -(-together // 2)
         if found is None:
             continue
-        clusters = -(-n // together)
-        seconds = -(-clusters // at_once) * _predicted(plan, blocks, together, found[0].resident_bytes)
+        groups = -(-n // together)
+        seconds = -(-groups // at_once) * predicted(plan, blocks, together, found[0].resident_bytes)
         if best is None or seconds < best[0]:
             best = (seconds, blocks, together, *found)
     if best is None:
@@ -183,17 +200,14 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
     table = len(plan.late) * _dtype(compiled.sampling_step_fields).itemsize
     segments = round_up(table, 16)
     messages = round_up(segments + plan.late_segments * _dtype(compiled.sampling_segment_fields).itemsize, 16)
-    resident = messages + _MESSAGES
+    resident = messages + MESSAGE_BYTES
     own = [-(-row["tiles"] // size) for row in plan.late]
     ring = _most(plan, size, lambda row: row["depth"] * 16 * pitch * 4)
-    sums = max(own, default=0) * _SUMS * 16 * pitch * 4
+    sums = max(own, default=0) * SUMS * 16 * pitch * 4
     logits = -(-images // size) * plan.late[-1]["outs"] * 4
     pixels = rows * plan.buffer_bytes
     late = pixels + ring + sums + round_up(logits, 16)
-    positions = _PIXELS
-    while positions < 256 and _early_bytes(2 * positions) <= max(late, _early_bytes(2 * _PIXELS)):
-        positions *= 2
-    needed = max(late, _early_bytes(positions) if plan.early else 0)
+    needed, positions = early_positions(late, bool(plan.early))
     resident_bytes = (room - resident - needed) // 16 * 16
     if resident_bytes < 0:
         return None
@@ -203,18 +217,30 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
     return Layout(segments, messages, resident, resident_bytes, *regions, at, at + needed), positions
 
 
+def early_positions(late: int, early: bool) -> tuple[int, int]:
+    """Bytes that late steps or, one after the other, early ones need, and how many pixels the latter work on at once."""
+    positions = _PIXELS
+    while positions < 256 and _early_bytes(2 * positions) <= max(late, _early_bytes(2 * _PIXELS)):
+        positions *= 2
+    return max(late, _early_bytes(positions) if early else 0), positions
+
+
 def _early_bytes(positions: int) -> int:
     return positions * (4 + _FETCHED * _RUN)
 
 
 def _most(plan: Plan, size: int, of_tile: Callable[[dict[str, int]], int]) -> int:
-    """The largest block's sum of what its tiles take."""
+    return most_of_a_block(plan, size, list(map(of_tile, plan.late)))
+
+
+def most_of_a_block(plan: Any, size: int, of_tile: list[int]) -> int:
+    """The largest block's sum of what its tiles take, those of each late step so much."""
     total, turn = np.zeros(size, dtype=np.int64), 0
-    for row in plan.late:
+    for row, taken in zip(plan.late, of_tile, strict=True):
         each, more = divmod(row["tiles"], size)
-        total += each * of_tile(row)
+        total += each * taken
         for t in range(more):
-            total[(turn + each * size + t) % size] += of_tile(row)
+            total[(turn + each * size + t) % size] += taken
         turn += row["tiles"]
     return int(total.max(initial=0))
 
@@ -243,7 +269,7 @@ def _dtype(described: str) -> np.dtype:
     return np.dtype(list(_fields(described)), align=True)
 
 
-def _table(described: str, rows: list[dict[str, int]]) -> np.ndarray:
+def _table(described: str, rows: list[dict[str, Any]]) -> np.ndarray:
     """An array of structs; what a row does not name is 0."""
     table = np.zeros(max(1, len(rows)), dtype=_dtype(described))
     for i, row in enumerate(rows):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from pygen.models._program import Conv, Gate, Program, Unsupported
 
-_MOST_WIDTH = (1 << 15) - 1  # sampling_early.cuh counts columns in 16 bits
+MOST_WIDTH = (1 << 15) - 1  # sampling_early.cuh counts columns in 16 bits
 _RUN, TILE = 64, 1024  # bytes: of input channels; of 16 rows of them
 _PUSH_AFTER, _PUSH_NEXT = 1, 2
-_SENT = 8  # kChannelsSent
+SENT = 8  # kChannelsSent
 
 
 class Step(NamedTuple):
@@ -58,8 +58,8 @@ def structure(program: Program) -> tuple:
 
 def make_plan(program: Program, width: int) -> Plan:
     """Of all but the addresses. Raises Unsupported."""
-    if width > _MOST_WIDTH:
-        raise Unsupported(f"images wider than {_MOST_WIDTH} pixels")
+    if width > MOST_WIDTH:
+        raise Unsupported(f"images wider than {MOST_WIDTH} pixels")
     plan = Plan(program, width)
     steps = list(_joined(program))
     late = [step for step in steps if not program.early[step.out]]
@@ -113,7 +113,7 @@ def _check(program: Program, late: list[Step]) -> None:
 
 def _filled(program: Program, s: int) -> int:
     """Channels of a late stream's colour group, as they lie in shared memory."""
-    return round_up(program.channels[s] // program.groups, _SENT)
+    return round_up(program.channels[s] // program.groups, SENT)
 
 
 def round_up(size: int, to: int) -> int:

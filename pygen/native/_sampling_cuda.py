@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pygen import _backends
-from pygen.models._program import Conv, DenseProgram, Gate, Program, Unsupported
-from pygen.native import _sampling_cluster, _sampling_dense_cuda
+from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, Program, Unsupported
+from pygen.native import _sampling_cluster, _sampling_dense_cuda, _sampling_scales
 from pygen.native._arguments import DTYPE_NAMES, draws
 
 THREADS = 256
@@ -69,6 +69,11 @@ def draw(
         return
     compiled, device, stream = target(levels)
     drawn = draws(program.num_levels, levels, u, known, known_mask, temperature)
+    if isinstance(program, MultiScaleProgram):
+        if program.like.dtype is torch.float64:
+            raise Unsupported("a network of several resolutions in float64")
+        _sampling_scales.draw(compiled, device, stream, program, levels, drawn)
+        return
     if program.like.dtype is not torch.float64:
         try:
             _sampling_cluster.draw(compiled, device, stream, program, levels, drawn)

@@ -87,6 +87,14 @@ inline int __any_sync(unsigned, int predicate) {
   return predicate;
 }
 
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  unsigned bits = (predicate != 0 ? 1u : 0u) << threadIdx.x % 32;
+  for (int mask = 16; mask > 0; mask /= 2) bits |= __shfl_xor_sync(~0u, bits, mask);
+  return bits;
+}
+inline int __popc(unsigned word) { return __builtin_popcount(word); }
+inline int __ffs(int word) { return __builtin_ffs(word); }
+
 inline float __uint_as_float(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
