@@ -28,9 +28,14 @@ def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[i
     check_level_range(model, "x", x, num_levels)
 
 
+def free_to_look_at(x: Tensor) -> bool:
+    """Whether a look at its values waits for no device."""
+    return x.device.type == "cpu"
+
+
 def check_level_range(model: str, argument: str, x: Tensor, num_levels: int) -> None:
     """Refuse values beyond 0 .. num_levels - 1, where they can be read for free."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
+    if not free_to_look_at(x) or torch.compiler.is_compiling() or not x.numel():
         return
     if int(x.max()) >= num_levels or (x.dtype == torch.int64 and int(x.min()) < 0):
         raise fail(model, argument, f"levels 0 .. {num_levels - 1}", f"{int(x.min())} .. {int(x.max())}")
@@ -42,7 +47,7 @@ def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
     On a GPU, where looking at the values would wait for the device, a wrong level becomes NaN and so does the loss.
     """
     scaled = x.to(dtype).mul_(2 / (num_levels - 1)).sub_(1)
-    if x.device.type == "cpu":
+    if free_to_look_at(x):
         return scaled
     return scaled.masked_fill_(no_levels(x, num_levels), float("nan"))
 
@@ -54,4 +59,4 @@ def no_levels(x: Tensor, num_levels: int) -> Tensor:
 
 def target_levels(x: Tensor, num_levels: int) -> Tensor:
     """Levels as int64 targets of a cross entropy, which on a GPU would end the process at a wrong one."""
-    return x.long() if x.device.type == "cpu" else x.long().clamp(0, num_levels - 1)
+    return x.long() if free_to_look_at(x) else x.long().clamp(0, num_levels - 1)
