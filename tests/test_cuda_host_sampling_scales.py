@@ -130,6 +130,29 @@ def test_cuda_host_scales_sampler_in_the_largest_cluster(messages, run_as):
     assert torch.equal(sample(model, N, (3, 2)), sample(model, N, (3, 2), "cached"))
 
 
+def test_cuda_host_scales_sampler_of_more_channels_than_are_held():
+    """More runs of channels than a warp asks for at once, of more tiles than one."""
+    case = Case(
+        "PixelCNNPP",
+        {"in_channels": 1, "hidden_channels": 100, "num_resnets": 1, "num_scales": 1, "num_mixtures": 2}
+        | {"num_levels": 4, "dropout": 0, "weight_norm": False},
+        gain=1.0,
+    )
+    plain, model = twins(case, torch.float32)
+    verdict = check_samples(sample(model, 2, (1, 3)), twins(case)[0], plain, seed=SEED)
+    assert verdict.wrong == 0, verdict
+
+
+def test_cuda_host_scales_sampler_of_clusters_beyond_eight_images(run_as):
+    """Two clusters, of which the last one has fewer images; more eights than are pushed for at once; several to decide."""
+    plain, model = twins("pp-one-scale-classes", torch.float32)
+    truth, _ = twins("pp-one-scale-classes")
+    cond = CASES["pp-one-scale-classes"].conditions(50)
+    run_as(size=2, images=40)
+    verdict = check_samples(sample(model, 50, (2, 3), cond=cond), truth, plain, seed=SEED, cond=cond)
+    assert verdict.wrong == 0, verdict
+
+
 def test_cuda_host_scales_sampler_of_a_map_that_is_narrower_than_its_scales(run_as):
     """Coarser rows and columns that have one pixel, and an image of one."""
     plain, model = twins("pp-rgb", torch.float32)

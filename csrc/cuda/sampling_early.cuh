@@ -18,6 +18,10 @@ struct EarlyItem {
   int pixel0, pixels;
 };
 
+struct WarpTiles {
+  int down, across;
+};
+
 // A row of a stream in the images' memory, or null.
 template <class T>
 struct Line {
@@ -46,6 +50,14 @@ struct OneScale {
     return line(place, step.source_at, step.source_rows, step.source_pitch, row);
   }
   static __device__ __forceinline__ bool rectifies(const Step& step) { return step.relu; }
+
+  // Warps of a block along the weights' rows, as far as there are some, but four at most: else the pixels' share is too
+  // small; and along pixels.
+  static __device__ __forceinline__ WarpTiles warps(const Place& place, const Step&, int pairs) {
+    int down = 1;
+    while (down < 4 && down < pairs && 2 * down <= place.warps) down *= 2;
+    return {down, min(place.warps / down, place.p.early_positions / kWarpPixels)};
+  }
 
   // Where the sums of row y go. A lane has two of each tile's rows, a gate's two halves or two outputs.
   struct Target {
@@ -117,11 +129,8 @@ struct Early {
   }
 
   static __device__ __forceinline__ void run(const Place& place, const Step& step, int y) {
-    // Warps along the weights' rows, as far as there are some, but four at most: else the pixels' share is too small.
     const int pairs = (step.tiles + 1) / 2, pixels = place.images * Scale::width(place, step);
-    int down = 1;
-    while (down < 4 && down < pairs && 2 * down <= place.warps) down *= 2;
-    const int across = min(place.warps / down, place.p.early_positions / kWarpPixels);
+    const auto [down, across] = Scale::warps(place, step, pairs);
     const int pair_groups = (pairs + down - 1) / down, each = across * kWarpPixels;
     const int items = pair_groups * ((pixels + each - 1) / each);
     for (int item = place.rank; item < items; item += place.p.size) {

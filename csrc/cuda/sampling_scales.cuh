@@ -99,28 +99,32 @@ __device__ __forceinline__ void draw_row(ScalesPlace<T>& place, int y) {
   const ScalesStep* const steps = place.scale_steps();
   const int decided_bytes =
       place.images * kChannelsSent * static_cast<int>(sizeof(T)) + kEmptyMessage * max(0, p.size - place.images);
-  typename L::Ahead ahead = L::ahead(place, steps[0], y, 0);
+  typename L::Ahead ahead = L::ahead(place, steps[0]);
+  L::know(place, steps[0], ahead, y, 0);
   for (int x = 0; x < p.width; ++x) {
     const int16_t* order = place.order(y, x);
     for (int before = -1, s = 0; s >= 0; before = s, s = *++order) {
       const ScalesStep& step = steps[s];
       place.expect(step.own_bytes);
-      Late<T>::multiply(place, ahead);
+      L::multiply(place, ahead);
       __syncthreads();
       L::finish(place, step, ahead, y, x);
       place.arrive();
+      if (order[1] >= 0) ahead = L::ahead(place, steps[order[1]]);
       if (before >= 0 && steps[before].num_pushes > 0) {
-        const ScalesPush* const pushes = place.pushes() + steps[before].pushes;
-        for (int i = 0; i < steps[before].num_pushes; ++i) L::push(place, pushes[i], y, x);
+        L::push(place, steps[before], y, x);
         __syncthreads();  // the next step may be a push's target
       }
-      if (order[1] >= 0) ahead = L::ahead(place, steps[order[1]], y, x);
+      if (order[1] >= 0) L::know(place, steps[order[1]], ahead, y, x);
       place.wait();
     }
     place.expect(decided_bytes);
     draw_pixel(place, y, x);
     place.arrive();
-    if (x + 1 < p.width) ahead = L::ahead(place, steps[0], y, x + 1);
+    if (x + 1 < p.width) {
+      ahead = L::ahead(place, steps[0]);
+      L::know(place, steps[0], ahead, y, x + 1);
+    }
     place.wait();
   }
 }

@@ -65,6 +65,9 @@ struct SeveralScales {
             step.source_pitch};
   }
   static __device__ __forceinline__ bool rectifies(const Step&) { return false; }
+  static __device__ __forceinline__ WarpTiles warps(const Place&, const Step& step, int) {
+    return {step.down, step.across};
+  }
 
   struct Target {
     Line<T> add, out;

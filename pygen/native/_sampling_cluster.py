@@ -18,7 +18,7 @@ THREADS = 256
 MESSAGES = True
 SIZES = (1, 2, 4, 8, 16)  # blocks a cluster
 _MOST_IMAGES = 64  # a cluster
-SUMS, _FETCHED, _PIXELS, _RUN = 4, 4, 64, 64  # kSums, kFetched, kWarpPixels, kBlockBytes
+SUMS, _FETCHED, PIXELS, _RUN = 4, 4, 64, 64  # kSums, kFetched, kWarpPixels, kBlockBytes
 MESSAGE_BYTES = 32  # kMessageBytes
 
 
@@ -219,8 +219,8 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
 
 def early_positions(late: int, early: bool) -> tuple[int, int]:
     """Bytes that late steps or, one after the other, early ones need, and how many pixels the latter work on at once."""
-    positions = _PIXELS
-    while positions < 256 and _early_bytes(2 * positions) <= max(late, _early_bytes(2 * _PIXELS)):
+    positions = PIXELS
+    while positions < 256 and _early_bytes(2 * positions) <= max(late, _early_bytes(2 * PIXELS)):
         positions *= 2
     return max(late, _early_bytes(positions) if early else 0), positions
 

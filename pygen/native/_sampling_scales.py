@@ -167,7 +167,10 @@ def make_ready(
         positions,
         (
             cluster._table(matrix_fields, plan.matrices),
-            cluster._table(step_fields, [*plan.early, *late]),
+            cluster._table(
+                step_fields,
+                [*(row | _warps(row, size, images, asked[2] // 32, positions) for row in plan.early), *late],
+            ),
             cluster._table(push_fields, pushes),
             cluster._table(compiled.sampling_segment_fields, segments),
             _order(plan),
@@ -176,6 +179,21 @@ def make_ready(
         plan,
         (*plan.pixel, *place(0)),
     )
+
+
+def _warps(row: dict[str, int], size: int, images: int, warps: int, positions: int) -> dict[str, int]:
+    """How a block's warps share out an early step's tiles and pixels: what takes least cycles for a run of channels, by the
+    products, by what is read from L2 or by its latency, of all of the cluster's blocks. Not yet measured on a GPU."""
+    pairs, columns = -(-row["tiles"] // 2), -(-images * row["count"] // cluster.PIXELS)
+    best = None
+    for down in range(1, min(warps, pairs) + 1):
+        across = max(1, min(warps // down, positions // cluster.PIXELS, columns))
+        items = -(-pairs // down) * -(-columns // across)
+        cycles = max(350, 70 * down * across, (down * 2 * TILE + across * cluster.PIXELS * 64) / 24)
+        found = (-(-items // size) * cycles, down, across)
+        best = found if best is None else min(best, found)
+    assert best is not None
+    return {"down": best[1], "across": best[2]}
 
 
 def _order(plan: Plan) -> np.ndarray:

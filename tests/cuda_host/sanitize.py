@@ -162,6 +162,31 @@ def exercise_sampling_cluster(draw) -> None:
     del os.environ["PYGEN_HOST_CAPABILITY"]
 
 
+def exercise_sampling_scales(draw) -> None:
+    """Clusters of one block and of several, by messages and by the barrier, the last one smaller; blocks without tiles and
+    without images; odd rows and columns, whose steps are not the even ones'; a map, several channels."""
+    import torch
+    from pixel_twins import CASES, twins
+
+    from pygen.native import _sampling_cuda as native
+
+    os.environ["PYGEN_HOST_CAPABILITY"] = "9"
+    for name, dtype, (n, height, width), size, images, threads, messages in (
+        ("pp-rgb", torch.bfloat16, (3, 3, 2), 2, 2, 32, True),
+        ("pp-map", torch.float32, (3, 2, 3), 4, 3, 32, True),
+        ("pp", torch.float16, (2, 2, 3), 2, 2, 64, False),
+        ("pp-one-scale-classes", torch.float32, (9, 2, 2), 1, 9, 64, True),
+    ):
+        _, model = twins(name, dtype)
+        case = CASES[name]
+        levels, cond = case.images(n, height, width), case.conditions(n, height, width)
+        program = model._program(cond.to(dtype) if cond is not None and cond.is_floating_point() else _one_hot(model, cond))
+        u, known = torch.rand(n, height, width, levels.shape[1]), levels.clone()
+        draws = native.draws(program.num_levels, levels, u, known, known > 0, 0.7)
+        draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
+    del os.environ["PYGEN_HOST_CAPABILITY"]
+
+
 def exercise_sampling_dense(launcher) -> None:
     """Blocks whose warps all draw and such that help, of one image and several; panels of several lengths and none."""
     import torch
@@ -268,15 +293,16 @@ def exercise(module: Path, *names: str) -> None:
     import host_cuda
     import torch
 
-    from pygen.native import _sampling_cluster, _sampling_dense_cuda
+    from pygen.native import _sampling_cluster, _sampling_dense_cuda, _sampling_scales
 
     compiled = host_cuda.load(module)
     torch.set_num_threads(1)
     each = {launcher.__name__.rpartition(".")[2]: launcher for launcher in host_cuda.LAUNCHERS}
     each |= {"sampling": compiled, "sampling_dense": _sampling_dense_cuda, "wgmma": host_cuda.masked_conv2d}
     each["sampling_cluster"] = partial(_sampling_cluster.draw, compiled, 0, 0)
+    each["sampling_scales"] = partial(_sampling_scales.draw, compiled, 0, 0)
     for name in names or each:
-        if name not in ("sampling", "sampling_cluster"):
+        if name not in ("sampling", "sampling_cluster", "sampling_scales"):
             each[name].target = lambda t: (compiled, (0, 0))
         globals()[f"exercise_{name}"](each[name])
         print(f"{name}: no fault", flush=True)
