@@ -19,6 +19,9 @@ GAN_BLOCK = 2048  # logits of one program: 16 a thread
 GAN_WARPS = 4
 GATE_BLOCK = 1024  # gates of one program
 GATE_LAST_CHANNELS = 64  # of these, where channels lie together
+MIXTURE_ELEMENTS = 512  # positions times components of one program: two a thread, each of a dozen numbers in registers; four spill
+MIXTURE_COMPONENTS = 32  # at once
+MIXTURE_WARPS = 8
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -58,6 +61,15 @@ def tile(rows: int, row_size: int, *, total: bool, max_turns: int = MAX_TURNS) -
     turns = min(max(rows * tiles // MANY_PROGRAMS if total else tiles, 1), max_turns)
     per_row = -(-tiles // turns)
     return Tiling(block_rows, quads, -(-tiles // per_row), per_row, -(-rows // block_rows) * per_row)
+
+
+def mixture_tile(dtype: torch.dtype, components: int) -> tuple[int, int]:
+    """(positions, components) of one program."""
+    kinds = 1
+    while kinds < min(components, MIXTURE_COMPONENTS):
+        kinds *= 2
+    elements = MIXTURE_ELEMENTS // 2 if dtype == torch.float64 else MIXTURE_ELEMENTS
+    return min(elements // kinds, 128), kinds
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ _PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "trito
 # What an op lacks beside that: "composite" where no composition of torch ops is an entry of its own, kernels not yet written.
 _LACKS = {
     "gated_masked_conv2d": (),
-    "logistic_mixture_nll": ("composite", "triton"),
     "masked_conv2d": (),
     "masked_linear": (),
 }

@@ -9,6 +9,7 @@ from pygen.kernels import (
     gan_loss,
     gated_activation,
     gated_masked_conv2d,
+    logistic_mixture_nll,
     masked_conv2d,
     masked_linear,
     reparameterize_kl,
@@ -169,6 +170,24 @@ def _sample_dot_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "rows inside quads", lambda: _sample_dot(torch.zeros(64, 3, 5, 7))
 
 
+def _logistic_mixture_nll(n: int, channels: int, components: int, dtype, *, size=(32, 32), last=False, reduction="sum"):
+    shape = (n, (3 if channels == 1 else 10) * components, *size)
+    params, x = torch.zeros(shape, dtype=dtype), torch.zeros(n, channels, *size, dtype=torch.uint8)
+    params = params.contiguous(memory_format=torch.channels_last) if last else params
+    nll = logistic_mixture_nll.forward(params, x, 256, -7.0, reduction)
+    logistic_mixture_nll.backward(nll, params, x, 256, -7.0, reduction)
+
+
+def _logistic_mixture_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} colours K=10", lambda d=dtype: _logistic_mixture_nll(16, 3, 10, d)
+        yield f"{name} sound K=10", lambda d=dtype: _logistic_mixture_nll(4, 1, 10, d, size=(1000,))
+    yield "colours K=10, channels_last", lambda: _logistic_mixture_nll(16, 3, 10, torch.float32, last=True)
+    yield "colours K=40", lambda: _logistic_mixture_nll(16, 3, 40, torch.float32)
+    yield "grey K=5, a loss a sample", lambda: _logistic_mixture_nll(64, 1, 5, torch.bfloat16, size=(), reduction="none")
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -192,6 +211,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _masked_linear_cases()
     yield from _gated_activation_cases()
     yield from _gan_loss_cases()
+    yield from _logistic_mixture_nll_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
     yield from _layer_backward_cases()
