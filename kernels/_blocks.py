@@ -19,7 +19,9 @@ GAN_BLOCK = 2048  # logits of one program: 16 a thread
 GAN_WARPS = 4
 GATE_BLOCK = 1024  # gates of one program
 GATE_LAST_CHANNELS = 64  # of these, where channels lie together
-MIXTURE_ELEMENTS = 512  # positions times components of one program: two a thread, each of a dozen numbers in registers; four spill
+MIXTURE_ELEMENTS = (
+    512  # positions times components of one program: two a thread, a dozen numbers in registers each; four spill
+)
 MIXTURE_COMPONENTS = 32  # at once
 MIXTURE_WARPS = 8
 CONV_PIXELS = 128  # of one program; float64: 64

@@ -1,4 +1,4 @@
-"""The Triton kernels of logistic_mixture_nll where blocks end, on outputs that hold NaN; the generic tests run the usual shapes."""
+"""The Triton kernels of logistic_mixture_nll where blocks end, on outputs that hold NaN; generic tests run the usual shapes."""
 
 import pytest
 import torch

@@ -185,7 +185,10 @@ def _logistic_mixture_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"{name} sound K=10", lambda d=dtype: _logistic_mixture_nll(4, 1, 10, d, size=(1000,))
     yield "colours K=10, channels_last", lambda: _logistic_mixture_nll(16, 3, 10, torch.float32, last=True)
     yield "colours K=40", lambda: _logistic_mixture_nll(16, 3, 40, torch.float32)
-    yield "grey K=5, a loss a sample", lambda: _logistic_mixture_nll(64, 1, 5, torch.bfloat16, size=(), reduction="none")
+    yield (
+        "grey K=5, a loss a sample",
+        lambda: _logistic_mixture_nll(64, 1, 5, torch.bfloat16, size=(), reduction="none"),
+    )
 
 
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
