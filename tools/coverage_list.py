@@ -45,6 +45,7 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "triton": (),
         "cuda": _host("sampling"),
     },
+    "sampling_scales": {"cuda": _host("sampling_scales")},
     "sampling_dense": {"cpu": ("tests/test_sampling_made.py",), "cuda": _host("sampling_dense")},
 }
 # What cannot be executed here, and why.

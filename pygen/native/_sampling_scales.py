@@ -16,7 +16,8 @@ from pygen.native import _sampling_cluster as cluster
 from pygen.native._arguments import DTYPE_NAMES
 from pygen.native._sampling_cluster import MESSAGES, THREADS, Layout
 from pygen.native._sampling_cluster_plan import TILE, round_up
-from pygen.native._sampling_scales_plan import Maker, Plan, make_plan
+from pygen.native._sampling_scales_plan import make_plan
+from pygen.native._sampling_scales_tables import Maker, Plan
 
 
 class Room(NamedTuple):
@@ -185,15 +186,19 @@ def _warps(row: dict[str, int], size: int, images: int, warps: int, positions: i
     """How a block's warps share out an early step's tiles and pixels: what takes least cycles for a run of channels, by the
     products, by what is read from L2 or by its latency, of all of the cluster's blocks. Not yet measured on a GPU."""
     pairs, columns = -(-row["tiles"] // 2), -(-images * row["count"] // cluster.PIXELS)
-    best = None
-    for down in range(1, min(warps, pairs) + 1):
-        across = max(1, min(warps // down, positions // cluster.PIXELS, columns))
+
+    def cycles(down: int, across: int) -> float:
         items = -(-pairs // down) * -(-columns // across)
-        cycles = max(350, 70 * down * across, (down * 2 * TILE + across * cluster.PIXELS * 64) / 24)
-        found = (-(-items // size) * cycles, down, across)
-        best = found if best is None else min(best, found)
-    assert best is not None
-    return {"down": best[1], "across": best[2]}
+        read = down * 2 * TILE + across * cluster.PIXELS * 64
+        return -(-items // size) * max(350, 70 * down * across, read / 24)
+
+    shapes = (
+        (down, across)
+        for down in range(1, min(warps, pairs) + 1)
+        for across in range(1, min(warps // down, positions // cluster.PIXELS, max(1, columns)) + 1)
+    )
+    down, across = min(shapes, key=lambda shape: cycles(*shape))
+    return {"down": down, "across": across}
 
 
 def _order(plan: Plan) -> np.ndarray:

@@ -4,45 +4,13 @@ pushed from one to another, and where streams, bases and weights lie."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pygen.models._program import Conv, MultiScaleProgram, Stage, Tap, Unsupported, Up
 from pygen.native._sampling_cluster_plan import MOST_WIDTH, SENT, TILE, round_up
 from pygen.native._sampling_scales_streams import Streams
+from pygen.native._sampling_scales_tables import Maker, Plan, Row
 
-Row = dict[str, int]
 _MOST_MIXTURES = 32  # kMostMixtures
-
-
-class Maker(NamedTuple):
-    """Where a table's row finds its tensors: the stages of its convolution and of its gate, or -1; of an Up which phase."""
-
-    conv: int
-    gate: int = -1
-    phase: int = -1
-
-
-@dataclass
-class Plan:
-    """The tables of a program, whatever cluster will run it. late: in the order of a pixel that has them all."""
-
-    program: MultiScaleProgram
-    width: int
-    streams: Streams
-    early: list[Row] = field(default_factory=list)
-    late: list[Row] = field(default_factory=list)
-    pushes: list[Row] = field(default_factory=list)
-    matrices: list[Row] = field(default_factory=list)
-    segments: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    step_makers: list[Maker] = field(default_factory=list)  # of the early steps, then of the late ones
-    matrix_makers: list[Maker] = field(default_factory=list)
-    order: list[list[list[int]]] = field(default_factory=list)  # of a row's and a column's zero bits
-    image_bytes: int = 0
-    weight_bytes: int = 0
-    pixel: tuple[int, int, int] = (-1, 1, 0)  # at, rows, pitch
-    buffers: dict[int, tuple[int, int]] = field(default_factory=dict)  # late stream -> (offset an image, pitch)
-    buffer_bytes: int = 0  # an image's
 
 
 def make_plan(program: MultiScaleProgram, width: int) -> Plan:
@@ -80,7 +48,7 @@ class _Planner:
         self.plan.step_makers += self.late_makers
         self._order()
         self._pushes()
-        self._buffers()
+        self.plan.place_buffers()
 
     # Memory
 
@@ -275,52 +243,6 @@ class _Planner:
             self.plan.pushes += own
         if self.plan.late[-1]["num_pushes"] or len(self.plan.pushes) != len(self.left):
             raise Unsupported("a push from what no step makes, or from the last one")
-
-    def _buffers(self) -> None:
-        """Places of the present pixel's streams in shared memory, an image's bytes apart: streams share one unless some pixel
-        needs both at once."""
-        plan = self.plan
-        made = {row["out"] for row in plan.late if row["out"] >= 0}
-        # The drawn pixel is there for the next one, and so is what several pixels of a finer stream are made of.
-        kept = {0} | {stage.source for stage in self.program.stages if isinstance(stage, Up)} & made
-        beside: dict[int, set[int]] = {s: set(kept) for s in made} | {s: made | kept for s in kept}
-        for of_row in plan.order:
-            for here in of_row:
-                spans = self._spans(here)
-                for s, (start, stop) in spans.items():
-                    beside[s] |= {t for t, (begin, end) in spans.items() if start <= end and begin <= stop}
-        for s in sorted(beside, key=lambda s: (-self.streams.pitch(s), s)):
-            pitch = round_up(self.streams.pitch(s) * self.size, 64)
-            pitch += 64 if pitch % 128 == 0 else 0  # two rows side by side in the banks
-            at = 0
-            for other, width in sorted(plan.buffers[t] for t in beside[s] if t in plan.buffers):
-                if at + pitch <= other:
-                    break
-                at = max(at, other + width)
-            plan.buffers[s] = (at, pitch)
-            plan.buffer_bytes = max(plan.buffer_bytes, at + pitch)
-
-    def _spans(self, here: list[int]) -> dict[int, tuple[int, int]]:
-        """From when to when a pixel with these steps needs the streams that it makes. A place is free when the last step that
-        reads it is over; pushes read it while the next step is waited for, and until the one after it."""
-        late, spans = self.plan.late, {}
-        for i, t in enumerate(here):
-            row = late[t]
-            for s in (row["source"], row["add"]):
-                if s in spans:
-                    spans[s] = (spans[s][0], max(spans[s][1], i))
-            if row["out"] >= 0:
-                spans[row["out"]] = (i, i + 2 if row["num_pushes"] else i)
-            if row["num_pushes"]:
-                self._in_time(t, here[i + 1])
-        return spans
-
-    def _in_time(self, maker: int, pushed: int) -> None:
-        """Pushes to the same pixel are over when step `pushed` is waited for: their targets come behind it."""
-        row = self.plan.late[maker]
-        for push in self.plan.pushes[row["pushes"] : row["pushes"] + row["num_pushes"]]:
-            if push["right"] == 0 and push["target"] <= pushed:
-                raise Unsupported("a push to the very next step")
 
 
 def _log2(n: int) -> int:

@@ -10,6 +10,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from sanitize_sampling import (  # noqa: F401
+    exercise_sampling,
+    exercise_sampling_cluster,
+    exercise_sampling_dense,
+    exercise_sampling_scales,
+)
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",
@@ -100,112 +107,6 @@ def exercise_reparameterize_kl(launcher) -> None:
                     inputs, options = (mu, logvar, prior, prior, None, seed), (2, 0.1, reduction)
                     z, kl = launcher.forward(*inputs, *options, True)
                     launcher.backward(z, kl, *inputs, *options, (True,) * 4)
-
-
-def exercise_sampling(compiled) -> None:
-    """Blocks of one warp and of two, one image and several; weights and rows in shared memory, partly and not at all."""
-    import torch
-    from pixel_twins import CASES, twins
-
-    from pygen.native import _sampling_cuda as native
-
-    class Limited:
-        shared_bytes = 1 << 16
-
-        def __getattr__(self, name):
-            return getattr(compiled, name)
-
-        def sampling_limits(self, device):
-            return 4, self.shared_bytes
-
-    limited = Limited()
-    native.target = lambda t: (limited, 0, 0)
-    for name, shared, images, threads in (
-        ("gated-rgb", 600, 2, 64),
-        ("gated-map", 1 << 16, 1, 32),
-        ("plain", 0, 2, 32),
-    ):
-        limited.shared_bytes = shared
-        _, model = twins(name)  # in float64: else the cluster's kernel draws
-        case, (n, height, width) = CASES[name], (3, 2, 3)
-        levels = case.images(n, height, width)
-        cond = case.conditions(n, height, width)
-        program = model._program(cond)
-        u = torch.rand(n, height, width, levels.shape[1])
-        known = levels.clone()
-        native.draw(program, levels, u, known, known > 0, 0.7, threads=threads, images_per_block=images)
-
-
-def exercise_sampling_cluster(draw) -> None:
-    """Clusters of one block and of several, by messages and by the barrier, the last one smaller; blocks without tiles and
-    without images; weights that lie in shared memory and elsewhere; colour groups, a map, a row beyond what a block has."""
-    import torch
-    from pixel_twins import CASES, twins
-
-    from pygen.native import _sampling_cuda as native
-
-    os.environ["PYGEN_HOST_CAPABILITY"] = "9"
-    for name, dtype, (n, height, width), size, images, threads, messages in (
-        ("gated-rgb", torch.bfloat16, (5, 2, 2), 2, 3, 32, True),
-        ("gated-map", torch.float32, (3, 2, 2), 4, 3, 32, True),
-        ("gated", torch.float16, (2, 2, 3), 2, 2, 64, False),
-        ("plain", torch.float32, (3, 2, 40), 1, 2, 64, True),
-    ):
-        _, model = twins(name, dtype)
-        case = CASES[name]
-        levels, cond = case.images(n, height, width), case.conditions(n, height, width)
-        program = model._program(cond if cond is None else cond.to(dtype))
-        u, known = torch.rand(n, height, width, levels.shape[1]), levels.clone()
-        mask = known > 0
-        draws = native.draws(program.num_levels, levels, u, known, mask, 0.7)
-        draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
-    del os.environ["PYGEN_HOST_CAPABILITY"]
-
-
-def exercise_sampling_scales(draw) -> None:
-    """Clusters of one block and of several, by messages and by the barrier, the last one smaller; blocks without tiles and
-    without images; odd rows and columns, whose steps are not the even ones'; a map, several channels."""
-    import torch
-    from pixel_twins import CASES, twins
-
-    from pygen.native import _sampling_cuda as native
-
-    os.environ["PYGEN_HOST_CAPABILITY"] = "9"
-    for name, dtype, (n, height, width), size, images, threads, messages in (
-        ("pp-rgb", torch.bfloat16, (3, 3, 2), 2, 2, 32, True),
-        ("pp-map", torch.float32, (3, 2, 3), 4, 3, 32, True),
-        ("pp", torch.float16, (2, 2, 3), 2, 2, 64, False),
-        ("pp-one-scale-classes", torch.float32, (9, 2, 2), 1, 9, 64, True),
-    ):
-        _, model = twins(name, dtype)
-        case = CASES[name]
-        levels, cond = case.images(n, height, width), case.conditions(n, height, width)
-        program = model._program(cond.to(dtype) if cond is not None and cond.is_floating_point() else _one_hot(model, cond))
-        u, known = torch.rand(n, height, width, levels.shape[1]), levels.clone()
-        draws = native.draws(program.num_levels, levels, u, known, known > 0, 0.7)
-        draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
-    del os.environ["PYGEN_HOST_CAPABILITY"]
-
-
-def exercise_sampling_dense(launcher) -> None:
-    """Blocks whose warps all draw and such that help, of one image and several; panels of several lengths and none."""
-    import torch
-
-    from pygen.models import MADE
-
-    for room, num_levels, images, threads in (
-        (5000, 2, 1, 96),
-        (48 << 10, 3, 4, 32),
-        (3000, 300, 2, 64),
-        (0, 2, 2, 64),
-    ):
-        launcher._BUFFERS_BYTES = room
-        launcher.make_plan.cache_clear()
-        model = MADE(40, (33, 20), num_levels=num_levels)
-        dtype = torch.uint8 if num_levels <= 256 else torch.int64
-        levels, u = torch.zeros(5, 40, dtype=dtype), torch.rand(5, 40)
-        known = levels.clone()
-        launcher.draw(model._program(0), levels, u, known, u < 0.3, 0.7, threads=threads, images_per_block=images)
 
 
 def exercise_masked_conv2d(launcher) -> None:
