@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from pygen import models
 from pygen.models import _engines as engine_table
 from pygen.models import _sampling
-from pygen.models._program import Conv
-from pygen.native import _sampling_cluster
+from pygen.models._mixture import Mixture
+from pygen.models._program import Conv, Up
+from pygen.models.pixel_cnn_pp import MIN_LOG_SCALE
+from pygen.native import _sampling_cluster, _sampling_scales
 from pygen.reference import models as plain_models
 
 OP = "sampling"
@@ -89,6 +91,12 @@ def _cases() -> list[Case]:
         cases = [replace(c, long=c.long or "C=32" not in c.name) for c in cases] + [
             replace(c, dtype=torch.bfloat16) for c in cases
         ]
+        # As in the paper, of CIFAR's size.
+        options = (("in_channels", 3), ("hidden_channels", 160), ("num_resnets", 5), ("num_scales", 3))
+        cases += [
+            Case("PixelCNN++ 32x32 C=160", "PixelCNNPP", options, 32, b, long=b > 16, dtype=torch.bfloat16)
+            for b in (1, 16, 64, 256)
+        ]
     layers = (("num_inputs", 784), ("hidden_sizes", (500, 500)))
     cases += [Case("MADE 784-500-500-784", "MADE", layers, 28, b, b in (1, 64), long=b > 64) for b in batches]
     return cases
@@ -100,8 +108,15 @@ def _multiply_adds(case: Case) -> int:
     if case.kind == "MADE":
         return sum(int(mask.sum()) for name, mask in plain.named_buffers() if name.startswith("mask_0_"))
     with torch.no_grad():
-        stages = ours._program(None).stages
-    return case.side**2 * sum(int((s.weight != 0).sum()) for s in stages if isinstance(s, Conv))
+        program = ours._program(None)
+    total = 0
+    for stride, stage in zip(program.strides[1:], program.stages, strict=True):
+        places = (-(-case.side // stride)) ** 2
+        if isinstance(stage, Conv):
+            total += places * int((stage.weight != 0).sum())
+        elif isinstance(stage, Up):  # a quarter of the places each
+            total += places * sum(weight.numel() for _, weight in stage.phases) // 4
+    return total
 
 
 def _matmul_flops() -> float:
@@ -113,7 +128,7 @@ def _matmul_flops() -> float:
 Shape = tuple[int, ...]
 
 
-def _naive(logits: Callable[[Tensor], Tensor], levels: Tensor, u: Tensor, steps: int) -> None:
+def _naive(logits: Callable[[Tensor], Tensor | Mixture], levels: Tensor, u: Tensor, steps: int) -> None:
     """The last `steps` decisions of each image [n, *shape], as a sampler of whole forwards makes them."""
     with torch.no_grad():
         places = list(_places(levels.shape[1:]))
@@ -130,9 +145,18 @@ def _places(shape: Shape) -> list[tuple]:
     return [(slice(None), c, y, x) for y in range(height) for x in range(width) for c in range(channels)]
 
 
-def _logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Levels [n, *shape] -> logits [n, *shape, L]."""
-    return lambda levels: model.logits(levels).movedim(2, -1) if levels.dim() == 4 else model.logits(levels)
+def _logits(
+    model: nn.Module, forward: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], Tensor | Mixture]:
+    """Levels [n, *shape] -> logits [n, *shape, L], or the mixtures instead. forward: `_forward` of the model, or compiled."""
+    forward = forward or _forward(model)
+    if hasattr(model, "mixture_params"):
+        return lambda levels: Mixture.of(forward(levels), levels, model.num_levels, MIN_LOG_SCALE)
+    return lambda levels: forward(levels).movedim(2, -1) if levels.dim() == 4 else forward(levels)
+
+
+def _forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    return model.mixture_params if hasattr(model, "mixture_params") else model.logits
 
 
 def _noise(case: Case, n: int, seed: int) -> Tensor:
@@ -189,14 +213,13 @@ def _check_selected(model: nn.Module, levels: Tensor, u: Tensor, name: str) -> N
 
 
 def _at_the_barrier(work: Work) -> Work:
-    """The cluster sampler's blocks wait for each other instead of for messages."""
+    """The cluster samplers' blocks wait for each other instead of for messages."""
 
     def run() -> None:
-        _sampling_cluster.MESSAGES = False
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            for launcher in (_sampling_cluster, _sampling_scales):
+                patch.setattr(launcher, "MESSAGES", False)
             work()
-        finally:
-            _sampling_cluster.MESSAGES = True
 
     return run
 
@@ -209,8 +232,7 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
     forms = {"naive eager": _logits(plain)}
     if compile_too:
         torch._dynamo.reset()
-        compiled = torch.compile(plain.logits, dynamic=False)
-        forms["naive compiled"] = lambda x: compiled(x).movedim(2, -1) if x.dim() == 4 else compiled(x)
+        forms["naive compiled"] = _logits(plain, torch.compile(_forward(plain), dynamic=False))
     for name, logits in forms.items():
         _naive(logits, levels, u, 1)
         once = harness.seconds(lambda logits=logits: _naive(logits, levels, u, 1))

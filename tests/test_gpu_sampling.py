@@ -10,7 +10,7 @@ from sampling_check import check_samples
 import pygen
 from pygen import models
 from pygen.models import _engines
-from pygen.native import _sampling_cluster
+from pygen.native import _sampling_cluster, _sampling_scales
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
@@ -49,6 +49,41 @@ def test_gpu_sampler_draws_what_the_noise_selects(name, dtype):
     images = model.sample(n, shape, seed=3, engine="cuda", **{k: c.cuda() for k, c in given.items()})
     verdict = check_samples(images.cpu(), truth, plain.cpu(), seed=3, **given)
     assert verdict.wrong == 0, verdict
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in SINGLE_SCALE])
+def test_gpu_sampler_of_several_scales_draws_what_the_noise_selects(name, dtype):
+    """PixelCNN++; by itself, and with pixels that are known and a temperature. In float64 it is left to 'cached'."""
+    plain, model = on_gpu(name, dtype)
+    truth, plain = twins(name)[0].to(dtype).double(), plain.cpu()
+    n, shape = 64, (9, 8)
+    cond = CASES[name].conditions(n, *shape)
+    given = {} if cond is None else {"cond": cond.to(dtype) if cond.is_floating_point() else cond}
+    known = CASES[name].images(n, *shape, seed=9)
+    mask = torch.rand(known.shape, generator=torch.Generator().manual_seed(1)) < 0.4
+    for args in ({}, {"known": known, "known_mask": mask, "temperature": 0.7}):
+        on_device = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in {**given, **args}.items()}
+        images = model.sample(n, shape, seed=3, engine="cuda", **on_device)
+        verdict = check_samples(images.cpu(), truth, plain, seed=3, **given, **args)
+        assert verdict.wrong == 0, verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("messages", [True, False], ids=["messages", "barrier"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gpu_sampler_of_several_scales_draws_the_same_in_every_cluster(dtype, messages, monkeypatch):
+    """Weights that do not all fit; clusters whose last one is smaller."""
+    torch.manual_seed(0)
+    model = models.PixelCNNPP(hidden_channels=80, num_resnets=2, weight_norm=False).to("cuda", dtype)
+    draw, drawn = _sampling_scales.draw, []
+    for size in sizes(pygen._backends.compiled("_cuda")):
+        how = {"size": size, "images": 12 if size % 4 else 17, "messages": messages}
+        monkeypatch.setattr(_sampling_scales, "draw", partial(draw, **how))
+        drawn.append(model.sample(40, (8, 8), seed=5, engine="cuda"))
+        assert torch.equal(drawn[0], drawn[-1]), size
+    if torch.cuda.get_device_capability() == (9, 0):
+        assert len(drawn) == 5
 
 
 def sizes(compiled):
