@@ -1,8 +1,17 @@
 """Drop-in modules over pygen.functional."""
 
 from pygen.nn.gan_loss import GANLoss
+from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
-__all__ = ["DiagonalGaussian", "GANLoss", "GatedMaskedConv2d", "MaskedConv2d", "MaskedLinear", "ReparameterizeKL"]
+__all__ = [
+    "DiagonalGaussian",
+    "GANLoss",
+    "GatedMaskedConv2d",
+    "LogisticMixtureNLL",
+    "MaskedConv2d",
+    "MaskedLinear",
+    "ReparameterizeKL",
+]

@@ -10,6 +10,7 @@ from layouts import fuzz_size
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
 
+from pygen import nn as pnn
 from pygen.functional import logistic_mixture_nll
 
 
@@ -188,6 +189,11 @@ def fuzz(rng: random.Random) -> tuple[dict, dict]:
     return {"params": (n, each * count, *spatial), "x": (n, channels, *spatial)}, options
 
 
+def _module():
+    t = tensors(4, 3, 2, (3,), 16)
+    return pnn.LogisticMixtureNLL(num_levels=16, reduction="none"), (t["params"].float(), t["x"])
+
+
 ROWS = [
     Op(
         name="logistic_mixture_nll",
@@ -202,6 +208,7 @@ ROWS = [
         registered=registered,
         more_samples=more_samples,
         fuzz=fuzz,
+        modules={"LogisticMixtureNLL": _module},
         double_eps=64.0,
         # What is multiplied by softmaxes of log-probabilities has as few digits as those have large numbers before the point.
         gentle={"params": lambda shape: 0.7},

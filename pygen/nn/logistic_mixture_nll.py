@@ -1,0 +1,44 @@
+"""The module over logistic_mixture_nll."""
+
+from torch import Tensor, nn
+
+from pygen.functional import logistic_mixture_nll
+
+
+class LogisticMixtureNLL(nn.Module):
+    """(params, x) -> nll: see pygen.functional.logistic_mixture_nll. No parameters of its own.
+
+    Args:
+        num_levels: of x, 2 .. 65536.
+        min_log_scale: log scales count as at least this much.
+        reduction: "batchmean", "sum" or "none".
+    """
+
+    def __init__(
+        self,
+        *,
+        num_levels: int = 256,
+        min_log_scale: float = -7.0,
+        reduction: str = "batchmean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_levels, self.min_log_scale = num_levels, min_log_scale
+        self.reduction, self.backend = reduction, backend
+
+    def forward(
+        self,
+        params: Tensor,  # [N, P, ...]
+        x: Tensor,  # [N, C, ...], uint8 or int64
+    ) -> Tensor:
+        return logistic_mixture_nll(
+            params,
+            x,
+            num_levels=self.num_levels,
+            min_log_scale=self.min_log_scale,
+            reduction=self.reduction,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        return f"num_levels={self.num_levels}, min_log_scale={self.min_log_scale}, reduction={self.reduction!r}"
