@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from functools import partial
+from types import SimpleNamespace
 
 import host_cuda
 import pytest
@@ -66,6 +67,12 @@ class Limited:
         return 132 // size
 
 
+def of_cifar_size() -> nn.Module:
+    """Without memory."""
+    with torch.device("meta"):
+        return models.PixelCNNPP(hidden_channels=160, num_resnets=5, weight_norm=False)
+
+
 def sample(model: nn.Module, n: int, shape: tuple[int, int], engine: str = "cuda", **args: object) -> Tensor:
     return model.sample(n, shape, seed=SEED, engine=engine, **args)
 
@@ -107,7 +114,7 @@ def test_cuda_host_scales_sampler_in_low_precision(name, dtype, run_as):
 def test_cuda_host_scales_sampler_draws_the_same_in_any_cluster(dtype, run_as):
     """Equal bits however many blocks, images and threads draw together, by messages or at the barrier."""
     plain, model = twins(WIDE, dtype)
-    shape = (2, 3)
+    shape = (2, 2)
     run_as(size=1)
     expected = sample(model, N, shape)
     if dtype is torch.float32:
@@ -215,7 +222,7 @@ def test_cuda_host_scales_sampler_shares_out_buffers_without_overlaps(name):
 
 def test_cuda_host_scales_sampler_takes_clusters_of_blocks_for_large_models(cuda_on_host):
     """PixelCNN++ of CIFAR's size on an H200: weights that no block could read alone."""
-    model = models.PixelCNNPP(hidden_channels=160, num_resnets=5, weight_norm=False).bfloat16()
+    model = of_cifar_size().bfloat16()
     plan = native.make_plan(model._program(None), 32)
     size, images, room, _ = _sampling_cluster.choose_by(
         (module := Limited(cuda_on_host)),
@@ -228,6 +235,17 @@ def test_cuda_host_scales_sampler_takes_clusters_of_blocks_for_large_models(cuda
         native._predicted,
     )
     assert (size, images) == (16, 32) and room.layout.bytes <= 227 << 10
+
+
+def test_cuda_host_scales_sampler_is_given_a_gpus_images_at_once():
+    """256 images of CIFAR's size in one call; not in float64, which another engine draws."""
+    model = of_cifar_size()
+    sizes = []
+    for dtype in (torch.bfloat16, torch.float64):
+        parameters = [p.to(dtype) for p in model.parameters()]
+        on_gpu = [SimpleNamespace(dim=p.dim, numel=p.numel, dtype=p.dtype, is_cuda=True) for p in parameters]
+        sizes.append(_engines.ENGINES["cuda"].at_once(model, on_gpu, 32, 32))
+    assert sizes[0] >= 256 and sizes[0] == 4 * sizes[1]
 
 
 def test_cuda_host_scales_sampler_keeps_plans_between_calls_and_nothing_of_weights(monkeypatch):
