@@ -114,22 +114,25 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
   value = L::select(sum == Real(0), V(V{} + kInf), value);
   store(nll, V(L::select(sum_logits == Real(0), V(V{} + kNan), value)));
   if constexpr (kGrad) {
-    const V g = load<V>(s.upstream), by_sum = g / sum, by_logits = g / sum_logits;
+    // The upstream gradient comes last, as it does where it becomes known after forward has made the gradient for 1.
+    const V g = load<V>(s.upstream), by_sum = Real(1) / sum, by_logits = Real(1) / sum_logits;
+    const Real scale = static_cast<Real>(p.scale);
+    const auto give = [&](int64_t j, V value)
+                          PYGEN_INLINE_LAMBDA { store(grads + j * grad_stride, V(value * scale * g)); };
     for (int64_t k = 0; k < components; ++k) {
       const V weight = load<V>(s.joint + k * kRow) * by_sum;
-      store(grads + k * grad_stride, V(load<V>(grads + k * grad_stride) * by_logits - weight));
+      give(k, load<V>(grads + k * grad_stride) * by_logits - weight);
       const Real* slopes = s.slopes + k * 3 * channels * kRow;
       V to_mean[kMostChannels];
       for (int c = 0; c < channels; ++c) {
         const int64_t first = components * (1 + parts * c) + k;
         to_mean[c] = weight * load<V>(slopes + 3 * c * kRow);
-        store(grads + first * grad_stride, to_mean[c]);
+        give(first, to_mean[c]);
         const V to_scale = weight * load<V>(slopes + (3 * c + 1) * kRow);
-        store(grads + (first + components) * grad_stride, V(L::select(row(first + components) < least, V{}, to_scale)));
+        give(first + components, L::select(row(first + components) < least, V{}, to_scale));
       }
       for (int c = 0; channels == 3 && c < channels; ++c)
-        store(grads + (components * (3 + 3 * c) + k) * grad_stride,
-              V(to_mean[c == 0 ? 1 : 2] * load<V>(slopes + (3 * c + 2) * kRow)));
+        give(components * (3 + 3 * c) + k, to_mean[c == 0 ? 1 : 2] * load<V>(slopes + (3 * c + 2) * kRow));
     }
   }
 }
@@ -155,7 +158,7 @@ PYGEN_INLINE void read_pixels(const LogisticMixtureNll& p, int64_t start, int64_
     }
     if (kGrad) {
       const Real* g = static_cast<const Real*>(p.grad_nll);
-      s.upstream[i] = static_cast<Real>(p.scale) * (g ? g[p.reduce ? 0 : image * p.grad_nll_stride] : Real(1));
+      s.upstream[i] = g ? g[p.reduce ? 0 : image * p.grad_nll_stride] : Real(1);
     }
     if (i + 1 < count && ++position == p.positions) {
       position = 0;

@@ -20,8 +20,8 @@ struct LogisticMixtureNll {
   bool wide_levels;  // x holds int64, else bytes
   double scale;      // of the sum, and of its gradient
   bool reduce;
-  void* nll;             // forward: [N], or one number; absent in backward
-  const void* grad_nll;  // backward: [N] or one number; nullptr: 1
+  void* nll;             // [N], or one number; absent in backward
+  const void* grad_nll;  // of grad_params: [N] or one number; nullptr: 1
   int64_t grad_nll_stride;
   Positions grad_params;  // data == nullptr: not wanted
   int threads;

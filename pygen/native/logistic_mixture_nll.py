@@ -77,6 +77,23 @@ def forward(
     return nll
 
 
+def forward_with_gradient(
+    params: Tensor,  # [N, P, *spatial]
+    x: Tensor,  # [N, C, *spatial]
+    num_levels: int,
+    min_log_scale: float,
+    reduction: str,
+) -> tuple[Tensor, Tensor | None]:
+    """forward's result and, from the same pass, what backward gives for an upstream gradient of 1; None: ask backward."""
+    if not params.is_cpu:  # there the pass is as long as its memory traffic, which would grow
+        return forward(params, x, num_levels, min_log_scale, reduction), None
+    wide = torch.promote_types(params.dtype, torch.float32)
+    nll = params.new_empty(params.shape[:1] if reduction == "none" else (), dtype=wide)
+    grad_params = torch.empty_like(params)
+    _call(params, x, num_levels, min_log_scale, reduction, nll, None, grad_params)
+    return nll, grad_params
+
+
 def backward(
     grad_nll: Tensor,  # [N] or []
     params: Tensor,  # [N, P, *spatial]

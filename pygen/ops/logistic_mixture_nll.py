@@ -33,7 +33,9 @@ def logistic_mixture_nll(
     the outer two bins open: log sigma(a) + log sigma(-b) + log(1 - e^(b - a)), a and b = (v +- h - mean) e^-log_scale, which
     is exact in the tails too, as are the gradients. Of a pixel the log-sum-exp over the components of their log weight plus
     the log-probabilities of all channels. Differentiable to any order in params (first order under torch.compile);
-    torch.func transforms run the reference composition. Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
+    torch.func transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an
+    upstream gradient of 1, which is held until backward hands it out (not under saved-tensor hooks, as of checkpointing).
+    Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
 
     Args:
         params: [N, P, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). P is 3 K for one channel
@@ -143,16 +145,36 @@ class _LogisticMixtureNll(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         save(ctx, params, x)
         ctx.launcher, ctx.options, ctx.backend = launcher, (num_levels, min_log_scale, reduction), backend
+        ctx.ready = []
         if launcher is None:
             return _below(params, x, *ctx.options, backend)
+        if hasattr(launcher, "forward_with_gradient") and not _dispatch.saved_tensor_hooks_active():
+            nll, grad = launcher.forward_with_gradient(params, x, *ctx.options)
+            ctx.ready = [] if grad is None else [grad]
+            return nll
         return launcher.forward(params, x, *ctx.options)
 
     @staticmethod
     def backward(ctx, grad_nll):
         grad = None
         if grad_nll is not None:
-            grad = _gradient(ctx.launcher, grad_nll, *saved(ctx), ctx.options, ctx.backend)
+            params, x = saved(ctx)  # also where they go unused: what was changed must raise
+            grad = _scaled(ctx.ready, grad_nll)
+            if grad is None:
+                grad = _gradient(ctx.launcher, grad_nll, params, x, ctx.options, ctx.backend)
         return None, grad, None, None, None, None, None
+
+
+def _scaled(ready: list[Tensor], grad_nll: Tensor) -> Tensor | None:
+    """The gradient that forward made, times the upstream one; once, as whoever gets it may change it. None: make it anew."""
+    if not ready or torch.is_grad_enabled() or _dispatch.transformed(grad_nll):
+        return None
+    grad, grad_nll = ready.pop(), _dispatch.readable(grad_nll)
+    if (grad_nll == 1).all():
+        return grad
+    if grad.dtype != grad_nll.dtype:  # 16 bits, which have lost what the factor would bring back
+        return None
+    return grad.mul_(grad_nll.view(-1, *[1] * (grad.dim() - 1)) if grad_nll.dim() else grad_nll)
 
 
 def _gradient(launcher, grad_nll, params, x, options, backend) -> Tensor:
