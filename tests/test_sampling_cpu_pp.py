@@ -113,6 +113,26 @@ def test_sampling_cpu_takes_conditions_of_every_resolution(shape):
             assert torch.equal(model.sample(3, shape, cond=cond, seed=1, engine="cpu"), cached), count
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e20, 1e200])
+def test_sampling_cpu_draws_images_with_huge_numbers_by_the_taps_themselves(value):
+    """One image's early streams go beyond what may be read in pairs; its batch-mates stay as they were, to the last bit."""
+    model = network(1, 6, scales=2, cond_channels=2, num_levels=1 << 16)
+    cond = torch.ones(3, 2, 4, 7, dtype=torch.float64)
+    clean = model.sample(3, (4, 7), cond=cond, seed=3, engine="cpu")
+    cond[1, :, 1, 4] = value
+    cached = model.sample(3, (4, 7), cond=cond, seed=3, engine="cached")
+    for count in (1, 2, 8):
+        with threads(count):
+            drawn = model.sample(3, (4, 7), cond=cond, seed=3, engine="cpu")
+            assert torch.equal(drawn, cached), count
+            assert torch.equal(drawn[::2], clean[::2]) and not torch.equal(drawn, clean), count
+    single = model.float()
+    cond = cond.float()
+    drawn = single.sample(3, (4, 7), cond=cond, seed=3, engine="cpu")
+    alone = single.sample(3, (4, 7), cond=torch.ones_like(cond), seed=3, engine="cpu")
+    assert torch.equal(drawn[::2], alone[::2])
+
+
 # Programs that no model has yet
 
 
@@ -131,7 +151,7 @@ def every_form():
             (b.elu(source, concat=False), False),
             (b.elu(source, concat=True), False),
         )
-        for i, (way, relu) in enumerate(ways):
+        for way, relu in ways:
             add = b.conv(masked(b.channels[way], outs, (1, 1), ((True,),)), way, relu=relu, add=add)
         return add
 

@@ -16,15 +16,63 @@ namespace {
 constexpr int64_t kBlockBytes = 1 << 20;  // of streams, for a block of images: what a core's L2 cache holds
 constexpr int64_t kLeastBlock = 2 * kSamplingRows;
 
+// The program laid out and its weights packed; not filtered either if they are not tame.
 template <class Real>
-void draw_block(const SamplingPlan<Real>& plan, const Real* weights, int64_t first, int64_t images, Real* shared,
-                Real* local) {
+SamplingPlan<Real> lower(const Sampling& p, int64_t block, bool ahead, bool filtering, Real*& weights) {
+  SamplingPlan<Real> plan(p, block, ahead, filtering);
+  weights = thread_scratch<Real, 8>(plan.packed);
+  const int64_t num_units = static_cast<int64_t>(plan.units.size());
+  std::atomic<bool> tame{true};
+  parallel_blocks(num_units, 1 + num_units * (1 << 16) / std::max<int64_t>(plan.packed, 1), p.threads, [&](int64_t u) {
+    if (!pack_sampling_unit(plan, plan.units[u], weights)) tame = false;
+  });
+  if (!tame) return lower(p, block, ahead, false, weights);
+  return plan;
+}
+
+// Images that cannot be read in pairs.
+using Wild = std::vector<std::atomic<bool>>;
+
+template <class Real>
+void note_wild(const SamplingWorker<Real>& worker, int64_t first, int64_t images, Wild& wild) {
+  for (int64_t n = 0; n < images; ++n)
+    if (!worker.tame(n)) wild[first + n] = true;
+}
+
+template <class Real>
+void draw_block(const SamplingPlan<Real>& plan, const Real* weights, int64_t first, int64_t images, Wild& wild) {
   const Sampling& p = plan.p;
-  SamplingWorker<Real> worker(plan, weights, first, images, shared, local);
+  Real* memory = thread_scratch<Real, 9>(plan.shared * images + plan.local);
+  std::fill_n(memory, plan.shared * images + plan.local, Real(0));
+  SamplingWorker<Real> worker(plan, weights, first, images, memory, memory + plan.shared * images);
   for (int64_t y = 0; y < p.height; ++y) {
     for (int pass = 0; pass < plan.passes; ++pass) worker.early(pass, y, 0, p.width);
     worker.enter_row(y);
     for (int64_t x = 0; x < p.width; ++x) worker.pixel(x);
+  }
+  note_wild(worker, first, images, wild);
+}
+
+// More threads than images: a team for each.
+template <class Real>
+void draw_by_teams(const SamplingPlan<Real>& plan, const Real* weights, int members, Wild& wild) {
+  const int64_t images = plan.p.batch, of_team = plan.shared + members * plan.local;
+  Real* memory = thread_scratch<Real, 9>(images * of_team);
+  std::fill_n(memory, images * of_team, Real(0));
+  std::deque<SamplingTeam<Real>> teams;
+  for (int64_t b = 0; b < images; ++b) teams.emplace_back(plan);
+#pragma omp parallel num_threads(static_cast<int>(images) * members)
+  {
+    const int64_t got = omp_get_num_threads(), me = omp_get_thread_num();
+    const int size = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(members, got / images)));
+    const int member = static_cast<int>(me % size);
+    for (int64_t b = me / size; b < images && me / size < got / size; b += got / size) {
+      Real* shared = memory + b * of_team;
+      Real* local = shared + plan.shared + member * plan.local;
+      SamplingWorker<Real> worker(plan, weights, b, 1, shared, local);
+      teams[b].work(member, worker);
+      note_wild(worker, b, 1, wild);
+    }
   }
 }
 
@@ -39,48 +87,22 @@ void draw(const Sampling& p) {
   const int64_t block = (per_thread + blocks_each - 1) / blocks_each, blocks = (p.batch + block - 1) / block;
 
   const int members = static_cast<int>(std::min(threads / blocks, p.width / 2));
-  std::optional<SamplingPlan<Real>> lowered;
   Real* weights = nullptr;
-  for (bool filtering : {true, false}) {
-    lowered.emplace(p, block, members > 1, filtering);
-    const SamplingPlan<Real>& plan = *lowered;
-    weights = thread_scratch<Real, 8>(plan.packed);
-    const int64_t num_units = static_cast<int64_t>(plan.units.size());
-    std::atomic<bool> tame{true};
-    parallel_blocks(num_units, 1 + num_units * (1 << 16) / std::max<int64_t>(plan.packed, 1), p.threads,
-                    [&](int64_t u) {
-                      if (!pack_sampling_unit(plan, plan.units[u], weights)) tame = false;
-                    });
-    if (tame) break;
-  }
-  const SamplingPlan<Real>& plan = *lowered;
-  if (members <= 1) {
+  Wild wild(p.batch);
+  const SamplingPlan<Real> plan = lower(p, block, members > 1, true, weights);
+  if (members > 1) {
+    draw_by_teams(plan, weights, members, wild);
+  } else {
     parallel_blocks(blocks, 1, p.threads, [&](int64_t b) {
-      const int64_t first = b * block, images = std::min(block, p.batch - first);
-      Real* memory = thread_scratch<Real, 9>(plan.shared * images + plan.local);
-      std::fill_n(memory, plan.shared * images + plan.local, Real(0));
-      draw_block(plan, weights, first, images, memory, memory + plan.shared * images);
+      draw_block(plan, weights, b * block, std::min(block, p.batch - b * block), wild);
     });
-    return;
   }
-  // More threads than images: a team for each.
-  const int64_t of_team = plan.shared + members * plan.local;
-  Real* memory = thread_scratch<Real, 9>(blocks * of_team);
-  std::fill_n(memory, blocks * of_team, Real(0));
-  std::deque<SamplingTeam<Real>> teams;
-  for (int64_t b = 0; b < blocks; ++b) teams.emplace_back(plan);
-#pragma omp parallel num_threads(static_cast<int>(blocks) * members)
-  {
-    const int64_t got = omp_get_num_threads(), me = omp_get_thread_num();
-    const int size = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(members, got / blocks)));
-    const int member = static_cast<int>(me % size);
-    for (int64_t b = me / size; b < blocks && me / size < got / size; b += got / size) {
-      Real* shared = memory + b * of_team;
-      Real* local = shared + plan.shared + member * plan.local;
-      SamplingWorker<Real> worker(plan, weights, b, 1, shared, local);
-      teams[b].work(member, worker);
-    }
-  }
+  if (std::none_of(wild.begin(), wild.end(), [](bool is) { return is; })) return;
+  const SamplingPlan<Real> by_taps = lower(p, 1, false, false, weights);
+  Wild ignored(p.batch);
+  parallel_blocks(p.batch, 1, p.threads, [&](int64_t image) {
+    if (wild[image]) draw_block(by_taps, weights, image, 1, ignored);
+  });
 }
 
 }  // namespace

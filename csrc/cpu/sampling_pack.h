@@ -19,36 +19,34 @@ bool pack_sampling_tile(const SamplingPlan<Real>& plan, const SamplingUnit& unit
   const SamplingStage* conv = unit.conv < 0 ? nullptr : &plan.p.stages[unit.conv];
   const SamplingStage::Phase* read = conv ? &conv->phases[part.phase] : nullptr;
   const Real* bias = conv ? static_cast<const Real*>(conv->bias) : nullptr;
-  bool tame = true;
+  const Real* rows[kSamplingColumns * kRegLanes<Real>];  // of each lane's channel; nullptr where there is none
   for (int64_t j = 0; j < columns; ++j) {
     const int64_t at = tile.at[j / lanes] + j % lanes, block = at / layout.pitch, inside = at % layout.pitch;
     const int64_t channel = inside < layout.count ? block * layout.count + inside : -1;
     packed[tile.bias + j] = bias && channel >= 0 ? bias[channel] : Real(0);
-    Real* out = packed + tile.weights + j;
-    const auto weights_of = [&](const SamplingRun& run, int64_t tap) {
-      const int64_t first = run.at / from.pitch * from.count + run.at % from.pitch;
-      const int64_t start = (static_cast<int64_t>(run.tap) + tap) * read->tap_stride + channel * read->out_stride;
-      return static_cast<const Real*>(read->weight) + start + first * read->in_stride;
-    };
-    for (const std::array<int, 2>& products : {std::array<int, 2>{1, 2}, {0, 3}}) {
-      for (const SamplingRun& run : part.runs) {
-        const Real* in = weights_of(run, 0);
+    rows[j] = conv && channel >= 0 ? static_cast<const Real*>(read->weight) + channel * read->out_stride : nullptr;
+  }
+  Real* out = packed + tile.weights;
+  bool tame = true;
+  for (const std::array<int, 2>& products : {std::array<int, 2>{1, 2}, {0, 3}}) {
+    for (const SamplingRun& run : part.runs) {
+      const int64_t first = run.at / from.pitch * from.count + run.at % from.pitch, tap = read->tap_stride;
+      int64_t in = static_cast<int64_t>(run.tap) * tap + first * read->in_stride;
+      for (int64_t k = 0; k < run.count; ++k, in += read->in_stride) {
         if (!unit.in_pairs) {
-          for (int64_t k = 0; k < run.count; ++k, out += columns)
-            *out = channel < 0 ? Real(0) : in[k * read->in_stride];
+          for (int64_t j = 0; j < columns; ++j) *out++ = rows[j] ? rows[j][in] : Real(0);
           continue;
         }
-        const Real *middle = weights_of(run, 1), *right = weights_of(run, 2);
-        for (int64_t k = 0; k < run.count * read->in_stride; k += read->in_stride) {
-          for (int product : products) {
-            *out = channel < 0 ? Real(0) : sampling_product_weight(product, in[k], middle[k], right[k]);
+        for (int product : products) {
+          for (int64_t j = 0; j < columns; ++j, ++out) {
+            const Real* w = rows[j] ? rows[j] + in : nullptr;
+            *out = w ? sampling_product_weight(product, w[0], w[tap], w[2 * tap]) : Real(0);
             tame = tame && std::abs(*out) <= Real(kTameWeight);
-            out += columns;
           }
         }
       }
-      if (!unit.in_pairs) break;
     }
+    if (!unit.in_pairs) break;
   }
   return tame;
 }

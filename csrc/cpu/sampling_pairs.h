@@ -3,8 +3,9 @@
 // than one by one:
 //     even = P + M + (s[x-1] - s[x+1]) w[-1]      P = (s[x] + s[x+1]) (w[-1] + w[0] + w[1]) / 2
 //     odd  = P - M + (s[x+2] - s[x]) w[1]         M = (s[x+1] - s[x]) (w[-1] - w[0] + w[1]) / 2
-// Each pixel's products hold what it sees and nothing else. Each output is computed in one order, whatever the tile. Of
-// gates alone, whose results lie within -1 and 1: differences of infinities would be NaN.
+// Each pixel's products hold what it sees and nothing else. Each output is computed in one order, whatever the tile.
+// Differences of infinities would be NaN: so of gates, whose results lie within -1 and 1, and of elu while its images
+// are tame; others are drawn anew by the taps themselves.
 #pragma once
 
 #include "cpu/sampling_tile.h"
@@ -96,6 +97,17 @@ __attribute__((noinline)) void sampling_pairs_tile(const SamplingTileArguments<R
       const V sum = s[r][c] + t[r][c], difference = s[r][c] - t[r][c];
       s[r][c] = sum + bias;
       t[r][c] = difference + bias;
+    }
+  }
+  if (a.add.base) {
+    PYGEN_UNROLL
+    for (int r = 0; r < kPairs; ++r) {
+      const Real* add = a.add.at(m, even[r]);
+      PYGEN_UNROLL
+      for (int c = 0; c < kColumns; ++c) {
+        s[r][c] += load<V>(add + a.at[c]);
+        if (images) t[r][c] += load<V>(add + images * a.add.pitch + a.at[c]);
+      }
     }
   }
   add_products<Real, kPairs, kColumns>(a, pair, 0, 3, w, s, t);

@@ -62,6 +62,7 @@ struct SamplingStream {
   int64_t back = 0, left = 0, right = 0;  // how far taps reach
   bool read_late = false;                 // by a late unit
   int64_t rows = 1;                       // kept
+  bool watched = false;                   // whether it is tame, as elu of it is read in pairs
   SamplingBuffer forms[kSamplingForms];
 
   // concat_elu: elu of all channels, then elu of their negatives, each laid out as the stream is.

@@ -41,7 +41,7 @@ struct SamplingPlan : SamplingUnits {
   int64_t chunk_rows() const { return std::max(kSamplingChunk, 2 * images); }
   // Of one row of taps.
   int64_t split_size(const SamplingUnit& unit) const {
-    return chunk_rows() / 2 * kSamplingProducts * streams[unit.source].layout.width();
+    return chunk_rows() / 2 * kSamplingProducts * streams[unit.source].layout_of(unit.form).width();
   }
 
  private:
@@ -50,10 +50,11 @@ struct SamplingPlan : SamplingUnits {
     return -tap.dy < source.height && std::abs(tap.dx) < source.columns;
   }
 
-  // Rows of three taps side by side, one of them the present row, over a gate's result.
+  // Rows of three taps side by side, one of them the present row, over a gate's result or elu.
   bool can_filter(const SamplingUnit& unit) const {
-    if (unit.pass < 0 || unit.conv < 0 || unit.add >= 0 || unit.reach != SamplingReach::Same || !is_bounded(unit))
-      return false;
+    if (unit.pass < 0 || unit.conv < 0 || unit.reach != SamplingReach::Same) return false;
+    if (unit.form <= kRectified && !is_bounded(unit)) return false;
+    if (unit.add >= 0 && !streams[unit.stream].layout.same_places(streams[unit.add].layout)) return false;
     const std::vector<SamplingStage::Tap> taps = taps_of(unit);
     bool present = false;
     for (size_t t = 0; t < taps.size(); ++t) {
@@ -63,9 +64,9 @@ struct SamplingPlan : SamplingUnits {
     return present && taps.size() % 3 == 0 && streams[unit.source].columns > 1;
   }
   bool is_bounded(const SamplingUnit& unit) const {
-    if (unit.source == 0 || unit.form > kRectified) return false;
+    if (unit.source == 0) return false;
     const SamplingStage& maker = p.stages[unit.source - 1];
-    return maker.kind == SamplingStage::Kind::Gate && !maker.linear;
+    return maker.kind == SamplingStage::Kind::Gate && !maker.linear && maker.add < 0;
   }
 
   void trace_uses() {
@@ -88,6 +89,7 @@ struct SamplingPlan : SamplingUnits {
       if (unit.source < 0) continue;
       SamplingStream& source = streams[unit.source];
       source.forms[unit.form].present = true;
+      source.watched = source.watched || (unit.in_pairs && unit.form > kRectified);
       if (source.pass != pass || !same) source.local = false;
       for (const SamplingStage::Tap& tap : taps_of(unit)) {
         if (!reaches(tap, source)) continue;

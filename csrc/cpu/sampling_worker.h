@@ -4,36 +4,22 @@
 #include "cpu/sampling_decide.h"
 #include "cpu/sampling_gate.h"
 #include "cpu/sampling_mixture.h"
-#include "cpu/sampling_pairs.h"
+#include "cpu/sampling_places.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
 
 template <class Real>
-class SamplingWorker {
+class SamplingWorker : SamplingPlaces<Real> {
  public:
   // Images [first, first + images) in `shared` memory, which starts as zeros; `local` is this thread's own.
   SamplingWorker(const SamplingPlan<Real>& plan, const Real* weights, int64_t first, int64_t images, Real* shared,
                  Real* local)
-      : plan_(plan),
-        p_(plan.p),
-        weights_(weights),
+      : SamplingPlaces<Real>(plan, weights, images, shared, local),
         first_(first),
-        images_(images),
-        shared_(shared),
-        local_(local),
         scratch_(plan.p.num_mixtures ? 0 : plan.p.num_levels),
-        mixture_(plan.p) {
-    bound_.resize(plan.units.size());
-    for (size_t i = 0; i < bound_.size(); ++i) {
-      bound_[i].unit = &plan.units[i];
-      bound_[i].stride = plan.streams[plan.units[i].stream].stride;
-      for (const SamplingPart& part : plan.units[i].parts) {
-        bound_[i].parts.emplace_back();
-        bound_[i].parts.back().runs.resize(part.runs.size());
-        bound_[i].parts.back().tiles.resize(part.tiles.size());
-      }
-    }
+        mixture_(plan.p),
+        tameness_(images) {
     row_of_pass_.assign(plan.passes, -1);
   }
 
@@ -70,36 +56,14 @@ class SamplingWorker {
       draw(x, group);
     }
   }
+  // Whether what this thread made of an image can be read in pairs.
+  bool tame(int64_t image) const { return tameness_[image].tame(); }
 
  private:
-  using Place = SamplingPlace<Real>;
-  struct BoundPart {
-    std::vector<const Real*> rows;  // of the source, to be split into pairs
-    std::vector<const Real*> runs;
-    std::vector<SamplingTileArguments<Real>> tiles;
-  };
-  struct Bound {
-    const SamplingUnit* unit;
-    int64_t stride;
-    std::vector<BoundPart> parts;
-    Place own[kSamplingForms], gate[kSamplingForms], gate_add;
-    bool has_elu;   // of its own
-    int phase = 0;  // of Up in this row, at even columns
-  };
-
-  Real* row(const SamplingStream& stream, int form, int64_t y) const {
-    const SamplingBuffer& buffer = stream.forms[form];
-    if (buffer.local) return local_ + buffer.at;
-    const int64_t slot = (y + stream.rows) % stream.rows;
-    return shared_ + (buffer.at + slot * buffer.row + stream.left * stream.layout_of(form).width()) * images_;
-  }
-  Place place(int s, int form, int64_t y) const {
-    const SamplingStream& stream = plan_.streams[s];
-    const SamplingBuffer& buffer = stream.forms[form];
-    if (!buffer.present) return {};
-    const int64_t width = stream.layout_of(form).width();
-    return {row(stream, form, y), buffer.local ? 0 : width, width};
-  }
+  using Base = SamplingPlaces<Real>;
+  using Base::place, Base::bind, Base::split_row;
+  using Base::plan_, Base::p_, Base::weights_, Base::images_, Base::shared_, Base::local_, Base::bound_;
+  using typename Base::Bound, typename Base::BoundPart, typename Base::Place;
 
   // Units of a pass; behind all passes the late ones.
   size_t begin_of(int pass) const { return pass == 0 ? 0 : plan_.pass_ends[pass - 1]; }
@@ -119,90 +83,34 @@ class SamplingWorker {
       if (y % bound_[i].stride == 0) bind(bound_[i], y / bound_[i].stride);
     if (pass < plan_.passes) row_of_pass_[pass] = y;
   }
-  void bind(Bound& b, int64_t y) {
-    const SamplingUnit& unit = *b.unit;
-    const SamplingStream& made = plan_.streams[unit.stream];
-    for (int form = 0; form < kSamplingForms; ++form) {
-      b.own[form] = place(unit.stream, form, y);
-      if (unit.gate >= 0) b.gate[form] = place(unit.gate_stream(), form, y);
-    }
-    if (unit.gate_add >= 0) b.gate_add = place(unit.gate_add, kRaw, y);
-    b.has_elu = made.forms[kElu].present || made.forms[kConcatElu].present;
-    b.phase = unit.reach == SamplingReach::Up ? static_cast<int>(2 * (y % 2)) : 0;
-    for (size_t i = 0; i < unit.parts.size(); ++i) {
-      const SamplingPart& part = unit.parts[i];
-      BoundPart& bound = b.parts[i];
-      SamplingTileArguments<Real> a = bind_source(unit, part, bound, y);
-      a.runs = bound.runs.data();
-      a.lengths = part.runs.data();
-      a.num_runs = static_cast<int64_t>(part.runs.size());
-      if (unit.add >= 0) a.add = place(unit.add, kRaw, y);
-      a.out[0] = b.own[made.form_of_sums()];
-      a.out[1] = b.own[kRectified];
-      if (unit.reach == SamplingReach::Up && images_ == 1)  // every second pixel
-        for (Place* to : {&a.add, &a.out[0], &a.out[1]}) to->pitch *= 2;
-      for (size_t t = 0; t < part.tiles.size(); ++t) {
-        const SamplingTile& tile = part.tiles[t];
-        a.weights = weights_ + tile.weights;
-        a.bias = weights_ + tile.bias;
-        a.at = tile.at;
-        a.add_at = tile.add.empty() ? nullptr : tile.add.data();
-        bound.tiles[t] = a;
-      }
-    }
-  }
-  SamplingTileArguments<Real> bind_source(const SamplingUnit& unit, const SamplingPart& part, BoundPart& bound,
-                                          int64_t y) const {
-    SamplingTileArguments<Real> a{};
-    bound.rows.clear();
-    if (unit.source < 0) return a;
-    const SamplingStream& source = plan_.streams[unit.source];
-    const int64_t width = source.layout_of(unit.form).width();
-    const bool up = unit.reach == SamplingReach::Up, down = unit.reach == SamplingReach::Down;
-    const int64_t from = up ? y / 2 : down ? 2 * y : y;
-    // Of Up columns are numbered as those that are made, of which two read the same one.
-    const int64_t begin = up && part.phase % 2 ? images_ * width / 2 : 0;
-    a.source_step = source.forms[unit.form].local ? 0 : up ? width / 2 : down ? 2 * width : width;
-    a.source_pitch = down && images_ == 1 ? 2 * width : width;
-    const std::vector<SamplingStage::Tap>& taps = p_.stages[unit.conv].phases[part.phase].taps;
-    for (size_t j = 0; j < part.runs.size(); ++j) {
-      const SamplingStage::Tap& tap = taps[part.runs[j].tap];
-      const Real* of_row = row(source, unit.form, from + tap.dy);
-      if (!unit.in_pairs) {
-        bound.runs[j] = of_row + tap.dx * images_ * width + part.runs[j].at - begin;
-        continue;
-      }
-      bound.rows.push_back(of_row);
-      bound.runs[j] = local_ + unit.split + static_cast<int64_t>(j) * plan_.split_size(unit);
-    }
-    if (unit.in_pairs) a.source_pitch *= kSamplingProducts;
-    return a;
-  }
-
   // Pixels [m, m + rows) of one unit.
   void run(const Bound& b, int group, int64_t m, int64_t rows) {
     const SamplingPart& part = b.unit->parts[group];
     const BoundPart& bound = b.parts[group];
-    if (b.unit->in_pairs) {
-      const int64_t width = plan_.streams[b.unit->source].layout.width(), columns = rows / images_;
-      for (size_t j = 0; j < bound.rows.size(); ++j)
-        split_pairs(bound.rows[j] + m * width, (columns + 1) / 2, images_, width, const_cast<Real*>(bound.runs[j]));
-      for (size_t t = 0; t < part.tiles.size(); ++t)
-        sampling_pairs(bound.tiles[t], part.tiles[t].columns, m, columns, images_);
+    if (b.is_matrix) {
+      tiles(part, bound, m, rows);
+    } else if (b.unit->in_pairs) {
+      pairs(*b.unit, part, bound, m, rows);
     } else if (b.unit->reach == SamplingReach::Up) {
       for (int column = 0; column < 2; ++column) up(b, b.phase + column, m, rows);
-    } else if (b.unit->reach == SamplingReach::Down && images_ > 1) {
-      for (int64_t done = 0; done < rows; done += images_) tiles(part, bound, m + done, images_);
     } else {
-      tiles(part, bound, m, rows);
+      for (int64_t done = 0; done < rows; done += images_) tiles(part, bound, m + done, images_);
     }
     if (b.has_elu) {
       const int64_t width = plan_.streams[b.unit->stream].layout.width();
-      for (int64_t r = 0; r < rows; ++r) elu_run(SamplingForms<Real>(b.own, width, m, r), width);
+      for (int64_t r = 0; r < rows; ++r)
+        elu_run(SamplingForms<Real>(b.own, width, m, r), width, tameness_of(b.unit->stream, r));
     }
     if (b.unit->gate >= 0) gate(b, group, m, rows);
   }
-  void tiles(const SamplingPart& part, const BoundPart& bound, int64_t m, int64_t rows) {
+  void pairs(const SamplingUnit& unit, const SamplingPart& part, const BoundPart& bound, int64_t m, int64_t rows) {
+    const int64_t width = plan_.streams[unit.source].layout_of(unit.form).width(), columns = rows / images_;
+    for (size_t j = 0; j < bound.rows.size(); ++j)
+      split_pairs(bound.rows[j] + m * width, (columns + 1) / 2, images_, width, split_row(unit, j));
+    for (size_t t = 0; t < part.tiles.size(); ++t)
+      sampling_pairs(bound.tiles[t], part.tiles[t].columns, m, columns, images_);
+  }
+  PYGEN_INLINE void tiles(const SamplingPart& part, const BoundPart& bound, int64_t m, int64_t rows) {
     for (size_t t = 0; t < part.tiles.size(); ++t) sampling_rows(bound.tiles[t], part.tiles[t].columns, m, rows);
   }
   // Of these pixels those in even, or odd, columns.
@@ -217,6 +125,11 @@ class SamplingWorker {
     for (int64_t column = first; column < end; column += 2) tiles(part, bound, column * images_, images_);
   }
 
+  // Of pixel r at work, if the stream is watched.
+  SamplingTameness<Real>* tameness_of(int stream, int64_t r) {
+    return plan_.streams[stream].watched ? &tameness_[r % images_] : nullptr;
+  }
+
   void gate(const Bound& b, int group, int64_t m, int64_t rows) {
     const SamplingUnit& unit = *b.unit;
     const ChannelLayout &from = plan_.streams[unit.stream].layout, &to = plan_.streams[unit.gate_stream()].layout;
@@ -228,13 +141,14 @@ class SamplingWorker {
     for (int64_t r = 0; r < rows; ++r) {
       const SamplingForms<Real> forms(b.gate, to.width(), m, r);
       const Real* added = unit.gate_add < 0 ? nullptr : b.gate_add.at(m, r);
+      SamplingTameness<Real>* tameness = tameness_of(unit.gate_stream(), r);
       for (int64_t pair = group * pairs; pair < (group + 1) * pairs; ++pair) {
         const int64_t at = r * from.width() + 2 * pair * from.pitch, result = pair * to.pitch;
         const Real* here = cond ? cond + at : nullptr;
         if (linear) {
-          gate_run<true>(in + at, here, added, from.pitch, forms, result);
+          gate_run<true>(in + at, here, added, from.pitch, forms, result, tameness);
         } else {
-          gate_run<false>(in + at, here, added, from.pitch, forms, result);
+          gate_run<false>(in + at, here, added, from.pitch, forms, result, tameness);
         }
       }
     }
@@ -279,15 +193,11 @@ class SamplingWorker {
     }
   }
 
-  const SamplingPlan<Real>& plan_;
-  const Sampling& p_;
-  const Real* weights_;
-  int64_t first_, images_, y_ = 0;
-  Real *shared_, *local_;
-  std::vector<Bound> bound_;
+  int64_t first_, y_ = 0;
   std::vector<int64_t> row_of_pass_;
   std::vector<double> scratch_;
   SamplingMixture<Real> mixture_;
+  std::vector<SamplingTameness<Real>> tameness_;  // of each image
   Place logits_, image_[kSamplingForms];
 };
 
