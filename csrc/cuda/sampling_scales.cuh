@@ -110,12 +110,15 @@ __device__ __forceinline__ void draw_row(ScalesPlace<T>& place, int y) {
       __syncthreads();
       L::finish(place, step, ahead, y, x);
       place.arrive();
-      if (order[1] >= 0) ahead = L::ahead(place, steps[order[1]]);
-      if (before >= 0 && steps[before].num_pushes > 0) {
-        L::push(place, steps[before], y, x);
-        __syncthreads();  // the next step may be a push's target
+      const bool more = order[1] >= 0;
+      const ScalesStep& next = steps[more ? order[1] : s];
+      if (more) ahead = L::ahead(place, next);
+      if (more && !next.fresh) L::know(place, next, ahead, y, x);
+      if (before >= 0) L::push(place, steps[before], y, x);
+      if (more && next.fresh) {
+        __syncthreads();
+        L::know(place, next, ahead, y, x);
       }
-      if (order[1] >= 0) L::know(place, steps[order[1]], ahead, y, x);
       place.wait();
     }
     place.expect(decided_bytes);

@@ -51,6 +51,7 @@ struct ScalesStep {
   int32_t add, add_pixel_pitch;
   int32_t logits;
   int32_t pushes, num_pushes;  // of what it makes
+  int32_t fresh;               // its base may be pushed to while the step before it is waited for
   // Filled in by each block.
   int32_t own_first, own_count, own_weight, own_bytes;
 };
@@ -62,7 +63,7 @@ inline constexpr const char* kScalesStepFields =
     "across:4 "
     "source:4 pitch:4 centre_blocks:4 centre_bytes:4 turn:4 out:4 out_pixel_pitch:4 add:4 add_pixel_pitch:4 logits:4 "
     "pushes:4 "
-    "num_pushes:4 own_first:4 own_count:4 own_weight:4 own_bytes:4";
+    "num_pushes:4 fresh:4 own_first:4 own_count:4 own_weight:4 own_bytes:4";
 
 // What another step's base takes from a late stream as soon as it is made, at the same pixel or to the right.
 struct ScalesPush {

@@ -22,12 +22,12 @@ __device__ __forceinline__ float* base_of(const ClusterPlace<T>& place, int at, 
   return reinterpret_cast<float*>(row + int64_t(x) * pitch) + tile * 16;
 }
 
-// x of a channel, from where its elu(x) is, or itself.
-template <class T>
-__device__ __forceinline__ float given_by(const T* at, int minus_bytes) {
-  const float x = widen_to(*at);
+// x of a channel, from where its elu(x) is, or itself. load: of what lies there.
+template <class T, class Load>
+__device__ __forceinline__ float given_by(const T* at, int minus_bytes, const Load& load) {
+  const float x = widen_to(load(at));
   if (minus_bytes == 0 || x > 0) return x;
-  return -widen_to(*reinterpret_cast<const T*>(reinterpret_cast<const char*>(at) + minus_bytes));
+  return -widen_to(load(reinterpret_cast<const T*>(reinterpret_cast<const char*>(at) + minus_bytes)));
 }
 
 // The forms of x, in their order, those that are kept.
@@ -117,7 +117,10 @@ struct SeveralScales {
       if (step.linear) {
         if (there) place.condition(sum, step, of.row, where.x, y, where.y);
         sum.a = linear_gate_value(sum.a, sum.b);
-        if (add.row != nullptr && there) sum.a += given_by(add.pixel(place, where) + of.row, step.add_minus);
+        if (add.row != nullptr && there) {  // other blocks have written it: from L2
+          const auto load = [](const T* at) { return __ldcg(at); };
+          sum.a += given_by(add.pixel(place, where) + of.row, step.add_minus, load);
+        }
       }
       write_forms(to, step, of.row, narrow_to<T>(there ? sum.a : 0.0f));
       if (step.gate || of.second * static_cast<int>(sizeof(T)) >= step.form_bytes) return;

@@ -101,7 +101,7 @@ struct ScalesLate {
     place.condition(sum, step, of.channel, of.image, y, x);
     return sum;
   }
-  // In two parts: what nobody has to make first, and what may just have been pushed.
+  // In two parts: what nobody has to make first, and what may have been pushed.
   static __device__ __forceinline__ Ahead ahead(const Place& place, const ScalesStep& step) {
     Ahead made{L::reached(place, step, false), {}};
     if (made.at.unit.k < made.at.own_count) {
@@ -175,7 +175,7 @@ struct ScalesLate {
         if (step.gate) value = linear_gate_value(value, L::own_sum(place, step, of, row + 8) + more.b);
         if (step.add >= 0) {
           const T* const add = reinterpret_cast<const T*>(place.shared + step.add + of.image * step.add_pixel_pitch);
-          value += given_by(add + of.channel, step.add_minus);
+          value += given_by(add + of.channel, step.add_minus, [](const T* at) { return *at; });
         }
       }
       if (step.logits) {

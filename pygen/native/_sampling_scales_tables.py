@@ -76,12 +76,15 @@ class Plan:
             if row["out"] >= 0:
                 spans[row["out"]] = (i, i + 2 if row["num_pushes"] else i)
             if row["num_pushes"]:
-                self._in_time(t, here[i + 1])
+                self._in_time(t, *here[i + 1 : i + 3])
         return spans
 
-    def _in_time(self, maker: int, pushed: int) -> None:
-        """Pushes to the same pixel are over when step `pushed` is waited for: their targets come behind it."""
+    def _in_time(self, maker: int, pushed: int, following: int = -1) -> None:
+        """Pushes to the same pixel are made while step `pushed` is waited for: their targets come behind it. The one that
+        follows has to wait for them."""
         row = self.late[maker]
         for push in self.pushes[row["pushes"] : row["pushes"] + row["num_pushes"]]:
             if push["right"] == 0 and push["target"] <= pushed:
                 raise Unsupported("a push to the very next step")
+            if push["right"] == 0 and push["target"] == following:
+                self.late[following]["fresh"] = 1
