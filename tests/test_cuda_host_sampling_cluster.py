@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from pygen import models
 from pygen.models import _engines
-from pygen.models._program import Builder, Unsupported
+from pygen.models._builder import Builder
+from pygen.models._program import Unsupported
 from pygen.native import _sampling_cluster as native
 from pygen.native import _sampling_cluster_plan, _sampling_cuda
 from pygen.reference import models as plain_models

@@ -11,8 +11,9 @@ from test_sampling_program import streams
 import pygen
 from pygen import models
 from pygen.models import _sampling
+from pygen.models._builder import Builder
 from pygen.models._levels import scale_levels
-from pygen.models._program import Builder, Conv, Program
+from pygen.models._program import Conv, Program
 from pygen.nn import MaskedConv2d
 
 pytestmark = pytest.mark.skipif(pygen.backends()["cpu"] is not None, reason="the C++ module did not load")

@@ -8,7 +8,8 @@ from test_sampling_cpu import draw, expected, masked, uniforms
 
 import pygen
 from pygen import models
-from pygen.models._program import Builder, Elu
+from pygen.models._builder import Builder
+from pygen.models._program import Elu
 from pygen.models._shifted import down, down_right, grow
 
 pytestmark = pytest.mark.skipif(pygen.backends()["cpu"] is not None, reason="the C++ module did not load")

@@ -14,7 +14,7 @@ from test_sampling_cpu import draw, expected, masked, uniforms
 
 import pygen
 from pygen import models
-from pygen.models._program import Builder
+from pygen.models._builder import Builder
 
 pytestmark = pytest.mark.skipif(pygen.backends()["cpu"] is not None, reason="the C++ module did not load")
 

@@ -56,7 +56,7 @@ CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA, LAUNCH_CU = (
 )
 PP_TESTS = ("pixel_models", "pixel_models_causality", "sampling_engines", "sampling_noise_selects", "sampling_program")
 PP = f"{' '.join(f'tests/test_{name}.py' for name in PP_TESTS)} -k 'pp and not cpu'"
-MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_program.py"
+MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_builder.py"
 POINTWISE, POINTWISE_PY, POINTWISE_NN = "tests/test_pointwise.py", "pygen/ops/_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 

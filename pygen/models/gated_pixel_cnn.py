@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from pygen.nn import GatedMaskedConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
+from ._builder import Builder
 from ._conditional import ConditionalPixelModel
 from ._pixel_model import in_layout_of
-from ._program import Builder, Program
+from ._program import Program
 from .pixel_cnn import output_head
 
 

@@ -9,8 +9,9 @@ from pygen.nn import MaskedConv2d
 from pygen.nn._pointwise import PointwiseConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
+from ._builder import Builder
 from ._pixel_model import PixelModel, in_layout_of
-from ._program import Builder, Program
+from ._program import Program
 
 
 class PixelCNN(PixelModel):

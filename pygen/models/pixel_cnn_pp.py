@@ -16,10 +16,11 @@ from pygen.functional import logistic_mixture_nll
 from pygen.nn._pointwise import PointwiseConv2d
 
 from ._arguments import check_int
+from ._builder import Builder
 from ._conditional import ConditionalPixelModel
 from ._mixture import Mixture
 from ._pixel_model import in_layout_of
-from ._program import Builder, MultiScaleProgram
+from ._program import MultiScaleProgram
 from ._shifted import ShiftedConv2d, down, down_right, grow, initialise_from, normalised
 
 MIN_LOG_SCALE = -7.0
