@@ -70,7 +70,7 @@ def scaled_level(x, num_levels, WIDE: tl.constexpr):
 
 @triton.jit
 def discretised_logistic(v, edge, mean, log_scale, num_levels):
-    """log p less log(2 h), and the derivatives of -log p by the mean and by the log scale."""
+    """log p, in inner bins less log(2 h), and the derivatives of -log p by the mean and by the log scale."""
     WIDE: tl.constexpr = mean.dtype
     LEAST_EDGE: tl.constexpr = 1e-300 if tl.float64 == WIDE else 1e-35
     LEAST_WIDTH: tl.constexpr = 1e-30 if tl.float64 == WIDE else 1e-10
@@ -100,7 +100,7 @@ def discretised_logistic(v, edge, mean, log_scale, num_levels):
     over = 1.0 / (both * mass)
     by_near = (q * over) * (r * mass)
     by_far = tl.where(inside, e, near * e) * ((near + 1.0) * mass * over)
-    chance = mass * q * (mass * over) * (0.5 * steps)
+    chance = mass * q * (mass * over) * tl.where(inner, 0.5 * steps, 1.0)
     if tl.float64 == WIDE:  # noqa: SIM108
         log_p = tl.log(chance)
     else:

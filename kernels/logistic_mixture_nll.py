@@ -153,8 +153,13 @@ def logistic_mixture_nll_fwd_kernel(
             )
         top, total = _add(top, total, joint, mask)
         top_logit, total_logits = _add(top_logit, total_logits, logit, mask)
-    steps = (num_levels - 1).to(WIDE)
-    nll = (top_logit - top) + (log_or_nan(total_logits) - log_or_nan(total)) - CHANNELS * log_or_nan(2.0 / steps)
+    inner = tl.where(at_red == 0.0, 1.0, 0.0)
+    if CHANNELS == 3:
+        inner += tl.where(at_green == 0.0, 1.0, 0.0) + tl.where(at_blue == 0.0, 1.0, 0.0)
+    log_width = log_or_nan(2.0 / (num_levels - 1).to(WIDE))
+    nll = (
+        (top_logit - top) + (log_or_nan(total_logits) - log_or_nan(total)) - tl.sum(inner, axis=1).to(WIDE) * log_width
+    )
     nll = tl.where(total == 0.0, float("inf"), nll)  # no component gives the level any chance
     nll = tl.where(total_logits == 0.0, float("nan"), nll)  # no component
     if EACH:

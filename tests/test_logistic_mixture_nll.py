@@ -10,6 +10,7 @@ from rows.logistic_mixture_nll import ROWS, tensors
 from support import DTYPES, assert_accurate, assert_same, dtype_name, fast_targets, instruction_set, isas
 from test_logistic_mixture_reference import exact
 
+from pygen import _dispatch
 from pygen.functional import logistic_mixture_nll
 from pygen.reference import logistic_mixture_nll as reference
 
@@ -259,8 +260,6 @@ def test_wrong_levels_below_the_check_are_nan(target):
     t = {k: v.to(target.device) for k, v in tensors(4, 3, 2, (5,), dtype=torch.int64).items()}
     x = t["x"].clone()
     x[0, 0, 4], x[2, 1, 0], x[3, 2, 3] = -1, 256, 2**62
-    from pygen import _dispatch
-
     launcher = _dispatch.launcher(op.name, op.name, target.backend, t["params"])
     nll = launcher.forward(t["params"], x, 256, -7.0, "none")
     assert nll.isnan().tolist() == [True, False, True, True]
@@ -297,3 +296,25 @@ def test_vmap_runs_over_levels_too():
     for i in range(2):
         each = logistic_mixture_nll(*(v[i] for v in stacked.values()), reduction="none")
         torch.testing.assert_close(got[i], each, rtol=1e-12, atol=1e-12)
+
+
+@fast_targets
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+def test_recording_gradients_changes_no_bit_and_neither_does_handing_them_out(target, dtype):
+    """On a CPU forward makes the gradient for 1 and backward scales it, or of 16 bits makes it anew: as backward alone would."""
+    t = tensors(3, 3, 4, (5, 7))
+    params, x = t["params"].to(dtype).to(target.device), t["x"].to(target.device)
+    for reduction, weight in (("none", (1.0, 1.0, 1.0)), ("none", (0.3, -1.0, 0.0)), ("batchmean", 1.0), ("sum", -0.7)):
+        leaf = params.clone().requires_grad_()
+        nll = logistic_mixture_nll(leaf, x, reduction=reduction, backend=target.backend)
+        plain = logistic_mixture_nll(params, x, reduction=reduction, backend=target.backend)
+        assert_same(nll.detach(), plain)
+        upstream = torch.tensor(weight, dtype=nll.dtype, device=target.device)
+        got = [torch.autograd.grad(nll, leaf, upstream, retain_graph=True)[0] for _ in range(2)]
+        alone = _dispatch.launcher(op.name, op.name, target.backend, params).backward(
+            upstream, params, x, 256, -7.0, reduction
+        )
+        for grad in got:
+            assert_same(grad, alone, what=f"{reduction} {weight}")
+        got[0].zero_()  # whoever has it may change it
+        assert_same(torch.autograd.grad(nll, leaf, upstream)[0], alone)

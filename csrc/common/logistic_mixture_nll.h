@@ -55,16 +55,6 @@ PYGEN_HD V log_or_nan(V x) {
   return log_positive(x) + (x - x);
 }
 
-// What of a level all components share. One that is none has v = NaN.
-template <class V>
-struct PixelLevel {
-  V v;     // in [-1, 1]
-  V edge;  // -1 for the lowest level, 1 for the highest, else 0
-  PYGEN_HD explicit PixelLevel(V v)
-      : v(v), edge(Lanes<V>::select(Lanes<V>::absolute(v) == typename Lanes<V>::Real(1), v, V{})) {}
-  PixelLevel() = default;
-};
-
 template <class Real>
 struct Least;
 template <>
@@ -90,9 +80,28 @@ struct Bins {
         log_over_least(static_cast<Real>(::log(2.0 / (num_levels - 1)) - Least<Real>::kLogWidth)) {}
 };
 
+// What of a level all components share. One that is none has v = NaN.
+//
+// Of inner bins the logarithms are taken of chances over 2 h, and log 2 h is added to the mixture's: smaller numbers
+// have more digits behind the point, and those make the components' weights.
+template <class V>
+struct PixelLevel {
+  using Real = typename Lanes<V>::Real;
+  V v;                     // in [-1, 1]
+  V edge;                  // -1 for the lowest level, 1 for the highest, else 0
+  V per_width, log_width;  // 1 / (2 h) and log(2 h); of the open bins 1 and 0
+  PYGEN_HD PixelLevel(V v, const Bins<Real>& bins) : v(v) {
+    const auto open = Lanes<V>::absolute(v) == Real(1);
+    edge = Lanes<V>::select(open, v, V{});
+    per_width = Lanes<V>::select(open, V(V{} + Real(1)), V(V{} + bins.inverse));
+    log_width = Lanes<V>::select(open, V{}, V(V{} + bins.log_width));
+  }
+  PixelLevel() = default;
+};
+
 template <class V>
 struct Logistic {
-  V log_p;  // less log(2 h), which all components have: smaller numbers have more digits behind the point
+  V log_p;                  // less the level's log_width
   V to_mean, to_log_scale;  // the derivatives of -log_p
 };
 
@@ -117,17 +126,16 @@ PYGEN_HD Logistic<V> discretised_logistic(const PixelLevel<V>& x, V mean, V log_
   const V r = L::select(inside, V(near + e), V(near * e + Real(1)));
   const V both = (near + Real(1)) * r;
   const V less = L::select(width < Least<Real>::kWidth, V(bins.log_over_least - log_scale), V{});
+  const V over = Real(1) / (both * mass);  // which the gradient needs, and without one the loss has the same bits
   Logistic<V> out;
+  out.log_p = log_positive(V(mass * q * (mass * over) * x.per_width)) + less - positive_part(beyond);
+  out.to_mean = out.to_log_scale = V{};
   if constexpr (kGrad) {
-    const V over = Real(1) / (both * mass);
     const V by_near = (q * over) * (r * mass);  // sigma(d), and of the far edge
-    const V by_far = L::select(inside, e, V(near * e)) * ((near + Real(1)) * mass * over);
-    out.log_p = log_positive(V(mass * q * (mass * over) * bins.inverse)) + less - positive_part(beyond);
+    // Not near * e: were that product used twice, r would no longer be one multiply-add, and the loss other bits.
+    const V by_far = L::select(inside, V(V{} + Real(1)), near) * (e * ((near + Real(1)) * mass * over));
     out.to_mean = inverse * side * (by_far - by_near);
     out.to_log_scale = (distance + bins.half) * inverse * by_far - beyond * by_near + wide * e * (both * over);
-  } else {
-    out.log_p = log_positive(V(mass * q / both * bins.inverse)) + less - positive_part(beyond);
-    out.to_mean = out.to_log_scale = V{};
   }
   return out;
 }

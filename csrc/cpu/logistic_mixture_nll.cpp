@@ -30,16 +30,17 @@ template <class Real>
 struct Scratch {
   alignas(64) Real nll[kBlock], levels[kMostChannels][kWidth<Real>], upstream[kWidth<Real>];
   std::vector<Real> memory;
-  Real *params, *grads, *joint, *slopes;  // [P], [P], [K], [K, channels, 2]
+  Real *params, *grads, *joint, *prior, *slopes;  // [P], [P], [K], [K], [K, channels, 3]
   int64_t image[kWidth<Real>], position[kWidth<Real>];
 
   void resize(int64_t num_params, int64_t components, int channels) {
-    const int64_t rows = 2 * num_params + components * (1 + 3 * channels);
+    const int64_t rows = 2 * num_params + components * (2 + 3 * channels);
     if (static_cast<int64_t>(memory.size()) < rows * kWidth<Real> + 16) memory.resize(rows * kWidth<Real> + 16);
     params = reinterpret_cast<Real*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
     grads = params + num_params * kWidth<Real>;
     joint = grads + num_params * kWidth<Real>;
-    slopes = joint + components * kWidth<Real>;
+    prior = joint + components * kWidth<Real>;
+    slopes = prior + components * kWidth<Real>;
   }
 };
 template <class Real>
@@ -65,7 +66,7 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
   const int channels = p.channels, parts = channels == 1 ? 2 : 3;  // of a channel's parameters
   const Real least = static_cast<Real>(p.min_log_scale);
   PixelLevel<V> level[kMostChannels];
-  for (int c = 0; c < channels; ++c) level[c] = PixelLevel<V>(load<V>(s.levels[c]));
+  for (int c = 0; c < channels; ++c) level[c] = PixelLevel<V>(load<V>(s.levels[c]), bins);
   const auto row = [&](int64_t j) PYGEN_INLINE_LAMBDA { return load<V>(params + j * stride); };
 
   V top = V{} - L::kMax, top_logit = top;
@@ -102,15 +103,14 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
     const V weight = exp_minus_abs(V(load<V>(s.joint + k * kRow) - top)), prior = exp_minus_abs(V(row(k) - top_logit));
     sum = sum + weight;
     sum_logits = sum_logits + prior;
-    if constexpr (kGrad) {
-      store(s.joint + k * kRow, weight);
-      store(grads + k * grad_stride, prior);
-    }
+    store(s.joint + k * kRow,
+          weight);  // also without a gradient: else the additions would take in the products that make
+    store(s.prior + k * kRow, prior);  // them, and the loss would depend on whether gradients are recorded
   }
   // No component that gives the level any chance at all, and no component.
   constexpr Real kInf = std::numeric_limits<Real>::infinity(), kNan = std::numeric_limits<Real>::quiet_NaN();
-  V value =
-      (top_logit - top) + (log_or_nan(sum_logits) - log_or_nan(sum)) - static_cast<Real>(channels) * bins.log_width;
+  V value = (top_logit - top) + (log_or_nan(sum_logits) - log_or_nan(sum));
+  for (int c = 0; c < channels; ++c) value = value - level[c].log_width;
   value = L::select(sum == Real(0), V(V{} + kInf), value);
   store(nll, V(L::select(sum_logits == Real(0), V(V{} + kNan), value)));
   if constexpr (kGrad) {
@@ -121,7 +121,7 @@ __attribute__((noinline)) void mixture(const LogisticMixtureNll& p, const Bins<R
                           PYGEN_INLINE_LAMBDA { store(grads + j * grad_stride, V(value * scale * g)); };
     for (int64_t k = 0; k < components; ++k) {
       const V weight = load<V>(s.joint + k * kRow) * by_sum;
-      give(k, load<V>(grads + k * grad_stride) * by_logits - weight);
+      give(k, load<V>(s.prior + k * kRow) * by_logits - weight);
       const Real* slopes = s.slopes + k * 3 * channels * kRow;
       V to_mean[kMostChannels];
       for (int c = 0; c < channels; ++c) {

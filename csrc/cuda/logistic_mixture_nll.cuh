@@ -158,12 +158,13 @@ __global__ void __launch_bounds__(Tr::kTile* Tr::kMaxWarps, 1)
     __syncthreads();
   }
 
+  const Bins<Acc> bins(p.num_levels);
   PixelLevel<Acc> level[Tr::kChannels];
 #pragma unroll
   for (int c = 0; c < Tr::kChannels; ++c) {
-    level[c] = PixelLevel<Acc>(scaled_level<Acc>(p, image * p.x.image + c * p.x.channel + readable * p.x.position));
+    level[c] =
+        PixelLevel<Acc>(scaled_level<Acc>(p, image * p.x.image + c * p.x.channel + readable * p.x.position), bins);
   }
-  const Bins<Acc> bins(p.num_levels);
   const Acc least = static_cast<Acc>(p.min_log_scale);
   Component<Tr> component;
   const auto evaluate = [&](int k) {
@@ -203,7 +204,9 @@ __global__ void __launch_bounds__(Tr::kTile* Tr::kMaxWarps, 1)
 
   if constexpr (!kGrad) {
     if (warp != 0) return;
-    Acc nll = (top_logit - top) + (log_or_nan(sum_logits) - log_or_nan(sum)) - Tr::kChannels * bins.log_width;
+    Acc nll = (top_logit - top) + (log_or_nan(sum_logits) - log_or_nan(sum));
+#pragma unroll
+    for (int c = 0; c < Tr::kChannels; ++c) nll -= level[c].log_width;
     if (sum == 0) nll = Acc(INFINITY);    // no component gives the level any chance
     if (sum_logits == 0) nll = Acc(NAN);  // no component
     if (p.each) {

@@ -85,7 +85,7 @@ def forward_with_gradient(
     reduction: str,
 ) -> tuple[Tensor, Tensor | None]:
     """forward's result and, from the same pass, what backward gives for an upstream gradient of 1; None: ask backward."""
-    if not params.is_cpu:  # there the pass is as long as its memory traffic, which would grow
+    if on_gpu(target(params)):  # there the pass is as long as its memory traffic, which would grow
         return forward(params, x, num_levels, min_log_scale, reduction), None
     wide = torch.promote_types(params.dtype, torch.float32)
     nll = params.new_empty(params.shape[:1] if reduction == "none" else (), dtype=wide)
