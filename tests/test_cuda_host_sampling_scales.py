@@ -137,8 +137,8 @@ def test_cuda_host_scales_sampler_in_the_largest_cluster(messages, run_as):
     assert torch.equal(sample(model, N, (3, 2)), sample(model, N, (3, 2), "cached"))
 
 
-def test_cuda_host_scales_sampler_of_more_channels_than_are_held():
-    """More runs of channels than a warp asks for at once, of more tiles than one."""
+def test_cuda_host_scales_sampler_of_more_channels_than_are_held(cuda_on_host, monkeypatch, run_as):
+    """More runs of channels than a warp asks for at once, of more tiles than one, for more eights of images than it has."""
     case = Case(
         "PixelCNNPP",
         {"in_channels": 1, "hidden_channels": 100, "num_resnets": 1, "num_scales": 1, "num_mixtures": 2}
@@ -146,7 +146,9 @@ def test_cuda_host_scales_sampler_of_more_channels_than_are_held():
         gain=1.0,
     )
     plain, model = twins(case, torch.float32)
-    verdict = check_samples(sample(model, 2, (1, 3)), twins(case)[0], plain, seed=SEED)
+    monkeypatch.setattr(_sampling_cuda, "target", lambda t: (Limited(cuda_on_host), 0, 0))
+    run_as(size=1, images=17)
+    verdict = check_samples(sample(model, 17, (1, 2)), twins(case)[0], plain, seed=SEED)
     assert verdict.wrong == 0, verdict
 
 

@@ -57,6 +57,14 @@ CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA, LAUNCH_CU = (
 PP_TESTS = ("pixel_models", "pixel_models_causality", "sampling_engines", "sampling_noise_selects", "sampling_program")
 PP = f"{' '.join(f'tests/test_{name}.py' for name in PP_TESTS)} -k 'pp and not cpu'"
 MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_builder.py"
+MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_program.py"
+SCALES = "tests/test_cuda_host_sampling_scales.py"
+SCALES_CU, SCALES_LATE, SCALES_EARLY, MIXTURE_CU = (
+    f"csrc/cuda/sampling_{part}.cuh" for part in ("scales", "scales_late", "scales_early", "mixture")
+)
+SCALES_PLAN, SCALES_STREAMS, SCALES_TABLES = (
+    f"pygen/native/_sampling_scales_{part}.py" for part in ("plan", "streams", "tables")
+)
 POINTWISE, POINTWISE_PY, POINTWISE_NN = "tests/test_pointwise.py", "pygen/ops/_pointwise.py", "pygen/nn/_pointwise.py"
 RACES, STRAY = "tests/cuda_host/sanitize.py thread", "tests/cuda_host/sanitize.py address,undefined"
 
@@ -473,4 +481,21 @@ FAULTS = (
     Fault("PixelCNN++: a coarser pixel reads the finer row at its own column", "pygen/models/_cached_late.py", "at = x * self.strides[s] // self.strides[stage.source]", "at = x", PP),
     Fault("PixelCNN++: the phase of a column forgotten", "pygen/models/_cached_late.py", "phase = 2 * (y % 2) + x % 2", "phase = 2 * (y % 2)", PP),
     Fault("PixelCNN++: coarser streams forgotten after their row", "pygen/models/_cached_late.py", "ring.row(y // self.strides[s]).copy_", "ring.row(y).copy_", PP),
+    Fault("PixelCNN++, CUDA: a place is free while it is pushed from", SCALES_TABLES, '(i, i + 2 if row["num_pushes"] else i)', "(i, i)", SCALES),
+    Fault("PixelCNN++, CUDA: what a finer stream is made of is overwritten before its second pixel", SCALES_TABLES, "kept = {0} | {stage.source for stage in self.program.stages if isinstance(stage, Up)} & made", "kept = {0}", SCALES),
+    Fault("PixelCNN++, CUDA: a step does not wait for what has just been pushed to it", SCALES_TABLES, 'self.late[following]["fresh"] = 1', "pass", f"{RACES} sampling_scales"),
+    Fault("PixelCNN++, CUDA: a residual is what its ELU is", SCALES_STREAMS, "return 0, self.form(s)", "return 0, 0", SCALES),
+    Fault("PixelCNN++, CUDA: upward steps of odd rows are made in even ones", SCALES_PLAN, '"row_is": y * stride', '"row_is": 0', SCALES),
+    Fault("PixelCNN++, CUDA: columns between are made as the others", SCALES_PLAN, "(level, level) if x else (level + 1, 99)", "(level + 1, 99) if x else (level, level)", SCALES),
+    Fault("PixelCNN++, CUDA: early blocks do not wait for each other", SCALES_PLAN, '{"wait": int(waits)}', '{"wait": 0}', SCALES),
+    Fault("PixelCNN++, CUDA: steps that a row does not have take their waits with them", SCALES_CU, "waits = waits || step.wait;", "waits = step.wait;", f"{RACES} sampling_scales"),
+    Fault("PixelCNN++, CUDA: rows begin with what early steps left", SCALES_CU, "*reinterpret_cast<float*>(shared + p.pixel + i) = 0;", ";", SCALES),
+    Fault("PixelCNN++, CUDA: green does not see red", SCALES_CU, "scaled[c] = widen_to(value);", "", SCALES),
+    Fault("PixelCNN++, CUDA: weights forget the levels before", SCALES_CU, "if (lane < p.num_mixtures) log_weight +=", "if (lane < 0) log_weight +=", SCALES),
+    Fault("PixelCNN++, CUDA: both forms are elu(x)", SCALES_EARLY, "put(form++, narrow_to<T>(minus))", "put(form++, narrow_to<T>(plus))", SCALES),
+    Fault("PixelCNN++, CUDA: pushes replace what a base has", SCALES_LATE, "*at = before[m][i] + d[0][m][i];", "*at = d[0][m][i];", SCALES),
+    Fault("PixelCNN++, CUDA: a maker's second push begins where the first one ended", SCALES_LATE, "      unit -= units;\n", "", SCALES),
+    Fault("PixelCNN++, CUDA: runs beyond those that are held are taken for the first ones", SCALES_LATE, "next.k == of.k && at.blocks > kHeld * kSums", "false", SCALES),
+    Fault("PixelCNN++, CUDA: the edge below all levels is counted", MIXTURE_CU, "edge > 0 && more < m.num_levels", "more < m.num_levels", SCALES),
+    Fault("PixelCNN++, CUDA: levels beyond the last one are counted", MIXTURE_CU, "edge > 0 && more < m.num_levels", "edge > 0", SCALES),
 )  # fmt: skip
