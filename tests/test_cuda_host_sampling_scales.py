@@ -142,7 +142,7 @@ def test_cuda_host_scales_sampler_of_more_channels_than_are_held(cuda_on_host, m
     case = Case(
         "PixelCNNPP",
         {"in_channels": 1, "hidden_channels": 100, "num_resnets": 1, "num_scales": 1, "num_mixtures": 2}
-        | {"num_levels": 4, "dropout": 0, "weight_norm": False},
+        | {"num_levels": 256, "dropout": 0, "weight_norm": False},
         gain=1.0,
     )
     plain, model = twins(case, torch.float32)

@@ -495,7 +495,8 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: both forms are elu(x)", SCALES_EARLY, "put(form++, narrow_to<T>(minus))", "put(form++, narrow_to<T>(plus))", SCALES),
     Fault("PixelCNN++, CUDA: pushes replace what a base has", SCALES_LATE, "*at = before[m][i] + d[0][m][i];", "*at = d[0][m][i];", SCALES),
     Fault("PixelCNN++, CUDA: a maker's second push begins where the first one ended", SCALES_LATE, "      unit -= units;\n", "", SCALES),
-    Fault("PixelCNN++, CUDA: runs beyond those that are held are taken for the first ones", SCALES_LATE, "next.k == of.k && at.blocks > kHeld * kSums", "false", SCALES),
+    Fault("PixelCNN++, CUDA: runs beyond those that are held are taken for the first ones", SCALES_LATE, "first + kHeld * kSums, kSums, at.blocks);", "first, kSums, at.blocks);", SCALES),
+    Fault("PixelCNN++, CUDA: the next tile has the last one's weights", SCALES_LATE, "if (next.k != of.k && next.k < at.own_count)", "if (false)", SCALES),
     Fault("PixelCNN++, CUDA: the edge below all levels is counted", MIXTURE_CU, "edge > 0 && more < m.num_levels", "more < m.num_levels", SCALES),
     Fault("PixelCNN++, CUDA: levels beyond the last one are counted", MIXTURE_CU, "edge > 0 && more < m.num_levels", "edge > 0", SCALES),
 )  # fmt: skip

@@ -143,9 +143,7 @@ struct ScalesLate {
         }
         store(place, d[0][0], of, part);
         if (two) store(place, d[0][1], second, part);
-        // Of more runs than are held the first ones are asked for again.
-        held =
-            next.k == of.k && at.blocks > kHeld * kSums ? hold_runs(weights(of.k), part, kSums, at.blocks) : following;
+        held = following;
         of = next;
       }
     }

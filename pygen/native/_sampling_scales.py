@@ -260,9 +260,20 @@ def _weights(plan: Plan) -> list[int]:
     return [count * TILE for count in blocks]
 
 
+def _often(plan: Plan) -> list[float]:
+    """At which share of the pixels each late step is made."""
+    last, often = len(plan.order) - 1, [0.0] * len(plan.late)
+    share = [0.5 ** min(zeros + 1, last) for zeros in range(last + 1)]  # of rows, and of columns
+    for y, of_row in enumerate(plan.order):
+        for x, here in enumerate(of_row):
+            for step in here:
+                often[step] += share[y] * share[x]
+    return often
+
+
 def _predicted(plan: Plan, size: int, images: int, resident: int) -> float:
     """Microseconds for one of the cluster's pixels, roughly: waits, products, weights that stream from L2."""
-    often = [0.25 ** row["log2"] for row in plan.late]  # of a pixel
+    often = _often(plan)
     weights = _weights(plan)
     waits = (sum(often) + 3) * (0.3 if size == 1 else 0.45)
     tiles = [often[t] * -(-row["tiles"] // size) for t, row in enumerate(plan.late)]
