@@ -154,22 +154,19 @@ def test_cuda_host_scales_sampler_of_more_channels_than_are_held(cuda_on_host, m
 
 def test_cuda_host_scales_sampler_of_clusters_beyond_eight_images(run_as):
     """Two clusters, of which the last one has fewer images; more eights than are pushed for at once; several to decide."""
-    plain, model = twins("pp-one-scale-classes", torch.float32)
-    truth, _ = twins("pp-one-scale-classes")
-    cond = CASES["pp-one-scale-classes"].conditions(50)
+    name = "pp-one-scale-classes"
+    plain, model = twins(name, torch.float32)
+    cond = CASES[name].conditions(50)
     run_as(size=2, images=40)
-    verdict = check_samples(sample(model, 50, (2, 3), cond=cond), truth, plain, seed=SEED, cond=cond)
+    verdict = check_samples(sample(model, 50, (2, 3), cond=cond), twins(name)[0], plain, seed=SEED, cond=cond)
     assert verdict.wrong == 0, verdict
 
 
-def test_cuda_host_scales_sampler_of_a_map_that_is_narrower_than_its_scales(run_as):
-    """Coarser rows and columns that have one pixel, and an image of one."""
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9)], ids=str)
+def test_cuda_host_scales_sampler_of_images_narrower_than_their_scales(shape):
     plain, model = twins("pp-rgb", torch.float32)
-    truth, _ = twins("pp-rgb")
-    for shape in ((1, 1), (2, 9)):
-        run_as(size=1, images=2)
-        verdict = check_samples(sample(model, 2, shape), truth, plain, seed=SEED)
-        assert verdict.wrong == 0, verdict
+    verdict = check_samples(sample(model, 2, shape), twins("pp-rgb")[0], plain, seed=SEED)
+    assert verdict.wrong == 0, verdict
 
 
 def test_cuda_host_scales_sampler_reads_what_has_no_room_from_memory(cuda_on_host, monkeypatch, run_as):
@@ -224,19 +221,9 @@ def test_cuda_host_scales_sampler_shares_out_buffers_without_overlaps(name):
 
 def test_cuda_host_scales_sampler_takes_clusters_of_blocks_for_large_models(cuda_on_host):
     """PixelCNN++ of CIFAR's size on an H200: weights that no block could read alone."""
-    model = of_cifar_size().bfloat16()
-    plan = native.make_plan(model._program(None), 32)
-    size, images, room, _ = _sampling_cluster.choose_by(
-        (module := Limited(cuda_on_host)),
-        0,
-        plan,
-        256,
-        (None, None, 256),
-        module.sampling_scales_clusters,
-        native.lay_out,
-        native._predicted,
-    )
-    assert (size, images) == (16, 32) and room.layout.bytes <= 227 << 10
+    program = of_cifar_size().bfloat16()._program(None)
+    ready = native.make_ready(Limited(cuda_on_host), 0, program, 256, 32, (None, None, 256))
+    assert (ready.size, ready.images) == (16, 32) and ready.room.layout.bytes <= 227 << 10
 
 
 def test_cuda_host_scales_sampler_is_given_a_gpus_images_at_once():

@@ -57,7 +57,6 @@ CLUSTER_CU, LATE_CU, EARLY_CU, PLACE_CU, CLUSTER_MMA, LAUNCH_CU = (
 PP_TESTS = ("pixel_models", "pixel_models_causality", "sampling_engines", "sampling_noise_selects", "sampling_program")
 PP = f"{' '.join(f'tests/test_{name}.py' for name in PP_TESTS)} -k 'pp and not cpu'"
 MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_builder.py"
-MIXTURE, PROGRAM = "pygen/models/_mixture.py", "pygen/models/_program.py"
 SCALES = "tests/test_cuda_host_sampling_scales.py"
 SCALES_CU, SCALES_LATE, SCALES_EARLY, MIXTURE_CU = (
     f"csrc/cuda/sampling_{part}.cuh" for part in ("scales", "scales_late", "scales_early", "mixture")
