@@ -6,6 +6,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ _ROWS_AT_ONCE = 1 << 24  # elements in a row of all streams together
 _ROWS_AT_ONCE_CUDA = 1 << 27  # as few would leave a GPU half empty: half a GiB of float32 for each row that is kept
 _MULTIPLY_ADDS_AT_ONCE = 1 << 35  # of one call of C++, which Ctrl-C has to wait for: about half a second
 _LEAST_AT_ONCE = 32  # images that fill two cores' vectors
+_LEAST_LARGE_AT_ONCE = 12  # the same where two of them take a call's time: they fill the tiles at least
 
 
 AtOnce = Callable[[nn.Module, Sequence[Tensor], int, int], int]
@@ -110,9 +112,10 @@ def _cuda_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, w
 
 def _cpu_at_once(model: nn.Module, parameters: Sequence[Tensor], height: int, width: int) -> int:
     weights = sum(p.numel() for p in parameters)
-    places = 1 if model.program_type is DenseProgram else height * width
-    images = _MULTIPLY_ADDS_AT_ONCE // (weights * places)
-    return max(_LEAST_AT_ONCE, images - images % _LEAST_AT_ONCE)
+    places = 1.0 if model.program_type is DenseProgram else height * width * cast("float", model._share_of_pixels)
+    images = int(_MULTIPLY_ADDS_AT_ONCE / max(1.0, weights * places))
+    least = _LEAST_AT_ONCE if images > 1 else min(_LEAST_AT_ONCE, _LEAST_LARGE_AT_ONCE)
+    return max(least, images - images % _LEAST_AT_ONCE)
 
 
 def _native(backend: str, launcher: str, at_once: AtOnce) -> Engine:

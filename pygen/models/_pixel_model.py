@@ -116,6 +116,11 @@ class PixelModel(ShapeMemory):
         return nll if reduction == "sum" else nll.unflatten(0, (-1, self.in_channels)).flatten(1).sum(1)
 
     @property
+    def _share_of_pixels(self) -> float:
+        """With how many of an image's pixels a weight is multiplied, on average."""
+        return 1.0
+
+    @property
     def _turns(self) -> int:
         """In how many steps a pixel's channels are drawn."""
         return self.color_groups

@@ -188,6 +188,12 @@ class PixelCNNPP(ConditionalPixelModel):
         return Mixture.of(outputs, levels, self.num_levels, MIN_LOG_SCALE, temperature)
 
     @property
+    def _share_of_pixels(self) -> float:
+        """Each resolution has about as many weights, and a quarter of the pixels of the one before."""
+        scales = len(self.down)
+        return sum(0.25**scale for scale in range(scales)) / scales
+
+    @property
     def _turns(self) -> int:
         return self.in_channels
 
