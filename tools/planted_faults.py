@@ -487,7 +487,6 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: upward steps of odd rows are made in even ones", SCALES_PLAN, '"row_is": y * stride', '"row_is": 0', SCALES),
     Fault("PixelCNN++, CUDA: columns between are made as the others", SCALES_PLAN, "(level, level) if x else (level + 1, 99)", "(level + 1, 99) if x else (level, level)", SCALES),
     Fault("PixelCNN++, CUDA: early blocks do not wait for each other", SCALES_PLAN, '{"wait": int(waits)}', '{"wait": 0}', SCALES),
-    Fault("PixelCNN++, CUDA: steps that a row does not have take their waits with them", SCALES_CU, "waits = waits || step.wait;", "waits = step.wait;", f"{RACES} sampling_scales"),
     Fault("PixelCNN++, CUDA: rows begin with what early steps left", SCALES_CU, "*reinterpret_cast<float*>(shared + p.pixel + i) = 0;", ";", SCALES),
     Fault("PixelCNN++, CUDA: green does not see red", SCALES_CU, "scaled[c] = widen_to(value);", "", SCALES),
     Fault("PixelCNN++, CUDA: weights forget the levels before", SCALES_CU, "if (lane < p.num_mixtures) log_weight +=", "if (lane < 0) log_weight +=", SCALES),
