@@ -71,11 +71,14 @@ def test_cpu_engine_is_called_with_contiguous_tensors(monkeypatch: pytest.Monkey
     fake.draw = draw
     monkeypatch.setitem(sys.modules, "pygen.native.sampling", fake)
     monkeypatch.setitem(_engines._backends.status(), "cpu", None)
-    monkeypatch.setattr(_engines, "_MULTIPLY_ADDS_AT_ONCE", 1)
     _, model = twins("plain-rgb")
     mask = torch.tensor(False)
-    images = model.sample(70, (5, 4), engine="cpu", known=torch.tensor(0, dtype=torch.uint8), known_mask=mask)
-    assert (images == 2).all() and calls == [(32, 1.0), (32, 1.0), (6, 1.0)]
+    of_image = sum(p.numel() for p in model.parameters()) * 20
+    for budget, sizes in ((2 * of_image, [32, 32, 6]), (2 * of_image - 1, [12] * 5 + [10])):  # fewer of large networks
+        monkeypatch.setattr(_engines, "_MULTIPLY_ADDS_AT_ONCE", budget)
+        calls.clear()
+        images = model.sample(70, (5, 4), engine="cpu", known=torch.tensor(0, dtype=torch.uint8), known_mask=mask)
+        assert (images == 2).all() and calls == [(size, 1.0) for size in sizes]
     monkeypatch.setitem(_engines._backends.status(), "cpu", "it is not compiled")
     with pytest.raises(RuntimeError, match="engine 'cpu' cannot run: it is not compiled"):
         model.sample(1, (2, 2), engine="cpu")

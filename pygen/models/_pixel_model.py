@@ -153,7 +153,7 @@ class PixelModel(ShapeMemory):
             cond: the images' conditions, as in `log_prob`.
             known: levels that are given, for in-painting; broadcasts to [n, C, H, W]. They guide what comes after them.
             known_mask: bool, broadcasts to [n, C, H, W]; true where `known` counts.
-            temperature: the logits are divided by it.
+            temperature: the logits are divided by it; of a mixture its weights' are, and its scales multiplied.
             seed, generator: at most one; with neither the noise follows torch.manual_seed.
             engine: "cpu", C++ that computes each activation once (float32, float64); "cached", the same in plain PyTorch;
                 "fixed_point", forwards of the whole images until nothing changes; "naive", one for every pixel and colour
