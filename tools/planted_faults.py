@@ -84,6 +84,13 @@ CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d.cpp", "csrc/cpu/masked_conv2d_weight.
 GATED_CU, GATED_OP = "csrc/cuda/conv_gate.cuh", "pygen/ops/gated_masked_conv2d.py"
 CONV_PY, CONV_W_PY = "kernels/masked_conv2d.py", "kernels/_weight_gradient.py"
 
+LOGISTIC, LOGISTIC_CUDA = (
+    "tests/test_logistic_mixture_nll.py -k 'not triton'",
+    "tests/test_cuda_host_logistic_mixture_nll.py",
+)
+LOGISTIC_H, LOGISTIC_OP = "csrc/common/logistic_mixture_nll.h", "pygen/ops/logistic_mixture_nll.py"
+LOGISTIC_REF = "pygen/reference/logistic_mixture_nll.py"
+
 FAULTS = (
     # Tails, masks, boundaries of blocks
     Fault("Triton: the tail mask dropped", "kernels/_rows.py", "mask = (row < rows) & (d < row_size)\n    if not WHOLE",
@@ -497,4 +504,17 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: the next tile has the last one's weights", SCALES_LATE, "if (next.k != of.k && next.k < at.own_count)", "if (false)", SCALES),
     Fault("PixelCNN++, CUDA: the edge below all levels is counted", MIXTURE_CU, "edge > 0 && more < m.num_levels", "more < m.num_levels", SCALES),
     Fault("PixelCNN++, CUDA: levels beyond the last one are counted", MIXTURE_CU, "edge > 0 && more < m.num_levels", "edge > 0", SCALES),
+    Fault("logistic mixture: blue sees red twice", LOGISTIC_REF, "means[:, 2] + tanhs[:, 1] * red + tanhs[:, 2] * green", "means[:, 2] + tanhs[:, 1] * red + tanhs[:, 2] * red",
+          "tests/test_logistic_mixture_reference.py"),
+    Fault("logistic mixture: a gradient below the floor", LOGISTIC_REF, ".masked_fill(raw_scales < min_log_scale, 0)", "", "tests/test_logistic_mixture_reference.py"),
+    Fault("logistic mixture: 16 bits scaled after they were rounded", LOGISTIC_OP, "if grad.dtype != grad_nll.dtype:", "if grad.dtype is None:", LOGISTIC),
+    Fault("logistic mixture: the gradient that forward made is handed out twice", LOGISTIC_OP, "grad, grad_nll = ready.pop(),", "grad, grad_nll = ready[-1],", LOGISTIC),
+    Fault("logistic mixture: the near edge underflows to 0 / 0", LOGISTIC_H, "V near = L::at_least(exp_minus_abs(beyond), Least<Real>::kEdge);", "V near = exp_minus_abs(beyond);", LOGISTIC),
+    Fault("logistic mixture: open bins are as wide as others", LOGISTIC_H, "L::select(inner, V(inverse * (bins.half * Real(2))), V(V{} + Real(1000)))", "inverse * (bins.half * Real(2))", LOGISTIC),
+    Fault("logistic mixture, C++: one level too many is one", "csrc/cpu/logistic_mixture_nll.cpp", "level >= p.num_levels", "level > p.num_levels", LOGISTIC),
+    Fault("logistic mixture, C++: the floor stops no gradient", "csrc/cpu/logistic_mixture_nll.cpp", "L::select(row(first + components) < least, V{}, to_scale)", "to_scale", LOGISTIC),
+    Fault("logistic mixture, CUDA: components beyond the warps keep the last one's slopes", "csrc/cuda/logistic_mixture_nll.cuh", "if (components > warps) evaluate(k);", "", LOGISTIC_CUDA),
+    Fault("logistic mixture, CUDA: lanes past the last position write", "csrc/cuda/logistic_mixture_nll.cuh", "if (lane >= live) return;", "", LOGISTIC_CUDA),
+    Fault("logistic mixture, Triton: components past the last count", "kernels/logistic_mixture_nll.py", "terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)",
+          "terms = exp_minus_abs(values - larger[:, None])", "tests/test_triton_logistic_mixture_nll.py -k together"),
 )  # fmt: skip
