@@ -16,14 +16,13 @@ import harness
 import pytest
 import torch
 from harness import DEVICE, Measurement, Work
+from naive_sampler import conditionals, forward_of, naive, places_of
 from torch import Tensor, nn
 
 from pygen import models
 from pygen.models import _engines as engine_table
 from pygen.models import _sampling
-from pygen.models._mixture import Mixture
 from pygen.models._program import Conv, Up
-from pygen.models.pixel_cnn_pp import MIN_LOG_SCALE
 from pygen.native import _sampling_cluster, _sampling_scales
 from pygen.reference import models as plain_models
 
@@ -87,6 +86,8 @@ def _cases() -> list[Case]:
     for batch in batches:
         cases.append(gated("256 levels 32x32 C=128 12 blocks", 32, batch, long=batch > 1, **wide))
         cases.append(gated("RGB 32x32 C=66", 32, batch, long=batch > 1, **rgb))
+    small = (("in_channels", 3), ("hidden_channels", 64), ("num_resnets", 2), ("num_scales", 3))
+    cases += [Case("PixelCNN++ 16x16 C=64 2 layers", "PixelCNNPP", small, 16, b, long=b > 1) for b in (1, 16)]
     if DEVICE.type == "cuda":  # in float32 the largest ones are for --long
         cases = [replace(c, long=c.long or "C=32" not in c.name) for c in cases] + [
             replace(c, dtype=torch.bfloat16) for c in cases
@@ -125,40 +126,6 @@ def _matmul_flops() -> float:
     return 2 * 1536**3 / min(harness.measure({"mm": lambda: a @ a}, budget_s=0.5)["mm"].samples)
 
 
-Shape = tuple[int, ...]
-
-
-def _naive(logits: Callable[[Tensor], Tensor | Mixture], levels: Tensor, u: Tensor, steps: int) -> None:
-    """The last `steps` decisions of each image [n, *shape], as a sampler of whole forwards makes them."""
-    with torch.no_grad():
-        places = list(_places(levels.shape[1:]))
-        for where in places[len(places) - steps :]:
-            drawn = _sampling.decide(logits(levels)[where], u[where], 1.0)
-            levels[where] = drawn.to(levels.dtype)
-
-
-def _places(shape: Shape) -> list[tuple]:
-    """Indices in the order in which values are drawn: pixel by pixel, channel by channel."""
-    if len(shape) == 1:
-        return [(slice(None), d) for d in range(shape[0])]
-    channels, height, width = shape
-    return [(slice(None), c, y, x) for y in range(height) for x in range(width) for c in range(channels)]
-
-
-def _logits(
-    model: nn.Module, forward: Callable[[Tensor], Tensor] | None = None
-) -> Callable[[Tensor], Tensor | Mixture]:
-    """Levels [n, *shape] -> logits [n, *shape, L], or the mixtures instead. forward: `_forward` of the model, or compiled."""
-    forward = forward or _forward(model)
-    if hasattr(model, "mixture_params"):
-        return lambda levels: Mixture.of(forward(levels), levels, model.num_levels, MIN_LOG_SCALE)
-    return lambda levels: forward(levels).movedim(2, -1) if levels.dim() == 4 else forward(levels)
-
-
-def _forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    return model.mixture_params if hasattr(model, "mixture_params") else model.logits
-
-
 def _noise(case: Case, n: int, seed: int) -> Tensor:
     """Uniforms [n, *shape]."""
     u = _sampling.uniforms(n, case.decisions, torch.tensor(seed)).to(DEVICE)
@@ -191,10 +158,10 @@ def _check(case: Case) -> None:
         size = tuple(_size(case).get("shape", ()))
         plain_step = compiled_cached.sampler(ours, 2, size, compile_it=False, captured=captured)
         assert torch.equal(plain_step(u).to(first.dtype), first), "the step that is compiled draws other images"
-    last = _places(first.shape[1:])[-3:]
+    last = places_of(first.shape[1:])[-3:]
     for where in last:
         redrawn[where] = 0
-    _naive(_logits(plain), redrawn, u, len(last))
+    naive(conditionals(plain), redrawn, u, len(last))
     assert torch.equal(redrawn, first), "the plain twin draws other values"
 
 
@@ -207,7 +174,8 @@ def _compiled_cached(case: Case, model: nn.Module, u: Tensor, captured: Callable
 def _check_selected(model: nn.Module, levels: Tensor, u: Tensor, name: str) -> None:
     """Whether the noise selects these levels, but for a rounding here and there."""
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        selected = _sampling.decide(_logits(model)(levels), u, 1.0)
+        form = conditionals(model)
+        selected = _sampling.decide(form.of(form.forward(levels), levels), u, 1.0)
     most = {torch.float32: 1e-3, torch.bfloat16: 3e-2}[next(model.parameters()).dtype]
     assert (selected != levels).double().mean() < most, f"{name} draws what the noise does not select"
 
@@ -229,16 +197,16 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
     plain, ours = case.models()
     works: dict[str, tuple[Work, float]] = {}
     levels, u = ours.sample(case.batch, **_size(case), seed=0), _noise(case, case.batch, 0)
-    forms = {"naive eager": _logits(plain)}
+    forms = {"naive eager": conditionals(plain)}
     if compile_too:
         torch._dynamo.reset()
-        forms["naive compiled"] = _logits(plain, torch.compile(_forward(plain), dynamic=False))
-    for name, logits in forms.items():
-        _naive(logits, levels, u, 1)
-        once = harness.seconds(lambda logits=logits: _naive(logits, levels, u, 1))
-        steps = max(1, min(8, int(NAIVE_S / once)))
+        forms["naive compiled"] = conditionals(plain, torch.compile(forward_of(plain), dynamic=False))
+    for name, form in forms.items():
+        naive(form, levels, u, form.turns)
+        once = harness.seconds(lambda form=form: naive(form, levels, u, form.turns))
+        steps = form.turns * max(1, min(8, int(NAIVE_S / once)))
         works[f"{name}, from {steps} of {case.decisions} values"] = (
-            lambda logits=logits, steps=steps: _naive(logits, levels, u, steps),
+            lambda form=form, steps=steps: naive(form, levels, u, steps),
             case.decisions / steps,
         )
     for name, engine in _engines(ours).items():
