@@ -318,3 +318,14 @@ def test_recording_gradients_changes_no_bit_and_neither_does_handing_them_out(ta
             assert_same(grad, alone, what=f"{reduction} {weight}")
         got[0].zero_()  # whoever has it may change it
         assert_same(torch.autograd.grad(nll, leaf, upstream)[0], alone)
+
+
+@fast_targets
+def test_an_edge_beside_the_mean_keeps_its_digits(target):
+    """Bins as wide as a third of the image, five scales from the mean to the edge and hundreds to the bin's middle."""
+    mean, log_scale = torch.tensor([-0.495, -0.505, 0.485], dtype=torch.float32), torch.tensor([-7.0])
+    levels = torch.tensor([0, 1, 2])
+    truth = [-float(exact(level, m, -7.0, 3)) for level, m in zip((0, 1, 2), mean.tolist(), strict=True)]
+    got = nll_of(levels, mean, log_scale, target, 3, torch.float32)
+    for value, expected in zip(got.tolist(), truth, strict=True):
+        assert value == pytest.approx(expected, rel=5e-7, abs=3e-7)
