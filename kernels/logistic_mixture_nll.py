@@ -14,7 +14,8 @@ from torch import Tensor
 
 from . import _blocks
 from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
-from ._logistic import discretised_logistic, log_or_nan, scaled_level, tanh_of
+from ._logistic import log_or_nan
+from ._logistic_parts import add_terms, colour_parts, grey_parts, level_of, place_of
 from ._softplus import exp_minus_abs
 
 _RUNTIME = (
@@ -25,85 +26,6 @@ _RUNTIME = (
     "grad_stride",
     "count",
 )  # no compilation of their own for 1
-
-
-@triton.jit
-def _rows(params_ptr, place, at, strides, mask, WIDE: tl.constexpr):
-    """A parameter of each position and component, [BLOCK, KINDS]."""
-    return tl.load(params_ptr + place + at * strides[1], mask=mask, other=0.0).to(WIDE)
-
-
-@triton.jit
-def _floored(raw, least):
-    return tl.where(raw < least, least, raw)  # NaN stays
-
-
-@triton.jit
-def _grey(params_ptr, place, k, strides, mask, v, edge, components, least, num_levels, WIDE: tl.constexpr):
-    """The logit, the joint logarithm and its parts' slopes of each position and component."""
-    logit = _rows(params_ptr, place, k, strides, mask, WIDE)
-    mean = _rows(params_ptr, place, components + k, strides, mask, WIDE)
-    raw = _rows(params_ptr, place, 2 * components + k, strides, mask, WIDE)
-    log_p, to_mean, to_scale = discretised_logistic(v, edge, mean, _floored(raw, least), num_levels)
-    return logit, logit + log_p, to_mean, tl.where(raw < least, 0.0, to_scale), raw < least
-
-
-@triton.jit
-def _channel(params_ptr, place, first, strides, mask, v, edge, more, components, least, num_levels, WIDE: tl.constexpr):
-    """One channel of three: `more` is what its mean has of the channels before."""
-    mean = _rows(params_ptr, place, first, strides, mask, WIDE) + more
-    raw = _rows(params_ptr, place, first + components, strides, mask, WIDE)
-    log_p, to_mean, to_scale = discretised_logistic(v, edge, mean, _floored(raw, least), num_levels)
-    return log_p, to_mean, to_scale, raw < least
-
-
-@triton.jit
-def _colours(
-    params_ptr, place, k, strides, mask, red, green, blue, at_red, at_green, at_blue, components, least, num_levels,
-    WIDE: tl.constexpr,
-):  # fmt: skip
-    logit = _rows(params_ptr, place, k, strides, mask, WIDE)
-    t0, s0 = tanh_of(_rows(params_ptr, place, 3 * components + k, strides, mask, WIDE))
-    t1, s1 = tanh_of(_rows(params_ptr, place, 6 * components + k, strides, mask, WIDE))
-    t2, s2 = tanh_of(_rows(params_ptr, place, 9 * components + k, strides, mask, WIDE))
-    p0, m0, l0, f0 = _channel(
-        params_ptr, place, components + k, strides, mask, red, at_red, 0.0, components, least, num_levels, WIDE
-    )
-    p1, m1, l1, f1 = _channel(
-        params_ptr, place, 4 * components + k, strides, mask, green, at_green, t0 * red, components, least, num_levels,
-        WIDE,
-    )  # fmt: skip
-    p2, m2, l2, f2 = _channel(
-        params_ptr, place, 7 * components + k, strides, mask, blue, at_blue, t1 * red + t2 * green, components, least,
-        num_levels, WIDE,
-    )  # fmt: skip
-    slopes = (m0, l0, f0, m1 * s0 * red, m1, l1, f1, m2 * s1 * red, m2, l2, f2, m2 * s2 * green)
-    return logit, logit + (p0 + p1 + p2), slopes
-
-
-@triton.jit
-def _add(top, total, values, mask):
-    """A log-sum-exp, of one block of components more: its largest number and the sum beside that."""
-    LOWEST: tl.constexpr = -1.7976931348623157e308 if top.dtype == tl.float64 else -3.402823466e38
-    largest = tl.max(tl.where(mask & (values > LOWEST), values, LOWEST), axis=1)
-    larger = tl.where(largest > top, largest, top)
-    terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)
-    return larger, total * exp_minus_abs(top - larger) + tl.sum(terms, axis=1)
-
-
-@triton.jit
-def _place(tiles, positions, strides, BLOCK: tl.constexpr):
-    program = tl.program_id(0).to(tl.int64)
-    image = program // tiles
-    position = (program - image * tiles) * BLOCK + tl.arange(0, BLOCK)
-    return image, position, position < positions
-
-
-@triton.jit
-def _level(x_ptr, image, position, live, channel, strides, num_levels, WIDE: tl.constexpr):
-    x = tl.load(x_ptr + image * strides[0] + channel * strides[1] + position * strides[2], mask=live, other=0)
-    v, edge = scaled_level(x.to(tl.int64), num_levels, WIDE)
-    return v[:, None], edge[:, None]
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
@@ -125,15 +47,15 @@ def logistic_mixture_nll_fwd_kernel(
     KINDS: tl.constexpr,
 ):
     LOWEST: tl.constexpr = -1.7976931348623157e308 if tl.float64 == WIDE else -3.402823466e38
-    image, position, live = _place(tiles, positions, strides, BLOCK)
+    image, position, live = place_of(tiles, positions, strides, BLOCK)
     num_levels = num_levels.to(tl.int32)
     least = bits_float(least_bits, WIDE)
-    red, at_red = _level(x_ptr, image, position, live, 0, x_strides, num_levels, WIDE)
+    red, at_red = level_of(x_ptr, image, position, live, 0, x_strides, num_levels, WIDE)
     green, at_green = red, at_red
     blue, at_blue = red, at_red
     if CHANNELS == 3:
-        green, at_green = _level(x_ptr, image, position, live, 1, x_strides, num_levels, WIDE)
-        blue, at_blue = _level(x_ptr, image, position, live, 2, x_strides, num_levels, WIDE)
+        green, at_green = level_of(x_ptr, image, position, live, 1, x_strides, num_levels, WIDE)
+        blue, at_blue = level_of(x_ptr, image, position, live, 2, x_strides, num_levels, WIDE)
     place = (image * strides[0] + position * strides[2])[:, None]
     top = tl.full((BLOCK,), LOWEST, WIDE)
     top_logit = tl.full((BLOCK,), LOWEST, WIDE)
@@ -143,16 +65,16 @@ def logistic_mixture_nll_fwd_kernel(
         k = (start + tl.arange(0, KINDS).to(tl.int64))[None, :]
         mask = live[:, None] & (k < components)
         if CHANNELS == 3:
-            logit, joint, _ = _colours(
+            logit, joint, _ = colour_parts(
                 params_ptr, place, k, strides, mask, red, green, blue, at_red, at_green, at_blue, components, least,
                 num_levels, WIDE,
             )  # fmt: skip
         else:
-            logit, joint, _, _, _ = _grey(
+            logit, joint, _, _, _ = grey_parts(
                 params_ptr, place, k, strides, mask, red, at_red, components, least, num_levels, WIDE
             )
-        top, total = _add(top, total, joint, mask)
-        top_logit, total_logits = _add(top_logit, total_logits, logit, mask)
+        top, total = add_terms(top, total, joint, mask)
+        top_logit, total_logits = add_terms(top_logit, total_logits, logit, mask)
     inner = tl.where(at_red == 0.0, 1.0, 0.0)
     if CHANNELS == 3:
         inner += tl.where(at_green == 0.0, 1.0, 0.0) + tl.where(at_blue == 0.0, 1.0, 0.0)
@@ -210,15 +132,15 @@ def logistic_mixture_nll_bwd_kernel(
     KINDS: tl.constexpr,
 ):
     LOWEST: tl.constexpr = -1.7976931348623157e308 if tl.float64 == WIDE else -3.402823466e38
-    image, position, live = _place(tiles, positions, strides, BLOCK)
+    image, position, live = place_of(tiles, positions, strides, BLOCK)
     num_levels = num_levels.to(tl.int32)
     least = bits_float(least_bits, WIDE)
-    red, at_red = _level(x_ptr, image, position, live, 0, x_strides, num_levels, WIDE)
+    red, at_red = level_of(x_ptr, image, position, live, 0, x_strides, num_levels, WIDE)
     green, at_green = red, at_red
     blue, at_blue = red, at_red
     if CHANNELS == 3:
-        green, at_green = _level(x_ptr, image, position, live, 1, x_strides, num_levels, WIDE)
-        blue, at_blue = _level(x_ptr, image, position, live, 2, x_strides, num_levels, WIDE)
+        green, at_green = level_of(x_ptr, image, position, live, 1, x_strides, num_levels, WIDE)
+        blue, at_blue = level_of(x_ptr, image, position, live, 2, x_strides, num_levels, WIDE)
     place = (image * strides[0] + position * strides[2])[:, None]
     grads_place = (image * grads_strides[0] + position * grads_strides[2])[:, None]
     if EACH:  # noqa: SIM108
@@ -235,31 +157,31 @@ def logistic_mixture_nll_bwd_kernel(
             k = (start + tl.arange(0, KINDS).to(tl.int64))[None, :]
             mask = live[:, None] & (k < components)
             if CHANNELS == 3:
-                logit, joint, _ = _colours(
+                logit, joint, _ = colour_parts(
                     params_ptr, place, k, strides, mask, red, green, blue, at_red, at_green, at_blue, components, least,
                     num_levels, WIDE,
                 )  # fmt: skip
             else:
-                logit, joint, _, _, _ = _grey(
+                logit, joint, _, _, _ = grey_parts(
                     params_ptr, place, k, strides, mask, red, at_red, components, least, num_levels, WIDE
                 )
-            top, total = _add(top, total, joint, mask)
-            top_logit, total_logits = _add(top_logit, total_logits, logit, mask)
+            top, total = add_terms(top, total, joint, mask)
+            top_logit, total_logits = add_terms(top_logit, total_logits, logit, mask)
     for start in range(0, components, KINDS):
         k = (start + tl.arange(0, KINDS).to(tl.int64))[None, :]
         mask = live[:, None] & (k < components)
         if CHANNELS == 3:
-            logit, joint, slopes = _colours(
+            logit, joint, slopes = colour_parts(
                 params_ptr, place, k, strides, mask, red, green, blue, at_red, at_green, at_blue, components, least,
                 num_levels, WIDE,
             )  # fmt: skip
         else:
-            logit, joint, m0, l0, f0 = _grey(
+            logit, joint, m0, l0, f0 = grey_parts(
                 params_ptr, place, k, strides, mask, red, at_red, components, least, num_levels, WIDE
             )
         if ONCE:
-            top, total = _add(top, total, joint, mask)
-            top_logit, total_logits = _add(top_logit, total_logits, logit, mask)
+            top, total = add_terms(top, total, joint, mask)
+            top_logit, total_logits = add_terms(top_logit, total_logits, logit, mask)
         weight = exp_minus_abs(joint - top[:, None]) * (g / total)[:, None]
         prior = exp_minus_abs(logit - top_logit[:, None]) * (g / total_logits)[:, None]
         _give(grads_ptr, grads_place, k, grads_strides, mask, prior - weight)

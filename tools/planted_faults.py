@@ -515,6 +515,6 @@ FAULTS = (
     Fault("logistic mixture, C++: the floor stops no gradient", "csrc/cpu/logistic_mixture_nll.cpp", "L::select(row(first + components) < least, V{}, to_scale)", "to_scale", LOGISTIC),
     Fault("logistic mixture, CUDA: components beyond the warps keep the last one's slopes", "csrc/cuda/logistic_mixture_nll.cuh", "if (components > warps) evaluate(k);", "", LOGISTIC_CUDA),
     Fault("logistic mixture, CUDA: lanes past the last position write", "csrc/cuda/logistic_mixture_nll.cuh", "if (lane >= live) return;", "", LOGISTIC_CUDA),
-    Fault("logistic mixture, Triton: components past the last count", "kernels/logistic_mixture_nll.py", "terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)",
+    Fault("logistic mixture, Triton: components past the last count", "kernels/_logistic_parts.py", "terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)",
           "terms = exp_minus_abs(values - larger[:, None])", "tests/test_triton_logistic_mixture_nll.py -k together"),
 )  # fmt: skip
