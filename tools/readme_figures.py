@@ -20,7 +20,13 @@ PICTURE, PICTURE_END = "<!-- picture: written by tools/readme_figures.py -->", "
 
 # What a newcomer reads first. The range beside it keeps it honest.
 HEADLINES = {
-    "sampling": [("binary 28x28 C=32 B=16", "sample"), ("MADE 784-500-500-784 B=64", "sample")],
+    "sampling": [
+        (case, "sample")
+        for case in ("binary 28x28 C=32 B=16", "PixelCNN++ 16x16 C=64 2 layers B=1", "MADE 784-500-500-784 B=64")
+    ],
+    "logistic_mixture_nll": [
+        ("64x3x32x32 K=10 float32 contiguous", direction) for direction in ("forward", "forward+backward")
+    ],
     "reparameterize_kl": [("1024x256 float32", "forward"), ("1024x256 float32", "forward+backward")],
     "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward"), ("D nonsaturating 1048576", "forward+backward")],
     "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward"), ("3x3 B C=64 N=16 28x28", "forward+backward")],
