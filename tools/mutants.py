@@ -3,14 +3,14 @@
     python tools/mutants.py [--only TEXT] [--fresh]
 
 Works on a copy of what git knows of this checkout, never on the checkout. A fault is caught if those tests fail, do not end, or
-it does not compile; first they must pass without any. Results are kept in out/mutants.json, by fault and by its file's content,
-so that a run goes on where the last one ended, and with the survivors; the report is docs/mutants.md.
+it does not compile; first they must pass without any. The report, docs/mutants.md, keeps each result with a digest of the fault and
+of its file's content, so that a run goes on where the last one ended, and with the survivors.
 """
 
 import argparse
 import hashlib
-import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -18,12 +18,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from planted_faults import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "mutants"
-RESULTS = ROOT / "out" / "mutants.json"
+REPORT = ROOT / "docs" / "mutants.md"
 LIMIT = 900  # seconds; what hangs is caught
 
 # Survivors that no test here can see, and why.
@@ -32,6 +33,18 @@ REASONS: dict[str, str] = {
     "wgmma: sums are staged before the last tile has left": "not seen on the host, where fibers take turns by rounds and "
     "threads are ordered by the barriers' lock: for compute-sanitizer's racecheck on a GPU",
 }
+
+
+SURVIVED = "**survived**"
+
+
+class Result(NamedTuple):
+    fault: Fault
+    by: str  # what saw it, or SURVIVED
+
+    @property
+    def caught(self) -> bool:
+        return self.by != SURVIVED
 
 
 def prepare() -> None:
@@ -86,7 +99,7 @@ def tests(arguments: str) -> tuple[bool, str]:
 
 def key_of(fault: Fault) -> str:
     text = repr(fault) + (ROOT / fault.file).read_text()
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def first_failure(text: str) -> str:
@@ -103,7 +116,7 @@ def is_built(fault: Fault) -> bool:
     return fault.file.startswith("csrc/") and "cuda" not in fault.file
 
 
-def try_fault(fault: Fault) -> dict:
+def try_fault(fault: Fault) -> Result:
     path = COPY / fault.file
     before = path.read_text()
     if before.count(fault.old) != 1:
@@ -117,31 +130,38 @@ def try_fault(fault: Fault) -> dict:
         passed, text = tests(fault.tests) if compiled else (False, "error: does not compile: " + text[-200:])
     finally:
         path.write_text(before)
-    seconds = round(time.monotonic() - start)
-    return {"name": fault.name, "caught": not passed, "by": "" if passed else first_failure(text), "seconds": seconds}
+    by = SURVIVED if passed else first_failure(text)
+    print(f"{round(time.monotonic() - start):4} s  {fault.name}  {by}", flush=True)
+    return Result(fault, by)
 
 
-def report(results: list[dict]) -> str:
-    caught = sum(r["caught"] for r in results)
+def known_results() -> dict[str, Result]:
+    """What the report says, by key, of faults and contents that still are as they were."""
+    present = {key_of(fault): fault for fault in FAULTS}
+    rows = re.findall(r"^\| .* \| .* \| (.*) \| ([0-9a-f]{12}) \|$", REPORT.read_text(), flags=re.MULTILINE)
+    return {key: Result(present[key], by.replace("\\|", "|")) for by, key in rows if key in present}
+
+
+def report(results: list[Result]) -> str:
+    caught = sum(r.caught for r in results)
     lines = [
         "# Planted faults",
         "",
         "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults.py. Each is planted alone in",
-        "a copy of the sources and must be seen by the tests named there.",
+        "a copy of the sources and must be seen by the tests named there; `of` is a digest of the fault and the file it was tried in.",
         "",
         f"Caught: {caught} of {len(results)} ({100 * caught / max(len(results), 1):.0f} %); "
         f"not run yet: {len(FAULTS) - len(results)}.",
         "",
     ]
-    survivors = [r for r in results if not r["caught"]]
+    survivors = [r.fault.name for r in results if not r.caught]
     if survivors:
         lines += ["## Survivors", ""]
-        lines += [f"- {r['name']}: {REASONS.get(r['name'], 'no test yet')}" for r in survivors] + [""]
-    lines += ["## All", "", "| fault | file | caught by |", "| --- | --- | --- |"]
-    files = {f.name: f.file for f in FAULTS}
+        lines += [f"- {name}: {REASONS.get(name, 'no test yet')}" for name in survivors] + [""]
+    lines += ["## All", "", "| fault | file | caught by | of |", "| --- | --- | --- | --- |"]
     for r in results:
-        by = r["by"].replace("|", "\\|") if r["caught"] else "**survived**"
-        lines.append(f"| {r['name']} | {files[r['name']]} | {by} |")
+        by = r.by.replace("|", "\\|")
+        lines.append(f"| {r.fault.name} | {r.fault.file} | {by} | {key_of(r.fault)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -150,8 +170,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="faults whose name or file contains this text")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     options = parser.parse_args()
-    RESULTS.parent.mkdir(exist_ok=True)
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() and not options.fresh else {}
+    kept = {} if options.fresh else known_results()
     prepare()
     compiled, text = build()
     if not compiled:
@@ -160,7 +179,7 @@ def main() -> int:
     stale = False  # the compiled module has the last fault still
     for fault in FAULTS:
         known = kept.get(key_of(fault))
-        if known and (known["caught"] or fault.name in REASONS):  # a survivor is tried again: its tests may see more
+        if known and (known.caught or fault.name in REASONS):  # a survivor is tried again: its tests may see more
             continue
         if options.only not in fault.name and options.only not in fault.file:
             continue
@@ -171,22 +190,23 @@ def main() -> int:
             if not passed:
                 sys.exit(f"{fault.tests}\nfail without any fault:\n{text}")
             sound.add(fault.tests)
-        result = try_fault(fault)
+        kept[key_of(fault)] = try_fault(fault)
         stale = is_built(fault)
-        kept[key_of(fault)] = result
-        RESULTS.write_text(json.dumps(kept, indent=1))
-        print(
-            f"{'caught  ' if result['caught'] else 'SURVIVED'} {result['seconds']:4} s  {fault.name}  {result['by']}",
-            flush=True,
-        )
+        write(kept)
     build()
-    results = [kept[key_of(f)] for f in FAULTS if key_of(f) in kept]
-    (ROOT / "docs" / "mutants.md").write_text(report(results))
-    unexplained = [r["name"] for r in results if not r["caught"] and r["name"] not in REASONS]
+    results = write(kept)
+    unexplained = [r.fault.name for r in results if not r.caught and r.fault.name not in REASONS]
     print(
-        f"{sum(r['caught'] for r in results)} of {len(results)} caught; survivors without a reason: {unexplained or 'none'}"
+        f"{sum(r.caught for r in results)} of {len(results)} caught; survivors without a reason: {unexplained or 'none'}"
     )
     return int(bool(unexplained))
+
+
+def write(kept: dict[str, Result]) -> list[Result]:
+    """The report of what was tried, in the table's order."""
+    results = [kept[key] for key in map(key_of, FAULTS) if key in kept]
+    REPORT.write_text(report(results))
+    return results
 
 
 if __name__ == "__main__":
