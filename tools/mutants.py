@@ -3,8 +3,8 @@
     python tools/mutants.py [--only TEXT] [--fresh]
 
 Works on a copy of what git knows of this checkout, never on the checkout. A fault is caught if those tests fail, do not end, or
-it does not compile; first they must pass without any. The report, docs/mutants.md, keeps each result with a digest of the fault and
-of its file's content, so that a run goes on where the last one ended, and with the survivors.
+it does not compile; first they must pass without any. The report, docs/mutants.md, keeps each result with a digest of the fault
+and of its file's content, so that a run goes on where the last one ended, and with the survivors.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def report(results: list[Result]) -> str:
         "# Planted faults",
         "",
         "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults.py. Each is planted alone in",
-        "a copy of the sources and must be seen by the tests named there; `of` is a digest of the fault and the file it was tried in.",
+        "a copy of the sources and must be seen by the tests named there; `of` is a digest of the fault and its file.",
         "",
         f"Caught: {caught} of {len(results)} ({100 * caught / max(len(results), 1):.0f} %); "
         f"not run yet: {len(FAULTS) - len(results)}.",
