@@ -88,7 +88,7 @@ LOGISTIC, LOGISTIC_CUDA = (
     "tests/test_logistic_mixture_nll.py -k 'not triton'",
     "tests/test_cuda_host_logistic_mixture_nll.py",
 )
-LOGISTIC_H, LOGISTIC_OP = "csrc/common/logistic_mixture_nll.h", "pygen/ops/logistic_mixture_nll.py"
+LOGISTIC_H, LIKELIHOOD_OP = "csrc/common/logistic_mixture_nll.h", "pygen/ops/_likelihood.py"
 LOGISTIC_REF = "pygen/reference/logistic_mixture_nll.py"
 
 FAULTS = (
@@ -507,8 +507,8 @@ FAULTS = (
     Fault("logistic mixture: blue sees red twice", LOGISTIC_REF, "means[:, 2] + tanhs[:, 1] * red + tanhs[:, 2] * green", "means[:, 2] + tanhs[:, 1] * red + tanhs[:, 2] * red",
           "tests/test_logistic_mixture_reference.py"),
     Fault("logistic mixture: a gradient below the floor", LOGISTIC_REF, ".masked_fill(raw_scales < min_log_scale, 0)", "", "tests/test_logistic_mixture_reference.py"),
-    Fault("logistic mixture: 16 bits scaled after they were rounded", LOGISTIC_OP, "if grad.dtype != grad_nll.dtype:", "if grad.dtype is None:", LOGISTIC),
-    Fault("logistic mixture: the gradient that forward made is handed out twice", LOGISTIC_OP, "grad, grad_nll = ready.pop(),", "grad, grad_nll = ready[-1],", LOGISTIC),
+    Fault("logistic mixture: 16 bits scaled after they were rounded", LIKELIHOOD_OP, "if grad.dtype != grad_nll.dtype:", "if grad.dtype is None:", LOGISTIC),
+    Fault("logistic mixture: the gradient that forward made is handed out twice", LIKELIHOOD_OP, "grad, grad_nll = ready.pop(),", "grad, grad_nll = ready[-1],", LOGISTIC),
     Fault("logistic mixture: the near edge underflows to 0 / 0", LOGISTIC_H, "V near = L::at_least(exp_minus_abs(beyond), Least<Real>::kEdge);", "V near = exp_minus_abs(beyond);", LOGISTIC),
     Fault("logistic mixture: open bins are as wide as others", LOGISTIC_H, "L::select(inner, V(inverse * (bins.half * Real(2))), V(V{} + Real(1000)))", "inverse * (bins.half * Real(2))", LOGISTIC),
     Fault("logistic mixture, C++: one level too many is one", "csrc/cpu/logistic_mixture_nll.cpp", "level >= p.num_levels", "level > p.num_levels", LOGISTIC),

@@ -1,0 +1,176 @@
+"""What the likelihoods of levels share: checks of the levels, and an op whose gradient its forward may have made already."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygen import _checks, _dispatch
+from pygen.native._arguments import without_memory
+from pygen.ops import _library
+from pygen.ops._saved import save, saved
+from pygen.ops._second_order import composite_gradients
+
+LEVEL_DTYPES = (torch.uint8, torch.int64)
+MOST_LEVELS = 65536
+
+
+def check_levels(op: str, x: Any, num_levels: int, name: str, params: Tensor) -> None:
+    """Refuse x but as levels [N, C, ...] beside params [N, P, ...], which was passed as `name`."""
+    _checks.check_tensor(op, "x", x)
+    if x.dtype not in LEVEL_DTYPES:
+        expected = f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64"
+        raise _checks.fail(op, "x", expected, x.dtype, kind=TypeError)
+    if x.device != params.device:
+        raise _checks.fail(op, "x", f"a tensor on {params.device}, where {name} is", x.device)
+    if x.dim() != params.dim() or x.shape[0] != params.shape[0] or x.shape[2:] != params.shape[2:]:
+        shape = ", ".join(map(str, (params.shape[0], "C", *params.shape[2:])))
+        raise _checks.fail(op, "x", f"shape [{shape}], of {name} {list(params.shape)}", list(x.shape))
+
+
+def check_level_values(op: str, x: Tensor, num_levels: int) -> None:
+    """Refuse values beyond 0 .. num_levels - 1, where they can be read for free."""
+    if not x.is_cpu or not x.numel() or (x.dtype == torch.uint8 and num_levels >= 256):
+        return
+    if not x.data_ptr():
+        raise without_memory(x)
+    least, most = x.aminmax()
+    if int(most) >= num_levels or int(least) < 0:
+        raise _checks.fail(op, "x", f"levels 0 .. {num_levels - 1}", f"{int(least)} .. {int(most)}")
+
+
+class Likelihood:
+    """nll = op(params, x, *options), differentiable to any order in params; the last of the options is the reduction.
+
+    Args:
+        op: its name; that of the module pygen.reference.<op> too, and of the launchers.
+        reference: `forward(params, x, *options)` and `backward(grad_nll, params, x, *options)`.
+        arguments: of its schema, up to the reduction.
+        check_values: of (params, x, *options): raises where x holds what it must not and that can be read for free.
+
+    A launcher may have `forward_with_gradient(params, x, *options)`: the loss and, or None, what backward gives for an
+    upstream gradient of 1. That is held until backward hands it out.
+    """
+
+    def __init__(self, op: str, reference: ModuleType, arguments: str, check_values: Callable[..., None]) -> None:
+        self.op, self.reference, self.check_values = op, reference, check_values
+        arguments += ", str reduction, str backend"
+        self.below = _library.register(
+            f"{op}({arguments}) -> Tensor", self._launch, self._fake, lambda *args: _Nll.apply(self, None, *args)
+        )
+        self.below_backward = _library.register(
+            f"{op}_backward(Tensor grad_nll, {arguments}) -> Tensor",
+            self.launch_backward,
+            lambda grad_nll, params, *rest: torch.empty_like(params),
+            lambda *args: _NllBackward.apply(self, self.below_backward, *args),
+        )
+        self.registered, self.registered_backward = (getattr(torch.ops.pygen, name) for name in (op, f"{op}_backward"))
+
+    def __call__(self, params: Tensor, x: Tensor, options: tuple, backend: str | None) -> Tensor:
+        """Of arguments whose shapes and options have been checked."""
+        name = _dispatch.requested(self.op, backend)
+        if not _dispatch.is_plain(params, x):
+            if _dispatch.under_transform(self.op, name, params.device.type):
+                return self.reference.forward(params, x, *options)
+            return self.registered(params, x, *options, name)
+        launcher = self._launcher(name, params)
+        self.check_values(params, x, *options)
+        if torch.is_grad_enabled() and params.requires_grad:
+            return _fast_apply(self, launcher, params, x, *options, name)
+        return launcher.forward(params, x, *options)
+
+    def _launcher(self, backend: str, params: Tensor) -> ModuleType:
+        return _dispatch.launcher(self.op, self.op, backend, params)
+
+    def _launch(self, params, x, *options_and_backend):
+        *options, backend = options_and_backend
+        launcher = self._launcher(backend, params)
+        self.check_values(params, x, *options)
+        return launcher.forward(params, x, *options)
+
+    def launch_backward(self, grad_nll, params, x, *options_and_backend):
+        *options, backend = options_and_backend
+        return self._launcher(backend, params).backward(grad_nll, params, x, *options)
+
+    def _fake(self, params, x, *options_and_backend):
+        shape = params.shape[:1] if options_and_backend[-2] == "none" else ()
+        return torch.empty(shape, dtype=torch.promote_types(params.dtype, torch.float32), device=params.device)
+
+
+class _Nll(torch.autograd.Function):
+    """With a launcher: the fast door. Without: the op below autograd."""
+
+    @staticmethod
+    def forward(ctx, likelihood, launcher, params, x, *options_and_backend):
+        ctx.set_materialize_grads(False)
+        save(ctx, params, x)
+        *options, ctx.backend = options_and_backend
+        ctx.likelihood, ctx.launcher, ctx.options = likelihood, launcher, options
+        ctx.ready = []
+        if launcher is None:
+            return likelihood.below(params, x, *options_and_backend)
+        if hasattr(launcher, "forward_with_gradient") and not _dispatch.saved_tensor_hooks_active():
+            nll, grad = launcher.forward_with_gradient(params, x, *options)
+            ctx.ready = [] if grad is None else [grad]
+            return nll
+        return launcher.forward(params, x, *options)
+
+    @staticmethod
+    def backward(ctx, grad_nll):
+        grad = None
+        if grad_nll is not None:
+            params, x = saved(ctx)  # also where they go unused: what was changed must raise
+            grad = _scaled(ctx.ready, grad_nll)
+            if grad is None:
+                grad = _gradient(ctx.likelihood, ctx.launcher, grad_nll, params, x, ctx.options, ctx.backend)
+        return None, None, grad, *(None,) * (2 + len(ctx.options))
+
+
+def _scaled(ready: list[Tensor], grad_nll: Tensor) -> Tensor | None:
+    """The gradient that forward made, times the upstream one; once, as whoever gets it may change it. None: make it anew."""
+    if not ready or torch.is_grad_enabled() or _dispatch.transformed(grad_nll):
+        return None
+    grad, grad_nll = ready.pop(), _dispatch.readable(grad_nll)
+    if (grad_nll == 1).all():
+        return grad
+    if grad.dtype != grad_nll.dtype:  # 16 bits, which have lost what the factor would bring back
+        return None
+    return grad.mul_(grad_nll.view(-1, *[1] * (grad.dim() - 1)) if grad_nll.dim() else grad_nll)
+
+
+def _gradient(likelihood, launcher, grad_nll, params, x, options, backend) -> Tensor:
+    """Of params; recorded where a graph of the backward is asked for."""
+    args = (_dispatch.readable(grad_nll), params, x, *options)
+    if _dispatch.transformed(grad_nll):
+        return likelihood.reference.backward(*args)
+    if launcher is not None and not torch.is_grad_enabled():
+        return launcher.backward(*args)
+    if launcher is None:
+        return likelihood.registered_backward(*args, backend)
+    return _NllBackward.apply(likelihood, likelihood.launch_backward, *args, backend)
+
+
+class _NllBackward(torch.autograd.Function):
+    """The kernel forward, the composite of its formula backward."""
+
+    @staticmethod
+    def forward(ctx, likelihood, call, grad_nll, params, x, *options_and_backend):
+        ctx.set_materialize_grads(False)
+        save(ctx, grad_nll, params, x)
+        ctx.reference, ctx.options = likelihood.reference, options_and_backend[:-1]
+        return call(grad_nll, params, x, *options_and_backend)
+
+    @staticmethod
+    def backward(ctx, grad_grad):
+        grad_nll, params, x = saved(ctx)
+
+        def formula(grad_nll, params):
+            return (ctx.reference.backward(grad_nll, params, x, *ctx.options),)
+
+        grads = composite_gradients(formula, (grad_nll, params), ctx.needs_input_grad[2:4], (grad_grad,))
+        return None, None, *grads, *(None,) * (2 + len(ctx.options))
+
+
+_fast_apply = _library.fast_apply(_Nll)
