@@ -16,6 +16,7 @@ from . import _blocks
 from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
 from ._logistic import log_or_nan
 from ._logistic_parts import add_terms, colour_parts, grey_parts, level_of, place_of
+from ._loss_sums import add_up
 from ._softplus import exp_minus_abs
 
 _RUNTIME = (
@@ -24,7 +25,6 @@ _RUNTIME = (
     "components",
     "num_levels",
     "grad_stride",
-    "count",
 )  # no compilation of their own for 1
 
 
@@ -88,19 +88,6 @@ def logistic_mixture_nll_fwd_kernel(
         tl.store(partial_ptr + position, nll, mask=live)
     else:
         tl.store(partial_ptr + tl.program_id(0).to(tl.int64), tl.sum(tl.where(live, nll, 0.0), axis=0))
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
-def logistic_mixture_nll_finish_kernel(
-    partial_ptr, nll_ptr, count, scale_bits, WIDE: tl.constexpr, BLOCK: tl.constexpr
-):
-    """nll[row] = scale * sum of partial[row, :], in float64 and in fixed order."""
-    row = tl.program_id(0).to(tl.int64)
-    sums = tl.zeros((BLOCK,), tl.float64)
-    for start in range(0, count, BLOCK):
-        offs = start + tl.arange(0, BLOCK)
-        sums += tl.load(partial_ptr + row * count + offs, mask=offs < count, other=0.0).to(tl.float64)
-    tl.store(nll_ptr + row, (tl.sum(sums, axis=0) * bits_float(scale_bits, tl.float64)).to(WIDE))
 
 
 @triton.jit
@@ -251,11 +238,7 @@ def forward(
             call.params, call.x, partial, call.params.stride(), call.x.stride(), *call.sizes, call.least, **call.constants()
         )  # fmt: skip
         if not call.each:
-            rows = 1 if call.reduce else call.images
-            logistic_mixture_nll_finish_kernel[(rows,)](
-                partial, nll, call.programs // rows, float_bits(call.scale), tl_wide(call.wide), _blocks.FINISH_BLOCK,
-                num_warps=_blocks.FINISH_WARPS, **OPTIONS,
-            )  # fmt: skip
+            add_up(partial, nll, call.scale)
     return nll
 
 

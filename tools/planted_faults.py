@@ -382,7 +382,7 @@ FAULTS = (
           "const int lanes = 32;", KL_CUDA),
     Fault("C++: scratch memory is shared by threads", KL_CPP, "static thread_local Scratch<Real> s;", "static Scratch<Real> s;",
           "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
-    Fault("C++: sums by thread, not by block", KL_CPP, "for (double x : partial) total += x;", "for (size_t i = 0; i < partial.size(); ++i) total += partial[(i + p.threads) % partial.size()];",
+    Fault("C++: sums by thread, not by block", "csrc/cpu/loss_sums.h", "total += partial_[first + i];", "total += partial_[first + (i + omp_get_max_threads()) % count];",
           KL_LARGE),
     Fault("sampling, CUDA, MADE: what a panel feeds the next one is forgotten", DENSE_CU, "if (!others || split < before)", "if (!others)",
           DENSE),

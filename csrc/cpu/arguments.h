@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "cpu/positions.h"
 #include "cpu/view.h"
 
 namespace pygen {
@@ -43,6 +44,18 @@ inline View parse_view(py::handle arg, py::tuple sizes, int64_t lead = 0) {
   for (py::handle size : sizes) view.append(size.cast<int64_t>(), py::handle(strides[s++]).cast<int64_t>());
   view.finish();
   return view;
+}
+
+// (address, (image, channel, position strides)), or None.
+inline Positions parse_positions(py::handle arg) {
+  Positions t;
+  if (arg.is_none()) return t;
+  const py::tuple pair = py::reinterpret_borrow<py::tuple>(arg), strides = pair[1];
+  t.data = reinterpret_cast<void*>(py::handle(pair[0]).cast<uintptr_t>());
+  t.image = py::handle(strides[0]).cast<int64_t>();
+  t.channel = py::handle(strides[1]).cast<int64_t>();
+  t.position = py::handle(strides[2]).cast<int64_t>();
+  return t;
 }
 
 inline const void* parse_pointer(py::handle arg) {

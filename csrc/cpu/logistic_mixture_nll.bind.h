@@ -9,18 +9,6 @@ namespace pygen {
 
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void logistic_mixture_nll(const LogisticMixtureNll&))
 
-// (address, (image, channel, position strides)), or None.
-inline Positions parse_positions(py::handle arg) {
-  Positions t;
-  if (arg.is_none()) return t;
-  const py::tuple pair = py::reinterpret_borrow<py::tuple>(arg), strides = pair[1];
-  t.data = reinterpret_cast<void*>(py::handle(pair[0]).cast<uintptr_t>());
-  t.image = py::handle(strides[0]).cast<int64_t>();
-  t.channel = py::handle(strides[1]).cast<int64_t>();
-  t.position = py::handle(strides[2]).cast<int64_t>();
-  return t;
-}
-
 inline void bind_logistic_mixture_nll(py::module_& m) {
   m.def(
       "logistic_mixture_nll",

@@ -8,8 +8,8 @@
 
 #include "common/logistic_mixture_nll.h"
 #include "cpu/block_io.h"
+#include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
-#include "cpu/row_blocks.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -167,11 +167,6 @@ PYGEN_INLINE void read_pixels(const LogisticMixtureNll& p, int64_t start, int64_
   }
 }
 
-template <class T>
-PYGEN_INLINE T* place(const Positions& t, int64_t image, int64_t position) {
-  return static_cast<T*>(t.data) + image * t.image + position * t.position;
-}
-
 // `count` pixels of one image that lie side by side, so that a row is read and written as it lies.
 template <class T, class Real>
 PYGEN_INLINE bool in_place(const Positions& t, const Scratch<Real>& s, int64_t count) {
@@ -184,12 +179,12 @@ PYGEN_INLINE void gather(const Positions& t, int64_t num_params, int64_t count, 
   constexpr int kRow = kWidth<Real>;
   if (count < kRow) std::fill_n(s.params, num_params * kRow, Real(0));
   if (t.position == 1 && s.image[0] == s.image[count - 1]) {
-    const T* in = place<const T>(t, s.image[0], s.position[0]);
+    const T* in = t.template place<const T>(s.image[0], s.position[0]);
     for (int64_t j = 0; j < num_params; ++j) widen_run(in + j * t.channel, s.params + j * kRow, count);
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    const T* in = place<const T>(t, s.image[i], s.position[i]);
+    const T* in = t.template place<const T>(s.image[i], s.position[i]);
     for (int64_t j = 0; j < num_params; ++j) s.params[j * kRow + i] = widen(in[j * t.channel]);
   }
 }
@@ -197,12 +192,12 @@ template <class T, class Real>
 PYGEN_INLINE void scatter(const Positions& t, int64_t num_params, int64_t count, const Scratch<Real>& s) {
   constexpr int kRow = kWidth<Real>;
   if (t.position == 1 && s.image[0] == s.image[count - 1]) {
-    T* out = place<T>(t, s.image[0], s.position[0]);
+    T* out = t.template place<T>(s.image[0], s.position[0]);
     for (int64_t j = 0; j < num_params; ++j) narrow_run(s.grads + j * kRow, out + j * t.channel, count);
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    T* out = place<T>(t, s.image[i], s.position[i]);
+    T* out = t.template place<T>(s.image[i], s.position[i]);
     for (int64_t j = 0; j < num_params; ++j) narrow(s.grads[j * kRow + i], out + j * t.channel);
   }
 }
@@ -221,13 +216,13 @@ PYGEN_INLINE void block_of_pixels(const LogisticMixtureNll& p, const Bins<Real>&
     const bool read_there = in_place<T>(p.params, s, count),
                write_there = kGrad && in_place<T>(p.grad_params, s, count);
     if (read_there) {
-      params = place<const Real>(p.params, s.image[0], s.position[0]);
+      params = p.params.template place<const Real>(s.image[0], s.position[0]);
       stride = p.params.channel;
     } else {
       gather<T>(p.params, num_params, count, s);
     }
     if (write_there) {
-      grads = place<Real>(p.grad_params, s.image[0], s.position[0]);
+      grads = p.grad_params.template place<Real>(s.image[0], s.position[0]);
       grad_stride = p.grad_params.channel;
     }
     mixture<Real, kGrad>(p, bins, params, stride, grads, grad_stride, s, s.nll + at);
@@ -238,34 +233,16 @@ PYGEN_INLINE void block_of_pixels(const LogisticMixtureNll& p, const Bins<Real>&
 template <class T, class Real, bool kGrad>
 void run(const LogisticMixtureNll& p) {
   const Blocks blocks(p.images, p.positions);
-  const bool per_block = p.nll && (p.reduce || blocks.blocks_per_row > 1);
-  std::vector<double> partial(per_block ? blocks.count : 0);
-  Real* out = static_cast<Real*>(p.nll);
+  LossSums<Real, Blocks> sums(blocks, p.reduce, p.nll);
   const Bins<Real> bins(p.num_levels);
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
     s.resize(p.components * (p.channels == 1 ? 3 : 10), p.components, p.channels);
     const int64_t n = blocks.size(block);
     block_of_pixels<T, Real, kGrad>(p, bins, blocks.start(block), n, s);
-    if (per_block) {
-      partial[block] = sum_block(s.nll, n);
-    } else if (p.nll) {
-      for (int64_t r = 0; r < blocks.num_rows(block); ++r)
-        out[blocks.first_row(block) + r] = static_cast<Real>(sum_block(s.nll + r * p.positions, p.positions));
-    }
+    sums.add(block, s.nll);
   });
-  if (!p.nll) return;
-  if (p.reduce) {
-    double total = 0;
-    for (double x : partial) total += x;
-    *out = static_cast<Real>(total * p.scale);
-  } else if (per_block) {
-    for (int64_t row = 0; row < p.images; ++row) {
-      double total = 0;
-      for (int64_t b = 0; b < blocks.blocks_per_row; ++b) total += partial[row * blocks.blocks_per_row + b];
-      out[row] = static_cast<Real>(total);
-    }
-  }
+  sums.finish(p.scale);
 }
 
 }  // namespace

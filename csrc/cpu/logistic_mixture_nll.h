@@ -1,15 +1,10 @@
 // What the bindings hand to the kernels of logistic_mixture_nll.
 #pragma once
 
+#include "cpu/positions.h"
 #include "cpu/view.h"
 
 namespace pygen {
-
-// [N, channels, positions], strides in elements.
-struct Positions {
-  void* data = nullptr;
-  int64_t image = 0, channel = 0, position = 0;
-};
 
 struct LogisticMixtureNll {
   DType dtype;

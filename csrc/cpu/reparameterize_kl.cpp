@@ -5,9 +5,9 @@
 
 #include "common/reparameterize_kl.h"
 #include "cpu/block_io.h"
+#include "cpu/loss_sums.h"
 #include "cpu/noise.h"
 #include "cpu/parallel.h"
-#include "cpu/row_blocks.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -71,9 +71,7 @@ PYGEN_INLINE const Real* noise_block(const ReparameterizeKlParams& p, int64_t k,
 template <class T, class S, class Real, bool kPrior>
 void forward_blocks(const ReparameterizeKlForward& p) {
   const Blocks blocks(p.rows, p.cols);
-  const bool per_block = p.reduce || blocks.blocks_per_row > 1;
-  std::vector<double> partial(per_block ? blocks.count : 0);
-  Real* kl_out = static_cast<Real*>(p.kl);
+  LossSums<Real, Blocks> sums(blocks, p.reduce, p.kl);
   const Real free_bits = static_cast<Real>(p.free_bits);
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
@@ -103,24 +101,9 @@ void forward_blocks(const ReparameterizeKlForward& p) {
       }
       write<T, S, Real>(p.z, at, n, z);
     }
-    if (per_block) {
-      partial[block] = sum_block(s.kl, n);
-    } else {
-      for (int64_t r = 0; r < blocks.num_rows(block); ++r)
-        kl_out[blocks.first_row(block) + r] = static_cast<Real>(sum_block(s.kl + r * p.cols, p.cols));
-    }
+    sums.add(block, s.kl);
   });
-  if (p.reduce) {
-    double total = 0;
-    for (double x : partial) total += x;
-    *kl_out = static_cast<Real>(total * p.kl_scale);
-  } else if (per_block) {
-    for (int64_t row = 0; row < p.rows; ++row) {
-      double total = 0;
-      for (int64_t b = 0; b < blocks.blocks_per_row; ++b) total += partial[row * blocks.blocks_per_row + b];
-      kl_out[row] = static_cast<Real>(total);
-    }
-  }
+  sums.finish(p.kl_scale);
 }
 
 template <class T, class S, class Real, bool kPrior>

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "cuda/positions.h"
 #include "cuda/tensor_argument.h"
 
 namespace pygen::cuda {
@@ -31,6 +32,14 @@ inline Tensor parse_tensor(py::handle arg, const std::vector<int64_t>& sizes) {
     tensor.strides.erase(tensor.strides.begin());
   }
   return tensor;
+}
+
+// (address, (image, channel, position strides)), or None.
+inline PositionsArgument parse_positions(py::handle arg) {
+  if (arg.is_none()) return {};
+  const py::tuple pair = py::reinterpret_borrow<py::tuple>(arg), strides = pair[1];
+  const auto stride = [&](int d) { return py::handle(strides[static_cast<size_t>(d)]).cast<int64_t>(); };
+  return {py::handle(pair[0]).cast<std::uintptr_t>(), stride(0), stride(1), stride(2)};
 }
 
 inline std::uintptr_t parse_address(py::handle arg) { return arg.is_none() ? 0 : arg.cast<std::uintptr_t>(); }

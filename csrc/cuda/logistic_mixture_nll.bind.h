@@ -6,14 +6,6 @@
 
 namespace pygen::cuda {
 
-// (address, (image, channel, position strides)), or None.
-inline PositionsArgument parse_positions(py::handle arg) {
-  if (arg.is_none()) return {};
-  const py::tuple pair = py::reinterpret_borrow<py::tuple>(arg), strides = pair[1];
-  const auto stride = [&](int d) { return py::handle(strides[static_cast<size_t>(d)]).cast<int64_t>(); };
-  return {py::handle(pair[0]).cast<std::uintptr_t>(), stride(0), stride(1), stride(2)};
-}
-
 inline void bind_logistic_mixture_nll(py::module_& m) {
   m.def("logistic_mixture_nll_workspace", &logistic_mixture_nll_workspace,
         "N, positions: how many partial sums forward needs room for.");

@@ -9,22 +9,11 @@ namespace {
 constexpr int kTile = 32;
 constexpr int64_t kMostShared = 48 << 10;  // that every kernel gets unasked
 
-Positions positions_of(const PositionsArgument& t) {
-  return {reinterpret_cast<char*>(t.address), t.image, t.channel, t.position};
-}
-
 // Of samples that are one position each, the batch takes the place of the positions.
 Positions turned(const PositionsArgument& t) { return {reinterpret_cast<char*>(t.address), 0, t.channel, t.image}; }
 
 int64_t tiles_of(int64_t images, int64_t positions) {
   return positions == 1 ? (images + kTile - 1) / kTile : images * ((positions + kTile - 1) / kTile);
-}
-
-template <class Tr>
-void launch_finish(const LogisticMixtureCall& call, const void* partial, int64_t rows, int64_t count) {
-  const MixtureFinishParams p{partial, reinterpret_cast<void*>(call.nll), count, call.scale};
-  launch("logistic_mixture_nll_finish_kernel", &logistic_mixture_nll_finish_kernel<Tr>, rows, Tr::kFinishThreads,
-         reinterpret_cast<cudaStream_t>(call.stream), p);
 }
 
 template <class Tr>
@@ -34,7 +23,8 @@ void run(const LogisticMixtureCall& call) {
   const bool backward = call.grad_params.address != 0, batch = call.positions == 1;
   if (call.images * call.positions == 0) {  // sums of nothing
     const int64_t sums = call.reduce ? 1 : call.images;
-    if (!backward && call.nll != 0 && sums > 0) launch_finish<Tr>(call, nullptr, sums, 0);
+    if (!backward && call.nll != 0 && sums > 0)
+      launch_loss_sums<Acc>({nullptr, reinterpret_cast<void*>(call.nll), 0, call.scale}, sums, call.stream);
     return;
   }
   MixtureParams p{};
@@ -68,7 +58,8 @@ void run(const LogisticMixtureCall& call) {
          reinterpret_cast<cudaStream_t>(call.stream), p, static_cast<int>(staged ? staged_bytes : rows));
   if (backward || p.each) return;
   const int64_t tiles = tiles_of(call.images, call.positions);
-  launch_finish<Tr>(call, p.partial, call.reduce ? 1 : call.images, call.reduce ? tiles : p.tiles);
+  launch_loss_sums<Acc>({p.partial, reinterpret_cast<void*>(call.nll), call.reduce ? tiles : p.tiles, call.scale},
+                        call.reduce ? 1 : call.images, call.stream);
 }
 
 template <class Number>

@@ -12,20 +12,13 @@
 
 #include "common/logistic_mixture_nll.h"
 #include "cuda/convert.cuh"
-#include "cuda/launch.cuh"
-#include "cuda/reduce.cuh"
+#include "cuda/loss_sums.cuh"
 #include "cuda/tensor.cuh"
 
 namespace pygen::cuda {
 namespace {
 
 // --- params
-
-// [N, rows, positions], strides in elements.
-struct Positions {
-  char* data;
-  int64_t image, channel, position;
-};
 
 struct MixtureParams {
   Positions params, x, grad_params;
@@ -40,13 +33,6 @@ struct MixtureParams {
   bool per_position;  // grad_nll has a number for each position
 };
 
-struct MixtureFinishParams {
-  const void* partial;  // [rows, count]
-  void* nll;            // [rows]
-  int64_t count;
-  double scale;
-};
-
 // --- traits
 
 template <class Number, int kImageChannels>
@@ -58,7 +44,6 @@ struct MixtureTraits {
   static constexpr int kRows = 1 + kParts * kChannels;       // numbers that describe a component
   static constexpr int kTile = 32;                           // positions
   static constexpr int kMaxWarps = sizeof(T) == 8 ? 8 : 16;  // of float64 more would spill
-  static constexpr int kFinishThreads = 256;
   // Rows of the staged tile start in other banks.
   static __host__ __device__ int64_t pitch(int64_t components) { return (kRows * components) | 1; }
 };
@@ -241,18 +226,6 @@ __global__ void __launch_bounds__(Tr::kTile* Tr::kMaxWarps, 1)
       });
     }
   }
-}
-
-// nll[row] = scale * sum of partial[row, :], in double and in fixed order.
-template <class Tr>
-__global__ void __launch_bounds__(Tr::kFinishThreads)
-    logistic_mixture_nll_finish_kernel(const __grid_constant__ MixtureFinishParams p) {
-  using Acc = typename Tr::Acc;
-  const Acc* partial = static_cast<const Acc*>(p.partial) + static_cast<int64_t>(blockIdx.x) * p.count;
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < p.count; i += Tr::kFinishThreads) sum += partial[i];
-  sum = group_sum<Tr::kFinishThreads>(sum, Tr::kFinishThreads);
-  if (threadIdx.x == 0) static_cast<Acc*>(p.nll)[blockIdx.x] = static_cast<Acc>(sum * p.scale);
 }
 
 }  // namespace

@@ -4,13 +4,9 @@
 #include <cstdint>
 #include <string>
 
-namespace pygen::cuda {
+#include "cuda/positions.h"
 
-// [N, channels, positions], strides in elements.
-struct PositionsArgument {
-  std::uintptr_t address = 0;  // 0: absent
-  int64_t image = 0, channel = 0, position = 0;
-};
+namespace pygen::cuda {
 
 struct LogisticMixtureCall {
   int device;

@@ -1,25 +1,10 @@
 """Launcher of the C++ and the CUDA C++ kernels of logistic_mixture_nll. CUDA: not yet run on a GPU."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
-
-
-def _flat(t: Tensor) -> Tensor:
-    """[N, C, positions] with one stride over the positions: a view, or a copy where none serves."""
-    strided(t)  # raises where there is nothing to copy
-    if t.dim() == 2:
-        return t.unsqueeze(2)
-    return t if t.dim() == 3 else t.flatten(2)
-
-
-def _scale(reduction: str, images: int) -> float:
-    if reduction != "batchmean":
-        return 1.0
-    return 1.0 / images if images else math.nan
+from pygen.native._likelihood import empty_nll, flat, scale
 
 
 def _call(
@@ -33,10 +18,10 @@ def _call(
     grad_params: Tensor | None,  # like params, written
 ) -> None:
     compiled, where = target(params)
-    flat, levels = _flat(params), _flat(x)
-    written = None if grad_params is None else _flat(grad_params)
+    given, levels = flat(params), flat(x)
+    written = None if grad_params is None else flat(grad_params)
     channels, reduce = x.shape[1], reduction != "none"
-    sizes = (flat.shape[0], flat.shape[1] // (3 if channels == 1 else 10), flat.shape[2])
+    sizes = (given.shape[0], given.shape[1] // (3 if channels == 1 else 10), given.shape[2])
     if on_gpu((compiled, where)):
         tiles = 0 if nll is None else compiled.logistic_mixture_nll_workspace(sizes[0], sizes[2])
         wide = torch.promote_types(params.dtype, torch.float32)
@@ -48,11 +33,11 @@ def _call(
         channels,
         num_levels,
         min_log_scale,
-        strided(flat),
+        strided(given),
         strided(levels),
         x.dtype == torch.int64,
         reduce,
-        _scale(reduction, sizes[0]),
+        scale(reduction, sizes[0]),
         None if nll is None else nll.data_ptr(),
         None if grad_nll is None else grad_nll.data_ptr(),
         0 if grad_nll is None or reduce else grad_nll.stride(0),
@@ -71,8 +56,7 @@ def forward(
     reduction: str,
 ) -> Tensor:
     """The negative log-likelihood, [N] or a scalar."""
-    wide = torch.promote_types(params.dtype, torch.float32)
-    nll = params.new_empty(params.shape[:1] if reduction == "none" else (), dtype=wide)
+    nll = empty_nll(params, reduction)
     _call(params, x, num_levels, min_log_scale, reduction, nll, None, None)
     return nll
 
@@ -87,8 +71,7 @@ def forward_with_gradient(
     """forward's result and, from the same pass, what backward gives for an upstream gradient of 1; None: ask backward."""
     if on_gpu(target(params)):  # there the pass is as long as its memory traffic, which would grow
         return forward(params, x, num_levels, min_log_scale, reduction), None
-    wide = torch.promote_types(params.dtype, torch.float32)
-    nll = params.new_empty(params.shape[:1] if reduction == "none" else (), dtype=wide)
+    nll = empty_nll(params, reduction)
     grad_params = torch.empty_like(params)
     _call(params, x, num_levels, min_log_scale, reduction, nll, None, grad_params)
     return nll, grad_params
