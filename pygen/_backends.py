@@ -1,6 +1,7 @@
 """What can run here: loads the compiled modules, never fails, and keeps each reason why not."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 from functools import cache
@@ -54,12 +55,24 @@ def _triton() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
     if triton_interpreted():
-        return None
+        return _interpreter()
     return (
         None
         if torch.cuda.is_available()
         else "torch finds no CUDA device, and TRITON_INTERPRET=1 was not set before import"
     )
+
+
+def _interpreter() -> str | None:
+    """Triton 3.6's takes an array of one element for an int, as NumPy did until 2.5."""
+    triton, numpy = (importlib.metadata.version(name) for name in ("triton", "numpy"))
+    if _release(triton) < (3, 7) and _release(numpy) >= (2, 5):
+        return f"the interpreter of Triton {triton} needs a NumPy before 2.5, this is {numpy}"
+    return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 @cache

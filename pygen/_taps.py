@@ -90,7 +90,8 @@ def live_taps(op: str, mask_type: MaskType, color_groups: int, height: int, widt
 def _live_taps(op: str, mask_type: MaskType, color_groups: int, height: int, width: int) -> tuple[int, ...]:
     if isinstance(mask_type, str):
         centre = (height // 2) * width + width // 2
-        return tuple(range(centre + (mask_type == "B" and color_groups == 1)))
+        joins_centre = mask_type == "B" and color_groups == 1
+        return tuple(range(centre + 1 if joins_centre else centre))  # torch 2.11's Dynamo adds no bool of symbols
     if len(mask_type) != height or any(len(row) != width for row in mask_type):
         shape = f"{len(mask_type)} rows of {sorted({len(row) for row in mask_type})}"
         raise _checks.fail(op, "mask_type", f"a pattern [{height}, {width}], the kernel's size", shape)

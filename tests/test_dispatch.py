@@ -1,5 +1,6 @@
 """How a backend is chosen, and importing on machines that lack something."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -70,6 +71,19 @@ def test_explain_takes_the_arguments_of_the_call():
     assert pygen.explain("discriminator_loss", real=[X], fake=X).backend != "triton"
     meta = X.to("meta")
     assert "meta" in pygen.explain("discriminator_loss", real=[meta], fake=meta).rejected["cpu"]
+
+
+@pytest.mark.parametrize(
+    "triton, numpy, works", [("3.6.0", "2.4.9", True), ("3.6.0", "2.5.0", False), ("3.7.0", "2.10.0", True)]
+)
+def test_old_interpreter_says_which_numpy_it_needs(monkeypatch, triton, numpy, works):
+    monkeypatch.setattr(importlib.metadata, "version", {"triton": triton, "numpy": numpy}.__getitem__)
+    reason = _backends._interpreter()
+    assert (
+        reason is None
+        if works
+        else reason == f"the interpreter of Triton 3.6.0 needs a NumPy before 2.5, this is {numpy}"
+    )
 
 
 def test_triton_is_never_the_default_on_cpu_tensors():
