@@ -25,7 +25,8 @@ CUDA_ARCHS = "80 90a 100 120+PTX"
 # Variant -> (floats in its vector type, flags). One is chosen at run time; nothing is compiled for the building
 # machine. avx2x2 is the 16-wide form over two AVX2 registers.
 AVX2 = "-mavx2 -mfma -mf16c"
-AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -Wno-maybe-uninitialized"  # GCC bug 105593
+# GCC bug 105593.
+AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -Wno-uninitialized -Wno-maybe-uninitialized"
 ISAS = {"baseline": (4, "")}
 if platform.machine().lower() in ("x86_64", "amd64"):
     ISAS = {"baseline": (4, "-Os")}  # for processors of before 2013: else a quarter of the wheel would be theirs

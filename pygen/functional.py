@@ -1,5 +1,6 @@
 """The public functions."""
 
+from pygen.ops.categorical_nll import categorical_nll
 from pygen.ops.gan_loss import GanStats as GanStats
 from pygen.ops.gan_loss import discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
@@ -13,6 +14,7 @@ from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
 
 __all__ = [
+    "categorical_nll",
     "discriminator_loss",
     "gated_activation",
     "gated_masked_conv2d",

@@ -71,7 +71,10 @@ def fill(name: str, shape: tuple[int, ...], values: str, g: torch.Generator) -> 
 
 def levels(shape: tuple[int, ...], case: Case, g: torch.Generator) -> Tensor:
     """Integers of all levels, the outer two as often as the others; in bytes where they fit, for half of the seeds."""
-    (count,) = {case.options[option] for option in BY_ID[case.op].integers.values()}
+    (count,) = {
+        known(case.shapes) if callable(known) else case.options.get(known, known)
+        for known in BY_ID[case.op].integers.values()
+    }
     drawn = torch.randint(-count // 2, count + count // 2, shape, generator=g).clamp(0, count - 1)
     return drawn.byte() if count <= 256 and case.seed % 2 else drawn
 

@@ -83,9 +83,8 @@ class Op:
     # Of float64 there is no wider truth, and plain PyTorch's own error is not known: how many eps right answers may lie apart
     # there. More than the rule's 4 for a gradient whose weights are softmaxes of sums of large logarithms, as fuzz.py has it.
     double_eps: float = OWN_EPS
-    integers: Mapping[str, str] = field(
-        default_factory=dict
-    )  # argument of levels -> the option that says how many there are
+    # Argument of levels -> the option that says how many there are, or how many, or a function of the shapes that says it.
+    integers: Mapping[str, str | int | Callable[[Mapping[str, tuple[int, ...]]], int]] = field(default_factory=dict)
     # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
     gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
 

@@ -1,5 +1,6 @@
 """Drop-in modules over pygen.functional."""
 
+from pygen.nn.categorical_nll import CategoricalNLL
 from pygen.nn.gan_loss import GANLoss
 from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
@@ -7,6 +8,7 @@ from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
 __all__ = [
+    "CategoricalNLL",
     "DiagonalGaussian",
     "GANLoss",
     "GatedMaskedConv2d",

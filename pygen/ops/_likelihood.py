@@ -17,11 +17,15 @@ LEVEL_DTYPES = (torch.uint8, torch.int64)
 MOST_LEVELS = 65536
 
 
-def check_levels(op: str, x: Any, num_levels: int, name: str, params: Tensor) -> None:
-    """Refuse x but as levels [N, C, ...] beside params [N, P, ...], which was passed as `name`."""
+def check_levels(op: str, x: Any, num_levels: int | None, name: str, params: Tensor) -> None:
+    """Refuse x but as levels [N, C, ...] beside params [N, P, ...], which was passed as `name`.
+
+    num_levels: for the message; None where x decides it.
+    """
     _checks.check_tensor(op, "x", x)
     if x.dtype not in LEVEL_DTYPES:
-        expected = f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64"
+        levels = "levels" if num_levels is None else f"levels 0 .. {num_levels - 1}"
+        expected = f"{levels} as torch.uint8 or torch.int64"
         raise _checks.fail(op, "x", expected, x.dtype, kind=TypeError)
     if x.device != params.device:
         raise _checks.fail(op, "x", f"a tensor on {params.device}, where {name} is", x.device)

@@ -24,9 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+from pygen.reference._likelihood import compute_dtype, laid_out, reduced
 
 
 def params_per_component(channels: int) -> int:
@@ -137,9 +135,7 @@ def forward(
     log_weights, means, log_scales = components(params.to(wide), scaled, min_log_scale=min_log_scale)
     log_p = log_probs(means, log_scales, levels.unsqueeze(-1), num_levels)
     nll = -_joint(log_weights, log_p).logsumexp(-1)
-    if reduction == "none":
-        return nll.flatten(1).sum(1) if nll.dim() > 1 else nll
-    return nll.sum() / x.shape[0] if reduction == "batchmean" else nll.sum()
+    return reduced(nll, reduction)
 
 
 def backward(
@@ -182,11 +178,4 @@ def backward(
     stacked = torch.stack(blocks, dim=-2).movedim(1, -3)  # [N, *spatial, C, 2 or 3, K]
     stacked = stacked.reshape(*stacked.shape[:-3], params.shape[1] - logits.shape[-1])
     grad = torch.cat((to_logits.squeeze(1), stacked), dim=-1).movedim(-1, 1)
-    return _laid_out(grad.to(params.dtype), params)
-
-
-def _laid_out(t: Tensor, like: Tensor) -> Tensor:
-    """`t` with the strides of torch.empty_like(like), by steps that transforms know."""
-    strides = torch.empty_like(like).stride()
-    order = sorted(range(t.dim()), key=lambda dim: -strides[dim])
-    return t.permute(order).contiguous().permute([order.index(dim) for dim in range(t.dim())])
+    return laid_out(grad.to(params.dtype), params)

@@ -1,0 +1,292 @@
+// categorical_nll on CPUs. Formula: common/categorical_nll.h.
+// Traffic: logits are read once, and gradients, where wanted, written once: P T bytes a position each way, P logits of
+// T bytes. A tile of units in cache holds its logits, then their exponentials, then what leaves: one exponential a
+// logit.
+#include "cpu/categorical_nll.h"
+
+#include <limits>
+
+#include "common/categorical_nll.h"
+#include "cpu/block_io.h"
+#include "cpu/categorical_nll_units.h"
+#include "cpu/loss_sums.h"
+#include "cpu/parallel.h"
+
+namespace pygen {
+inline namespace PYGEN_ISA {
+namespace {
+
+constexpr int64_t kUnits = 128, kFewUnits = 16;  // of a block; few, where each has many levels
+constexpr int64_t kManyLevels = 2048;
+constexpr int64_t kLogitsPerThread = 16 << 10;  // about 10 us
+constexpr int64_t kTile = 16 << 10;             // numbers
+constexpr int64_t kWideTileLevels = 256;        // up to so many, vectors of units go four abreast
+constexpr int64_t kLeastAlong = 32;             // levels side by side; fewer are turned
+constexpr int64_t kChain = 64;                  // additions one after the other
+
+template <class Real>
+using Vector = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
+template <class Real>
+constexpr int kWidth = sizeof(Vector<Real>) / sizeof(Real);
+
+template <class Real>
+struct Scratch {
+  alignas(64) Real tile[kTile];
+  alignas(64) Real nll[kUnits + 64];
+  alignas(64) Real drawn[64], upstream[64];  // of a stripe
+  int64_t level[64];                         // -1: none
+};
+template <class Real>
+__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
+  static thread_local Scratch<Real> s;
+  return s;
+}
+
+template <class V>
+PYGEN_INLINE V larger(V x, V y) {
+  return Lanes<V>::select(x > y, x, y);
+}
+
+template <class Real>
+PYGEN_INLINE void read_levels(const CategoricalNll& p, const Units& units, int64_t unit, int64_t count,
+                              Scratch<Real>& s) {
+  const int64_t at = units.offset(units.x, unit), per_image = p.channels * p.positions;
+  const Real* g = static_cast<const Real*>(p.grad_nll);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t from = at + i * units.x.inner;
+    const int64_t level = p.wide_levels ? static_cast<const int64_t*>(p.x.data)[from]
+                                        : static_cast<int64_t>(static_cast<const uint8_t*>(p.x.data)[from]);
+    const bool known = level >= 0 && level < p.levels;
+    s.level[i] = known ? level : -1;
+    s.drawn[i] = known ? Real(0) : std::numeric_limits<Real>::quiet_NaN();
+    s.upstream[i] = !g ? Real(1) : p.reduce ? *g : g[(unit + i) / per_image * p.grad_nll_stride];
+  }
+}
+
+// The drawn levels among levels [first, first + rows), rows of `pitch` numbers: the logit goes to s.drawn, and -inf,
+// whose term is nothing, takes its place.
+template <class Real>
+PYGEN_INLINE void take_drawn(int64_t first, int64_t rows, int64_t pitch, int64_t count, Scratch<Real>& s) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t j = s.level[i] - first;
+    if (s.level[i] < 0 || j < 0 || j >= rows) continue;
+    s.drawn[i] = s.tile[j * pitch + i];
+    s.tile[j * pitch + i] = -std::numeric_limits<Real>::infinity();
+  }
+}
+
+// A run of at most kVectors vectors of units, one row of the tile for each level.
+template <class T, class Real, int kVectors>
+__attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& units, int64_t unit, int64_t count,
+                                      Scratch<Real>& s, Real* nll) {
+  using V = Vector<Real>;
+  constexpr int64_t kW = kWidth<Real>, kRow = kVectors * kW;
+  static_assert(kRow <= 64);
+  const int64_t most = kTile / kRow, chunks = (p.levels + most - 1) / most;
+  const T* in = static_cast<const T*>(p.logits.data) + units.offset(units.logits, unit);
+  const int64_t step = units.logits.inner, stride = p.logits.channel;
+  read_levels(p, units, unit, count, s);
+
+  V top[kVectors], others[kVectors] = {};
+  for (int v = 0; v < kVectors; ++v) top[v] = V{} - Lanes<V>::kMax;
+  const auto read = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
+    for (int64_t j = 0; j < rows; ++j) {
+      const T* from = in + (first + j) * stride;
+      Real* row = s.tile + j * kRow;
+      if (count == kRow && step == 1) {
+        for (int v = 0; v < kVectors; ++v) store(row + v * kW, load_as<V>(from + v * kW));
+      } else if (step == 1) {
+        widen_run(from, row, count);
+      } else {
+        for (int64_t i = 0; i < count; ++i) row[i] = widen(from[i * step]);
+      }
+    }
+  };
+  const auto exponentials = [&](int64_t rows) PYGEN_INLINE_LAMBDA {
+    for (int64_t start = 0; start < rows; start += kChain) {
+      V sum[kVectors] = {};
+      for (int64_t j = start; j < std::min(start + kChain, rows); ++j) {
+        for (int v = 0; v < kVectors; ++v) {
+          Real* at = s.tile + j * kRow + v * kW;
+          const V e = exp_minus_abs(V(load<V>(at) - top[v]));
+          store(at, e);
+          sum[v] = sum[v] + e;
+        }
+      }
+      for (int v = 0; v < kVectors; ++v) others[v] = others[v] + sum[v];
+    }
+  };
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = chunk * most, rows = std::min(most, p.levels - first);
+    read(first, rows);
+    V before[kVectors];
+    for (int v = 0; v < kVectors; ++v) before[v] = top[v];
+    for (int64_t j = 0; j < rows; ++j)
+      for (int v = 0; v < kVectors; ++v) top[v] = larger(load<V>(s.tile + j * kRow + v * kW), top[v]);
+    for (int v = 0; v < kVectors && chunk > 0; ++v) others[v] = others[v] * exp_minus_abs(V(before[v] - top[v]));
+    take_drawn(first, rows, kRow, count, s);
+    exponentials(rows);
+  }
+
+  V factor[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    const Categorical<V> of = categorical(top[v], load<V>(s.drawn + v * kW), others[v]);
+    if (v * kW < count) store(nll + v * kW, of.nll);
+    factor[v] = of.inverse * static_cast<Real>(p.scale);
+  }
+  if (!p.grad_logits.data) return;
+  alignas(64) Real slopes[kRow];
+  for (int v = 0; v < kVectors; ++v) store(slopes + v * kW, V(-others[v]));
+  T* out = static_cast<T*>(p.grad_logits.data) + units.offset(units.grads, unit);
+  const int64_t out_step = units.grads.inner, out_stride = p.grad_logits.channel;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = chunk * most, rows = std::min(most, p.levels - first);
+    if (chunks > 1) {
+      read(first, rows);
+      exponentials(rows);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t j = s.level[i] - first;
+      if (s.level[i] >= 0 && j >= 0 && j < rows) s.tile[j * kRow + i] = slopes[i];
+    }
+    for (int64_t j = 0; j < rows; ++j) {
+      Real* row = s.tile + j * kRow;
+      T* to = out + (first + j) * out_stride;
+      V grad[kVectors];
+      for (int v = 0; v < kVectors; ++v) grad[v] = load<V>(row + v * kW) * factor[v] * load<V>(s.upstream + v * kW);
+      if (count == kRow && out_step == 1) {
+        for (int v = 0; v < kVectors; ++v) store_as(to + v * kW, grad[v]);
+        continue;
+      }
+      for (int v = 0; v < kVectors; ++v) store(row + v * kW, grad[v]);
+      if (out_step == 1) {
+        narrow_run(row, to, count);
+      } else {
+        for (int64_t i = 0; i < count; ++i) narrow(row[i], to + i * out_step);
+      }
+    }
+  }
+}
+
+template <class Real>
+PYGEN_INLINE Real largest_lane(Vector<Real> v) {
+  Real lane[kWidth<Real>];
+  store(lane, v);
+  Real most = lane[0];
+  for (int i = 1; i < kWidth<Real>; ++i) most = lane[i] > most ? lane[i] : most;
+  return most;
+}
+
+// One unit whose levels lie side by side, two vectors of them at a time; the tile ends in levels that cannot come.
+template <class T, class Real>
+__attribute__((noinline)) void along(const CategoricalNll& p, const Units& units, int64_t unit, Scratch<Real>& s,
+                                     Real* nll) {
+  using V = Vector<Real>;
+  constexpr int64_t kW = kWidth<Real>, kStep = 2 * kW;
+  const int64_t chunks = (p.levels + kTile - 1) / kTile;
+  const T* in = static_cast<const T*>(p.logits.data) + units.offset(units.logits, unit);
+  read_levels(p, units, unit, 1, s);
+  Real top = -Lanes<Real>::kMax, others = 0;
+  const auto read = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
+    V most[2] = {V{} - Lanes<V>::kMax, V{} - Lanes<V>::kMax};
+    int64_t j = 0;
+    for (; j + kStep <= rows; j += kStep) {
+      for (int v = 0; v < 2; ++v) {
+        const V x = load_as<V>(in + first + j + v * kW);
+        store(s.tile + j + v * kW, x);
+        most[v] = larger(x, most[v]);
+      }
+    }
+    if (j < rows) {
+      std::fill_n(s.tile + j, kStep, -std::numeric_limits<Real>::infinity());
+      widen_run(in + first + j, s.tile + j, rows - j);
+      for (int v = 0; v < 2; ++v) most[v] = larger(load<V>(s.tile + j + v * kW), most[v]);
+    }
+    return largest_lane<Real>(larger(most[0], most[1]));
+  };
+  const auto exponentials = [&](int64_t rows) PYGEN_INLINE_LAMBDA {
+    V sum[2] = {};
+    for (int64_t j = 0; j < rows; j += kStep) {
+      for (int v = 0; v < 2; ++v) {
+        const V e = exp_minus_abs(V(load<V>(s.tile + j + v * kW) - top));
+        store(s.tile + j + v * kW, e);
+        sum[v] = sum[v] + e;
+      }
+    }
+    return static_cast<Real>(sum_lanes(V(sum[0] + sum[1])));
+  };
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first);
+    const Real most = read(first, rows), before = top;
+    top = most > top ? most : top;
+    take_drawn(first, rows, 1, 1, s);
+    others = others * exp_minus_abs(Real(before - top)) + exponentials(rows);
+  }
+  const Categorical<Real> of = categorical(top, s.drawn[0], others);
+  *nll = of.nll;
+  if (!p.grad_logits.data) return;
+  const Real factor = of.inverse * static_cast<Real>(p.scale), g = s.upstream[0];
+  T* out = static_cast<T*>(p.grad_logits.data) + units.offset(units.grads, unit);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first), j = s.level[0] - first;
+    if (chunks > 1) {
+      read(first, rows);
+      exponentials(rows);
+    }
+    if (s.level[0] >= 0 && j >= 0 && j < rows) s.tile[j] = -others;
+    if (p.grad_logits.channel == 1) {
+      for_each_vector<Real>(rows, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
+        using W = decltype(zero);
+        store_as(out + first + i, W(load<W>(s.tile + i) * factor * g));
+      });
+    } else {
+      for (int64_t i = 0; i < rows; ++i) narrow(s.tile[i] * factor * g, out + (first + i) * p.grad_logits.channel);
+    }
+  }
+}
+
+template <class T, class Real>
+PYGEN_INLINE void block_of_units(const CategoricalNll& p, const Units& units, int64_t start, int64_t n,
+                                 Scratch<Real>& s) {
+  constexpr int64_t kWide = 4 * kWidth<Real>, kOne = kWidth<Real>;
+  if (p.logits.channel == 1 && units.logits.inner != 1 && p.levels >= kLeastAlong) {
+    for (int64_t i = 0; i < n; ++i) along<T, Real>(p, units, start + i, s, s.nll + i);
+    return;
+  }
+  for (int64_t at = 0; at < n;) {
+    const int64_t left = std::min(units.run(start + at), n - at);
+    const bool wide = left > kOne && p.levels <= kWideTileLevels;
+    const int64_t count = std::min(left, wide ? kWide : kOne);
+    if (wide) {
+      stripe<T, Real, 4>(p, units, start + at, count, s, s.nll + at);
+    } else {
+      stripe<T, Real, 1>(p, units, start + at, count, s, s.nll + at);
+    }
+    at += count;
+  }
+}
+
+template <class T, class Real, int64_t kBlock>
+void run(const CategoricalNll& p) {
+  using Blocks = RowBlocks<kBlock>;
+  const Blocks blocks(p.images, p.channels * p.positions);
+  const Units units(p);
+  LossSums<Real, Blocks> sums(blocks, p.reduce, p.nll);
+  const int64_t per_thread = std::max<int64_t>(1, kLogitsPerThread / (kBlock * p.levels));
+  parallel_blocks(blocks.count, per_thread, p.threads, [&](int64_t block) {
+    Scratch<Real>& s = scratch<Real>();
+    block_of_units<T, Real>(p, units, blocks.start(block), blocks.size(block), s);
+    sums.add(block, s.nll);
+  });
+  sums.finish(p.scale);
+}
+
+}  // namespace
+
+void categorical_nll(const CategoricalNll& p) {
+  const bool many = p.levels >= kManyLevels;
+  PYGEN_BY_DTYPE(p.dtype, (many ? run<T, Real, kFewUnits>(p) : run<T, Real, kUnits>(p)))
+}
+
+}  // namespace PYGEN_ISA
+}  // namespace pygen
