@@ -294,7 +294,7 @@ def test_cuda_host_cluster_sampler_plans_with_the_numbers_of_its_kernel():
     sources = (host_cuda.ROOT / "csrc" / "cuda").glob("sampling_*.*h")
     stated = dict(re.findall(r"\b(k[A-Z]\w+) = (\d+)[,;]", "".join(source.read_text() for source in sources)))
     plan = _sampling_cluster_plan
-    pairs = {"kSums": native.SUMS, "kFetched": native._FETCHED, "kWarpPixels": native.PIXELS, "kTileBytes": plan.TILE}
+    pairs = {"kSums": native.SUMS, "kFetched": native.FETCHED, "kWarpPixels": native.PIXELS, "kTileBytes": plan.TILE}
     pairs |= {"kBlockBytes": native._RUN, "kChannelsSent": plan.SENT, "kPushAfter": plan._PUSH_AFTER}
     pairs |= {"kPushNext": plan._PUSH_NEXT, "kEmptyMessage": native.MESSAGE_BYTES - 16}
     assert {name: int(stated[name]) for name in pairs} == pairs and plan._RUN == native._RUN

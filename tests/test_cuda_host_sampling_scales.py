@@ -121,7 +121,7 @@ def test_cuda_host_scales_sampler_draws_the_same_in_any_cluster(dtype, run_as):
         verdict = check_samples(expected, twins(WIDE)[0], plain, seed=SEED)
         assert verdict.wrong == 0, verdict
     for how in (
-        {"size": 2, "images": 9, "messages": False},
+        {"size": 2, "images": 9, "messages": False, "staged": False},
         {"size": 8, "images": 5, "messages": True},  # blocks without images, blocks without tiles
         {"size": 1, "images": 4, "threads": 128},
     ):

@@ -50,6 +50,8 @@ struct OneScale {
     return line(place, step.source_at, step.source_rows, step.source_pitch, row);
   }
   static __device__ __forceinline__ bool rectifies(const Step& step) { return step.relu; }
+  // So many taps of a row, neighbours, are multiplied for one run of channels before the next.
+  static __device__ __forceinline__ int beside(const Step&) { return 1; }
 
   // Warps of a block along the weights' rows, as far as there are some, but four at most: else the pixels' share is too
   // small; and along pixels.
@@ -113,6 +115,36 @@ struct OneScale {
   }
 };
 
+// A warp's sums of `count` tiles from tile0 on and `pixels` pixels go where the step wants them, by way of `room` in
+// shared memory, [16 rows, pixels] of one tile after the other: eight lanes are to write neighbouring channels of a
+// pixel. Rows lie turned, for the banks. where: image and column of a pixel.
+template <class Scale, class Place, class Step, int kM, int kN, class Where>
+__device__ __forceinline__ void put_sums(const Place& place, const Step& step, int y, const float (&d)[kM][kN][4],
+                                         char* room, int tile0, int count, int pixels, const Where& where) {
+  constexpr int kPixels = kN * 8;
+  const int lane = static_cast<int>(threadIdx.x) % 32, eighth = lane % 8;
+  float* const sums = reinterpret_cast<float*>(room) + place.warp * 16 * kPixels;
+  const auto at = [](int row, int pixel) { return row * kPixels + (pixel ^ row % kN * 8); };
+  const typename Scale::Target target(place, step, y);
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+    if (m >= count) break;
+    __syncwarp();  // the tile before has been read
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      const int pixel = n * 8 + lane % 4 * 2;
+      *reinterpret_cast<float2*>(sums + at(lane / 4, pixel)) = {d[m][n][0], d[m][n][1]};
+      *reinterpret_cast<float2*>(sums + at(lane / 4 + 8, pixel)) = {d[m][n][2], d[m][n][3]};
+    }
+    __syncwarp();
+    const typename Scale::Target::Rows rows = target.rows(step, tile0 + m, eighth);
+    for (int pixel = lane / 8; rows.here && pixel < min(kPixels, pixels); pixel += 4) {
+      const Pair sum = {rows.known.a + sums[at(eighth, pixel)], rows.known.b + sums[at(eighth + 8, pixel)]};
+      target.put(place, step, rows, where(pixel), sum);
+    }
+  }
+}
+
 template <class T, class Scale = OneScale<T>>
 struct Early {
   using Place = ClusterPlace<T>;
@@ -139,13 +171,22 @@ struct Early {
     }
   }
 
-  // The runs of the step's channels, tap after tap; those above the image are left out.
+  // A run of the step's channels: a tap of a row of them, the first of which is `segment`.
   struct Run {
-    int segment, block;
+    int segment, block, tap;
+    __device__ __forceinline__ SamplingSegment of(const Place& place, const Step& step) const {
+      return place.p.segments[step.segments + segment + tap];
+    }
+    __device__ __forceinline__ void advance(const Step& step) {
+      if (++tap < Scale::beside(step)) return;
+      tap = 0;
+      ++block;
+    }
   };
+  // Goes on to where there is one; rows above the image are left out. False: behind the last one.
   static __device__ __forceinline__ bool settle(const Place& place, const Step& step, int y, Run& run) {
-    for (; run.segment < step.num_segments; ++run.segment, run.block = 0) {
-      const SamplingSegment s = place.p.segments[step.segments + run.segment];
+    for (; run.segment < step.num_segments; run.segment += Scale::beside(step), run.block = 0) {
+      const SamplingSegment s = run.of(place, step);
       if (Scale::source_row(step, y, s.dy) >= 0 && run.block * kBlockBytes < s.channels * static_cast<int>(sizeof(T)))
         return true;
     }
@@ -154,13 +195,19 @@ struct Early {
 
   static __device__ __forceinline__ void fetch(const Place& place, const Step& step, int y, const Run& run,
                                                const EarlyItem& of, int slot) {
-    const SamplingSegment s = place.p.segments[step.segments + run.segment];
+    const SamplingSegment s = run.of(place, step);
+    fetch_pixels(place, step, Scale::source(place, step, Scale::source_row(step, y, s.dy)), s, run.block, s.dx,
+                 of.pixels, slot);
+  }
+  // The run `block` of s's channels in `row`, of the first `count` places, dx pixels to their right.
+  static __device__ __forceinline__ void fetch_pixels(const Place& place, const Step& step, const Line<T>& row,
+                                                      const SamplingSegment& s, int block, int dx, int count,
+                                                      int slot) {
     char* const to = fetched(place, slot);
-    const int at = run.block * kBlockBytes, bytes = s.channels * static_cast<int>(sizeof(T));
-    const Line<T> row = Scale::source(place, step, Scale::source_row(step, y, s.dy));
-    for (int i = static_cast<int>(threadIdx.x); i < of.pixels * 4; i += static_cast<int>(blockDim.x)) {
+    const int at = block * kBlockBytes, bytes = s.channels * static_cast<int>(sizeof(T));
+    for (int i = static_cast<int>(threadIdx.x); i < count * 4; i += static_cast<int>(blockDim.x)) {
       const short2 where = places(place)[i / 4];
-      const int x = Scale::source_column(step, where.y, s.dx), from = at + i % 4 * 16;
+      const int x = Scale::source_column(step, where.y, dx), from = at + i % 4 * 16;
       const bool there = x >= 0 && x < Scale::source_width(place, step);
       const int some = there ? max(0, min(16, bytes - from)) : 0;
       const char* const pixel = reinterpret_cast<const char*>(row.pixel(place, {where.x, static_cast<short>(x)}));
@@ -171,7 +218,7 @@ struct Early {
   // Weights of a pair of tiles; of an odd number's last pair the first one's twice.
   static __device__ __forceinline__ void load(const Place& place, const Step& step, int pair, const Run& run,
                                               uint4 (&a)[2][2]) {
-    const int block = place.p.segments[step.segments + run.segment].block + run.block;
+    const int block = run.of(place, step).block + run.block;
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
       const int64_t tile = min(2 * pair + m, step.tiles - 1);
@@ -195,12 +242,12 @@ struct Early {
     }
     __syncthreads();
     float d[2][kWarpEights][4] = {};
-    Run next{0, 0}, run{0, 0};
+    Run next{0, 0, 0}, run{0, 0, 0};
     bool more = settle(place, step, y, next);
     for (int slot = 0; slot < kFetched - 1; ++slot) {
       if (more) {
         fetch(place, step, y, next, of, slot);
-        ++next.block;
+        next.advance(step);
         more = settle(place, step, y, next);
       }
       commit_copies();
@@ -213,11 +260,11 @@ struct Early {
       __syncthreads();
       if (more) {
         fetch(place, step, y, next, of, (turn + kFetched - 1) % kFetched);
-        ++next.block;
+        next.advance(step);
         more = settle(place, step, y, next);
       }
       commit_copies();
-      ++run.block;
+      run.advance(step);
       turns = settle(place, step, y, run);
       if (!works) continue;
       if (turns) load(place, step, pair, run, after);
@@ -237,32 +284,10 @@ struct Early {
     if (works) finish(place, step, y, of, d, pair, column);
   }
 
-  // A warp's sums by way of shared memory, [16 rows, 64 pixels] of one tile after the other: eight lanes are to write
-  // neighbouring channels of a pixel. Row r lies turned by 8 r pixels, for the banks.
   static __device__ __forceinline__ void finish(const Place& place, const Step& step, int y, const EarlyItem& of,
                                                 const float (&d)[2][kWarpEights][4], int pair, int column) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, eighth = lane % 8;
-    float* const sums = reinterpret_cast<float*>(fetched(place, 0)) + place.warp * 16 * kWarpPixels;
-    const auto at = [](int row, int pixel) { return row * kWarpPixels + (pixel ^ row % 8 * 8); };
-    const typename Scale::Target target(place, step, y);
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      const int tile = 2 * pair + m;
-      if (tile >= step.tiles) break;
-      __syncwarp();  // the tile before has been read
-#pragma unroll
-      for (int n = 0; n < kWarpEights; ++n) {
-        const int pixel = n * 8 + lane % 4 * 2;
-        *reinterpret_cast<float2*>(sums + at(lane / 4, pixel)) = {d[m][n][0], d[m][n][1]};
-        *reinterpret_cast<float2*>(sums + at(lane / 4 + 8, pixel)) = {d[m][n][2], d[m][n][3]};
-      }
-      __syncwarp();
-      const typename Scale::Target::Rows rows = target.rows(step, tile, eighth);
-      for (int pixel = lane / 8; rows.here && pixel < min(kWarpPixels, of.pixels - column); pixel += 4) {
-        const Pair sum = {rows.known.a + sums[at(eighth, pixel)], rows.known.b + sums[at(eighth + 8, pixel)]};
-        target.put(place, step, rows, places(place)[column + pixel], sum);
-      }
-    }
+    put_sums<Scale>(place, step, y, d, fetched(place, 0), 2 * pair, min(2, step.tiles - 2 * pair), of.pixels - column,
+                    [&](int pixel) { return places(place)[column + pixel]; });
   }
 };
 

@@ -147,7 +147,11 @@ __global__ void __launch_bounds__(kThreads, 1) sampling_scales_kernel(const __gr
       if ((y & step.row_mask) != step.row_is) continue;
       if (waits) place.meet();
       waits = false;
-      Early<T, SeveralScales<T>>::run(place, step, y);
+      if (step.staged > 0) {
+        StagedEarly<T, SeveralScales<T>>::run(place, step, y);
+      } else {
+        Early<T, SeveralScales<T>>::run(place, step, y);
+      }
     }
     place.meet();
     for (int i = 4 * thread; i < p.images * p.pixel_pixel_pitch; i += 4 * threads) {

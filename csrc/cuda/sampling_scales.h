@@ -43,7 +43,9 @@ struct ScalesStep {
   int32_t count, in_step, out_step, out_first;  // pixel k of `count` reads in_step k + dx and is out_step k + out_first
   int32_t source_at, source_rows, source_pitch, source_width, source_log2;
   int32_t sum_at, sum_pitch;  // a base that it makes, or -1
+  int32_t beside;             // taps of each row, neighbours, that share the pixels which a block has fetched
   int32_t down, across;       // warps of a block along the weights' rows and along pixels
+  int32_t staged;             // tiles of a warp, weights by way of shared memory; 0: two, weights straight from L2
   // Late alone.
   int32_t source, pitch, centre_blocks, centre_bytes;  // as in SamplingStep
   int32_t turn;
@@ -59,9 +61,9 @@ inline constexpr const char* kScalesStepFields =
     "weight:8 bias:8 cond:8 cond_image:8 cond_channel:8 cond_row:8 cond_column:8 outs:4 gate:4 linear:4 tiles:4 "
     "blocks:4 log2:4 forms:4 form_bytes:4 width:4 base_at:4 base_pitch:4 add_at:4 add_rows:4 add_pitch:4 add_minus:4 "
     "out_at:4 out_rows:4 out_pitch:4 row_mask:4 row_is:4 wait:4 segments:4 num_segments:4 count:4 in_step:4 out_step:4 "
-    "out_first:4 source_at:4 source_rows:4 source_pitch:4 source_width:4 source_log2:4 sum_at:4 sum_pitch:4 down:4 "
-    "across:4 "
-    "source:4 pitch:4 centre_blocks:4 centre_bytes:4 turn:4 out:4 out_pixel_pitch:4 add:4 add_pixel_pitch:4 logits:4 "
+    "out_first:4 source_at:4 source_rows:4 source_pitch:4 source_width:4 source_log2:4 sum_at:4 sum_pitch:4 beside:4 "
+    "down:4 across:4 staged:4 source:4 pitch:4 centre_blocks:4 centre_bytes:4 turn:4 out:4 out_pixel_pitch:4 add:4 "
+    "add_pixel_pitch:4 logits:4 "
     "pushes:4 "
     "num_pushes:4 fresh:4 own_first:4 own_count:4 own_weight:4 own_bytes:4";
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/elu.h"
-#include "cuda/sampling_early.cuh"
+#include "cuda/sampling_early_staged.cuh"
 #include "cuda/sampling_scales.h"
 
 namespace pygen::cuda {
@@ -65,6 +65,7 @@ struct SeveralScales {
             step.source_pitch};
   }
   static __device__ __forceinline__ bool rectifies(const Step&) { return false; }
+  static __device__ __forceinline__ int beside(const Step& step) { return step.beside; }
   static __device__ __forceinline__ WarpTiles warps(const Place&, const Step& step, int) {
     return {step.down, step.across};
   }

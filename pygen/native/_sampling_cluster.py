@@ -18,7 +18,7 @@ THREADS = 256
 MESSAGES = True
 SIZES = (1, 2, 4, 8, 16)  # blocks a cluster
 _MOST_IMAGES = 64  # a cluster
-SUMS, _FETCHED, PIXELS, _RUN = 4, 4, 64, 64  # kSums, kFetched, kWarpPixels, kBlockBytes
+SUMS, FETCHED, PIXELS, _RUN = 4, 4, 64, 64  # kSums, kFetched, kWarpPixels, kBlockBytes
 MESSAGE_BYTES = 32  # kMessageBytes
 
 
@@ -220,13 +220,14 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
 def early_positions(late: int, early: bool) -> tuple[int, int]:
     """Bytes that late steps or, one after the other, early ones need, and how many pixels the latter work on at once."""
     positions = PIXELS
-    while positions < 256 and _early_bytes(2 * positions) <= max(late, _early_bytes(2 * PIXELS)):
+    while positions < 256 and early_bytes(2 * positions) <= max(late, early_bytes(2 * PIXELS)):
         positions *= 2
-    return max(late, _early_bytes(positions) if early else 0), positions
+    return max(late, early_bytes(positions) if early else 0), positions
 
 
-def _early_bytes(positions: int) -> int:
-    return positions * (4 + _FETCHED * _RUN)
+def early_bytes(positions: int) -> int:
+    """Of shared memory, for so many pixels of early steps."""
+    return positions * (4 + FETCHED * _RUN)
 
 
 def _most(plan: Plan, size: int, of_tile: Callable[[dict[str, int]], int]) -> int:

@@ -5,6 +5,7 @@ Not yet run on a GPU.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +14,15 @@ from torch import Tensor
 
 from pygen.models._program import Conv, Gate, MultiScaleProgram, Stage, Up
 from pygen.native import _sampling_cluster as cluster
+from pygen.native import _sampling_scales_early as early
 from pygen.native._arguments import DTYPE_NAMES
 from pygen.native._sampling_cluster import MESSAGES, THREADS, Layout
 from pygen.native._sampling_cluster_plan import TILE, round_up
 from pygen.native._sampling_scales_plan import make_plan
 from pygen.native._sampling_scales_tables import Maker, Plan
+
+STAGED = True
+_STAGED_TILES = 10  # for which there should be a place
 
 
 class Room(NamedTuple):
@@ -60,14 +65,17 @@ def draw(
     images: int | None = None,
     threads: int | None = None,
     messages: bool | None = None,
+    staged: bool | None = None,
 ) -> None:
-    """Draws all images in one launch, as `_sampling_cluster.draw`."""
+    """Draws all images in one launch, as `_sampling_cluster.draw`. staged: early steps' weights go by way of shared memory
+    where there is room (by default STAGED); otherwise each warp reads its own."""
     n, _, _, width = levels.shape
     threads = threads or THREADS
-    asked = (compiled, device, structure(program), n, width, size, images, threads)
+    staged = STAGED if staged is None else staged
+    asked = (compiled, device, structure(program), n, width, size, images, threads, staged)
     ready = _READY.get(asked)
     if ready is None:
-        ready = make_ready(compiled, device, program, n, width, (size, images, threads))
+        ready = make_ready(compiled, device, program, n, width, (size, images, threads), staged)
         if len(_READY) >= _MOST_READY:
             _READY.clear()
         _READY[asked] = ready
@@ -131,11 +139,13 @@ def make_ready(
     n: int,
     width: int,
     asked: tuple[int | None, int | None, int],
+    staged: bool = STAGED,
 ) -> Ready:
     """Raises Unsupported. asked: blocks a cluster, its images, or None; threads."""
     plan = make_plan(program, width)
+    of_shared = partial(lay_out, staged=staged)
     size, images, room, positions = cluster.choose_by(
-        compiled, device, plan, n, asked, compiled.sampling_scales_clusters, lay_out, _predicted
+        compiled, device, plan, n, asked, compiled.sampling_scales_clusters, of_shared, _predicted
     )
     rows, turn = round_up(images, 8), 0
     late: list[dict[str, Any]] = []
@@ -158,6 +168,12 @@ def make_ready(
     for push in plan.pushes:
         source, pitch = place(push["source"])
         pushes.append(push | {"source": source + push["source_part"], "pitch": pitch})
+
+    def shared_out(row: dict[str, int]) -> dict[str, int]:
+        behind = room.layout.bytes - room.layout.early - cluster.early_bytes(positions) if staged else 0
+        step = early.of_row(row, program.like.element_size())
+        return early.share(step, size, images, asked[2] // 32, positions, behind)
+
     names = [name for name, _ in cluster._fields(compiled.sampling_segment_fields)]
     segments = [dict(zip(names, segment, strict=True)) for segment in plan.segments]
     matrix_fields, step_fields, push_fields = compiled.scales_fields
@@ -170,7 +186,7 @@ def make_ready(
             cluster._table(matrix_fields, plan.matrices),
             cluster._table(
                 step_fields,
-                [*(row | _warps(row, size, images, asked[2] // 32, positions) for row in plan.early), *late],
+                [*(row | shared_out(row) for row in plan.early), *late],
             ),
             cluster._table(push_fields, pushes),
             cluster._table(compiled.sampling_segment_fields, segments),
@@ -180,25 +196,6 @@ def make_ready(
         plan,
         (*plan.pixel, *place(0)),
     )
-
-
-def _warps(row: dict[str, int], size: int, images: int, warps: int, positions: int) -> dict[str, int]:
-    """How a block's warps share out an early step's tiles and pixels: what takes least cycles for a run of channels, by the
-    products, by what is read from L2 or by its latency, of all of the cluster's blocks. Not yet measured on a GPU."""
-    pairs, columns = -(-row["tiles"] // 2), -(-images * row["count"] // cluster.PIXELS)
-
-    def cycles(down: int, across: int) -> float:
-        items = -(-pairs // down) * -(-columns // across)
-        read = down * 2 * TILE + across * cluster.PIXELS * 64
-        return -(-items // size) * max(350, 70 * down * across, read / 24)
-
-    shapes = (
-        (down, across)
-        for down in range(1, min(warps, pairs) + 1)
-        for across in range(1, min(warps // down, positions // cluster.PIXELS, max(1, columns)) + 1)
-    )
-    down, across = min(shapes, key=lambda shape: cycles(*shape))
-    return {"down": down, "across": across}
 
 
 def _order(plan: Plan) -> np.ndarray:
@@ -228,8 +225,10 @@ def _with_addresses(ready: Ready, program: MultiScaleProgram) -> tuple[np.ndarra
     return matrices, steps, kept
 
 
-def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tuple[Room, int] | None:
-    """None: no room."""
+def lay_out(
+    compiled: Any, plan: Plan, size: int, images: int, room: int, staged: bool = False
+) -> tuple[Room, int] | None:
+    """None: no room. staged: a place for early steps' weights, if that leaves enough for late ones."""
     _, step_fields, push_fields = compiled.scales_fields
     rows = round_up(images, 8)
     pushes = round_up(len(plan.late) * cluster._dtype(step_fields).itemsize, 16)
@@ -241,6 +240,10 @@ def lay_out(compiled: Any, plan: Plan, size: int, images: int, room: int) -> tup
     logits = round_up(-(-images // size) * plan.late[-1]["outs"] * 4, 16)
     pixels = rows * plan.buffer_bytes
     needed, positions = cluster.early_positions(pixels + sums + logits, bool(plan.early))
+    if staged and plan.early:
+        tiles = min(_STAGED_TILES, max(row["tiles"] for row in plan.early))
+        more = max(needed, cluster.early_bytes(positions) + early.staged_bytes(positions, tiles))
+        needed = more if resident + more <= room else needed
     resident_bytes = (room - resident - needed) // 16 * 16
     if resident_bytes < 0:
         return None

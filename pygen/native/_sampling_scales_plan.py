@@ -127,6 +127,7 @@ class _Planner:
             made = gate[1] if gate else out
             step = program.strides[out] // program.strides[stage.source]
             shape = {"count": self._width(out), "in_step": step, "out_step": 1, "row_mask": program.strides[out] - 1}
+            shape["beside"] = _beside(stage.taps) if step == 1 else 1
             maker = Maker(out - 1, made - 1 if gate else -1)
             row, reads, writes = self._early_row(maker, stage.source, dict(enumerate(stage.taps)), out, made)
             if stage.add is not None:
@@ -146,7 +147,7 @@ class _Planner:
                     continue
                 stride = program.strides[out]
                 shape = {"count": -(-(self._width(out) - x) // 2), "in_step": 1, "out_step": 2, "out_first": x}
-                shape |= {"row_mask": 2 * stride - 1, "row_is": y * stride}
+                shape |= {"row_mask": 2 * stride - 1, "row_is": y * stride, "beside": _beside(taps)}
                 maker = Maker(out - 1, -1, phase)
                 row, reads, writes = self._early_row(maker, stage.source, dict(enumerate(taps)), out, out)
                 yield row | shape, maker, reads, writes
@@ -247,3 +248,15 @@ class _Planner:
 
 def _log2(n: int) -> int:
     return n.bit_length() - 1
+
+
+def _beside(taps: tuple[Tap, ...]) -> int:
+    """How many taps of each row share their pixels: all of them if they are the same neighbours in all rows; else 1."""
+    columns: dict[int, list[int]] = {}
+    for dy, dx in taps:
+        columns.setdefault(dy, []).append(dx)
+    rows = list(columns.values())
+    if not rows or list(taps) != [(dy, dx) for dy in columns for dx in rows[0]]:
+        return 1
+    first, count = rows[0][0], len(rows[0])
+    return count if rows[0] == list(range(first, first + count)) and -count <= first <= 1 else 1
