@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import compiled_cached
 import harness
@@ -180,13 +181,13 @@ def _check_selected(model: nn.Module, levels: Tensor, u: Tensor, name: str) -> N
     assert (selected != levels).double().mean() < most, f"{name} draws what the noise does not select"
 
 
-def _at_the_barrier(work: Work) -> Work:
-    """The cluster samplers' blocks wait for each other instead of for messages."""
+def _with(work: Work, switch: str, *launchers: ModuleType) -> Work:
+    """With a switch of these launchers off."""
 
     def run() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            for launcher in (_sampling_cluster, _sampling_scales):
-                patch.setattr(launcher, "MESSAGES", False)
+            for launcher in launchers:
+                patch.setattr(launcher, switch, False)
             work()
 
     return run
@@ -216,7 +217,10 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
         )
         _check_selected(ours, ours.sample(case.batch, **_size(case), seed=0, engine=engine), u, name)
     if "pygen cuda" in works and case.dtype is torch.bfloat16:
-        works["pygen cuda, at barriers"] = (_at_the_barrier(works["pygen cuda"][0]), 1.0)
+        one_launch = works["pygen cuda"][0]
+        works["pygen cuda, at barriers"] = (_with(one_launch, "MESSAGES", _sampling_cluster, _sampling_scales), 1.0)
+        if case.kind == "PixelCNNPP":
+            works["pygen cuda, early tiles as elsewhere"] = (_with(one_launch, "STAGED", _sampling_scales), 1.0)
     if compile_too:
         works["cached compiled"] = (_compiled_cached(case, ours, u), 1.0)
         if DEVICE.type == "cuda":

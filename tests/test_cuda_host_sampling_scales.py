@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from functools import partial
 from types import SimpleNamespace
@@ -12,69 +11,29 @@ import pytest
 import torch
 from pixel_twins import CASES, Case, randomise, twins
 from sampling_check import check_samples
-from torch import Tensor, nn
+from scales_on_host import SEED, WIDE, Limited, of_cifar_size, run_with, sample, send_to_host
+from torch import Tensor
 
 from pygen import models
 from pygen.models import _engines
 from pygen.models._program import Unsupported
 from pygen.native import _sampling_cluster, _sampling_cuda, _sampling_scales_plan, _sampling_scales_streams
 from pygen.native import _sampling_scales as native
+from pygen.native import _sampling_scales_early as early
 
 pytestmark = host_cuda.MARKS
-SEED = 3
 N = 9
 PP = [name for name, case in CASES.items() if case.name == "PixelCNNPP"]
-# Several runs of channels, several tiles, not all of them for all blocks; images that are no multiple of eight.
-WIDE = Case(
-    "PixelCNNPP",
-    {"hidden_channels": 20, "num_resnets": 1, "num_scales": 2, "num_mixtures": 3, "num_levels": 6, "dropout": 0},
-    gain=1.0,
-)
 
 
 @pytest.fixture
 def cuda_on_host(monkeypatch):
-    """Sends the cuda engine to the host build, of a GPU that has clusters."""
-    monkeypatch.setenv("PYGEN_HOST_CAPABILITY", "9")
-    module = host_cuda.module()
-    monkeypatch.setattr(_sampling_cuda, "target", lambda t: (module, 0, 0))
-    monkeypatch.setattr(native, "THREADS", 32)
-    engine = dataclasses.replace(_engines.ENGINES["cuda"], why_not=lambda model: None)
-    monkeypatch.setitem(_engines.ENGINES, "cuda", engine)
-    return module
+    return send_to_host(monkeypatch)
 
 
 @pytest.fixture
 def run_as(monkeypatch):
-    """Chooses blocks a cluster, images a cluster, threads a block."""
-    draw = native.draw
-    return lambda **how: monkeypatch.setattr(native, "draw", partial(draw, **how))
-
-
-class Limited:
-    """The module on a device like an H200, whose blocks have so much shared memory."""
-
-    def __init__(self, module: object, shared_bytes: int = 227 << 10) -> None:
-        self._module, self._shared_bytes = module, shared_bytes
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._module, name)
-
-    def sampling_limits(self, device: int) -> tuple[int, int]:
-        return 132, self._shared_bytes
-
-    def sampling_scales_clusters(self, device: int, dtype: str, size: int, threads: int, shared_bytes: int) -> int:
-        return 132 // size
-
-
-def of_cifar_size() -> nn.Module:
-    """Without memory."""
-    with torch.device("meta"):
-        return models.PixelCNNPP(hidden_channels=160, num_resnets=5, weight_norm=False)
-
-
-def sample(model: nn.Module, n: int, shape: tuple[int, int], engine: str = "cuda", **args: object) -> Tensor:
-    return model.sample(n, shape, seed=SEED, engine=engine, **args)
+    return partial(run_with, monkeypatch)
 
 
 def conditions(name: str, shape: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
@@ -292,5 +251,6 @@ def test_cuda_host_scales_sampler_plans_with_the_numbers_of_its_kernel():
     stated = dict(re.findall(r"\b(k[A-Z]\w+) = (\d+)[,;]", "".join(source.read_text() for source in sources)))
     streams = _sampling_scales_streams
     pairs = {"kPlus": streams.PLUS, "kMinus": streams.MINUS, "kRaw": streams.RAW}
-    pairs |= {"kMostMixtures": _sampling_scales_plan._MOST_MIXTURES}
+    pairs |= {"kMostMixtures": _sampling_scales_plan._MOST_MIXTURES, "kStagedTiles": early.STAGED_TILES}
+    pairs |= {"kStagedEights": early.STAGED_PIXELS // 8}
     assert {name: int(stated[name]) for name in pairs} == pairs

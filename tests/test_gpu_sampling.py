@@ -73,12 +73,12 @@ def test_gpu_sampler_of_several_scales_draws_what_the_noise_selects(name, dtype)
 @pytest.mark.parametrize("messages", [True, False], ids=["messages", "barrier"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_gpu_sampler_of_several_scales_draws_the_same_in_every_cluster(dtype, messages, monkeypatch):
-    """Weights that do not all fit; clusters whose last one is smaller."""
+    """Weights that do not all fit; clusters whose last one is smaller; early steps by tiles of their own and without."""
     torch.manual_seed(0)
     model = models.PixelCNNPP(hidden_channels=80, num_resnets=2, weight_norm=False).to("cuda", dtype)
     draw, drawn = _sampling_scales.draw, []
     for size in sizes(pygen._backends.compiled("_cuda")):
-        how = {"size": size, "images": 12 if size % 4 else 17, "messages": messages}
+        how = {"size": size, "images": 12 if size % 4 else 17, "messages": messages, "staged": size != 4}
         monkeypatch.setattr(_sampling_scales, "draw", partial(draw, **how))
         drawn.append(model.sample(40, (8, 8), seed=5, engine="cuda"))
         assert torch.equal(drawn[0], drawn[-1]), size

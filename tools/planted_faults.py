@@ -61,6 +61,7 @@ SCALES = "tests/test_cuda_host_sampling_scales.py"
 SCALES_CU, SCALES_LATE, SCALES_EARLY, MIXTURE_CU = (
     f"csrc/cuda/sampling_{part}.cuh" for part in ("scales", "scales_late", "scales_early", "mixture")
 )
+STAGED, STAGED_CU = "tests/test_cuda_host_sampling_scales_staged.py", "csrc/cuda/sampling_early_staged.cuh"
 SCALES_PLAN, SCALES_STREAMS, SCALES_TABLES = (
     f"pygen/native/_sampling_scales_{part}.py" for part in ("plan", "streams", "tables")
 )
@@ -497,6 +498,14 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: rows begin with what early steps left", SCALES_CU, "*reinterpret_cast<float*>(shared + p.pixel + i) = 0;", ";", SCALES),
     Fault("PixelCNN++, CUDA: green does not see red", SCALES_CU, "scaled[c] = widen_to(value);", "", SCALES),
     Fault("PixelCNN++, CUDA: weights forget the levels before", SCALES_CU, "if (lane < p.num_mixtures) log_weight +=", "if (lane < 0) log_weight +=", SCALES),
+    Fault("PixelCNN++, CUDA: staged taps all read their own pixel", STAGED_CU, "row % kFetched) + tap * kBlockBytes", "row % kFetched)", STAGED),
+    Fault("PixelCNN++, CUDA: nothing right of an image's last staged pixel", STAGED_CU, "dx <= (last ? reach.right : 0)", "dx <= 0", STAGED),
+    Fault("PixelCNN++, CUDA: staged images read their neighbours' pixels", STAGED_CU, "(image - first_image) * around", "0", STAGED),
+    Fault("PixelCNN++, CUDA: staged copies are read before they have come", STAGED_CU, "wait_copies<kFetched - 2>()", "wait_copies<kFetched - 1>()", STAGED),
+    Fault("PixelCNN++, CUDA: staged items all have the first rows of weights", STAGED_CU, "int64_t(of.tile0 + place.warp)", "int64_t(place.warp)", STAGED),
+    Fault("PixelCNN++, CUDA: a staged row of taps above the image is not left out", STAGED_CU, "      if (row < 0) continue;\n", "", STAGED),
+    Fault("PixelCNN++, CUDA: taps share pixels where the source is finer", SCALES_PLAN, "_beside(stage.taps) if step == 1 else 1", "_beside(stage.taps)", STAGED),
+    Fault("PixelCNN++, CUDA: staged blocks do not wait before they fetch again", STAGED_CU, "      __syncthreads();\n      const int ahead", "      const int ahead", f"{RACES} sampling_scales"),
     Fault("PixelCNN++, CUDA: both forms are elu(x)", SCALES_EARLY, "put(form++, narrow_to<T>(minus))", "put(form++, narrow_to<T>(plus))", SCALES),
     Fault("PixelCNN++, CUDA: pushes replace what a base has", SCALES_LATE, "*at = before[m][i] + d[0][m][i];", "*at = d[0][m][i];", SCALES),
     Fault("PixelCNN++, CUDA: a maker's second push begins where the first one ended", SCALES_LATE, "      unit -= units;\n", "", SCALES),

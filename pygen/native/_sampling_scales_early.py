@@ -75,4 +75,4 @@ def _staged(
 def around(step: Step, pixels: int) -> int:
     """Positions beside so many pixels of a row's that taps read too, at most: `beside` neighbours, the pixel itself one of
     them or the next one."""
-    return ((pixels - 2) // step.count + 2) * step.beside if step.beside > 1 else 0
+    return ((pixels - 2) // max(1, step.count) + 2) * step.beside if step.beside > 1 else 0
