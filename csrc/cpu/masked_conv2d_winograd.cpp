@@ -1,6 +1,7 @@
 // masked_conv2d on CPUs by minimal filtering. A strip of rows is split into even and odd columns, which follow each
 // other without gaps, rows or not, and are cut into tiles of registers. Of a tile, sums and differences are packed
 // chunk by chunk into the L1 cache, where they stay while the weights of all target channels stream by.
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -22,16 +23,19 @@ Real* pack_weights(const MaskedConv2d& p, const Plan& plan, const std::vector<Pr
   const int64_t* s = p.weight.strides;
   const int64_t to_target = plan.flip ? s[1] : s[0], to_source = plan.flip ? s[0] : s[1];
   const T* base = static_cast<const T*>(p.weight.data) + block.channel * to_target;
+  std::vector<std::array<int64_t, 3>> taps(products.size());  // where a product's lie, divided out once
+  for (size_t i = 0; i < products.size(); ++i)
+    for (int k = 0; k < products[i].count; ++k)
+      taps[i][k] = products[i].index[k] / p.kernel_width * s[2] + products[i].index[k] % p.kernel_width * s[3];
   for (int64_t c = sources.begin; c < sources.end; ++c)
-    for (const Product& product : products)
-      for (int o = 0; o < block.channels; ++o) {
+    for (size_t i = 0; i < products.size(); ++i) {
+      const T* from = base + c * to_source;
+      for (int o = 0; o < block.channels; ++o, from += to_target) {
         Real sum = 0;
-        for (int k = 0; k < product.count; ++k) {
-          const int64_t at = product.index[k] / p.kernel_width * s[2] + product.index[k] % p.kernel_width * s[3];
-          sum += Real(product.coefficient[k]) * widen(base[c * to_source + o * to_target + at]);
-        }
+        for (int k = 0; k < products[i].count; ++k) sum += Real(products[i].coefficient[k]) * widen(from[taps[i][k]]);
         *out++ = sum;
       }
+    }
   return out;
 }
 
