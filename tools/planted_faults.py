@@ -328,8 +328,8 @@ FAULTS = (
           "return maker.kind == SamplingStage::Kind::Gate && !maker.linear && maker.add < 0;", "return true;", SAMPLING),
 
     # Masks of convolutions
-    Fault("convolution: type A sees its own pixel", "pygen/_taps.py", 'centre + (mask_type == "B" and color_groups == 1)',
-          "centre + (color_groups == 1)", CONV),
+    Fault("convolution: type A sees its own pixel", "pygen/_taps.py", 'joins_centre = mask_type == "B" and',
+          "joins_centre =", CONV),
     Fault("convolution: colours see their own group under A", "csrc/cpu/masked_conv2d_parts.h", "return {0, (strict ? g : g + 1) * per_group};",
           "return {0, (g + 1) * per_group};", CONV),
     Fault("convolution, Triton: colours see their own group under A", CONV_PY, "k_begin, k_end = group * 0, (group + (0 if STRICT else 1)) * group_k",
