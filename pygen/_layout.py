@@ -48,3 +48,16 @@ def to_output_layout(t: Tensor, like: Tensor) -> Tensor:
     if t.dim() == 4:
         return t.contiguous(memory_format=torch.channels_last)
     return t.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def in_memory_order(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Tensors [N, ...] of one shape, their dims after the first turned so that the first tensor's strides descend.
+
+    For what does not ask where in a sample an element stands: a channels_last tensor is one run of memory then.
+    """
+    first = tensors[0]
+    if first is None or first.dim() < 3 or first.is_contiguous():
+        return tensors
+    strides = first.stride()
+    order = (0, *sorted(range(1, first.dim()), key=lambda d: -strides[d]))
+    return tuple(None if t is None else t.permute(order) for t in tensors)

@@ -143,5 +143,25 @@ PYGEN_INLINE void store_as(T* p, V v) {
   }
 }
 
+// Bytes as whole numbers.
+PYGEN_INLINE RegI widen_bytes_register(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<RegI>(_mm512_cvtepu8_epi32(load<__m128i>(p)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<RegI>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  RegI x{};
+  for (int i = 0; i < PYGEN_REGISTER_LANES; ++i) x[i] = p[i];
+  return x;
+#endif
+}
+PYGEN_INLINE VecI widen_bytes(const uint8_t* p) {
+#if PYGEN_TWIN
+  return {widen_bytes_register(p), widen_bytes_register(p + PYGEN_REGISTER_LANES)};
+#else
+  return widen_bytes_register(p);
+#endif
+}
+
 }  // namespace PYGEN_ISA
 }  // namespace pygen

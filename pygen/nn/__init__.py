@@ -1,5 +1,6 @@
 """Drop-in modules over pygen.functional."""
 
+from pygen.nn.bernoulli_nll import BernoulliNLL
 from pygen.nn.categorical_nll import CategoricalNLL
 from pygen.nn.gan_loss import GANLoss
 from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
@@ -8,6 +9,7 @@ from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
 __all__ = [
+    "BernoulliNLL",
     "CategoricalNLL",
     "DiagonalGaussian",
     "GANLoss",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch
+from pygen._layout import empty_like_input
 from pygen.native._arguments import without_memory
 from pygen.ops import _library
 from pygen.ops._saved import save, saved
@@ -46,20 +47,28 @@ def check_level_values(op: str, x: Tensor, num_levels: int) -> None:
 
 
 class Likelihood:
-    """nll = op(params, x, *options), differentiable to any order in params; the last of the options is the reduction.
+    """nll = op(params, x, *options), differentiable to any order in params (and a floating x); the last option is the reduction.
 
     Args:
         op: its name; that of the module pygen.reference.<op> too, and of the launchers.
         reference: `forward(params, x, *options)` and `backward(grad_nll, params, x, *options)`.
         arguments: of its schema, up to the reduction.
         check_values: of (params, x, *options): raises where x holds what it must not and that can be read for free.
+        x_gradient: the gradient of x, of backward's arguments, by torch's own ops; None where x holds levels alone.
 
     A launcher may have `forward_with_gradient(params, x, *options)`: the loss and, or None, what backward gives for an
     upstream gradient of 1. That is held until backward hands it out.
     """
 
-    def __init__(self, op: str, reference: ModuleType, arguments: str, check_values: Callable[..., None]) -> None:
-        self.op, self.reference, self.check_values = op, reference, check_values
+    def __init__(
+        self,
+        op: str,
+        reference: ModuleType,
+        arguments: str,
+        check_values: Callable[..., None],
+        x_gradient: Callable[..., Tensor] | None = None,
+    ) -> None:
+        self.op, self.reference, self.check_values, self.x_gradient = op, reference, check_values, x_gradient
         arguments += ", str reduction, str backend"
         self.below = _library.register(
             f"{op}({arguments}) -> Tensor", self._launch, self._fake, lambda *args: _Nll.apply(self, None, *args)
@@ -68,9 +77,17 @@ class Likelihood:
             f"{op}_backward(Tensor grad_nll, {arguments}) -> Tensor",
             self.launch_backward,
             lambda grad_nll, params, *rest: torch.empty_like(params),
-            lambda *args: _NllBackward.apply(self, self.below_backward, *args),
+            lambda *args: _NllBackward.apply(reference.backward, self.below_backward, *args),
         )
         self.registered, self.registered_backward = (getattr(torch.ops.pygen, name) for name in (op, f"{op}_backward"))
+        if x_gradient is not None:
+            self.below_backward_x = _library.register(
+                f"{op}_backward_x(Tensor grad_nll, {arguments}) -> Tensor",
+                lambda *args: x_gradient(*args[:-1]),
+                lambda grad_nll, params, x, *rest: empty_like_input(x, params.shape),
+                lambda *args: _NllBackward.apply(x_gradient, self.below_backward_x, *args),
+            )
+            self.registered_backward_x = getattr(torch.ops.pygen, f"{op}_backward_x")
 
     def __call__(self, params: Tensor, x: Tensor, options: tuple, backend: str | None) -> Tensor:
         """Of arguments whose shapes and options have been checked."""
@@ -81,7 +98,7 @@ class Likelihood:
             return self.registered(params, x, *options, name)
         launcher = self._launcher(name, params)
         self.check_values(params, x, *options)
-        if torch.is_grad_enabled() and params.requires_grad:
+        if torch.is_grad_enabled() and (params.requires_grad or x.requires_grad):
             return _fast_apply(self, launcher, params, x, *options, name)
         return launcher.forward(params, x, *options)
 
@@ -115,7 +132,8 @@ class _Nll(torch.autograd.Function):
         ctx.ready = []
         if launcher is None:
             return likelihood.below(params, x, *options_and_backend)
-        if hasattr(launcher, "forward_with_gradient") and not _dispatch.saved_tensor_hooks_active():
+        wanted = ctx.needs_input_grad[2] and not _dispatch.saved_tensor_hooks_active()
+        if wanted and hasattr(launcher, "forward_with_gradient"):
             nll, grad = launcher.forward_with_gradient(params, x, *options)
             ctx.ready = [] if grad is None else [grad]
             return nll
@@ -123,13 +141,16 @@ class _Nll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_nll):
-        grad = None
+        grad = grad_x = None
         if grad_nll is not None:
             params, x = saved(ctx)  # also where they go unused: what was changed must raise
-            grad = _scaled(ctx.ready, grad_nll)
-            if grad is None:
-                grad = _gradient(ctx.likelihood, ctx.launcher, grad_nll, params, x, ctx.options, ctx.backend)
-        return None, None, grad, *(None,) * (2 + len(ctx.options))
+            if ctx.needs_input_grad[2]:
+                grad = _scaled(ctx.ready, grad_nll)
+                if grad is None:
+                    grad = _gradient(ctx.likelihood, ctx.launcher, grad_nll, params, x, ctx.options, ctx.backend)
+            if ctx.needs_input_grad[3]:
+                grad_x = _gradient_of_x(ctx.likelihood, ctx.launcher, grad_nll, params, x, ctx.options, ctx.backend)
+        return None, None, grad, grad_x, *(None,) * (1 + len(ctx.options))
 
 
 def _scaled(ready: list[Tensor], grad_nll: Tensor) -> Tensor | None:
@@ -153,28 +174,34 @@ def _gradient(likelihood, launcher, grad_nll, params, x, options, backend) -> Te
         return launcher.backward(*args)
     if launcher is None:
         return likelihood.registered_backward(*args, backend)
-    return _NllBackward.apply(likelihood, likelihood.launch_backward, *args, backend)
+    return _NllBackward.apply(likelihood.reference.backward, likelihood.launch_backward, *args, backend)
+
+
+def _gradient_of_x(likelihood, launcher, grad_nll, params, x, options, backend) -> Tensor:
+    """Opaque where something compiles: it would sum in another order."""
+    args = (_dispatch.readable(grad_nll), params, x, *options)
+    if launcher is None and not _dispatch.transformed(grad_nll):
+        return likelihood.registered_backward_x(*args, backend)
+    return likelihood.x_gradient(*args)
 
 
 class _NllBackward(torch.autograd.Function):
-    """The kernel forward, the composite of its formula backward."""
+    """What `call` computes forward, the composite of its formula backward."""
 
     @staticmethod
-    def forward(ctx, likelihood, call, grad_nll, params, x, *options_and_backend):
+    def forward(ctx, of, call, grad_nll, params, x, *options_and_backend):
         ctx.set_materialize_grads(False)
         save(ctx, grad_nll, params, x)
-        ctx.reference, ctx.options = likelihood.reference, options_and_backend[:-1]
+        ctx.of, ctx.options = of, options_and_backend[:-1]
         return call(grad_nll, params, x, *options_and_backend)
 
     @staticmethod
     def backward(ctx, grad_grad):
-        grad_nll, params, x = saved(ctx)
+        def formula(grad_nll, params, x):
+            return (ctx.of(grad_nll, params, x, *ctx.options),)
 
-        def formula(grad_nll, params):
-            return (ctx.reference.backward(grad_nll, params, x, *ctx.options),)
-
-        grads = composite_gradients(formula, (grad_nll, params), ctx.needs_input_grad[2:4], (grad_grad,))
-        return None, None, *grads, *(None,) * (2 + len(ctx.options))
+        grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[2:5], (grad_grad,))
+        return None, None, *grads, *(None,) * (1 + len(ctx.options))
 
 
 _fast_apply = _library.fast_apply(_Nll)
