@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from pygen.native import (
+    bernoulli_nll,
     gan_loss,
     gated_activation,
     gated_masked_conv2d,
@@ -32,6 +33,7 @@ from pygen.native import (
 from pygen.ops import _gan_common, _linear_common
 
 LAUNCHERS = (
+    bernoulli_nll,
     gan_loss,
     gated_activation,
     gated_masked_conv2d,

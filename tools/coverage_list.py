@@ -40,6 +40,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_logistic_mixture_nll.py"),
         "cuda": _host("logistic_mixture_nll"),
     },
+    "bernoulli_nll": {
+        "triton": (*GENERIC, "tests/test_bernoulli_nll.py"),
+        "cpu": (*GENERIC, "tests/test_bernoulli_nll.py"),
+        "cuda": _host("bernoulli_nll"),
+    },
     "loss_sums": {"triton": GENERIC, "cuda": _host("logistic_mixture_nll")},
     "masked_linear": {
         "triton": (*GENERIC, "tests/test_triton_masked_linear.py"),

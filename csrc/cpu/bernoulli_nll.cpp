@@ -5,12 +5,11 @@
 #include "cpu/bernoulli_nll.h"
 
 #include <limits>
-#include <vector>
 
 #include "common/bernoulli_nll.h"
 #include "cpu/block_io.h"
+#include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
-#include "cpu/row_blocks.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -126,9 +125,7 @@ template <class T, class Real>
 void run(const BernoulliNll& p) {
   // One sum over all takes blocks that are full, whatever a sample's size.
   const Blocks blocks(p.reduce ? 1 : p.rows, p.reduce ? p.rows * p.cols : p.cols);
-  const bool per_block = p.reduce || blocks.blocks_per_row > 1;
-  std::vector<double> partial(p.nll && per_block ? blocks.count : 0);
-  Real* out = static_cast<Real*>(p.nll);
+  LossSums<Real, Blocks> sums(blocks, p.reduce, p.nll);
   const Real* grad_nll = static_cast<const Real*>(p.grad_nll);
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
@@ -139,29 +136,18 @@ void run(const BernoulliNll& p) {
                             : p.levels == Levels::Words ? read_levels<int64_t>(p.x, start, n, s.levels)
                                                         : nullptr;
     Real* grad = p.grad_logits.present() ? block_target<T>(p.grad_logits, start, n, s.grad) : nullptr;
-    const int64_t rows = per_block ? 1 : blocks.num_rows(block), cols = per_block ? n : blocks.cols;
+    const int64_t rows = sums.count(block), cols = n / rows;
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t row = blocks.first_row(block) + r, at = r * cols;
-      const Factors<Real> factors{static_cast<Real>(p.scale),
-                                  grad_nll ? grad_nll[p.reduce ? 0 : row * p.grad_nll_stride] : Real(1)};
+      const int64_t row = p.reduce ? 0 : blocks.first_row(block) + r, at = r * cols;
+      const Factors<Real> factors{static_cast<Real>(p.scale), grad_nll ? grad_nll[row * p.grad_nll_stride] : Real(1)};
       Real* to = grad ? grad + at : nullptr;
-      const double loss = levels ? terms_of(p, logits + at, levels + at, cols, factors, to)
-                                 : terms_of(p, logits + at, x + at, cols, factors, to);
-      if (!p.nll) continue;
-      if (per_block) {
-        partial[block] = loss;
-      } else {
-        out[row] = static_cast<Real>(loss);
-      }
+      sums.put(block, r,
+               levels ? terms_of(p, logits + at, levels + at, cols, factors, to)
+                      : terms_of(p, logits + at, x + at, cols, factors, to));
     }
     if (grad) write_block<T>(p.grad_logits, start, n, grad);
   });
-  if (!p.nll || !per_block) return;
-  for (int64_t row = 0; row < blocks.rows; ++row) {
-    double total = 0;
-    for (int64_t b = 0; b < blocks.blocks_per_row; ++b) total += partial[row * blocks.blocks_per_row + b];
-    out[row] = static_cast<Real>(p.reduce ? total * p.scale : total);
-  }
+  sums.finish(p.scale);
 }
 
 }  // namespace

@@ -19,15 +19,24 @@ class LossSums {
         out_(static_cast<Real*>(out)),
         partial_(out && (total || blocks.blocks_per_row > 1) ? blocks.count : 0) {}
 
+  // How many sums a block makes: one for each row that lies in it whole, or one.
+  int64_t count(int64_t block) const { return total_ || blocks_.blocks_per_row > 1 ? 1 : blocks_.num_rows(block); }
+
+  // The r-th sum of a block; from any thread.
+  void put(int64_t block, int64_t r, double sum) {
+    if (!out_) return;
+    if (total_ || blocks_.blocks_per_row > 1) {
+      partial_[block] = sum;
+    } else {
+      out_[blocks_.first_row(block) + r] = static_cast<Real>(sum);
+    }
+  }
+
   // The losses of a block's elements; from any thread.
   void add(int64_t block, const Real* losses) {
     if (!out_) return;
-    if (total_ || blocks_.blocks_per_row > 1) {
-      partial_[block] = sum_block(losses, blocks_.size(block));
-      return;
-    }
-    for (int64_t r = 0; r < blocks_.num_rows(block); ++r)
-      out_[blocks_.first_row(block) + r] = static_cast<Real>(sum_block(losses + r * blocks_.cols, blocks_.cols));
+    const int64_t rows = count(block), cols = blocks_.size(block) / rows;
+    for (int64_t r = 0; r < rows; ++r) put(block, r, sum_block(losses + r * cols, cols));
   }
 
   // After all blocks. `scale` is of the total.

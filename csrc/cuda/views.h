@@ -57,7 +57,8 @@ inline void join_rows(Frame& frame, std::initializer_list<const Tensor*> tensors
   frame.first_inner = 0;
 }
 
-inline View make_view(const Frame& frame, const Tensor& tensor, bool wide = false) {
+// `bytes`: that one access to a unit takes, and its address must be a multiple of.
+inline View make_view(const Frame& frame, const Tensor& tensor, bool wide = false, int bytes = 16) {
   View view{};
   view.data = reinterpret_cast<char*>(tensor.address);
   view.wide = wide;
@@ -77,7 +78,7 @@ inline View make_view(const Frame& frame, const Tensor& tensor, bool wide = fals
     view.stride[i] = dims[i].stride;
   }
   // A unit starts at a multiple of `unit` in logical indices; the address must do so too, in every row and sample.
-  const bool aligned = tensor.address % 16 == 0 &&
+  const bool aligned = tensor.address % static_cast<std::uintptr_t>(bytes) == 0 &&
                        (frame.rows == 1 || (view.row_stride - frame.row_size) % frame.unit == 0) &&
                        (frame.num_samples <= 1 || view.sample_stride % frame.unit == 0);
   if (view.rank == 1 && view.stride[0] == 1 && aligned) view.access = Access::Dense;

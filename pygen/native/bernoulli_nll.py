@@ -1,20 +1,13 @@
 """Launcher of the C++ and the CUDA C++ kernels of bernoulli_nll. CUDA: not yet run on a GPU."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from pygen._layout import in_memory_order
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, target, view
+from pygen.native._likelihood import empty_nll, scale
 
 _LEVELS = {torch.bool: "uint8", torch.uint8: "uint8", torch.int64: "int64"}
-
-
-def _scale(reduction: str, images: int) -> float:
-    if reduction != "batchmean":
-        return 1.0
-    return 1.0 / images if images else math.nan
 
 
 def _call(
@@ -29,9 +22,13 @@ def _call(
     reduce = reduction != "none"
     if x.shape != logits.shape:
         x = x.expand(logits.shape)
-    scale = _scale(reduction, logits.shape[0])
     logits, x, grad_logits = in_memory_order(logits, x, grad_logits)
     shape = logits.shape
+    if on_gpu((compiled, where)):
+        name, wide = DTYPE_NAMES[logits.dtype], torch.promote_types(logits.dtype, torch.float32)
+        partials = 0 if nll is None else compiled.bernoulli_nll_workspace(name, tuple(shape), reduce)
+        workspace = torch.empty(partials, dtype=wide, device=logits.device)
+        where = (*where, workspace.data_ptr())
     compiled.bernoulli_nll(
         DTYPE_NAMES[logits.dtype],
         tuple(shape),
@@ -39,7 +36,7 @@ def _call(
         view(x, shape),
         _LEVELS.get(x.dtype, "same"),
         reduce,
-        scale,
+        scale(reduction, shape[0]),
         None if nll is None else nll.data_ptr(),
         None if grad_nll is None else grad_nll.data_ptr(),
         0 if grad_nll is None or reduce else grad_nll.stride(0),
@@ -48,18 +45,13 @@ def _call(
     )
 
 
-def _empty_nll(logits: Tensor, reduction: str) -> Tensor:
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    return logits.new_empty(logits.shape[:1] if reduction == "none" else (), dtype=wide)
-
-
 def forward(
     logits: Tensor,  # [N, ...]
     x: Tensor,  # broadcasts to logits
     reduction: str,
 ) -> Tensor:
     """The negative log-likelihood, [N] or a scalar."""
-    nll = _empty_nll(logits, reduction)
+    nll = empty_nll(logits, reduction)
     _call(logits, x, reduction, nll, None, None)
     return nll
 
@@ -72,7 +64,7 @@ def forward_with_gradient(
     """forward's result and, from the same pass, what backward gives for an upstream gradient of 1; None: ask backward."""
     if on_gpu(target(logits)):  # there the pass is as long as its memory traffic, which would grow
         return forward(logits, x, reduction), None
-    nll, grad_logits = _empty_nll(logits, reduction), torch.empty_like(logits)
+    nll, grad_logits = empty_nll(logits, reduction), torch.empty_like(logits)
     _call(logits, x, reduction, nll, None, grad_logits)
     return nll, grad_logits
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pygen import _checks
 from pygen._broadcast import sum_to
 from pygen.ops._likelihood import LEVEL_DTYPES, Likelihood, check_level_values
 from pygen.reference import bernoulli_nll as reference
+from pygen.reference._likelihood import laid_out
 
 _OP = "bernoulli_nll"
 
@@ -41,7 +41,7 @@ def bernoulli_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", ba
         RuntimeError: the requested backend cannot run; the message says why.
     """
     if _checks.autocast_enabled() and isinstance(x, Tensor) and x.is_floating_point():
-        logits, x = _checks.promote_under_autocast(logits, x)  # type: ignore[assignment]
+        logits, x = _checks.promote_under_autocast(logits, x)
     _check(logits, x)
     _checks.check_reduction(_OP, reduction)
     return _likelihood(logits, x, (reduction,), backend)
@@ -69,8 +69,8 @@ def _check_values(logits: Tensor, x: Tensor, reduction: str) -> None:
 
 def _x_gradient(grad_nll: Tensor, logits: Tensor, x: Tensor, reduction: str) -> Tensor:
     """-l of each element, summed back to x's shape."""
-    full = -logits.to(grad_nll.dtype) * reference.upstream(grad_nll, logits, reduction)
-    return sum_to(full, x)
+    full = sum_to(-logits.to(grad_nll.dtype) * reference.upstream(grad_nll, logits, reduction), x)
+    return laid_out(full, x) if x.shape == logits.shape else full
 
 
 _likelihood = Likelihood(_OP, reference, "Tensor logits, Tensor x", _check_values, _x_gradient)

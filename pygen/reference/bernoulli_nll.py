@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pygen.reference.logistic_mixture_nll import _laid_out, compute_dtype
+from pygen.reference._likelihood import compute_dtype, laid_out, reduced
 
 LEVELS = (torch.bool, torch.uint8, torch.int64)  # dtypes of x; else that of logits
 
@@ -42,9 +42,7 @@ def forward(
     wide = compute_dtype(logits.dtype)
     y, t = logits.to(wide), targets(x, wide)
     nll = _share(1 - t, -F.logsigmoid(-y)) - _share(t, F.logsigmoid(y))
-    if reduction == "none":
-        return nll.flatten(1).sum(1) if nll.dim() > 1 else nll
-    return nll.sum() / logits.shape[0] if reduction == "batchmean" else nll.sum()
+    return reduced(nll, reduction)
 
 
 def upstream(grad_nll: Tensor, logits: Tensor, reduction: str) -> Tensor:
@@ -64,4 +62,4 @@ def backward(
     wide = compute_dtype(logits.dtype)
     y, t = logits.to(wide), targets(x, wide)
     slope = (1 - t) * y.sigmoid() - t * (-y).sigmoid()
-    return _laid_out((slope * upstream(grad_nll, logits, reduction)).to(logits.dtype), logits)
+    return laid_out((slope * upstream(grad_nll, logits, reduction)).to(logits.dtype), logits)
