@@ -236,6 +236,17 @@ def loss_and_gradient_of_reference(logits, x, weights):
     return nll.detach(), torch.autograd.grad(nll, leaf, weights.to(nll.dtype))[0]
 
 
+@pytest.mark.parametrize("reduction", ("none", "sum"))
+def test_rows_of_several_blocks_and_turns(target, reduction):
+    """Longer than what one Triton program takes at once."""
+    sample = tensors((2, 20500))
+    nll, grad = loss_and_gradient(sample["logits"], sample["x"], target, reduction)
+    leaf = sample["logits"].clone().requires_grad_()
+    truth = reference.forward(leaf, sample["x"], reduction)
+    torch.testing.assert_close(nll, truth.detach(), rtol=1e-13, atol=0)
+    torch.testing.assert_close(grad, torch.autograd.grad(truth.sum(), leaf)[0], rtol=1e-13, atol=1e-15)
+
+
 def test_threads_change_no_bit():
     logits, x = logits_of((40, 3000)).float(), levels((40, 3000))
     for reduction in ("none", "batchmean"):

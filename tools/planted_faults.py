@@ -92,6 +92,12 @@ LOGISTIC, LOGISTIC_CUDA = (
 LOGISTIC_H, LIKELIHOOD_OP = "csrc/common/logistic_mixture_nll.h", "pygen/ops/_likelihood.py"
 LOGISTIC_REF = "pygen/reference/logistic_mixture_nll.py"
 
+BERNOULLI, BERNOULLI_TRITON = (f"tests/test_bernoulli_nll.py -k '{which}'" for which in ("not triton", "triton"))
+BERNOULLI_H, BERNOULLI_CPP, BERNOULLI_CU = (
+    f"csrc/{name}" for name in ("common/bernoulli_nll.h", "cpu/bernoulli_nll.cpp", "cuda/bernoulli_nll.cuh")
+)
+BERNOULLI_PY, BERNOULLI_CUDA = "kernels/bernoulli_nll.py", "tests/test_cuda_host_bernoulli_nll.py"
+
 FAULTS = (
     # Tails, masks, boundaries of blocks
     Fault("Triton: the tail mask dropped", "kernels/_rows.py", "mask = (row < rows) & (d < row_size)\n    if not WHOLE",
@@ -209,8 +215,8 @@ FAULTS = (
           "      widen_run(in, out, count);\n    } else if (stride == 0 && count < 8) {\n      widen_run(in, out, count);\n    } else if (stride == 0) {", KL),
     Fault("C++: dims merge although a gap lies between them", "csrc/cpu/view.h", "strides[ndim - 1] == stride * size",
           "strides[ndim - 1] >= stride * size", KL),
-    Fault("CUDA: contiguous is mistaken for aligned", "csrc/cuda/views.h", "const bool aligned = tensor.address % 16 == 0 &&",
-          "const bool aligned = tensor.address % 4 == 0 &&", STRAY),
+    Fault("CUDA: contiguous is mistaken for aligned", "csrc/cuda/views.h", "tensor.address % static_cast<std::uintptr_t>(bytes) == 0 &&",
+          "tensor.address % 4 == 0 &&", STRAY),
     Fault("CUDA: the stride between samples is forgotten", "csrc/cuda/views.h", "view.sample_stride = tensor.sample_stride;",
           "view.sample_stride = frame.rows * frame.row_size;", KL_CUDA),
     Fault("output layout: channels_last is lost", "pygen/_layout.py",
@@ -526,4 +532,20 @@ FAULTS = (
     Fault("logistic mixture, CUDA: lanes past the last position write", "csrc/cuda/logistic_mixture_nll.cuh", "if (lane >= live) return;", "", LOGISTIC_CUDA),
     Fault("logistic mixture, Triton: components past the last count", "kernels/_logistic_parts.py", "terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)",
           "terms = exp_minus_abs(values - larger[:, None])", "tests/test_triton_logistic_mixture_nll.py -k together"),
+    Fault("Bernoulli: nothing times infinity", BERNOULLI_H, "L::select(wrong == Real(0), V{}, V(L::absolute(l) * wrong))", "L::absolute(l) * wrong", BERNOULLI),
+    Fault("Bernoulli: a slope that cancels in the tails", BERNOULLI_H, "where_negative(l, V(rest * e - x), V(rest - x * e)) / (e + Real(1))", "sigmoid_of(l, e) - x", BERNOULLI),
+    Fault("Bernoulli, C++: lanes past the last element are logits of 0", BERNOULLI_CPP, "-std::numeric_limits<Real>::infinity()", "Real(0)", BERNOULLI),
+    Fault("Bernoulli, C++: int64 cut to bytes", BERNOULLI_CPP, "level == 0 ? 0 : level == 1 ? 1 : 2", "static_cast<uint8_t>(level)", BERNOULLI),
+    Fault("Bernoulli, C++: a byte of 2 is a target", BERNOULLI_CPP, "(level > 1)", "(level > 2)", BERNOULLI),
+    Fault("Bernoulli, C++: rows of a block share the first one's upstream gradient", BERNOULLI_CPP, "blocks.first_row(block) + r, at", "blocks.first_row(block), at", BERNOULLI),
+    Fault("Bernoulli: targets alone get no gradient", LIKELIHOOD_OP, "(params.requires_grad or x.requires_grad)", "params.requires_grad", BERNOULLI),
+    Fault("Bernoulli: the gradient of targets has the wrong sign", "pygen/ops/bernoulli_nll.py", "sum_to(-logits.to(", "sum_to(logits.to(", BERNOULLI),
+    Fault("Bernoulli: targets are read in another order than logits", "pygen/_layout.py", "None if t is None else t.permute(order) for t in tensors",
+          "None if t is None else t.permute(order).reshape(first.permute(order).shape) if t is first else t.reshape(first.permute(order).shape) for t in tensors", BERNOULLI),
+    Fault("Bernoulli, reference: softplus gives up the exponential", "pygen/reference/bernoulli_nll.py", "-F.logsigmoid(-y)", "F.softplus(y)", BERNOULLI),
+    Fault("Bernoulli, Triton: padding counts as logits of 0", BERNOULLI_PY, "tl.where(mask, exp_minus_abs(logit), 0.0)", "exp_minus_abs(logit)", BERNOULLI_TRITON),
+    Fault("Bernoulli, Triton: the product forgets the turns before", BERNOULLI_PY, "product = product * (1.0 + e) + e", "product = e", "tests/test_bernoulli_nll.py -k 'turns'"),
+    Fault("Bernoulli, CUDA: threads past the last row are summed", BERNOULLI_CU, "if (!in.holds(u, i)) continue;", "", BERNOULLI_CUDA),
+    Fault("Bernoulli, CUDA: one unit of x for all", BERNOULLI_CU, "targets[u].fetch(p, span[u]);", "targets[u].fetch(p, span[0]);", BERNOULLI_CUDA),
+    Fault("Bernoulli, CUDA: bytes beyond the first chunk", BERNOULLI_CU, "out) + i * sizeof(Chunk), &chunk", "out), &chunk", BERNOULLI_CUDA),
 )  # fmt: skip

@@ -66,9 +66,10 @@ __device__ __forceinline__ void load_levels(const View& view, const Span& s, Lev
     for (int i = 0; i < V; ++i) out[i] = found[i];
     return;
   }
-  using Chunk = std::conditional_t<sizeof(out) == 4, uint32_t, std::conditional_t<sizeof(out) == 8, uint2, uint4>>;
+  constexpr size_t kBytes = V * sizeof(Level);
+  using Chunk = std::conditional_t<kBytes == 4, uint32_t, std::conditional_t<kBytes == 8, uint2, uint4>>;
 #pragma unroll
-  for (int i = 0; i < static_cast<int>(sizeof(out) / sizeof(Chunk)); ++i) {
+  for (int i = 0; i < static_cast<int>(kBytes / sizeof(Chunk)); ++i) {
     const Chunk chunk = __ldg(reinterpret_cast<const Chunk*>(row + s.d) + i);
     memcpy(reinterpret_cast<char*>(out) + i * sizeof(Chunk), &chunk, sizeof(Chunk));
   }

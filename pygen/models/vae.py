@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygen._checks import fail
-from pygen.functional import reparameterize_kl
+from pygen.functional import bernoulli_nll, reparameterize_kl
 
 from ._arguments import noise_source
 from ._checkpoint import Recorded
@@ -64,7 +63,9 @@ class VAE(Recorded):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior's mu and logvar = log sigma^2, [N, Z] each, of images x [N, C, H, W]."""
-        return self._posterior(self._signs(x))
+        check_levels("VAE", x, 2, self.input_shape)
+        mu, logvar = self.encoder(scale_levels(x, 2, self._weight.dtype)).chunk(2, dim=1)
+        return mu, logvar
 
     def decode(self, z: Tensor) -> Tensor:
         """The pixels' logits [N, C, H, W] of latents z [N, Z]."""
@@ -89,10 +90,9 @@ class VAE(Recorded):
             eps, seed, generator: the noise of z [N, Z], as in `pygen.functional.reparameterize_kl`.
         """
         _refuse_cond(cond)
-        signs = self._signs(x)
-        mu, logvar = self._posterior(signs)
+        mu, logvar = self.encode(x)
         z, kl = reparameterize_kl(mu, logvar, eps=eps, seed=seed, generator=generator, reduction="batchmean")
-        return self.beta * kl - _pixel_log_likelihoods(self.decode(z), signs).sum() / x.shape[0]
+        return self.beta * kl + bernoulli_nll(self.decode(z), x)
 
     def forward(self, x: Tensor, cond: None = None, **noise: Any) -> Tensor:
         """`loss`, under the name that wrappers such as DistributedDataParallel call."""
@@ -107,10 +107,9 @@ class VAE(Recorded):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """The ELBO of each image, [N] nats, from one z each; its expectation is a lower bound of log p(x)."""
-        signs = self._signs(x)
-        mu, logvar = self._posterior(signs)
+        mu, logvar = self.encode(x)
         z, kl = reparameterize_kl(mu, logvar, eps=eps, seed=seed, generator=generator, reduction="none")
-        return _pixel_log_likelihoods(self.decode(z), signs).sum((1, 2, 3)) - kl
+        return -bernoulli_nll(self.decode(z), x, reduction="none") - kl
 
     def log_prob(
         self,
@@ -136,16 +135,16 @@ class VAE(Recorded):
         """
         _refuse_cond(cond)
         (num_samples,) = _ints("num_samples", num_samples)
-        signs = self._signs(x)
-        mu, logvar = self._posterior(signs)
+        mu, logvar = self.encode(x)
         z, _ = reparameterize_kl(
             mu, logvar, num_samples=num_samples, eps=eps, seed=seed, generator=generator, reduction="none"
         )
-        log_weights = []
+        log_weights, levels = [], x.bool()  # which have been looked at
         for some_z in z.split(max(1, _ROWS_AT_ONCE // max(1, x.shape[0]))):  # [k, N, Z]
-            logits = self.decode(some_z.flatten(0, 1)).unflatten(0, some_z.shape[:2])  # [k, N, C, H, W]
-            log_likelihood = _pixel_log_likelihoods(logits, signs).sum((2, 3, 4))
-            log_weights.append(log_likelihood + _log_prior_over_posterior(some_z, mu, logvar))
+            logits = self.decode(some_z.flatten(0, 1))  # [k N, C, H, W]
+            repeated = levels.expand(len(some_z), *levels.shape).flatten(0, 1)
+            nll = bernoulli_nll(logits, repeated, reduction="none").unflatten(0, some_z.shape[:2])
+            log_weights.append(_log_prior_over_posterior(some_z, mu, logvar) - nll)
         return torch.cat(log_weights).logsumexp(0) - math.log(num_samples)
 
     @torch.no_grad()
@@ -167,27 +166,10 @@ class VAE(Recorded):
         mu, _ = self.encode(x)
         return torch.sigmoid(self.decode(mu))
 
-    def _signs(self, x: Tensor) -> Tensor:
-        """Checked levels {0, 1} as -1 and 1, [N, C, H, W]."""
-        check_levels("VAE", x, 2, self.input_shape)
-        return scale_levels(x, 2, self._weight.dtype)
-
-    def _posterior(self, signs: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = self.encoder(signs).chunk(2, dim=1)
-        return mu, logvar
-
     @property
     def _weight(self) -> Tensor:
         """Any parameter, for the model's dtype and device: next(parameters()) walks the modules and is slower."""
         return cast(nn.Linear, self.decoder[0]).weight
-
-
-def _pixel_log_likelihoods(logits: Tensor, signs: Tensor) -> Tensor:
-    """log p(x | z) of each pixel in nats: log sigmoid(+-logit), the shape of logits, [..., N, C, H, W].
-
-    The Bernoulli likelihood with fewer passes than binary_cross_entropy_with_logits, from the signs at hand.
-    """
-    return F.logsigmoid(_at_least_float32(logits) * signs)
 
 
 def _log_prior_over_posterior(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
