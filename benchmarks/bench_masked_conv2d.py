@@ -69,7 +69,6 @@ CASES = [
     Case("gated 2x3 64->128 N=16 28x28", (3, 3), ABOVE, 64, 128, 16, 28),
     Case("gated 1x3 B 64->128 N=16 28x28", (1, 3), "B", 64, 128, 16, 28),
 ]
-GOALS = {case.name for case in (square("B", 32), square("B", 64), square("B", 128), square("B", 128, batch=8, k=7))}
 if os.environ.get("PYGEN_BENCH_FULL"):  # the whole grid: half an hour on two cores
     grid = itertools.product("AB", (32, 64, 128, 256), (16, 64), (28, 32))
     CASES += [c for c in (square(kind, *size) for kind, *size in grid) if c not in CASES]
@@ -251,7 +250,6 @@ def group(request, collect) -> dict[str, Measurement]:
             "gb_per_s": round(moved / m.median / 1e9, 3),
             "error_vs_float64": errors[name],
             "default": name == f"pygen {default}",
-            "readme": name == f"pygen {default}" and case.name in GOALS,
         }
         for rival in ("w*mask", "crop", "split"):
             if name.startswith("pygen ") and rival in measured:

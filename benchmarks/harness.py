@@ -24,6 +24,7 @@ import pytest
 import torch
 
 import pygen
+from pygen import _backends
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DEVICE = torch.device(os.environ.get("PYGEN_BENCH_DEVICE", "cpu"))  # set by `make bench` and `make gpu`
@@ -52,8 +53,10 @@ def device_name() -> str:
     if os.path.exists("/proc/cpuinfo"):
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         model = found[1] if found else ""
+    # What a virtual machine calls its processor may be no more than the brand.
+    wide = " with AVX-512" if _backends.compiled("_cpu").isa() == "avx512" else ""
     threads = torch.get_num_threads()
-    return f"{model or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{model or platform.machine()}{wide}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 @cache
@@ -76,7 +79,7 @@ def environment() -> dict[str, object]:
     if DEVICE.type == "cuda":
         facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": driver()}
     else:
-        facts["instruction_set"] = pygen._backends.compiled("_cpu").isa()
+        facts["instruction_set"] = _backends.compiled("_cpu").isa()
     return facts
 
 

@@ -1,7 +1,5 @@
-"""Writes the README's measured tables from benchmarks/results and its picture's caption from docs/samples.json; `--check` fails
-where they differ.
-
-First a row or two of each op, with its least and its best ratio anywhere, then every op's whole table, folded.
+"""Writes what benchmarks/results holds: of each device the rows that a newcomer reads into the README, every row into
+docs/figures.md; and the caption of the README's picture from docs/samples.json. `--check` fails where they differ.
 
 python tools/readme_figures.py [--check]
 """
@@ -48,17 +46,20 @@ class Row:
         return [self.case, self.direction, self.rival, self.ours, f"{self.speedup:.2f}x"]
 
 
+Measured = tuple[dict, list[Row]]  # the report of one op on one device, and its rows
+
+
 def time_of(row: dict) -> str:
     us = row["median_us"]
     return f"{us / 1000:,.1f} ms" if us >= 10_000 else f"{us:,.0f} us"
 
 
 def read(path: Path) -> tuple[dict, list[Row]]:
-    """The report of one op on one device; of a large grid only the rows that their benchmark marks with `readme`."""
+    """The report of one op on one device."""
     report = json.loads(path.read_text())
     ours = []
     for row in report["rows"]:
-        if not row["provider"].startswith("pygen ") or not row.get("readme", True):
+        if not row["provider"].startswith("pygen "):
             continue
         where = row["case"], row["direction"]
         rival = next(
@@ -80,33 +81,60 @@ def lines_of(*rows: list[str]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
 
-def measured_on(report: dict) -> str:
-    tamed = "; glibc kept from returning memory" if report["allocator_tamed"] else ""
-    return f"{report['device']}, torch {report['torch']}, {report['date']}{tamed}"
+def measured_with(*reports: dict) -> str:
+    """Versions and days."""
+    versions = ", ".join(dict.fromkeys(f"torch {report['torch']}" for report in reports))
+    drivers = "".join(dict.fromkeys(f", driver {report['driver']}" for report in reports if report.get("driver")))
+    days = sorted({report["date"] for report in reports})
+    tamed = "; glibc kept from returning memory" if reports[0]["allocator_tamed"] else ""
+    return f"{versions}{drivers}, {' to '.join(dict.fromkeys((days[0], days[-1])))}{tamed}"
 
 
 def table(report: dict, rows: list[Row]) -> str:
-    """One op on one device, folded."""
+    """One op on one device."""
     plain = any(row.plain is not None for row in rows)
     title = ["case", "direction", "best competitor", "pygen", "speed-up", *(["against w*mask"] if plain else [])]
     body = [row.cells() + ([f"{row.plain:.2f}x"] if plain else []) for row in rows]
-    summary = f"<details><summary><code>{report['op']}</code> on {measured_on(report)}</summary>"
-    return f"{summary}\n\n{lines_of(title, *body)}\n\n</details>"
+    return f"### `{report['op']}`\n\n{measured_with(report)}\n\n{lines_of(title, *body)}"
 
 
-def headlines(reports: list[tuple[dict, list[Row]]]) -> str:
-    """What each op buys, and the least and the most of it anywhere in its table."""
+def headlines(reports: list[Measured]) -> str:
+    """What each op buys on one device, by the best of ours, and the least and the most of that anywhere in its table."""
     body = []
     for op, wanted in HEADLINES.items():
         for report, rows in reports:
             if report["op"] != op:
                 continue
-            ratios = [row.speedup for row in rows]
-            span = f"{min(ratios):.2f}x to {max(ratios):.2f}x in {len(rows)} rows"
-            body += [[f"`{op}`", *row.cells(), span] for row in rows if (row.case, row.direction) in wanted]
-    places = dict.fromkeys(measured_on(report) for report, _ in reports)
+            best: dict[tuple[str, str], Row] = {}
+            for row in sorted(rows, key=lambda row: row.speedup):
+                best[row.case, row.direction] = row
+            ratios = [row.speedup for row in best.values()]
+            span = f"{min(ratios):.2f}x to {max(ratios):.2f}x in {len(ratios)} cases"
+            body += [[f"`{op}`", *best[where].cells(), span] for where in wanted if where in best]
+    with_what = measured_with(*(report for report, _ in reports if report["op"] in HEADLINES))
     title = ["op", "case", "direction", "best competitor", "pygen", "speed-up", "over its table"]
-    return f"{lines_of(title, *body)}\n\nOn {'; on '.join(places)}. All that was measured, op by op:"
+    return f"**{reports[0][0]['device']}** ({with_what})\n\n{lines_of(title, *body)}"
+
+
+def by_device() -> list[list[Measured]]:
+    """GPUs before CPUs, the newest first."""
+    folders = (ROOT / "benchmarks" / "results").iterdir()
+    found = [[read(path) for path in sorted(f.glob("*.json")) if path.stem != "ceilings"] for f in sorted(folders)]
+    newest = sorted(filter(None, found), key=lambda reports: max(report["date"] for report, _ in reports), reverse=True)
+    return sorted(newest, key=lambda reports: "cuda" not in reports[0][0])
+
+
+def all_figures(devices: list[list[Measured]]) -> str:
+    parts = [
+        "# All that was measured\n",
+        "Written by tools/readme_figures.py from `benchmarks/results/<device>/<op>.json`, which `make bench` stores. Times are",
+        "medians of calls taken in turn, as a user makes them: allocation and autograd included. The best competitor is the",
+        "fastest of eager PyTorch, `torch.compile(dynamic=False)` and, where there are several ways to write it, each of them.",
+    ]
+    for reports in devices:
+        parts.append(f"\n## {reports[0][0]['device']}")
+        parts += ["\n" + table(*each) for each in reports]
+    return "\n".join(parts) + "\n"
 
 
 def picture() -> str:
@@ -134,19 +162,19 @@ def replace(text: str, start: str, end: str, fresh: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    stored = sorted((ROOT / "benchmarks" / "results").glob("*/*.json"))
-    reports = [read(path) for path in stored if path.stem != "ceilings"]
-    parts = [headlines(reports), *(table(*each) for each in reports)]
-    fresh = replace(text, START, END, "\n\n".join(parts))
-    fresh = replace(fresh, PICTURE, PICTURE_END, picture())
+    devices = by_device()
+    readme = (ROOT / "README.md").read_text()
+    shown = replace(readme, START, END, "\n\n".join(headlines(reports) for reports in devices))
+    pages = {"README.md": replace(shown, PICTURE, PICTURE_END, picture()), "docs/figures.md": all_figures(devices)}
     if "--check" in arguments:
-        if fresh != text:
-            print("README.md does not show what benchmarks/results and docs hold: run python tools/readme_figures.py")
-            return 1
-        return 0
-    readme.write_text(fresh)
+        differ = [page for page, text in pages.items() if (ROOT / page).read_text() != text]
+        if differ:
+            print(
+                f"benchmarks/results or docs/samples.json hold other than {', '.join(differ)}: run tools/readme_figures.py"
+            )
+        return int(bool(differ))
+    for page, text in pages.items():
+        (ROOT / page).write_text(text)
     return 0
 
 
