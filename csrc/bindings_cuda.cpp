@@ -1,5 +1,6 @@
 // pygen._cuda: the names. Arguments are addresses, strides, a device and a stream; pygen/native checks them.
 #include "cuda/bernoulli_nll.bind.h"
+#include "cuda/categorical_nll.bind.h"
 #include "cuda/gan_loss.bind.h"
 #include "cuda/gated_activation.bind.h"
 #include "cuda/gated_masked_conv2d.bind.h"
@@ -20,6 +21,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("why_not", &pygen::cuda::why_not, "Empty if the driver can run this build, else the reason why not.");
   m.def("archs", &pygen::cuda::archs, "The architectures that this build holds code for.");
   pygen::cuda::bind_bernoulli_nll(m);
+  pygen::cuda::bind_categorical_nll(m);
   pygen::cuda::bind_gan_loss(m);
   pygen::cuda::bind_gated_activation(m);
   pygen::cuda::bind_gated_masked_conv2d(m);

@@ -24,6 +24,11 @@ MIXTURE_ELEMENTS = (
 )
 MIXTURE_COMPONENTS = 32  # at once
 MIXTURE_WARPS = 8
+CATEGORICAL_ELEMENTS = 2048  # units times levels of one program: 8 a thread, of levels that lie together 16
+CATEGORICAL_LEVELS = 64  # at once, where units lie together: 32 of them, 64 bytes in 16 bits
+CATEGORICAL_LEVELS_TOGETHER = 512  # where levels do
+CATEGORICAL_UNITS = 512
+CATEGORICAL_WARPS = 8
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -72,6 +77,15 @@ def mixture_tile(dtype: torch.dtype, components: int) -> tuple[int, int]:
         kinds *= 2
     elements = MIXTURE_ELEMENTS // 2 if dtype == torch.float64 else MIXTURE_ELEMENTS
     return min(elements // kinds, 128), kinds
+
+
+def categorical_tile(dtype: torch.dtype, levels: int, together: bool) -> tuple[int, int]:
+    """(units, levels) of one program. together: levels lie side by side."""
+    at_once = 2
+    while at_once < min(levels, CATEGORICAL_LEVELS_TOGETHER if together else CATEGORICAL_LEVELS):
+        at_once *= 2
+    elements = CATEGORICAL_ELEMENTS * (2 if together else 1) // (4 if dtype == torch.float64 else 1)
+    return min(max(elements // at_once, 1), CATEGORICAL_UNITS), at_once
 
 
 @dataclass(frozen=True)

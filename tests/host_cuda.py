@@ -21,6 +21,7 @@ import torch
 
 from pygen.native import (
     bernoulli_nll,
+    categorical_nll,
     gan_loss,
     gated_activation,
     gated_masked_conv2d,
@@ -34,6 +35,7 @@ from pygen.ops import _gan_common, _linear_common
 
 LAUNCHERS = (
     bernoulli_nll,
+    categorical_nll,
     gan_loss,
     gated_activation,
     gated_masked_conv2d,

@@ -91,6 +91,13 @@ LOGISTIC, LOGISTIC_CUDA = (
 )
 LOGISTIC_H, LIKELIHOOD_OP = "csrc/common/logistic_mixture_nll.h", "pygen/ops/_likelihood.py"
 LOGISTIC_REF = "pygen/reference/logistic_mixture_nll.py"
+CATEGORICAL, CATEGORICAL_CUDA, CATEGORICAL_TRITON = (
+    "tests/test_categorical_nll.py -k 'not triton'",
+    "tests/test_cuda_host_categorical_nll.py",
+    "tests/test_triton_categorical_nll.py",
+)
+CATEGORICAL_H, CATEGORICAL_CPP = "csrc/common/categorical_nll.h", "csrc/cpu/categorical_nll.cpp"
+CATEGORICAL_CU, CATEGORICAL_PY = "csrc/cuda/categorical_nll.cuh", "kernels/categorical_nll.py"
 
 BERNOULLI, BERNOULLI_TRITON = (f"tests/test_bernoulli_nll.py -k '{which}'" for which in ("not triton", "triton"))
 BERNOULLI_H, BERNOULLI_CPP, BERNOULLI_CU = (
@@ -548,4 +555,16 @@ FAULTS = (
     Fault("Bernoulli, CUDA: threads past the last row are summed", BERNOULLI_CU, "if (!in.holds(u, i)) continue;", "", BERNOULLI_CUDA),
     Fault("Bernoulli, CUDA: one unit of x for all", BERNOULLI_CU, "targets[u].fetch(p, span[u]);", "targets[u].fetch(p, span[0]);", BERNOULLI_CUDA),
     Fault("Bernoulli, CUDA: bytes beyond the first chunk", BERNOULLI_CU, "out) + i * sizeof(Chunk), &chunk", "out), &chunk", BERNOULLI_CUDA),
+    Fault("categorical: what is all but certain loses its digits", CATEGORICAL_H, "L::select(drawn == top, others, V((others - Real(1)) + own))", "(others - Real(1)) + own", CATEGORICAL),
+    Fault("categorical, C++: one level too many is one", CATEGORICAL_CPP, "level >= 0 && level < p.levels;", "level >= 0 && level <= p.levels;", CATEGORICAL),
+    Fault("categorical, C++: a later chunk's largest logit leaves the sum as it was", CATEGORICAL_CPP,
+          "others[v] = others[v] * exp_minus_abs(V(before[v] - top[v]));", "others[v] = others[v] + V{};", CATEGORICAL),
+    Fault("categorical, C++: the tail of a row counts", CATEGORICAL_CPP, "std::fill_n(s.tile + j, kStep, -std::numeric_limits<Real>::infinity());", "", CATEGORICAL),
+    Fault("categorical, C++: the drawn level's slope is that of another unit", CATEGORICAL_CPP, "s.tile[j * kRow + i] = slopes[i];", "s.tile[j * kRow + i] = slopes[0];", CATEGORICAL),
+    Fault("categorical, C++: channels are levels apart", "csrc/cpu/categorical_nll_units.h", "strides(p.logits, p.levels * p.logits.channel)", "strides(p.logits, p.logits.channel)", CATEGORICAL),
+    Fault("categorical, CUDA: lanes past the last unit write", CATEGORICAL_CU, "if (unit.live) write_gradients", "write_gradients", CATEGORICAL_CUDA),
+    Fault("categorical, CUDA: a warp's sum is not brought to the largest logit", CATEGORICAL_CU, "sums[other * units + mine] * exp_term(tops[other * units + mine] - terms.top);", "sums[other * units + mine];", CATEGORICAL_CUDA),
+    Fault("categorical, CUDA: the batch's tail counts as logits of 0", CATEGORICAL_CU, ": -Acc(INFINITY);", ": Acc(0);", CATEGORICAL_CUDA),
+    Fault("categorical, Triton: units past the last count", CATEGORICAL_PY, "tl.sum(tl.where(live, nll, 0.0), axis=0)", "tl.sum(nll, axis=0)", CATEGORICAL_TRITON),
+    Fault("categorical, Triton: a later block's largest logit leaves the sum as it was", CATEGORICAL_PY, "others * tl.exp(before - top) + tl.sum(terms, axis=1)", "others + tl.sum(terms, axis=1)", CATEGORICAL_TRITON),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 from pygen.kernels import (
     _blocks,
+    categorical_nll,
     gan_loss,
     gated_activation,
     gated_masked_conv2d,
@@ -191,6 +192,25 @@ def _logistic_mixture_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     )
 
 
+def _categorical_nll(n: int, channels: int, levels: int, dtype, *, size=(32, 32), last=False, reduction="sum"):
+    logits = torch.zeros(n, channels * levels, *size, dtype=dtype)
+    x = torch.zeros(n, channels, *size, dtype=torch.uint8 if levels <= 256 else torch.int64)
+    logits = logits.contiguous(memory_format=torch.channels_last) if last else logits
+    nll = categorical_nll.forward(logits, x, reduction)
+    categorical_nll.backward(nll, logits, x, reduction)
+
+
+def _categorical_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} L=256", lambda d=dtype: _categorical_nll(16, 3, 256, d)
+        yield f"{name} L=256, channels_last", lambda d=dtype: _categorical_nll(16, 3, 256, d, last=True)
+    yield "L=2", lambda: _categorical_nll(16, 1, 2, torch.float32, size=(28, 28))
+    yield "MADE, L=2", lambda: _categorical_nll(128, 784, 2, torch.float32, size=())
+    yield "L=65536", lambda: _categorical_nll(4, 1, 65536, torch.bfloat16, size=(100,))
+    yield "L=1000, a loss a sample", lambda: _categorical_nll(64, 1, 1000, torch.bfloat16, size=(), reduction="none")
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -215,6 +235,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _gated_activation_cases()
     yield from _gan_loss_cases()
     yield from _logistic_mixture_nll_cases()
+    yield from _categorical_nll_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
     yield from _layer_backward_cases()

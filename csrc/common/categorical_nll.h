@@ -23,9 +23,8 @@ PYGEN_HD Categorical<V> categorical(V top, V drawn, V others) {
   using Real = typename L::Real;
   const V own = exp_minus_abs(V(drawn - top)), total = others + own;
   const V beyond = L::select(drawn == top, others, V((others - Real(1)) + own));  // total - 1
-  // Of total 0 there is no level at all.
-  return {(top - drawn) + log1p_positive(beyond) + L::select(total == Real(0), V(V{} + Real(NAN)), V{}),
-          Real(1) / total};
+  // Of total 0 there is no level at all, and log1p_positive(-1) is 0 / 0.
+  return {(top - drawn) + log1p_positive(beyond), Real(1) / total};
 }
 
 }  // namespace pygen

@@ -24,7 +24,8 @@ def _call(
     if on_gpu((compiled, where)):
         count = 0 if nll is None else compiled.categorical_nll_workspace(*sizes)
         wide = torch.promote_types(logits.dtype, torch.float32)
-        where = (*where, torch.empty(count, dtype=wide, device=logits.device).data_ptr())
+        workspace = torch.empty(count, dtype=wide, device=logits.device)
+        where = (*where, workspace.data_ptr())
     compiled.categorical_nll(
         DTYPE_NAMES[logits.dtype],
         sizes,
