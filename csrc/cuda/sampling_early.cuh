@@ -122,7 +122,9 @@ template <class Scale, class Place, class Step, int kM, int kN, class Where>
 __device__ __forceinline__ void put_sums(const Place& place, const Step& step, int y, const float (&d)[kM][kN][4],
                                          char* room, int tile0, int count, int pixels, const Where& where) {
   constexpr int kPixels = kN * 8;
-  const int lane = static_cast<int>(threadIdx.x) % 32, eighth = lane % 8;
+  int lane = static_cast<int>(threadIdx.x) % 32;
+  asm volatile("" : "+r"(lane));  // addresses made of it are not to be kept in registers while steps are multiplied
+  const int eighth = lane % 8;
   float* const sums = reinterpret_cast<float*>(room) + place.warp * 16 * kPixels;
   const auto at = [](int row, int pixel) { return row * kPixels + (pixel ^ row % kN * 8); };
   const typename Scale::Target target(place, step, y);

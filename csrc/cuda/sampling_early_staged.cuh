@@ -149,7 +149,7 @@ struct StagedEarly {
       if (works) {
         const char* const tiles = ring + turn % kFetched * slot_bytes + own * kTileBytes;
         const char* const pixels = Plain::fetched(place, row % kFetched) + tap * kBlockBytes;
-        if (count == kStagedTiles) {  // without a branch between loads and products
+        if (sizeof(T) == 2 && count == kStagedTiles) {  // without a branch between loads and products
           multiply_run(d, kStagedTiles, tiles, pixels, at);
         } else {
           multiply_run(d, count, tiles, pixels, at);
