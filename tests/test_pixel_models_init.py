@@ -6,8 +6,10 @@ import pytest
 import torch
 from pixel_twins import CASES, twins
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from pygen.models import PixelCNNPP
+from pygen.models._shifted import normalised, weight_of
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -62,3 +64,34 @@ def test_initialize_refuses_what_the_loss_refuses_and_changes_nothing() -> None:
         model.initialize(torch.full((2, 1, 4, 4), 4, dtype=torch.uint8))
     assert all(torch.equal(t, before[key]) for key, t in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_weight_of_is_the_layers_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of parametrizations that are not weight norm alone, and where somebody listens."""
+    layers = [
+        normalised(nn.Conv2d, 3, 4, 2, weight_norm=True),
+        normalised(nn.ConvTranspose2d, 3, 4, 2, weight_norm=True),
+        normalised(nn.Conv2d, 3, 4, 2, weight_norm=False),
+        parametrizations.orthogonal(nn.Conv2d(3, 4, 2)),
+        parametrizations.weight_norm(nn.Conv2d(3, 4, 2), "bias"),
+        normalised(nn.Conv2d, 3, 4, 2, weight_norm=True),
+        normalised(nn.Conv2d, 3, 4, 2, weight_norm=True),
+    ]
+    parametrize.register_parametrization(layers[-2], "weight", nn.Tanh())
+    layers[-1].parametrizations.weight[0].register_forward_hook(lambda module, given, made: 2 * made)
+    for layer in layers:
+        expected = layer.weight
+        assert torch.equal(weight_of(layer), expected) and weight_of(layer).requires_grad
+    with torch.no_grad():
+        layers[0].parametrizations.weight.original0.mul_(3)
+        assert torch.equal(weight_of(layers[0]), layers[0].weight)
+
+    def forward(steps: nn.Module) -> Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(parametrize.ParametrizationList, "forward", forward)
+    for layer in layers[:3]:  # without what makes it slow
+        weight_of(layer)
+    for layer in (layers[3], *layers[5:]):
+        with pytest.raises(AssertionError):
+            weight_of(layer)

@@ -495,7 +495,7 @@ FAULTS = (
     Fault("PixelCNN++: temperature leaves the weights", MIXTURE, "log_weights / temperature, ", "log_weights, ", PP),
     Fault("PixelCNN++: doubled columns mirrored", PROGRAM, "((0, 2), (1, 0))", "((0, 0), (1, 2))", PP),
     Fault("PixelCNN++: doubled rows in the other order", PROGRAM, "weight[:, :, row, column].T", "weight[:, :, 1 - row, column].T", PP),
-    Fault("PixelCNN++: positive and negative halves of a short cut interleaved", "pygen/models/pixel_cnn_pp.py", "width * (i + negative * len(sides))", "width * (i * len(sides) + negative)", PP),
+    Fault("PixelCNN++: positive and negative halves of a short cut interleaved", PROGRAM, "unflatten(1, (2, part[1], -1))[:, :, part[0]]", "unflatten(1, (part[1], 2, -1))[:, part[0]]", PP),
     Fault("PixelCNN++: no ones in the image", "pygen/models/_decision.py", "image.pixels[:, :, program.in_channels :] = 1", "image.pixels[:, :, program.in_channels :] = 0", PP),
     Fault("PixelCNN++: a shifted kernel's weight padded on the other side", "pygen/models/_shifted.py", "(reach[1] - left, reach[1] - right, ", "(reach[1] - right, reach[1] - left, ", PP),
     Fault("PixelCNN++: a coarser pixel reads the finer row at its own column", "pygen/models/_cached_late.py", "at = x * self.strides[s] // self.strides[stage.source]", "at = x", PP),

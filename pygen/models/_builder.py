@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from pygen._taps import MaskType, dense_mask
 
 from ._program import Conv, Elu, Gate, MultiScaleProgram, Program, Stage, Tap, Up
+from ._shifted import weight_of
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Builder:
         self, layer: Any, source: int, *, add: int | None = None, then: Callable[[int], int] | None = None
     ) -> int:
         """Of a ShiftedConv2d. add: an early stream.  then: adds a late one to what was made of the rows above."""
-        weight = _detached(layer.weight)
+        weight = _detached(weight_of(layer))
         assert weight is not None
         split = _shifted_taps(layer.kernel_size, layer.offset)
         return self._split(split, Conv(source, (), weight, _detached(layer.bias), False, add), layer.stride[0], then)
@@ -56,11 +57,10 @@ class Builder:
         """conv: with the whole kernel [Cout, Cin, kH, kW], and no taps yet."""
         rest, bias, add = split.rest, conv.bias, conv.add
         if split.above.taps and not self.early[conv.source]:
-            above = replace(conv, taps=split.above.taps, weight=split.above.of(conv.weight), add=None, strict=False)
-            if add is not None:
-                if not self.early[add]:
-                    raise NotImplementedError("a convolution over several rows of a late stream, with another to add")
-                above = replace(above, add=add)
+            if add is not None and not self.early[add]:
+                raise NotImplementedError("a convolution over several rows of a late stream, with another to add")
+            weight = split.above.of(conv.weight)
+            above = Conv(conv.source, split.above.taps, weight, conv.bias, conv.relu, add)
             add, bias = self._conv(split.above, above, stride), None
             if then is not None:
                 add = then(add)
@@ -68,7 +68,7 @@ class Builder:
                 return add
         elif split.above.taps:
             rest = split.together
-        stage = replace(conv, taps=rest.taps, weight=rest.of(conv.weight), bias=bias, add=add)
+        stage = Conv(conv.source, rest.taps, rest.of(conv.weight), bias, conv.relu, add, conv.strict)
         return self._conv(rest, stage, stride)
 
     def _conv(self, taps: _Taps, stage: Conv, stride: int) -> int:
@@ -77,12 +77,14 @@ class Builder:
         return self._append(stage, stage.weight.shape[1], early, stride * self.strides[stage.source])
 
     def pointwise(
-        self, layer: Any, source: int, columns: Tensor | None = None, *, bias: bool = True, add: int | None = None
+        self, layer: Any, source: int, part: tuple[int, int] = (0, 1), *, bias: bool = True, add: int | None = None
     ) -> int:
-        """Of a 1x1 convolution, or of some of its inputs, where columns of the weight are given."""
-        weight = _detached(layer.weight)
+        """Of a 1x1 convolution, or of some of its inputs. part: (i, S), the i-th of S streams of which it reads concat_elu."""
+        weight = _detached(weight_of(layer))
         assert weight is not None
-        weight = weight[:, :, 0, 0] if columns is None else weight[:, columns, 0, 0]
+        weight = weight[:, :, 0, 0]
+        if part[1] > 1:
+            weight = weight.unflatten(1, (2, part[1], -1))[:, :, part[0]].flatten(1)
         early = self.early[source] and (add is None or self.early[add])
         stage = Conv(source, ((0, 0),), weight.unsqueeze(0), _detached(layer.bias) if bias else None, add=add)
         return self._append(stage, weight.shape[0], early, self.strides[source])
@@ -100,7 +102,7 @@ class Builder:
 
     def up(self, layer: Any, source: int) -> int:
         """Of an nn.ConvTranspose2d of stride 2 and kernel (2, 3) with padding (0, 1), or (2, 2)."""
-        weight = _detached(layer.weight)  # [Cin, Cout, 2, kW]
+        weight = _detached(weight_of(layer))  # [Cin, Cout, 2, kW]
         assert weight is not None
         columns = (((0, 1),), ((0, 2), (1, 0))) if weight.shape[3] == 3 else (((0, 0),), ((0, 1),))  # dx, where
         phases = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -92,3 +93,22 @@ def normalised(layer: Callable[..., nn.Module], *args: object, weight_norm: bool
     made = layer(*args, **kwargs)
     outs = 1 if isinstance(made, nn.ConvTranspose2d) else 0
     return parametrizations.weight_norm(made, dim=outs) if weight_norm else made
+
+
+_WEIGHT_NORM = getattr(parametrizations, "_WeightNorm", None)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """layer.weight; a `normalised` layer's without the calls around its parametrization, which take longer than a small weight's
+    norm. A large model has hundreds of them."""
+    held = layer._modules.get("parametrizations")
+    steps = None if held is None else held._modules.get("weight")
+    if steps is not None and list(steps._modules) == ["0"]:
+        norm = steps._modules["0"]
+        if norm is not None and type(norm) is _WEIGHT_NORM and not (_hooked(steps) or _hooked(norm)):
+            return norm.forward(steps._parameters["original0"], steps._parameters["original1"])
+    return cast(Tensor, layer.weight)
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -271,11 +271,9 @@ class _GatedResnet(nn.Module):
         return x + F.glu(y if to_gate is None else y + to_gate, 1)
 
     def program(self, b: Builder, x: int, sides: list[int], cond: Tensor | None) -> int:
-        width = b.channels[x]
-
         def side(i: int, add: int | None) -> int:
-            columns = torch.cat([torch.arange(width) + width * (i + negative * len(sides)) for negative in range(2)])
-            return b.pointwise(self.side, b.elu(sides[i], concat=True), columns, bias=i == 0, add=add)
+            source = b.elu(sides[i], concat=True)
+            return b.pointwise(self.side, source, (i, len(sides)), bias=i == 0, add=add)
 
         early = side(0, None) if sides else None
         late = partial(side, 1) if len(sides) > 1 else None
