@@ -25,6 +25,9 @@ HEADLINES = {
     "logistic_mixture_nll": [
         ("64x3x32x32 K=10 float32 contiguous", direction) for direction in ("forward", "forward+backward")
     ],
+    "categorical_nll": [
+        ("64x1x32x32 L=256 float32 contiguous", direction) for direction in ("forward", "forward+backward")
+    ],
     "reparameterize_kl": [("1024x256 float32", "forward"), ("1024x256 float32", "forward+backward")],
     "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward"), ("D nonsaturating 1048576", "forward+backward")],
     "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward"), ("3x3 B C=64 N=16 28x28", "forward+backward")],

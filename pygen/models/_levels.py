@@ -55,8 +55,3 @@ def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
 def no_levels(x: Tensor, num_levels: int) -> Tensor:
     """bool: where x is none of 0 .. num_levels - 1. Compared in int64, as 256 would become 0 in uint8."""
     return (x.long() < 0) | (x.long() >= num_levels)
-
-
-def target_levels(x: Tensor, num_levels: int) -> Tensor:
-    """Levels as int64 targets of a cross entropy, which on a GPU would end the process at a wrong one."""
-    return x.long() if free_to_look_at(x) else x.long().clamp(0, num_levels - 1)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen._layout import is_channels_last
+from pygen.functional import categorical_nll
 
 from . import _engines, _sampling
 from ._arguments import check_int, check_ints
 from ._checkpoint import Recorded
-from ._levels import check_levels, scale_levels, target_levels
+from ._levels import check_levels, scale_levels
 from ._mixture import Mixture
 from ._program import Program
 from ._task import Task, Watch, evaluating
@@ -98,7 +98,7 @@ class PixelModel(ShapeMemory):
 
     def loss(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Minus the batch's mean of log p(x | cond), in nats."""
-        loss = self._nll(x, cond, "sum") / x.shape[0]
+        loss = self._nll(x, cond, "batchmean")
         if self.training:
             self.trained_shape = tuple(x.shape[2:])
         return loss
@@ -108,12 +108,8 @@ class PixelModel(ShapeMemory):
         return self.loss(x, cond)
 
     def _nll(self, x: Tensor, cond: Tensor | None, reduction: str) -> Tensor:
-        """Of every image, [N], or their sum."""
-        logits = self.logits(x, cond).flatten(0, 1)  # [N * C, L, H, W]
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        nll = F.cross_entropy(logits, target_levels(x, self.num_levels).flatten(0, 1), reduction=reduction)
-        return nll if reduction == "sum" else nll.unflatten(0, (-1, self.in_channels)).flatten(1).sum(1)
+        """Of every image, [N], or their mean."""
+        return categorical_nll(self._outputs(x, cond), x, reduction=reduction)
 
     @property
     def _share_of_pixels(self) -> float:

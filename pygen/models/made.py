@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from pygen._checks import check_tensor, fail
 from pygen._noise import DOMAINS
-from pygen.functional import masked_linear
+from pygen.functional import categorical_nll, masked_linear
 from pygen.reference import noise
 
 from . import _engines, _sampling
 from ._arguments import check_int, check_ints
-from ._levels import check_levels, scale_levels, target_levels
+from ._levels import check_levels, scale_levels
 from ._pixel_model import ShapeMemory
 from ._program import DenseProgram
 from ._task import Task, Watch, evaluating
@@ -74,15 +74,11 @@ class MADE(ShapeMemory):
 
     def order_log_probs(self, x: Tensor) -> Tensor:
         """log p(x) under each ordering, [K, N] nats."""
-        scaled, target = self._scaled(x), target_levels(x.flatten(1), self.num_levels).flatten()
-        log_probs = []
-        for order in range(self.num_orders):
-            logits = self._logits(scaled, order).flatten(0, 1)  # [N * D, L]
-            if logits.dtype in (torch.float16, torch.bfloat16):
-                logits = logits.float()
-            nll = F.cross_entropy(logits, target, reduction="none")
-            log_probs.append(-nll.unflatten(0, (-1, self.num_inputs)).sum(1))
-        return torch.stack(log_probs)
+        scaled = self._scaled(x)
+        return -torch.stack([self._nll(scaled, x, order, "none") for order in range(self.num_orders)])
+
+    def _nll(self, scaled: Tensor, x: Tensor, order: int, reduction: str) -> Tensor:
+        return categorical_nll(self._logits(scaled, order).flatten(1), x.flatten(1), reduction=reduction)
 
     def log_prob(self, x: Tensor, cond: None = None) -> Tensor:
         """log p(x) of the mixture of orderings, [N] nats, exact.
@@ -97,10 +93,12 @@ class MADE(ShapeMemory):
 
     def loss(self, x: Tensor, cond: None = None) -> Tensor:
         """Minus the batch's mean of log p(x), in nats."""
-        log_prob = self.log_prob(x, cond)
+        _refuse_cond(cond)
+        one = self.num_orders == 1  # whose gradient needs no scaling when it comes back
+        loss = self._nll(self._scaled(x), x, 0, "batchmean") if one else -self.log_prob(x).mean()
         if self.training:
             self.trained_shape = tuple(x.shape[1:])
-        return -log_prob.mean()
+        return loss
 
     def forward(self, x: Tensor, cond: None = None) -> Tensor:
         """`loss`, under the name that wrappers such as DistributedDataParallel call."""
