@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 from pygen.kernels import (
     _blocks,
+    bernoulli_nll,
     categorical_nll,
     gan_loss,
     gated_activation,
@@ -192,6 +193,27 @@ def _logistic_mixture_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     )
 
 
+def _bernoulli_nll(shape: tuple[int, ...], dtype, *, x_dtype=torch.uint8, reduction="batchmean", last=False):
+    logits, x = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=x_dtype)
+    logits = logits.permute(0, 3, 1, 2) if last else logits
+    x = x.permute(0, 3, 1, 2).contiguous() if last else x
+    nll = bernoulli_nll.forward(logits, x, reduction)
+    bernoulli_nll.backward(nll, logits, x, reduction)
+
+
+def _bernoulli_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} bytes", lambda d=dtype: _bernoulli_nll((64, 4096), d)
+        yield f"{name} floats", lambda d=dtype: _bernoulli_nll((64, 4096), d, x_dtype=d)
+        yield f"{name} bytes, a loss a sample", lambda d=dtype: _bernoulli_nll((128, 784), d, reduction="none")
+    yield (
+        "int64, rows inside quads",
+        lambda: _bernoulli_nll((8, 1023), torch.float32, x_dtype=torch.int64, reduction="none"),
+    )
+    yield "of two layouts", lambda: _bernoulli_nll((4, 16, 16, 3), torch.float32, last=True)
+
+
 def _categorical_nll(n: int, channels: int, levels: int, dtype, *, size=(32, 32), last=False, reduction="sum"):
     logits = torch.zeros(n, channels * levels, *size, dtype=dtype)
     x = torch.zeros(n, channels, *size, dtype=torch.uint8 if levels <= 256 else torch.int64)
@@ -234,6 +256,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _masked_linear_cases()
     yield from _gated_activation_cases()
     yield from _gan_loss_cases()
+    yield from _bernoulli_nll_cases()
     yield from _logistic_mixture_nll_cases()
     yield from _categorical_nll_cases()
     yield from _sample_dot_cases()

@@ -59,18 +59,29 @@ inline const TorchTypes& torch_types() {
   return types;
 }
 
-// Whether `t` is exactly a torch.Tensor or Parameter, strided, contiguous, on the CPU, of a floating dtype and with
-// memory. The table does not tell of negation: is_negated.
-inline bool read_plain(PyObject* t, Plain* out) {
+// Whether `t` is exactly a torch.Tensor or Parameter, strided, contiguous, on the CPU, with elements and memory. The
+// table does not tell of negation: is_negated.
+inline bool read_contiguous(PyObject* t, DlpackTensor* d, int64_t* numel) {
   const TorchTypes& torch = torch_types();
   PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(t));
   if ((type != torch.tensor && type != torch.parameter) || !torch.describe) return false;
-  DlpackTensor d;
-  if (torch.describe(t, &d)) {  // sparse, meta, of a functorch transform
+  if (torch.describe(t, d)) {  // sparse, meta, of a functorch transform
     PyErr_Clear();
     return false;
   }
-  if (!d.data || d.byte_offset || d.device_type != 1 || d.lanes != 1) return false;
+  if (!d->data || d->byte_offset || d->device_type != 1 || d->lanes != 1) return false;
+  *numel = 1;
+  for (int i = d->ndim - 1; i >= 0; --i) {
+    if (d->shape[i] != 1 && d->strides && d->strides[i] != *numel) return false;
+    *numel *= d->shape[i];
+  }
+  return *numel > 0;
+}
+
+// The same, and of a floating dtype.
+inline bool read_plain(PyObject* t, Plain* out) {
+  DlpackTensor d;
+  if (!read_contiguous(t, &d, &out->numel)) return false;
   if (d.code == 2 && d.bits == 32) {
     out->dtype = DType::Float32;
   } else if (d.code == 2 && d.bits == 64) {
@@ -82,16 +93,10 @@ inline bool read_plain(PyObject* t, Plain* out) {
   } else {
     return false;
   }
-  int64_t numel = 1;
-  for (int i = d.ndim - 1; i >= 0; --i) {
-    if (d.shape[i] != 1 && d.strides && d.strides[i] != numel) return false;
-    numel *= d.shape[i];
-  }
   out->data = d.data;
-  out->numel = numel;
   out->ndim = d.ndim;
   out->shape = d.shape;
-  return numel > 0;
+  return true;
 }
 inline bool is_negated(PyObject* t) {  // a view under torch._neg_view
   const py::object answer = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(t, torch_types().is_neg));

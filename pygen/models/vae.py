@@ -92,7 +92,7 @@ class VAE(Recorded):
         _refuse_cond(cond)
         mu, logvar = self.encode(x)
         z, kl = reparameterize_kl(mu, logvar, eps=eps, seed=seed, generator=generator, reduction="batchmean")
-        return self.beta * kl + bernoulli_nll(self.decode(z), x)
+        return self.beta * kl + bernoulli_nll(self.decode(z), _bits(x))
 
     def forward(self, x: Tensor, cond: None = None, **noise: Any) -> Tensor:
         """`loss`, under the name that wrappers such as DistributedDataParallel call."""
@@ -109,7 +109,7 @@ class VAE(Recorded):
         """The ELBO of each image, [N] nats, from one z each; its expectation is a lower bound of log p(x)."""
         mu, logvar = self.encode(x)
         z, kl = reparameterize_kl(mu, logvar, eps=eps, seed=seed, generator=generator, reduction="none")
-        return -bernoulli_nll(self.decode(z), x, reduction="none") - kl
+        return -bernoulli_nll(self.decode(z), _bits(x), reduction="none") - kl
 
     def log_prob(
         self,
@@ -139,10 +139,10 @@ class VAE(Recorded):
         z, _ = reparameterize_kl(
             mu, logvar, num_samples=num_samples, eps=eps, seed=seed, generator=generator, reduction="none"
         )
-        log_weights, levels = [], x.bool()  # which have been looked at
+        log_weights, bits = [], _bits(x)
         for some_z in z.split(max(1, _ROWS_AT_ONCE // max(1, x.shape[0]))):  # [k, N, Z]
             logits = self.decode(some_z.flatten(0, 1))  # [k N, C, H, W]
-            repeated = levels.expand(len(some_z), *levels.shape).flatten(0, 1)
+            repeated = bits.expand(len(some_z), *bits.shape).flatten(0, 1)
             nll = bernoulli_nll(logits, repeated, reduction="none").unflatten(0, some_z.shape[:2])
             log_weights.append(_log_prior_over_posterior(some_z, mu, logvar) - nll)
         return torch.cat(log_weights).logsumexp(0) - math.log(num_samples)
@@ -170,6 +170,11 @@ class VAE(Recorded):
     def _weight(self) -> Tensor:
         """Any parameter, for the model's dtype and device: next(parameters()) walks the modules and is slower."""
         return cast(nn.Linear, self.decoder[0]).weight
+
+
+def _bits(x: Tensor) -> Tensor:
+    """Levels that `encode` has looked at as bool, so that they are not looked at again; what it marked is NaN by now."""
+    return x.view(torch.bool) if x.dtype == torch.uint8 else x.bool()
 
 
 def _log_prior_over_posterior(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:

@@ -19,12 +19,15 @@ def _call(
     grad_logits: Tensor | None,  # like logits, written
 ) -> None:
     compiled, where = target(logits)
-    reduce = reduction != "none"
+    reduce, factor = reduction != "none", scale(reduction, logits.shape[0])
+    gpu = on_gpu((compiled, where))
+    if not gpu and compiled.bernoulli_nll_plain(*where, reduce, factor, nll, grad_nll, grad_logits, logits, x):
+        return
     if x.shape != logits.shape:
         x = x.expand(logits.shape)
     logits, x, grad_logits = in_memory_order(logits, x, grad_logits)
     shape = logits.shape
-    if on_gpu((compiled, where)):
+    if gpu:
         name, wide = DTYPE_NAMES[logits.dtype], torch.promote_types(logits.dtype, torch.float32)
         partials = 0 if nll is None else compiled.bernoulli_nll_workspace(name, tuple(shape), reduce)
         workspace = torch.empty(partials, dtype=wide, device=logits.device)
@@ -36,7 +39,7 @@ def _call(
         view(x, shape),
         _LEVELS.get(x.dtype, "same"),
         reduce,
-        scale(reduction, shape[0]),
+        factor,
         None if nll is None else nll.data_ptr(),
         None if grad_nll is None else grad_nll.data_ptr(),
         0 if grad_nll is None or reduce else grad_nll.stride(0),

@@ -158,7 +158,7 @@ def _scaled(ready: list[Tensor], grad_nll: Tensor) -> Tensor | None:
     if not ready or torch.is_grad_enabled() or _dispatch.transformed(grad_nll):
         return None
     grad, grad_nll = ready.pop(), _dispatch.readable(grad_nll)
-    if (grad_nll == 1).all():
+    if grad_nll.item() == 1 if grad_nll.dim() == 0 else (grad_nll == 1).all():
         return grad
     if grad.dtype != grad_nll.dtype:  # 16 bits, which have lost what the factor would bring back
         return None
