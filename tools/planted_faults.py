@@ -322,7 +322,7 @@ FAULTS = (
     Fault("GAN's short way: the second order is recorded as the first", GAN_SHORT, "and not torch.is_grad_enabled()\n", "", GAN_COMMON),
     Fault("short ways: negated views are read as they lie", PLAIN, "read_plain(tensors[0], &first) && !is_negated(tensors[0]);", "read_plain(tensors[0], &first);", GAN_COMMON),
     Fault("short ways: the second tensor may be negated", PLAIN, "other.dtype == first.dtype && !is_negated(tensors[i]);", "other.dtype == first.dtype;", GAN_COMMON),
-    Fault("short ways: strides are ignored", PLAIN, "if (d.shape[i] != 1 && d.strides && d.strides[i] != numel) return false;", "", GAN_COMMON),
+    Fault("short ways: strides are ignored", PLAIN, "if (d->shape[i] != 1 && d->strides && d->strides[i] != *numel) return false;", "", GAN_COMMON),
     Fault("short ways: subclasses pass", PLAIN, "if ((type != torch.tensor && type != torch.parameter) || !torch.describe)", "if (!torch.describe)", GAN_COMMON),
     Fault("short ways: an upstream gradient may be negated", PLAIN, "t.numel != 1 || is_negated(tensors[0])", "t.numel != 1", GAN_COMMON),
     Fault("gradient penalty: sqrt at 0", "pygen/ops/gradient_penalty.py", "norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)",
