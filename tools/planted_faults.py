@@ -512,7 +512,7 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: green does not see red", SCALES_CU, "scaled[c] = widen_to(value);", "", SCALES),
     Fault("PixelCNN++, CUDA: weights forget the levels before", SCALES_CU, "if (lane < p.num_mixtures) log_weight +=", "if (lane < 0) log_weight +=", SCALES),
     Fault("PixelCNN++, CUDA: staged taps all read their own pixel", STAGED_CU, "row % kFetched) + tap * kBlockBytes", "row % kFetched)", STAGED),
-    Fault("PixelCNN++, CUDA: nothing right of an image's last staged pixel", STAGED_CU, "dx <= (last ? reach.right : 0)", "dx <= 0", STAGED),
+    Fault("PixelCNN++, CUDA: nothing right of an image's last staged pixel", STAGED_CU, " || x == width - 1", "", STAGED),
     Fault("PixelCNN++, CUDA: staged images read their neighbours' pixels", STAGED_CU, "(image - first_image) * around", "0", STAGED),
     Fault("PixelCNN++, CUDA: staged copies are read before they have come", STAGED_CU, "wait_copies<kFetched - 2>()", "wait_copies<kFetched - 1>()", STAGED),
     Fault("PixelCNN++, CUDA: staged items all have the first rows of weights", STAGED_CU, "int64_t(of.tile0 + place.warp)", "int64_t(place.warp)", STAGED),
