@@ -7,8 +7,7 @@
 #include <limits>
 
 #include "common/categorical_nll.h"
-#include "cpu/block_io.h"
-#include "cpu/categorical_nll_units.h"
+#include "cpu/categorical_nll_tile.h"
 #include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
 
@@ -16,64 +15,11 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
-constexpr int64_t kUnits = 128, kFewUnits = 16;  // of a block; few, where each has many levels
 constexpr int64_t kManyLevels = 2048;
 constexpr int64_t kLogitsPerThread = 16 << 10;  // about 10 us
-constexpr int64_t kTile = 16 << 10;             // numbers
 constexpr int64_t kWideTileLevels = 256;        // up to so many, vectors of units go four abreast
 constexpr int64_t kLeastAlong = 32;             // levels side by side; fewer are turned
 constexpr int64_t kChain = 64;                  // additions one after the other
-
-template <class Real>
-using Vector = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
-template <class Real>
-constexpr int kWidth = sizeof(Vector<Real>) / sizeof(Real);
-
-template <class Real>
-struct Scratch {
-  alignas(64) Real tile[kTile];
-  alignas(64) Real nll[kUnits + 64];
-  alignas(64) Real drawn[64], upstream[64];  // of a stripe
-  int64_t level[64];                         // -1: none
-};
-template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
-  static thread_local Scratch<Real> s;
-  return s;
-}
-
-template <class V>
-PYGEN_INLINE V larger(V x, V y) {
-  return Lanes<V>::select(x > y, x, y);
-}
-
-template <class Real>
-PYGEN_INLINE void read_levels(const CategoricalNll& p, const Units& units, int64_t unit, int64_t count,
-                              Scratch<Real>& s) {
-  const int64_t at = units.offset(units.x, unit), per_image = p.channels * p.positions;
-  const Real* g = static_cast<const Real*>(p.grad_nll);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t from = at + i * units.x.inner;
-    const int64_t level = p.wide_levels ? static_cast<const int64_t*>(p.x.data)[from]
-                                        : static_cast<int64_t>(static_cast<const uint8_t*>(p.x.data)[from]);
-    const bool known = level >= 0 && level < p.levels;
-    s.level[i] = known ? level : -1;
-    s.drawn[i] = known ? Real(0) : std::numeric_limits<Real>::quiet_NaN();
-    s.upstream[i] = !g ? Real(1) : p.reduce ? *g : g[(unit + i) / per_image * p.grad_nll_stride];
-  }
-}
-
-// The drawn levels among levels [first, first + rows), rows of `pitch` numbers: the logit goes to s.drawn, and -inf,
-// whose term is nothing, takes its place.
-template <class Real>
-PYGEN_INLINE void take_drawn(int64_t first, int64_t rows, int64_t pitch, int64_t count, Scratch<Real>& s) {
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t j = s.level[i] - first;
-    if (s.level[i] < 0 || j < 0 || j >= rows) continue;
-    s.drawn[i] = s.tile[j * pitch + i];
-    s.tile[j * pitch + i] = -std::numeric_limits<Real>::infinity();
-  }
-}
 
 // A run of at most kVectors vectors of units, one row of the tile for each level.
 template <class T, class Real, int kVectors>
@@ -86,6 +32,7 @@ __attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& unit
   const T* in = static_cast<const T*>(p.logits.data) + units.offset(units.logits, unit);
   const int64_t step = units.logits.inner, stride = p.logits.channel;
   read_levels(p, units, unit, count, s);
+  std::fill_n(s.drawn, kRow, std::numeric_limits<Real>::quiet_NaN());  // what no level finds
 
   V top[kVectors], others[kVectors] = {};
   for (int v = 0; v < kVectors; ++v) top[v] = V{} - Lanes<V>::kMax;
@@ -102,18 +49,19 @@ __attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& unit
       }
     }
   };
-  const auto exponentials = [&](int64_t rows) PYGEN_INLINE_LAMBDA {
-    for (int64_t start = 0; start < rows; start += kChain) {
-      V sum[kVectors] = {};
-      for (int64_t j = start; j < std::min(start + kChain, rows); ++j) {
-        for (int v = 0; v < kVectors; ++v) {
+  const auto exponentials = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
+    for (int v = 0; v < kVectors; ++v) {
+      const V most = top[v], level = load<V>(s.level + v * kW) - static_cast<Real>(first);
+      for (int64_t start = 0; start < rows; start += kChain) {
+        V sum{};
+        for (int64_t j = start; j < std::min(start + kChain, rows); ++j) {
           Real* at = s.tile + j * kRow + v * kW;
-          const V e = exp_minus_abs(V(load<V>(at) - top[v]));
+          const V e = Lanes<V>::select(level == static_cast<Real>(j), V{}, exp_minus_abs(V(load<V>(at) - most)));
           store(at, e);
-          sum[v] = sum[v] + e;
+          sum = sum + e;
         }
+        others[v] = others[v] + sum;
       }
-      for (int v = 0; v < kVectors; ++v) others[v] = others[v] + sum[v];
     }
   };
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -124,8 +72,8 @@ __attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& unit
     for (int64_t j = 0; j < rows; ++j)
       for (int v = 0; v < kVectors; ++v) top[v] = larger(load<V>(s.tile + j * kRow + v * kW), top[v]);
     for (int v = 0; v < kVectors && chunk > 0; ++v) others[v] = others[v] * exp_minus_abs(V(before[v] - top[v]));
-    take_drawn(first, rows, kRow, count, s);
-    exponentials(rows);
+    find_drawn(first, rows, kRow, count, s);
+    exponentials(first, rows);
   }
 
   V factor[kVectors];
@@ -135,25 +83,25 @@ __attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& unit
     factor[v] = of.inverse * static_cast<Real>(p.scale);
   }
   if (!p.grad_logits.data) return;
-  alignas(64) Real slopes[kRow];
-  for (int v = 0; v < kVectors; ++v) store(slopes + v * kW, V(-others[v]));
+  V slope[kVectors];
+  for (int v = 0; v < kVectors; ++v) slope[v] = -others[v];
   T* out = static_cast<T*>(p.grad_logits.data) + units.offset(units.grads, unit);
   const int64_t out_step = units.grads.inner, out_stride = p.grad_logits.channel;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * most, rows = std::min(most, p.levels - first);
     if (chunks > 1) {
       read(first, rows);
-      exponentials(rows);
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t j = s.level[i] - first;
-      if (s.level[i] >= 0 && j >= 0 && j < rows) s.tile[j * kRow + i] = slopes[i];
+      exponentials(first, rows);
     }
     for (int64_t j = 0; j < rows; ++j) {
       Real* row = s.tile + j * kRow;
       T* to = out + (first + j) * out_stride;
       V grad[kVectors];
-      for (int v = 0; v < kVectors; ++v) grad[v] = load<V>(row + v * kW) * factor[v] * load<V>(s.upstream + v * kW);
+      for (int v = 0; v < kVectors; ++v) {
+        const auto drawn = load<V>(s.level + v * kW) == static_cast<Real>(first + j);
+        const V e = Lanes<V>::select(drawn, slope[v], load<V>(row + v * kW));
+        grad[v] = e * factor[v] * load<V>(s.upstream + v * kW);
+      }
       if (count == kRow && out_step == 1) {
         for (int v = 0; v < kVectors; ++v) store_as(to + v * kW, grad[v]);
         continue;
@@ -186,6 +134,8 @@ __attribute__((noinline)) void along(const CategoricalNll& p, const Units& units
   const int64_t chunks = (p.levels + kTile - 1) / kTile;
   const T* in = static_cast<const T*>(p.logits.data) + units.offset(units.logits, unit);
   read_levels(p, units, unit, 1, s);
+  s.drawn[0] = std::numeric_limits<Real>::quiet_NaN();
+  const int64_t drawn = s.level[0] > Real(-1) && s.level[0] < static_cast<Real>(p.levels) ? s.level[0] : -1;
   Real top = -Lanes<Real>::kMax, others = 0;
   const auto read = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
     V most[2] = {V{} - Lanes<V>::kMax, V{} - Lanes<V>::kMax};
@@ -219,7 +169,9 @@ __attribute__((noinline)) void along(const CategoricalNll& p, const Units& units
     const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first);
     const Real most = read(first, rows), before = top;
     top = most > top ? most : top;
-    take_drawn(first, rows, 1, 1, s);
+    find_drawn(first, rows, 1, 1, s);
+    // Its term is nothing.
+    if (drawn >= first && drawn < first + rows) s.tile[drawn - first] = -std::numeric_limits<Real>::infinity();
     others = others * exp_minus_abs(Real(before - top)) + exponentials(rows);
   }
   const Categorical<Real> of = categorical(top, s.drawn[0], others);
@@ -228,12 +180,12 @@ __attribute__((noinline)) void along(const CategoricalNll& p, const Units& units
   const Real factor = of.inverse * static_cast<Real>(p.scale), g = s.upstream[0];
   T* out = static_cast<T*>(p.grad_logits.data) + units.offset(units.grads, unit);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first), j = s.level[0] - first;
+    const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first);
     if (chunks > 1) {
       read(first, rows);
       exponentials(rows);
     }
-    if (s.level[0] >= 0 && j >= 0 && j < rows) s.tile[j] = -others;
+    if (drawn >= first && drawn < first + rows) s.tile[drawn - first] = -others;
     if (p.grad_logits.channel == 1) {
       for_each_vector<Real>(rows, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using W = decltype(zero);

@@ -9,6 +9,7 @@ from pygen.ops._likelihood import Likelihood, check_level_values, check_levels
 from pygen.reference import categorical_nll as reference
 
 _OP = "categorical_nll"
+_MOST_LEVELS = 1 << 24  # float32 counts so far one by one
 
 
 def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
@@ -23,7 +24,7 @@ def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", 
 
     Args:
         logits: [N, C * L, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Along dim 1 L logits for
-            each channel of x, one channel after the other; L, at least 2, follows from x. Any strides.
+            each channel of x, one channel after the other; L, 2 .. 2^24, follows from x. Any strides.
         x: levels 0 .. L - 1, [N, C, ...] with the other dims of logits; torch.uint8 or torch.int64. A wrong level raises on a
             CPU; on a GPU, where to look would be to wait, it makes the loss NaN.
         reduction: "none" gives [N], summed over channels and positions; "sum" the total; "batchmean" the total over N.
@@ -50,8 +51,8 @@ def _check(logits: Any, x: Any) -> None:
     channels, numbers = x.shape[1], logits.shape[1]
     if channels == 0:
         raise _checks.fail(_OP, "x", "at least one channel", f"none in {list(x.shape)}")
-    if numbers % channels or numbers // channels < 2:
-        expected = f"at least 2 logits for each of {channels} channel(s) along dim 1"
+    if numbers % channels or not 2 <= numbers // channels <= _MOST_LEVELS:
+        expected = f"2 .. {_MOST_LEVELS} logits for each of {channels} channel(s) along dim 1"
         raise _checks.fail(_OP, "logits", expected, f"{numbers} in {list(logits.shape)}")
 
 
