@@ -91,6 +91,14 @@ def test_tails_keep_their_digits(target, dtype):
 
 
 @fast_targets
+def test_a_wrong_answer_keeps_the_exponential_too(target):
+    """25 + log(1 + e^-25), where F.softplus says 25."""
+    logits = torch.tensor([25.0, -25.0], dtype=torch.float64)
+    nll, _ = loss_and_gradient(logits, torch.tensor([0, 1]), target)
+    assert nll.tolist() == pytest.approx([25 + math.log1p(math.exp(-25))] * 2, rel=4e-16)
+
+
+@fast_targets
 def test_huge_logits_neither_overflow_nor_vanish(target):
     for dtype in DTYPES:
         most = torch.finfo(dtype).max
