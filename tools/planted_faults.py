@@ -518,7 +518,7 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: staged items all have the first rows of weights", STAGED_CU, "int64_t(of.tile0 + place.warp)", "int64_t(place.warp)", STAGED),
     Fault("PixelCNN++, CUDA: a staged row of taps above the image is not left out", STAGED_CU, "      if (row < 0) continue;\n", "", STAGED),
     Fault("PixelCNN++, CUDA: taps share pixels where the source is finer", SCALES_PLAN, "_beside(stage.taps) if step == 1 else 1", "_beside(stage.taps)", STAGED),
-    Fault("PixelCNN++, CUDA: staged blocks do not wait before they fetch again", STAGED_CU, "      __syncthreads();\n      const int ahead", "      const int ahead", f"{RACES} sampling_scales"),
+    Fault("PixelCNN++, CUDA: staged warps do not wait for what others have fetched", STAGED_CU, "      __syncthreads();\n      const int ahead", "      const int ahead", STAGED),
     Fault("PixelCNN++, CUDA: both forms are elu(x)", SCALES_EARLY, "put(form++, narrow_to<T>(minus))", "put(form++, narrow_to<T>(plus))", SCALES),
     Fault("PixelCNN++, CUDA: pushes replace what a base has", SCALES_LATE, "*at = before[m][i] + d[0][m][i];", "*at = d[0][m][i];", SCALES),
     Fault("PixelCNN++, CUDA: a maker's second push begins where the first one ended", SCALES_LATE, "      unit -= units;\n", "", SCALES),
