@@ -203,9 +203,10 @@ def test_wrong_levels_raise_on_a_cpu(dtype):
 
 
 @fast_targets
-def test_wrong_levels_below_the_check_are_nan(target):
+@pytest.mark.parametrize("compute", (torch.float32, torch.float64), ids=dtype_name)
+def test_wrong_levels_below_the_check_are_nan(target, compute):
     """As on a GPU, where nobody looks at them first."""
-    logits = logits_of((4, 60)).to(target.device)
+    logits = logits_of((4, 60)).to(target.device, compute)
     launcher = _dispatch.launcher(op.name, op.name, target.backend, logits)
     for dtype, wrongs in ((torch.int64, (-1, 256, 2**62)), (torch.uint8, (2, 128, 255))):
         x = levels((4, 60), dtype).to(target.device)
