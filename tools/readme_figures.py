@@ -28,6 +28,7 @@ HEADLINES = {
     "categorical_nll": [
         ("64x1x32x32 L=256 float32 contiguous", direction) for direction in ("forward", "forward+backward")
     ],
+    "bernoulli_nll": [("256x3x64x64 float32", "forward+backward")],
     "reparameterize_kl": [("1024x256 float32", "forward"), ("1024x256 float32", "forward+backward")],
     "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward"), ("D nonsaturating 1048576", "forward+backward")],
     "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward"), ("3x3 B C=64 N=16 28x28", "forward+backward")],
