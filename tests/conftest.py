@@ -6,6 +6,9 @@ import os
 # Threads that wait sleep. Spinning, as they would, two on a busy machine cost each other 15 ms in every small operation.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# A graph of ours that an earlier version compiled would be taken for today's.
+os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "0")
+
 import torch
 
 if torch.cuda.is_available():

@@ -14,6 +14,7 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     for module in (_levels, _conditional):
         monkeypatch.setattr(module, "free_to_look_at", lambda x: False)
+    monkeypatch.setattr("pygen.ops.categorical_nll.check_level_values", lambda *_: None)
 
 
 @pytest.mark.parametrize("name", ["plain", "plain-grey", "plain-rgb", "gated-classes", "gated-map", "pp", "pp-rgb"])

@@ -1,0 +1,150 @@
+"""Rehearses a benchmark's GPU branches where there is no GPU: python tools/rehearse.py OP [arguments of pytest]
+
+torch.cuda is pretended, pygen's CUDA kernels run on the host (tests/cuda_host), shapes are small, nothing is compiled, and every
+provider is called once. Times mean nothing and nothing is stored: what it finds are the mistakes that would have stopped a
+run on a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+os.environ["PYGEN_HOST_CAPABILITY"] = "9"  # of a Hopper card
+
+import harness  # noqa: E402
+import host_cuda  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import pygen  # noqa: E402
+from pygen import _backends, _dispatch  # noqa: E402
+from pygen.models import _engines  # noqa: E402
+from pygen.native import _sampling_cluster, _sampling_cuda, _sampling_dense_cuda, _sampling_scales  # noqa: E402
+
+SIZES = (2, 32, 4)  # of a shape: images, channels, what is left
+FIELDS = {"batch": 2, "side": 4, "channels": 32, "blocks": 2, "ins": 66, "outs": 132}
+OPTIONS = {"hidden_channels": 24, "num_blocks": 2, "num_resnets": 1, "num_inputs": 16, "hidden_sizes": (12, 12)}
+
+
+class Device(str):
+    """The CPU, which says that it is a GPU."""
+
+    type, index = "cuda", 0
+
+
+class Event:
+    def __init__(self, **_: object) -> None:
+        self.at = 0.0
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, end: Event) -> float:
+        return 1e3 * (end.at - self.at)
+
+
+def measure(works: dict[str, Callable[[], object]], *_: object, **__: object) -> dict[str, harness.Measurement]:
+    for name, work in works.items():
+        start = time.perf_counter()
+        work()
+        print(f"  {name}: {time.perf_counter() - start:.1f} s", flush=True)
+    return {name: harness.Measurement([1e-3] * 7) for name in works}
+
+
+def small(value: Any, at: int = 0) -> Any:
+    """A case, or the part of one that stands there in a tuple."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {}
+        for field in dataclasses.fields(value):
+            old = getattr(value, field.name)
+            if field.name == "options":
+                changed["options"] = tuple((key, OPTIONS.get(key, given)) for key, given in old)
+            elif field.name in FIELDS and isinstance(old, int):
+                changed[field.name] = min(old, FIELDS[field.name])
+            elif dataclasses.is_dataclass(old):
+                changed[field.name] = small(old)
+        return dataclasses.replace(value, **changed)
+    if isinstance(value, tuple):
+        return tuple(small(part, i) for i, part in enumerate(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return min(value, SIZES[min(at, len(SIZES) - 1)])
+    return value
+
+
+def pretend(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    compiled, load, why_not = host_cuda.run_native_on(patch), _backends.compiled, _dispatch.why_not
+    requested = _dispatch.requested
+    patch.setattr(harness, "DEVICE", Device("cpu"))
+    patch.setattr(harness, "RESULTS", folder / "benchmarks" / "results")
+    patch.setattr(harness, "measure", measure)
+    patch.setattr(harness, "graphed", lambda work: work)
+    patch.setattr(torch, "compile", lambda op=None, **_: op or (lambda made: made))
+    for name, value in {
+        "Event": Event,
+        "synchronize": lambda *_: None,
+        "get_device_name": lambda *_: "no GPU",
+        "get_device_capability": lambda *_: (9, 0),
+        "memory_allocated": lambda *_: 0,
+        "max_memory_allocated": lambda *_: 0,
+        "reset_peak_memory_stats": lambda *_: None,
+        "stream": lambda *_: contextlib.nullcontext(),
+    }.items():
+        patch.setattr(torch.cuda, name, value)
+
+    # CPU tensors, for which "cuda" is the launchers of pygen/native, sent to the host's module.
+    patch.setattr(_backends, "compiled", lambda name: compiled if name == "_cuda" else load(name))
+    patch.setattr(_dispatch, "requested", lambda op, name: requested(op, "cpu" if name == "cuda" else name))
+    absent = {"cuda": None, "triton": "not rehearsed"}
+    patch.setattr(_dispatch, "why_not", lambda op, name, device: absent.get(name, why_not(op, name, device)))
+    patch.setattr(pygen, "backends", lambda: {"reference": None, "cpu": "not rehearsed", **absent})
+    patch.setattr(pygen, "explain", lambda *_, **__: _dispatch.Choice("cuda", "rehearsed", {}))
+    patch.setattr(_sampling_cuda, "target", lambda t: (compiled, 0, 0))
+    patch.setattr(_sampling_dense_cuda, "target", lambda t: (compiled, (0, 0)))
+    for launcher in (_sampling_cluster, _sampling_scales):
+        patch.setattr(launcher, "THREADS", 32)  # the host takes its time for each
+
+    def draws(model: torch.nn.Module) -> str | None:
+        wide = next(model.parameters()).dtype is torch.float64
+        return "not in float64" if wide and isinstance(model, pygen.models.PixelCNNPP) else None
+
+    for name, reason in (("cuda", draws), ("cpu", lambda model: "not rehearsed")):
+        patch.setitem(_engines.ENGINES, name, dataclasses.replace(_engines.ENGINES[name], why_not=reason))
+
+
+class Small:
+    """Pytest's plugin: every case as small as can be."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            params = item.callspec.params
+            if "group" in params:
+                params["group"] = small(params["group"])
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments:
+        print(__doc__)
+        return 2
+    op, *rest = arguments
+    where = ["-c", str(ROOT / "benchmarks" / "pytest.ini"), str(ROOT / "benchmarks" / f"bench_{op}.py")]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        pretend(patch, Path(folder))
+        return int(pytest.main([*where, "-q", "-s", *rest], plugins=[Small()]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
