@@ -124,8 +124,9 @@ def by_device() -> list[list[Measured]]:
     """GPUs before CPUs, the newest first."""
     folders = (ROOT / "benchmarks" / "results").iterdir()
     found = [[read(path) for path in sorted(f.glob("*.json")) if path.stem != "ceilings"] for f in sorted(folders)]
-    newest = sorted(filter(None, found), key=lambda reports: max(report["date"] for report, _ in reports), reverse=True)
-    return sorted(newest, key=lambda reports: "cuda" not in reports[0][0])
+    days = [sorted(report["date"] for report, _ in reports) for reports in found]
+    newest = sorted(zip(days, found, strict=True), key=lambda each: (each[0][-1:], each[0][:1]), reverse=True)
+    return sorted((reports for _, reports in newest if reports), key=lambda reports: "cuda" not in reports[0][0])
 
 
 def all_figures(devices: list[list[Measured]]) -> str:
