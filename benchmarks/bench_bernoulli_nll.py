@@ -99,10 +99,7 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers()
     errors = {name: _checked_error(name, op, logits, x) for name, op in ops.items()}
     works = {name: _work(name, op, direction, logits, x) for name, op in ops.items()}
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
-    measured = harness.measure(works)
-    harness.describe(measured, works, _moved(direction, logits), errors)
+    measured = harness.compare(works, _moved(direction, logits), errors)
     collect(OP, _case_id(case), direction, measured)
     return measured
 

@@ -104,12 +104,9 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers()
     errors = {name: _checked_error(name, op, logits, x) for name, op in ops.items()}
     works = {name: _work(op, direction, logits, x) for name, op in ops.items()}
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
-    measured = harness.measure(works)
     passes = PASSES if DEVICE.type == "cpu" else GPU_PASSES
     moved = passes[direction] * logits.numel() * logits.element_size()
-    harness.describe(measured, works, moved, errors)
+    measured = harness.compare(works, moved, errors)
     collect(OP, _case_id(case), direction, measured)
     return measured
 

@@ -120,11 +120,8 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers(player, kind)
     errors = {name: _checked_error(name, op, player, ops["eager"], real, fake) for name, op in ops.items()}
     works = {name: _work(op, player, direction, real, fake) for name, op in ops.items()}
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
-    measured = harness.measure(works, budget_s=1.0)
     moved = _bytes(player, kind, direction, fake)
-    harness.describe(measured, works, moved, errors)
+    measured = harness.compare(works, moved, errors, budget_s=1.0)
     collect(OP, _case_id(case), direction, measured)
     return measured
 

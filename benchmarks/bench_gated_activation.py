@@ -75,11 +75,8 @@ def group(request, collect) -> dict[str, Measurement]:
     for name in ("eager", *(n for n in ops if n.startswith("pygen "))):
         turned = (x.contiguous(memory_format=last), cond, grad.contiguous(memory_format=last))
         works[f"{name} channels_last"] = _work(ops[name], direction, *turned)
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
-    measured = harness.measure(works, budget_s=1.0)
     moved = PASSES[direction] * grad.numel() * grad.element_size()
-    harness.describe(measured, works, moved, errors)
+    measured = harness.compare(works, moved, errors, budget_s=1.0)
     collect(OP, _case_id(case), direction, measured)
     return measured
 

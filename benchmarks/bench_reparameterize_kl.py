@@ -96,11 +96,8 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers()
     errors = {name: _checked_error(name, op, mu, logvar) for name, op in ops.items()}
     works = {name: _work(op, direction, mu, logvar, grad_z) for name, op in ops.items()}
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
-    measured = harness.measure(works)
     moved = PASSES[direction] * mu.numel() * mu.element_size()
-    harness.describe(measured, works, moved, errors)
+    measured = harness.compare(works, moved, errors)
     collect(OP, _case_id(case), direction, measured)
     return measured
 

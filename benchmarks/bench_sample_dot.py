@@ -82,11 +82,8 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers()
     errors = {name: _checked_error(name, op, x, grad) for name, op in ops.items()}
     works = {name: _work(op, direction, x, grad) for name, op in ops.items()}
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
-    measured = harness.measure(works, budget_s=1.0)
     moved = PASSES[direction] * x.numel() * x.element_size()
-    harness.describe(measured, works, moved, errors)
+    measured = harness.compare(works, moved, errors, budget_s=1.0)
     collect(OP, _case_id(request.param[0]), direction, measured)
     return measured
 

@@ -191,6 +191,17 @@ def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: in
         }
 
 
+def compare(
+    works: dict[str, Work], moved: int, errors: dict[str, float], budget_s: float = 2.0
+) -> dict[str, Measurement]:
+    """All works in turn, on a GPU each as one graph too, and what the stored figures say of them."""
+    if DEVICE.type == "cuda":
+        works = works | {f"{name}{GRAPHED}": graphed(work) for name, work in works.items()}
+    measured = measure(works, budget_s)
+    describe(measured, works, moved, errors)
+    return measured
+
+
 def groups(cases: Iterable[Any], directions: Iterable[str], case_id: Callable[[Any], str]) -> list[Any]:
     """A pytest-benchmark group for each case and direction, for pytest.mark.parametrize("group", ..., indirect=True)."""
     named = [((c, d), f"{case_id(c)} {d}") for c in cases for d in directions]
