@@ -1,5 +1,6 @@
 """The public functions."""
 
+from pygen.ops.affine_coupling import affine_coupling
 from pygen.ops.bernoulli_nll import bernoulli_nll
 from pygen.ops.categorical_nll import categorical_nll
 from pygen.ops.gan_loss import GanStats as GanStats
@@ -15,6 +16,7 @@ from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
 
 __all__ = [
+    "affine_coupling",
     "bernoulli_nll",
     "categorical_nll",
     "discriminator_loss",

@@ -19,6 +19,9 @@ def _host(op: str) -> tuple[str, ...]:
 
 # Stem of a kernel's name -> where the Triton, C++ and CUDA forms are executed.
 PLACES: dict[str, dict[str, tuple[str, ...]]] = {
+    "affine_coupling": {
+        "cpu": (*GENERIC, "tests/test_affine_coupling.py"),
+    },
     "reparameterize_kl": {"triton": (*GENERIC, "tests/test_triton_reparameterize_kl.py"), "cpu": GENERIC, "cuda": HOST},
     "gan_loss": {"triton": (*GENERIC, "tests/test_gan_loss.py"), "cpu": GENERIC, "cuda": _host("gan_loss")},
     "masked_conv2d": {
