@@ -24,6 +24,7 @@ MIXTURE_ELEMENTS = (
 )
 MIXTURE_COMPONENTS = 32  # at once
 MIXTURE_WARPS = 8
+COUPLING_BLOCK = 1024  # places of one program
 CATEGORICAL_ELEMENTS = 2048  # units times levels of one program: 8 a thread, of levels that lie together 16
 CATEGORICAL_LEVELS = 64  # at once, where units lie together: 32 of them, 64 bytes in 16 bits
 CATEGORICAL_LEVELS_TOGETHER = 512  # where levels do

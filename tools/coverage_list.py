@@ -20,6 +20,7 @@ def _host(op: str) -> tuple[str, ...]:
 # Stem of a kernel's name -> where the Triton, C++ and CUDA forms are executed.
 PLACES: dict[str, dict[str, tuple[str, ...]]] = {
     "affine_coupling": {
+        "triton": (*GENERIC, "tests/test_triton_affine_coupling.py"),
         "cpu": (*GENERIC, "tests/test_affine_coupling.py"),
     },
     "reparameterize_kl": {"triton": (*GENERIC, "tests/test_triton_reparameterize_kl.py"), "cpu": GENERIC, "cuda": HOST},

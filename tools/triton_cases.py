@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 from pygen.kernels import (
     _blocks,
+    affine_coupling,
     bernoulli_nll,
     categorical_nll,
     gan_loss,
@@ -233,6 +234,35 @@ def _categorical_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "L=1000, a loss a sample", lambda: _categorical_nll(64, 1, 1000, torch.bfloat16, size=(), reduction="none")
 
 
+def _affine_coupling(shape, dtype, *, mask="channel", scale="exp", inverse=False, last=False, half=True, alone=False):
+    """alone: of the log-determinant's gradient and the parameters' alone."""
+    params = (shape[0], shape[1] // 2, *shape[2:]) if half else shape
+    layout = torch.channels_last if last else torch.contiguous_format
+    x, p = (torch.zeros(s, dtype=dtype).contiguous(memory_format=layout) for s in (shape, params))
+    s = None if scale == "none" else p
+    options = (mask, False, "exp" if s is None else scale, 1.0, inverse)
+    out, log_det = affine_coupling.forward(x, p, s, *options)
+    given = (None, None, None) if s is None else (x, p if inverse else None, s)
+    grads, needs = ((None, log_det), (False, True, True)) if alone else ((out, log_det), (True, True, s is not None))
+    affine_coupling.backward(*grads, *given, half, *options, needs)
+
+
+def _affine_coupling_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    image = (64, 12, 32, 32)
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} channel", lambda d=dtype: _affine_coupling(image, d)
+        yield f"{name} board", lambda d=dtype: _affine_coupling(image, d, mask="checkerboard", scale="tanh", half=False)
+        yield (
+            f"{name} sigmoid inverse",
+            lambda d=dtype: _affine_coupling(image, d, scale="sigmoid", inverse=True, last=True),
+        )
+    yield "NICE", lambda: _affine_coupling((512, 784), torch.float32, mask="even_odd", scale="none")
+    yield "NICE inverse", lambda: _affine_coupling((512, 784), torch.float32, scale="none", inverse=True)
+    yield "two numbers", lambda: _affine_coupling((512, 2), torch.float32)
+    yield "alone", lambda: _affine_coupling(image, torch.float32, alone=True)
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -259,6 +289,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _bernoulli_nll_cases()
     yield from _logistic_mixture_nll_cases()
     yield from _categorical_nll_cases()
+    yield from _affine_coupling_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
     yield from _layer_backward_cases()

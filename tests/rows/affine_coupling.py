@@ -152,7 +152,7 @@ def errors() -> list[ErrorInput]:
         error("board dims", ValueError, r"input: expected at least three dims \[N, ..., H, W\], got \[4, 3\]", {"input": x[0, 0]},
               mask="checkerboard"),
         error("shift list", TypeError, r"shift: expected a torch.Tensor, got list", {"shift": [1.0]}),
-        error("shift dtype", TypeError, r"shift: expected torch.float32 .* got torch.float64", {"shift": s.double()}),
+        error("shift dtype", TypeError, r"shift: expected torch.float32,.* got torch.float64", {"shift": s.double()}),
         error("shift device", ValueError, r"shift: expected a tensor on cpu, where input is, got meta", {"shift": s.to("meta")}),
         error("shift shape", ValueError, r"shift: expected input's shape \[2, 5, 4, 3\] or \[2, 3, 4, 3\], its transformed half",
               flip=True),

@@ -1,0 +1,358 @@
+"""Triton kernels of affine_coupling, and their launcher. Not yet run on a GPU. Formulas: csrc/common/affine_coupling.h.
+
+Traffic of a transformed element, T = its bytes: forward reads 3 T and writes T, backward reads 3 T (of the inverse 4 T) and
+writes 3 T; of another element T is read and written. A program takes [rows, elements] of the part that holds the transformed
+places, and as many elements of the rest; log-determinants of samples that several programs share are added up by a second
+launch, in a fixed order.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from pygen._coupling import Call, Part, empty_gradients, wide
+from pygen._layout import empty_output
+
+from . import _blocks
+from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
+from ._elementary import exp_terms, exp_terms_float64
+from ._loss_sums import add_up
+from ._softplus import log1p_positive
+
+_RUNTIME = ("count", "rest_count", "rows", "tiles", "even", "bound_bits", "grad_log_det_stride")
+
+
+@triton.jit
+def _root(f):
+    """e^(f / 2), neither 0 nor infinite."""
+    if f.dtype == tl.float64:
+        root = tl.exp(0.5 * tl.where(f > 1416.0, 1416.0, tl.where(f < -1416.0, -1416.0, f)))
+    else:
+        root, _, _ = exp_terms(tl.where(f > 176.0, 176.0, tl.where(f < -176.0, -176.0, f)))
+    return root
+
+
+@triton.jit
+def _factor(s, bound, SCALE: tl.constexpr, INVERSE: tl.constexpr):
+    """(root, rest, f, slope): e^f, or of the inverse e^-f, is root^2 rest; slope = df / ds."""
+    rest = tl.full(s.shape, 1.0, s.dtype)
+    slope = rest
+    f = s
+    if SCALE == "sigmoid":
+        y = s + 2.0
+        root = _root(-tl.abs(y))
+        e = root * root
+        total = e + 1.0
+        negative = y < 0.0
+        f = tl.where(negative, y, 0.0) - log1p_positive(e)
+        slope = tl.where(negative, 1.0, e) / total
+        rest = total if INVERSE else 1.0 / total
+        root = tl.where(negative, 1.0 / root if INVERSE else root, 1.0)
+    else:
+        if SCALE == "tanh":
+            a = s / bound
+            x = tl.abs(a) * -2.0
+            if s.dtype == tl.float64:
+                half, em1, _ = exp_terms_float64(x)
+            else:
+                half, em1, _ = exp_terms(x)
+            over = 1.0 / (em1 + 2.0)
+            f = tl.where(a < 0.0, em1, -em1) * over * bound
+            slope = 4.0 * (half * half) * (over * over)
+        root = _root(-f if INVERSE else f)
+    return root, rest, f, slope
+
+
+@triton.jit
+def _place(rows, tiles, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Rows [R, 1], the part of them, elements [1, E]; all int64."""
+    program = tl.program_id(0).to(tl.int64)
+    row_block = program // tiles
+    part = program - row_block * tiles
+    row = (row_block * ROWS + tl.arange(0, ROWS).to(tl.int64))[:, None]
+    e = (part * BLOCK + tl.arange(0, BLOCK).to(tl.int64))[None, :]
+    return row, part, e
+
+
+@triton.jit
+def _indices(e, sizes, FLAT: tl.constexpr):
+    if FLAT:
+        return e * 0, e * 0, e
+    rest = e // sizes[2]
+    outer = rest // sizes[1]
+    return outer, rest - outer * sizes[1], e - rest * sizes[2]
+
+
+@triton.jit
+def _offsets(row, i, j, k, place, FLAT: tl.constexpr):
+    """place: the first element's offset, then strides over rows and the three dims."""
+    offs = place[0] + row * place[1] + k * place[4]
+    if not FLAT:
+        offs += i * place[2] + j * place[3]
+    return offs
+
+
+@triton.jit
+def _copy_rest(from_ptr, to_ptr, row, e, mask, sizes, from_place, to_place, FLAT: tl.constexpr):
+    """What passes unchanged; of from_ptr None zeros."""
+    i, j, k = _indices(e, sizes, FLAT)
+    offs = _offsets(row, i, j, k, to_place, FLAT)
+    if from_ptr is None:
+        tl.store(to_ptr + offs, tl.zeros(offs.shape, to_ptr.dtype.element_ty), mask=mask)
+    else:
+        value = tl.load(from_ptr + _offsets(row, i, j, k, from_place, FLAT), mask=mask, other=0.0)
+        tl.store(to_ptr + offs, value, mask=mask)
+
+
+@triton.jit(do_not_specialize=_RUNTIME)
+def affine_coupling_fwd_kernel(
+    x_ptr,  # [N, part], as the next three
+    t_ptr,
+    s_ptr,  # or None
+    out_ptr,  # written
+    rest_ptr,  # the input's rest, or None where there is none
+    rest_out_ptr,  # written
+    partial_ptr,  # [N, tiles] sums of log factors, or None
+    x_place,
+    t_place,
+    s_place,
+    out_place,
+    rest_place,
+    rest_out_place,
+    sizes,
+    rest_sizes,
+    weights,
+    count,
+    rest_count,
+    rows,
+    tiles,
+    even,
+    bound_bits,
+    SCALE: tl.constexpr,
+    INVERSE: tl.constexpr,
+    PARITY: tl.constexpr,
+    FLAT: tl.constexpr,
+    REST_FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, part, e = _place(rows, tiles, ROWS, BLOCK)
+    mask = (row < rows) & (e < count)
+    i, j, k = _indices(e, sizes, FLAT)
+    x = tl.load(x_ptr + _offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
+    t = tl.load(t_ptr + _offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
+    u = x - t if INVERSE else x
+    if s_ptr is not None:
+        s = tl.load(s_ptr + _offsets(row, i, j, k, s_place, FLAT), mask=mask, other=0.0).to(WIDE)
+        root, rest, f, _ = _factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
+        u = u * root * root * rest
+    out = u if INVERSE else u + t
+    if PARITY:
+        live = ((i * weights[0] + j * weights[1] + k * weights[2] + even) & 1) != 0
+        out = tl.where(live, out, x)
+    tl.store(out_ptr + _offsets(row, i, j, k, out_place, FLAT), cast(out, out_ptr.dtype.element_ty), mask=mask)
+    if s_ptr is not None:
+        f = tl.where(mask & live if PARITY else mask, -f if INVERSE else f, 0.0)
+        tl.store(partial_ptr + row * tiles + part, tl.sum(f, axis=1)[:, None], mask=row < rows)
+    if rest_ptr is not None:
+        rest_mask = (row < rows) & (e < rest_count)
+        _copy_rest(rest_ptr, rest_out_ptr, row, e, rest_mask, rest_sizes, rest_place, rest_out_place, REST_FLAT)
+
+
+@triton.jit(do_not_specialize=_RUNTIME)
+def affine_coupling_bwd_kernel(
+    grad_ptr,  # [N, part], as all but the rest's and grad_log_det_ptr; or None
+    grad_log_det_ptr,  # [N], or None
+    x_ptr,  # None without a scale, as the next two
+    t_ptr,  # of the inverse
+    s_ptr,
+    grad_x_ptr,  # or None where not wanted, as the next two
+    grad_t_ptr,
+    grad_s_ptr,
+    rest_grad_ptr,  # or None
+    rest_grad_x_ptr,  # or None
+    grad_place,
+    x_place,
+    t_place,
+    s_place,
+    grad_x_place,
+    grad_t_place,
+    grad_s_place,
+    rest_grad_place,
+    rest_grad_x_place,
+    sizes,
+    rest_sizes,
+    weights,
+    count,
+    rest_count,
+    rows,
+    tiles,
+    even,
+    bound_bits,
+    grad_log_det_stride,
+    SCALE: tl.constexpr,
+    INVERSE: tl.constexpr,
+    PARITY: tl.constexpr,
+    FLAT: tl.constexpr,
+    REST_FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, _, e = _place(rows, tiles, ROWS, BLOCK)
+    mask = (row < rows) & (e < count)
+    i, j, k = _indices(e, sizes, FLAT)
+    if grad_ptr is not None:
+        g = tl.load(grad_ptr + _offsets(row, i, j, k, grad_place, FLAT), mask=mask, other=0.0).to(WIDE)
+    else:
+        g = tl.zeros((ROWS, BLOCK), WIDE)
+    grad_x = g
+    if s_ptr is not None:
+        s = tl.load(s_ptr + _offsets(row, i, j, k, s_place, FLAT), mask=mask, other=0.0).to(WIDE)
+        root, rest, _, slope = _factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
+        grad_x = g * root * root * rest
+        if grad_s_ptr is not None:
+            u = tl.load(x_ptr + _offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
+            if INVERSE:
+                u -= tl.load(t_ptr + _offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
+            total = (u * root) * (g * root) * rest
+            if grad_log_det_ptr is not None:
+                total += tl.load(grad_log_det_ptr + row * grad_log_det_stride, mask=row < rows, other=0.0)
+            grad_s = (-total if INVERSE else total) * slope
+    grad_t = -grad_x if INVERSE else g
+    if PARITY:
+        live = ((i * weights[0] + j * weights[1] + k * weights[2] + even) & 1) != 0
+        grad_x = tl.where(live, grad_x, g)
+        grad_t = tl.where(live, grad_t, 0.0)
+    if grad_x_ptr is not None:
+        offs = _offsets(row, i, j, k, grad_x_place, FLAT)
+        tl.store(grad_x_ptr + offs, cast(grad_x, grad_x_ptr.dtype.element_ty), mask=mask)
+    if grad_t_ptr is not None:
+        offs = _offsets(row, i, j, k, grad_t_place, FLAT)
+        tl.store(grad_t_ptr + offs, cast(grad_t, grad_t_ptr.dtype.element_ty), mask=mask)
+    if grad_s_ptr is not None:
+        if PARITY:
+            grad_s = tl.where(live, grad_s, 0.0)
+        offs = _offsets(row, i, j, k, grad_s_place, FLAT)
+        tl.store(grad_s_ptr + offs, cast(grad_s, grad_s_ptr.dtype.element_ty), mask=mask)
+    if rest_grad_x_ptr is not None:
+        rest_mask = (row < rows) & (e < rest_count)
+        _copy_rest(
+            rest_grad_ptr, rest_grad_x_ptr, row, e, rest_mask, rest_sizes, rest_grad_place, rest_grad_x_place, REST_FLAT
+        )
+
+
+class _Launch:
+    """The grid of a call, and its tensors' places as kernels take them."""
+
+    def __init__(self, call: Call, like: Tensor) -> None:
+        plan = call.plan
+        self.live, self.rest = plan.live, plan.rest or Part((1, 1, 0), ())
+        self.parity, self.weights, self.even = plan.weights is not None, plan.weights or (0, 0, 0), int(plan.even)
+        self.rows, self.double = len(like), like.dtype == torch.float64
+        longest = max(self.live.count, self.rest.count, 1)
+        self.block = min(triton.next_power_of_2(longest), _blocks.COUPLING_BLOCK)
+        self.at_once = _blocks.COUPLING_BLOCK // self.block
+        self.tiles = -(-longest // self.block)
+        self.grid = (-(-self.rows // self.at_once) * self.tiles,)
+
+    @staticmethod
+    def places(part: Part, numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
+        """(offset, strides) of these tensors, by their number in the plan; zeros where there is none."""
+        found = [None if n is None or n >= len(part.places) else part.places[n] for n in numbers]
+        return [(0,) * 5 if place is None else (place[0], *place[1]) for place in found]
+
+    def arguments(self, bound: float) -> tuple:
+        return (self.live.sizes, self.rest.sizes, self.weights, self.live.count, self.rest.count, self.rows, self.tiles,
+                self.even, float_bits(bound))  # fmt: skip
+
+    def constants(self, like: Tensor, scale: str, inverse: bool) -> dict[str, object]:
+        return {
+            "SCALE": scale,
+            "INVERSE": inverse,
+            "PARITY": self.parity,
+            "FLAT": self.live.sizes[:2] == (1, 1),
+            "REST_FLAT": self.rest.sizes[:2] == (1, 1),
+            "WIDE": tl_wide(like.dtype),
+            "ROWS": self.at_once,
+            "BLOCK": self.block,
+            "num_warps": _blocks.num_warps(like.dtype),
+            **OPTIONS,
+        }
+
+
+def forward(
+    input: Tensor,  # [N, C, ...]
+    shift: Tensor,  # like input, or its transformed half
+    log_scale: Tensor | None,  # like shift
+    mask: str,
+    flip: bool,
+    scale: str,
+    bound: float,
+    inverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """(output like input, log_det [N])"""
+    output = empty_output(input)
+    affine = log_scale is not None and input.numel() > 0
+    log_det = (torch.empty if affine else torch.zeros)(len(input), dtype=wide(input), device=input.device)
+    if input.numel() == 0:
+        return output, log_det
+    half = shift.shape != input.shape
+    call = Call(input, half, mask, flip, ([input], [shift, log_scale]), ([output], []))
+    at = _Launch(call, input)
+    (x, out), (t, s) = call.whole, call.params
+    partial = None
+    if affine:
+        partial = log_det if at.tiles == 1 else log_det.new_empty(len(input) * at.tiles)
+    rest, rest_out = (None, None) if call.plan.rest is None else (x, out)
+    with device_of(input):
+        affine_coupling_fwd_kernel[at.grid](
+            x, t, s, out, rest, rest_out, partial, *at.places(at.live, (0, 2, 3, 1)), *at.places(at.rest, (0, 1)),
+            *at.arguments(bound), **at.constants(input, scale, inverse),
+        )  # fmt: skip
+        if partial is not None and at.tiles > 1:
+            add_up(partial, log_det, 1.0)
+    return output, log_det
+
+
+def backward(
+    grad_output: Tensor | None,  # [N, C, ...]
+    grad_log_det: Tensor | None,  # [N]
+    input: Tensor | None,  # [N, C, ...]
+    shift: Tensor | None,  # of the inverse
+    log_scale: Tensor | None,
+    half: bool,
+    mask: str,
+    flip: bool,
+    scale: str,
+    bound: float,
+    inverse: bool,
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of input, shift and log_scale; None where needs is False."""
+    like = grad_output if input is None else input
+    assert like is not None
+    grads = empty_gradients(like, half, mask, flip, tuple(needs))
+    if like.numel() == 0 or not any(needs):
+        return grads
+    grad_input, grad_shift, grad_log_scale = grads
+    read = [like, grad_output if like is not grad_output else None]
+    call = Call(like, half, mask, flip, (read, [shift, log_scale]), ([grad_input], [grad_shift, grad_log_scale]))
+    at = _Launch(call, like)
+    first, second, to_input = call.whole
+    t, s, to_shift, to_scale = call.params
+    x, upstream, number = (None, first, 0) if input is None else (first, second, 1)
+    rest = call.plan.rest is not None
+    with device_of(like):
+        affine_coupling_bwd_kernel[at.grid](
+            upstream, grad_log_det, x, t, s, to_input, to_shift, to_scale,
+            upstream if rest else None, to_input if rest else None,
+            *at.places(at.live, (number, 0, 3, 4, 2, 5, 6)), *at.places(at.rest, (number, 2)),
+            *at.arguments(bound), 0 if grad_log_det is None else grad_log_det.stride(0),
+            **at.constants(like, scale, inverse),
+        )  # fmt: skip
+    return grads
