@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from pygen.native import (
+    affine_coupling,
     bernoulli_nll,
     categorical_nll,
     gan_loss,
@@ -34,6 +35,7 @@ from pygen.native import (
 from pygen.ops import _gan_common, _linear_common
 
 LAUNCHERS = (
+    affine_coupling,
     bernoulli_nll,
     categorical_nll,
     gan_loss,

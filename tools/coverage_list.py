@@ -22,6 +22,7 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
     "affine_coupling": {
         "triton": (*GENERIC, "tests/test_triton_affine_coupling.py"),
         "cpu": (*GENERIC, "tests/test_affine_coupling.py"),
+        "cuda": _host("affine_coupling"),
     },
     "reparameterize_kl": {"triton": (*GENERIC, "tests/test_triton_reparameterize_kl.py"), "cpu": GENERIC, "cuda": HOST},
     "gan_loss": {"triton": (*GENERIC, "tests/test_gan_loss.py"), "cpu": GENERIC, "cuda": _host("gan_loss")},

@@ -6,11 +6,23 @@
 // product alone.
 #pragma once
 
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
 #include "common/softplus.h"
 
 namespace pygen {
 
 enum class CouplingScale : int { None, Exp, Tanh, Sigmoid };
+
+inline CouplingScale parse_coupling_scale(std::string_view scale) {
+  if (scale == "none") return CouplingScale::None;
+  if (scale == "exp") return CouplingScale::Exp;
+  if (scale == "tanh") return CouplingScale::Tanh;
+  if (scale == "sigmoid") return CouplingScale::Sigmoid;
+  throw std::invalid_argument("scale: expected none, exp, tanh or sigmoid, got " + std::string(scale));
+}
 
 template <class V>
 struct CouplingFactor {

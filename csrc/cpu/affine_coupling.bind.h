@@ -10,14 +10,6 @@ namespace pygen {
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void affine_coupling_forward(const AffineCoupling&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void affine_coupling_backward(const AffineCoupling&))
 
-inline CouplingScale parse_coupling_scale(std::string_view scale) {
-  if (scale == "none") return CouplingScale::None;
-  if (scale == "exp") return CouplingScale::Exp;
-  if (scale == "tanh") return CouplingScale::Tanh;
-  if (scale == "sigmoid") return CouplingScale::Sigmoid;
-  throw std::invalid_argument("scale: expected none, exp, tanh or sigmoid, got " + std::string(scale));
-}
-
 // geometry: images, sizes of the live part, its weights or None, even, sizes of the rest or None.
 inline AffineCoupling parse_coupling(std::string_view dtype, std::string_view scale, double bound, bool inverse,
                                      py::tuple geometry, int threads) {

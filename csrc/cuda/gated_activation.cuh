@@ -11,7 +11,7 @@
 #pragma once
 
 #include "common/gated_activation.h"
-#include "cuda/tensor.cuh"
+#include "cuda/units.cuh"
 
 namespace pygen::cuda {
 namespace {
@@ -48,38 +48,6 @@ struct GateTraits {
 };
 
 // --- kernels
-
-template <class T, int V, bool kAligned, class Acc>
-__device__ __forceinline__ void load_unit(const GateOperand& t, int64_t at, int count, Acc (&out)[V]) {
-  Pack<T, V> in{};
-  const T* from = reinterpret_cast<const T*>(t.data) + at;
-  if (kAligned && t.inner == 1) {
-    const uint4 chunk = __ldg(reinterpret_cast<const uint4*>(from));
-    memcpy(reinterpret_cast<char*>(in.v), &chunk, 16);
-  } else {
-#pragma unroll
-    for (int i = 0; i < V; ++i) {
-      if (i < count) in.v[i] = from[i * t.inner];
-    }
-  }
-  unpack(in, out);
-}
-
-template <class T, int V, bool kAligned, class Acc>
-__device__ __forceinline__ void store_unit(const GateOperand& t, int64_t at, int count, const Acc (&value)[V]) {
-  const Pack<T, V> out = pack<T, V>(value);
-  T* to = reinterpret_cast<T*>(t.data) + at;
-  if (kAligned) {
-    uint4 chunk;
-    memcpy(&chunk, reinterpret_cast<const char*>(out.v), 16);
-    *reinterpret_cast<uint4*>(to) = chunk;
-  } else {
-#pragma unroll
-    for (int i = 0; i < V; ++i) {
-      if (i < count) to[i * t.inner] = out.v[i];
-    }
-  }
-}
 
 // Where a thread stands: an image and group, and its first unit of the tile.
 template <class Tr>

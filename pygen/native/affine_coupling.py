@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pygen._coupling import Call, Part, empty_gradients, wide
 from pygen._layout import empty_output
-from pygen.native._arguments import DTYPE_NAMES, strided, target
+from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 
 
 def _places(part: Part, tensors: Sequence[Tensor | None]) -> list[tuple[int, tuple[int, ...]] | None]:
@@ -48,12 +48,18 @@ def forward(
     x, out, t, s = _places(call.plan.live, (*call.whole, *call.params))
     rest_x, rest_out = (None, None) if call.plan.rest is None else _places(call.plan.rest, call.whole)
     compiled, where = target(input)
+    geometry = _geometry(call, input.shape[0])
+    workspace = None
+    if on_gpu((compiled, where)):
+        tiles = compiled.affine_coupling_tiles(DTYPE_NAMES[input.dtype], geometry)
+        workspace = log_det.new_empty(input.shape[0] * tiles) if sums and tiles > 1 else None
+        where = (None if workspace is None else workspace.data_ptr(), *where)
     compiled.affine_coupling_forward(
         DTYPE_NAMES[input.dtype],
         "none" if log_scale is None else scale,
         bound,
         inverse,
-        _geometry(call, input.shape[0]),
+        geometry,
         x,
         t,
         s,

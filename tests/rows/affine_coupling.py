@@ -173,7 +173,7 @@ def errors() -> list[ErrorInput]:
         error("bound zero", ValueError, r"bound: expected 1e-6 <= bound <= 1e6, got 0", scale="tanh", bound=0),
         error("bound nan", ValueError, r"bound: expected 1e-6 <= bound <= 1e6, got nan", scale="tanh", bound=float("nan")),
         error("backend name", ValueError, r"backend: expected one of reference, .* got 'gpu'", backend="gpu"),
-        error("backend cuda", RuntimeError, r"backend 'cuda' cannot run", backend="cuda"),
+        error("backend cuda", RuntimeError, r"backend 'cuda' cannot run: it runs on CUDA tensors", backend="cuda"),
     ]  # fmt: skip
 
 
