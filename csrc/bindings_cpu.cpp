@@ -11,6 +11,7 @@
 #include "cpu/logistic_mixture_nll.bind.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/masked_linear.bind.h"
+#include "cpu/nade_nll.bind.h"
 #include "cpu/plain.h"
 #include "cpu/reparameterize_kl.bind.h"
 #include "cpu/sample_dot.bind.h"
@@ -29,6 +30,7 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_logistic_mixture_nll(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_masked_linear(m);
+  pygen::bind_nade_nll(m);
   pygen::bind_plain(m);
   pygen::bind_reparameterize_kl(m);
   pygen::bind_sample_dot(m);

@@ -12,6 +12,7 @@ from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
 from pygen.ops.logistic_mixture_nll import logistic_mixture_nll
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
+from pygen.ops.nade_nll import nade_nll
 from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
 
@@ -27,6 +28,7 @@ __all__ = [
     "logistic_mixture_nll",
     "masked_conv2d",
     "masked_linear",
+    "nade_nll",
     "reparameterize_kl",
     "sample_dot",
 ]

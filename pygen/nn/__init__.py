@@ -6,9 +6,11 @@ from pygen.nn.gan_loss import GANLoss
 from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
+from pygen.nn.nade_nll import NADENLL
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
 __all__ = [
+    "NADENLL",
     "BernoulliNLL",
     "CategoricalNLL",
     "DiagonalGaussian",
