@@ -29,6 +29,7 @@ from pygen.native import (
     logistic_mixture_nll,
     masked_conv2d,
     masked_linear,
+    nade_nll,
     reparameterize_kl,
     sample_dot,
 )
@@ -44,6 +45,7 @@ LAUNCHERS = (
     logistic_mixture_nll,
     masked_conv2d,
     masked_linear,
+    nade_nll,
     reparameterize_kl,
     sample_dot,
 )

@@ -50,6 +50,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_logistic_mixture_nll.py"),
         "cuda": _host("logistic_mixture_nll"),
     },
+    "nade_nll": {
+        "triton": (*GENERIC, "tests/test_nade_nll.py", "tests/test_triton_nade_nll.py"),
+        "cpu": (*GENERIC, "tests/test_nade_nll.py"),
+        "cuda": _host("nade_nll"),
+    },
     "bernoulli_nll": {
         "triton": (*GENERIC, "tests/test_bernoulli_nll.py"),
         "cpu": (*GENERIC, "tests/test_bernoulli_nll.py"),

@@ -15,6 +15,7 @@ from pygen.kernels import (
     logistic_mixture_nll,
     masked_conv2d,
     masked_linear,
+    nade_nll,
     reparameterize_kl,
     sample_dot,
 )
@@ -263,6 +264,19 @@ def _affine_coupling_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "alone", lambda: _affine_coupling(image, torch.float32, alone=True)
 
 
+def _nade_nll(n: int, inputs: int, hidden: int, dtype):
+    x, weight = torch.zeros(n, inputs, dtype=torch.uint8), torch.zeros(inputs, hidden, dtype=dtype)
+    logits = nade_nll.forward(x, weight, weight[0], weight, weight[:, 0])
+    nade_nll.backward(logits, x, weight, weight[0], weight, (False, True, True, True, True))
+
+
+def _nade_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} NADE 784-500", lambda d=dtype: _nade_nll(64, 784, 500, d)
+    yield "NADE of odd sizes", lambda: _nade_nll(7, 5, 3, torch.float32)
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -290,6 +304,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _logistic_mixture_nll_cases()
     yield from _categorical_nll_cases()
     yield from _affine_coupling_cases()
+    yield from _nade_nll_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
     yield from _layer_backward_cases()

@@ -15,8 +15,7 @@ PYGEN_HD V nade_unit(V a) {
 // What the gradient g of a logit adds to that of a, v being the output weight.
 template <class V, class G>
 PYGEN_HD V nade_slope(G g, V v, V h) {
-  using Real = typename Lanes<V>::Real;
-  return g * v * (h * (Real(1) - h));
+  return g * v * (h * (1.0f - h));
 }
 
 }  // namespace pygen

@@ -1,7 +1,7 @@
 // The logits of NADE on CPUs, of given inputs and of those that are drawn. Formula: common/nade_nll.h.
-// A block of samples keeps its hidden units in the L1 cache, 2 KB a sample of 500, while each row of either weight comes
-// by once: N D H multiply-adds; and as a changes only where x is not 0, so do the units: no sigmoid for a black pixel.
-// Memory beside the tensors: 8 H bytes a sample of a block.
+// A block of samples keeps its hidden units in the L1 cache, 2 KB a sample of 500, while each row of either weight
+// comes by once: N D H multiply-adds; and as a changes only where x is not 0, so do the units: no sigmoid for a black
+// pixel. Memory beside the tensors: 8 H bytes a sample of a block.
 #include "cpu/nade_nll.h"
 
 #include "cpu/nade_nll_rows.h"
@@ -43,7 +43,7 @@ __attribute__((noinline)) void add_input(const Samples<Real>& s, int64_t sample,
   for_each_vector_of_row(row, s.hidden, [&](int64_t j, V w) PYGEN_INLINE_LAMBDA {
     const V sum = load<V>(a + j) + w * x;
     store(a + j, sum);
-    store(h + j, nade_unit(sum));
+    store(h + j, units_of(sum));
   });
 }
 
@@ -51,7 +51,7 @@ template <class Real>
 PYGEN_INLINE void start(const Samples<Real>& s, int64_t count, const Real* hidden_bias) {
   using V = Vector<Real>;
   for_each_vector_of_row(hidden_bias, s.hidden, [&](int64_t j, V b) PYGEN_INLINE_LAMBDA {
-    const V h = nade_unit(b);
+    const V h = units_of(b);
     for (int64_t i = 0; i < count; ++i) {
       store(s.a + i * s.stride + j, b);
       store(s.h + i * s.stride + j, h);
@@ -119,9 +119,7 @@ void run_draws(const NadeNll& p, const NadeDraws& draws) {
 
 }  // namespace
 
-void nade_nll_forward(const NadeNll& p) {
-  p.dtype == DType::Float64 ? run_forward<double>(p) : run_forward<float>(p);
-}
+void nade_nll_forward(const NadeNll& p) { p.dtype == DType::Float64 ? run_forward<double>(p) : run_forward<float>(p); }
 void nade_nll_draw(const NadeNll& p, const NadeDraws& draws) {
   p.dtype == DType::Float64 ? run_draws<double>(p, draws) : run_draws<float>(p, draws);
 }

@@ -6,14 +6,14 @@
 namespace pygen {
 
 struct NadeNll {
-  DType dtype;                        // Float32 or Float64
-  int64_t images, inputs, hidden;     // N, D, H
-  const void* x;                      // [N, D]
-  const void *weight, *hidden_bias;   // [D, H], [H]
-  const void *output_weight;          // [D, H]
-  const void* output_bias = nullptr;  // [D], forward
-  void* logits = nullptr;             // [N, D], forward
-  const void* grad_logits = nullptr;  // [N, D], backward
+  DType dtype;                                                                              // Float32 or Float64
+  int64_t images, inputs, hidden;                                                           // N, D, H
+  const void* x;                                                                            // [N, D]
+  const void *weight, *hidden_bias;                                                         // [D, H], [H]
+  const void* output_weight;                                                                // [D, H]
+  const void* output_bias = nullptr;                                                        // [D], forward
+  void* logits = nullptr;                                                                   // [N, D], forward
+  const void* grad_logits = nullptr;                                                        // [N, D], backward
   void *grad_weight = nullptr, *grad_hidden_bias = nullptr, *grad_output_weight = nullptr;  // backward; all written
   int threads;
 };

@@ -1,8 +1,8 @@
 // The gradients of NADE's parameters on CPUs. Formula: common/nade_nll.h, pygen/reference/nade_nll.py.
 // A tile of units runs through all samples by itself, so no thread adds to another's sums. Samples come in chunks; of a
-// chunk a is kept at every segment of about sqrt(D) inputs, and the segments are gone through from the last to the first:
-// their units anew, then back, all in the L1 cache. Twice the additions of forward, as many sigmoids.
-// Memory beside the tensors, a thread: the tile's a at the segments of a chunk, sqrt(D) numbers a sample and unit.
+// chunk a is kept at every segment of about sqrt(D) inputs, and the segments are gone through from the last to the
+// first: their units anew, then back, all in the L1 cache. Twice the additions of forward, as many sigmoids. Memory
+// beside the tensors, a thread: the tile's a at the segments of a chunk, sqrt(D) numbers a sample and unit.
 #include <cmath>
 
 #include "cpu/nade_nll.h"
@@ -13,12 +13,13 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
-constexpr int64_t kLeastChunk = 64;  // samples whose sums are added up one after the other
+constexpr int64_t kLeastChunk = 64;  // samples
+constexpr int64_t kGroup = 16;       // of a chunk, whose terms are added up one after the other
 
 template <class Real>
-constexpr int kVectors = std::is_same_v<Real, float> ? 2 : 8;
+constexpr int kVectors = std::is_same_v<Real, float> ? 2 : 4;
 template <class Real>
-constexpr int64_t kTile = kVectors<Real>* kWidth<Real>;
+constexpr int64_t kTile = kVectors<Real> * kWidth<Real>;
 
 // What a thread works on; each [..., kTile].
 template <class Real>
@@ -26,14 +27,15 @@ struct Workspace {
   Real* starts;                     // [segments, chunk]: a
   Real* down;                       // [chunk]: G
   Real *weight, *output_weight;     // [length], of a segment
-  Real *grad_weight, *grad_output;  // [length], of a chunk
+  Real *grad_weight, *grad_output;  // [length], of a group
+  Real* sums;                       // [2, length], of a chunk
   Real* units;                      // [length], of a sample
 };
 
 struct Cut {
   int64_t chunk, length, segments;
   explicit Cut(const NadeNll& p) : chunk(kLeastChunk), length(1) {
-    while (chunk * chunk < p.images) chunk *= 2;
+    while (chunk * chunk < kGroup * p.images) chunk *= 2;
     chunk = std::min(chunk, std::max<int64_t>(1, p.images));
     while (length * length < p.inputs) ++length;
     segments = (p.inputs + length - 1) / length;
@@ -42,7 +44,7 @@ struct Cut {
 
 template <class Real>
 Workspace<Real> workspace(const Cut& cut) {
-  const int64_t rows = cut.segments * cut.chunk + cut.chunk + 5 * cut.length;
+  const int64_t rows = cut.segments * cut.chunk + cut.chunk + 7 * cut.length;
   Workspace<Real> w;
   Real* at = thread_scratch<Real, 0>(rows * kTile<Real>);
   const auto take = [&](int64_t n) {
@@ -57,6 +59,7 @@ Workspace<Real> workspace(const Cut& cut) {
   w.grad_weight = take(cut.length);
   w.grad_output = take(cut.length);
   w.units = take(cut.length);
+  w.sums = take(2 * cut.length);
   return w;
 }
 
@@ -95,7 +98,7 @@ struct Tile {
   }
   PYGEN_INLINE Tile units() const {
     Tile t;
-    for (int i = 0; i < kVectors<Real>; ++i) t.v[i] = nade_unit(v[i]);
+    for (int i = 0; i < kVectors<Real>; ++i) t.v[i] = units_of(v[i]);
     return t;
   }
 };
@@ -104,7 +107,8 @@ struct Tile {
 template <class Real>
 PYGEN_INLINE void add_row(Real x, const Tile<Real>& from, Real* to) {
   using V = Vector<Real>;
-  for (int i = 0; i < kVectors<Real>; ++i) store(to + i * kWidth<Real>, V(load<V>(to + i * kWidth<Real>) + from.v[i] * x));
+  for (int i = 0; i < kVectors<Real>; ++i)
+    store(to + i * kWidth<Real>, V(load<V>(to + i * kWidth<Real>) + from.v[i] * x));
 }
 
 // One sample's `count` inputs x with gradients g of their logits, there and back; a: before the first of them.
@@ -130,45 +134,78 @@ PYGEN_INLINE void there_and_back(const Workspace<Real>& w, const Real* x, const 
   }
 }
 
+// Which units, and which samples.
+struct Part {
+  int64_t first, count, start, samples;
+};
+
+// a at the start of every segment.
+template <class Real>
+__attribute__((noinline)) void keep_starts(const NadeNll& p, const Cut& cut, const Part& part,
+                                           const Workspace<Real>& w) {
+  const Real* x = static_cast<const Real*>(p.x) + part.start * p.inputs;
+  pack<Real>(p.hidden_bias, 0, 1, p.hidden, part.first, part.count, w.weight);
+  for (int64_t n = 0; n < part.samples; ++n) Tile<Real>::at(w.weight).put(w.starts + n * kTile<Real>);
+  for (int64_t c = 0; c + 1 < cut.segments; ++c) {
+    pack<Real>(p.weight, c * cut.length, cut.length, p.hidden, part.first, part.count, w.weight);
+    for (int64_t n = 0; n < part.samples; ++n) {
+      Tile<Real> a = Tile<Real>::at(w.starts + (c * cut.chunk + n) * kTile<Real>);
+      const Real* taken = x + n * p.inputs + c * cut.length;
+      for (int64_t s = 0; s < cut.length; ++s)
+        if (taken[s] != 0) a.add(taken[s], w.weight + s * kTile<Real>);
+      a.put(w.starts + ((c + 1) * cut.chunk + n) * kTile<Real>);
+    }
+  }
+}
+
+// Segment c of all samples.
+template <class Real>
+__attribute__((noinline)) void segment_of_samples(const NadeNll& p, const Cut& cut, const Part& part,
+                                                  const Workspace<Real>& w, int64_t c) {
+  const int64_t row = c * cut.length, rows = std::min(cut.length, p.inputs - row), size = rows * kTile<Real>;
+  const int64_t offset = part.start * p.inputs + row;
+  const Real *x = static_cast<const Real*>(p.x) + offset, *g = static_cast<const Real*>(p.grad_logits) + offset;
+  pack<Real>(p.weight, row, rows, p.hidden, part.first, part.count, w.weight);
+  pack<Real>(p.output_weight, row, rows, p.hidden, part.first, part.count, w.output_weight);
+  std::fill_n(w.sums, 2 * size, Real(0));
+  for (int64_t group = 0; group < part.samples; group += kGroup) {
+    std::fill_n(w.grad_weight, size, Real(0));
+    std::fill_n(w.grad_output, size, Real(0));
+    for (int64_t n = group; n < std::min(group + kGroup, part.samples); ++n) {
+      const Tile<Real> a = Tile<Real>::at(w.starts + (c * cut.chunk + n) * kTile<Real>);
+      Tile<Real> down = Tile<Real>::at(w.down + n * kTile<Real>);
+      there_and_back(w, x + n * p.inputs, g + n * p.inputs, rows, a, down);
+      down.put(w.down + n * kTile<Real>);
+    }
+    for (int64_t i = 0; i < size; ++i) w.sums[i] += w.grad_weight[i];
+    for (int64_t i = 0; i < size; ++i) w.sums[size + i] += w.grad_output[i];
+  }
+  unpack(w.sums, row, rows, p.hidden, part.first, part.count, part.start > 0, p.grad_weight);
+  unpack(w.sums + size, row, rows, p.hidden, part.first, part.count, part.start > 0, p.grad_output_weight);
+}
+
+// The sum of G over the samples, by a tree, in the first one's place.
+template <class Real>
+void sum_of_samples(Real* down, int64_t samples) {
+  if (samples == 0) std::fill_n(down, kTile<Real>, Real(0));
+  for (int64_t left = samples; left > 1; left = (left + 1) / 2) {
+    const int64_t half = (left + 1) / 2;
+    for (int64_t n = half; n < left; ++n)
+      add_row(Real(1), Tile<Real>::at(down + n * kTile<Real>), down + (n - half) * kTile<Real>);
+  }
+}
+
 // Units [first, first + count) of all samples.
 template <class Real>
-__attribute__((noinline)) void tile_of_units(const NadeNll& p, const Cut& cut, int64_t first, int64_t count) {
+void tile_of_units(const NadeNll& p, const Cut& cut, int64_t first, int64_t count) {
   const Workspace<Real> w = workspace<Real>(cut);
-  const Real *x = static_cast<const Real*>(p.x), *g = static_cast<const Real*>(p.grad_logits);
-  alignas(64) Real bias[kTile<Real>], grad_bias[kTile<Real>];
-  pack<Real>(p.hidden_bias, 0, 1, p.hidden, first, count, bias);
   for (int64_t start = 0; start == 0 || start < p.images; start += cut.chunk) {
-    const int64_t samples = std::min(cut.chunk, p.images - start);
-    for (int64_t n = 0; n < samples; ++n) Tile<Real>::at(bias).put(w.starts + n * kTile<Real>);
-    for (int64_t c = 0; c + 1 < cut.segments; ++c) {
-      pack<Real>(p.weight, c * cut.length, cut.length, p.hidden, first, count, w.weight);
-      for (int64_t n = 0; n < samples; ++n) {
-        Tile<Real> a = Tile<Real>::at(w.starts + (c * cut.chunk + n) * kTile<Real>);
-        const Real* taken = x + (start + n) * p.inputs + c * cut.length;
-        for (int64_t s = 0; s < cut.length; ++s)
-          if (taken[s] != 0) a.add(taken[s], w.weight + s * kTile<Real>);
-        a.put(w.starts + ((c + 1) * cut.chunk + n) * kTile<Real>);
-      }
-    }
-    std::fill_n(w.down, samples * kTile<Real>, Real(0));
-    for (int64_t c = cut.segments; c-- > 0;) {
-      const int64_t row = c * cut.length, rows = std::min(cut.length, p.inputs - row);
-      pack<Real>(p.weight, row, rows, p.hidden, first, count, w.weight);
-      pack<Real>(p.output_weight, row, rows, p.hidden, first, count, w.output_weight);
-      std::fill_n(w.grad_weight, rows * kTile<Real>, Real(0));
-      std::fill_n(w.grad_output, rows * kTile<Real>, Real(0));
-      for (int64_t n = 0; n < samples; ++n) {
-        const int64_t at = (start + n) * p.inputs + row;
-        Tile<Real> down = Tile<Real>::at(w.down + n * kTile<Real>);
-        there_and_back(w, x + at, g + at, rows, Tile<Real>::at(w.starts + (c * cut.chunk + n) * kTile<Real>), down);
-        down.put(w.down + n * kTile<Real>);
-      }
-      unpack(w.grad_weight, row, rows, p.hidden, first, count, start > 0, p.grad_weight);
-      unpack(w.grad_output, row, rows, p.hidden, first, count, start > 0, p.grad_output_weight);
-    }
-    std::fill_n(grad_bias, kTile<Real>, Real(0));
-    for (int64_t n = 0; n < samples; ++n) add_row(Real(1), Tile<Real>::at(w.down + n * kTile<Real>), grad_bias);
-    unpack(grad_bias, 0, 1, p.hidden, first, count, start > 0, p.grad_hidden_bias);
+    const Part part{first, count, start, std::min(cut.chunk, p.images - start)};
+    keep_starts(p, cut, part, w);
+    std::fill_n(w.down, part.samples * kTile<Real>, Real(0));
+    for (int64_t c = cut.segments; c-- > 0;) segment_of_samples(p, cut, part, w, c);
+    sum_of_samples(w.down, part.samples);
+    unpack(w.down, 0, 1, p.hidden, first, count, start > 0, p.grad_hidden_bias);
   }
 }
 

@@ -12,9 +12,15 @@ inline namespace PYGEN_ISA {
 namespace {
 
 template <class Real>
-using Vector = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
+using Vector = std::conditional_t<std::is_same_v<Real, float>, VecF, Reg<double>>;
 template <class Real>
 constexpr int64_t kWidth = sizeof(Vector<Real>) / sizeof(Real);
+
+PYGEN_INLINE VecF units_of(VecF a) { return nade_unit(a); }
+PYGEN_INLINE Reg<double> units_of(Reg<double> a) {
+  for (int i = 0; i < kRegLanes<double>; ++i) a[i] = nade_unit(static_cast<double>(a[i]));
+  return a;
+}
 
 template <class Real>
 constexpr int64_t padded(int64_t n) {
@@ -67,8 +73,11 @@ PYGEN_INLINE void sum_each(const VecF (&v)[kCount], float* sums) {
   }
 }
 template <int kCount>
-PYGEN_INLINE void sum_each(const double (&v)[kCount], double* sums) {
-  for (int i = 0; i < kCount; ++i) sums[i] = v[i];
+PYGEN_INLINE void sum_each(const Reg<double> (&v)[kCount], double* sums) {
+  for (int i = 0; i < kCount; ++i) {
+    sums[i] = v[i][0];
+    for (int j = 1; j < kRegLanes<double>; ++j) sums[i] += v[i][j];
+  }
 }
 
 }  // namespace

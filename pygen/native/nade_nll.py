@@ -5,20 +5,40 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pygen.native._arguments import DTYPE_NAMES, strided, target
+from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 from pygen.reference import nade_nll as reference
 from pygen.reference.bernoulli_nll import targets
 
 
-def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Contiguous, in the dtype that is computed in."""
-    made = tuple(t.to(torch.promote_types(t.dtype, torch.float32)).contiguous() for t in tensors)
-    for t in made:
-        strided(t)  # raises where there is nothing to read
-    return made
+class _Call:
+    """Tensors as the kernels take them: contiguous, and on a CPU in the dtype that is computed in."""
+
+    def __init__(self, input: Tensor, *parameters: Tensor) -> None:
+        self.compiled, self.where = target(parameters[0])
+        self.gpu = on_gpu((self.compiled, self.where))
+        self.wide = torch.promote_types(parameters[0].dtype, torch.float32)
+        self.parameters = [t.contiguous() if self.gpu else self.widened(t) for t in parameters]
+        self.x = targets(input, self.wide).contiguous()
+        self.sizes = (*input.shape, parameters[0].shape[1])
+        for t in (self.x, *self.parameters):
+            strided(t)  # raises where there is nothing to read
+        self.dtype = DTYPE_NAMES[self.parameters[0].dtype]
+
+    def widened(self, t: Tensor) -> Tensor:
+        return t.to(self.wide).contiguous()
+
+    def new(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.wide, device=self.x.device)
+
+    def plan(self) -> tuple[int, int, int]:
+        return self.compiled.nade_nll_plan(self.dtype, *self.sizes)
+
+    @property
+    def given(self) -> tuple:
+        return self.dtype, self.sizes, self.x.data_ptr(), _addresses(self.parameters[:3])
 
 
-def _addresses(*tensors: Tensor) -> tuple[int, ...]:
+def _addresses(tensors: Sequence[Tensor]) -> tuple[int, ...]:
     return tuple(t.data_ptr() for t in tensors)
 
 
@@ -30,14 +50,13 @@ def forward(
     output_bias: Tensor,  # [D]
 ) -> Tensor:
     """The logits [N, D]."""
-    compiled, where = target(weight)
-    w, c, v, b = _wide(weight, hidden_bias, output_weight, output_bias)
-    x = targets(input, w.dtype).contiguous()
-    logits = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    compiled.nade_nll_forward(
-        DTYPE_NAMES[x.dtype], (*x.shape, w.shape[1]), x.data_ptr(), _addresses(w, c, v), b.data_ptr(),
-        logits.data_ptr(), *where,
-    )  # fmt: skip
+    call = _Call(input, weight, hidden_bias, output_weight, output_bias)
+    if call.gpu:
+        partial = call.new(call.plan()[0], *input.shape)
+        call.compiled.nade_nll_forward(*call.given, partial.data_ptr(), *call.where)
+        return partial.sum(0) + call.widened(output_bias)
+    logits = call.new(*input.shape)
+    call.compiled.nade_nll_forward(*call.given, call.parameters[3].data_ptr(), logits.data_ptr(), *call.where)
     return logits
 
 
@@ -50,16 +69,30 @@ def backward(
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of input, weight, hidden_bias, output_weight and output_bias, None where they are not needed."""
-    compiled, where = target(weight)
-    w, c, v, g = _wide(weight, hidden_bias, output_weight, grad_logits)
-    x = targets(input, w.dtype).contiguous()
-    grads: tuple[Tensor | None, ...] = (None,) * 3
-    if any(needs[1:4]):
-        made = torch.empty_like(w), torch.empty_like(c), torch.empty_like(v)
-        compiled.nade_nll_backward(
-            DTYPE_NAMES[x.dtype], (*x.shape, w.shape[1]), x.data_ptr(), _addresses(w, c, v), g.data_ptr(),
-            _addresses(*made), *where,
-        )  # fmt: skip
-        grads = tuple(t.to(weight.dtype) if n else None for t, n in zip(made, needs[1:4], strict=True))
-    grad_input = reference.grad_input(g, input, weight, hidden_bias, output_weight) if needs[0] else None
-    return grad_input, *grads, g.sum(0).to(weight.dtype) if needs[4] else None
+    given = (input, weight, hidden_bias, output_weight)
+    grads = _gradients(grad_logits, *given) if any(needs[1:4]) else (None,) * 3
+    return (
+        reference.grad_input(grad_logits, *given) if needs[0] else None,
+        *(grad if n else None for grad, n in zip(grads, needs[1:4], strict=True)),
+        grad_logits.sum(0).to(weight.dtype) if needs[4] else None,
+    )
+
+
+def _gradients(grad_logits: Tensor, *given: Tensor) -> list[Tensor]:
+    """Of weight, hidden_bias and output_weight."""
+    call = _Call(*given)
+    g = call.widened(grad_logits)
+    _, inputs, hidden = call.sizes
+    shapes = (inputs, hidden), (hidden,), (inputs, hidden)
+    if 0 in call.sizes:
+        grads = [call.new(*shape).zero_() for shape in shapes]
+    elif call.gpu:
+        _, parts, numbers = call.plan()
+        grads, workspace = [call.new(parts, *shape) for shape in shapes], call.new(numbers)
+        arguments = g.data_ptr(), _addresses(grads), workspace.data_ptr()
+        call.compiled.nade_nll_backward(*call.given, *arguments, *call.where)
+        grads = [partial.sum(0) for partial in grads]
+    else:
+        grads = [call.new(*shape) for shape in shapes]
+        call.compiled.nade_nll_backward(*call.given, g.data_ptr(), _addresses(grads), *call.where)
+    return [grad.to(given[1].dtype) for grad in grads]

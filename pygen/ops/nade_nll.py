@@ -30,8 +30,8 @@ def nade_nll(
     """The negative log-likelihood, in nats, of binary data under a neural autoregressive distribution estimator (NADE).
 
     a_0 = hidden_bias; for each input d: h = sigmoid(a_d), logit_d = output_bias_d + output_weight_d . h, of which the loss is
-    softplus(logit_d) - x_d logit_d, and a_{d+1} = a_d + x_d weight_d. In one pass, O(N D H); no [N, D, H] is ever stored: kept for
-    backward are the logits [N, D], from which it runs from the last input to the first. Differentiable to any order in the
+    softplus(logit_d) - x_d logit_d, and a_{d+1} = a_d + x_d weight_d. In one pass, O(N D H), and nothing of that size is stored:
+    backward keeps the logits [N, D], and runs from the last input to the first. Differentiable to any order in the
     parameters and in a floating input (first order under torch.compile); torch.func transforms run the reference composition.
     Larochelle and Murray 2011, "The Neural Autoregressive Distribution Estimator", section 3. Its b and c are the biases here,
     its V is output_weight, and its W, which has a column for each input, is the transpose of weight: here a row is what one
@@ -69,7 +69,11 @@ def nade_nll(
 def _promoted(tensors: tuple) -> tuple:
     """Of a floating input and the parameters; levels stay."""
     levels = isinstance(tensors[0], Tensor) and not tensors[0].is_floating_point()
-    return (tensors[0], *_checks.promote_under_autocast(*tensors[1:])) if levels else _checks.promote_under_autocast(*tensors)
+    return (
+        (tensors[0], *_checks.promote_under_autocast(*tensors[1:]))
+        if levels
+        else _checks.promote_under_autocast(*tensors)
+    )
 
 
 def _check(input: Any, weight: Any, hidden_bias: Any, output_weight: Any, output_bias: Any) -> None:

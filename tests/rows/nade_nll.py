@@ -1,8 +1,7 @@
-"""The rows of nade_nll: levels, and data between them, which is differentiated too."""
+"""The row of nade_nll, of levels; and that of data between them, which is differentiated too: test_nade_nll.py runs it."""
 
 import math
 import random
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ def soft(n: int, inputs: int, dtype: torch.dtype = torch.float64) -> Tensor:
 def tensors(n: int, inputs: int, hidden: int, x: Tensor | None = None) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(5)
     shapes = ((inputs, hidden), (hidden,), (inputs, hidden), (inputs,))
-    made = {k: torch.randn(s, generator=g, dtype=torch.float64) for k, s in zip(PARAMETERS, shapes, strict=True)}
+    made = {k: 0.5 * torch.randn(s, generator=g, dtype=torch.float64) for k, s in zip(PARAMETERS, shapes, strict=True)}
     return {**made, "input": levels(n, inputs) if x is None else x}
 
 
@@ -52,9 +51,8 @@ def samples() -> list[Sample]:
     return [
         Sample("one element", tensors(1, 1, 1)),
         Sample("odd everything", tensors(5, 7, 3, levels(5, 7, torch.int64)), {"reduction": "none"}),
-        Sample("narrow rows", tensors(67, 3, 2), {"reduction": "sum"}),
         Sample("more than a chunk", tensors(67, 17, 37), {"reduction": "none"}, small=False),
-        Sample("vectors and one more", tensors(5, 10, 65)),
+        Sample("vectors and one more", tensors(5, 3, 65)),
         Sample("empty batch", tensors(0, 5, 3), {"reduction": "sum"}),
         Sample("no inputs", tensors(3, 0, 2), {"reduction": "none"}),
         Sample("no hidden units", tensors(3, 4, 0), {"reduction": "none"}),
@@ -63,20 +61,17 @@ def samples() -> list[Sample]:
 
 def soft_samples() -> list[Sample]:
     return [
-        Sample("one element", tensors(1, 1, 1, soft(1, 1))),
         Sample("odd everything", tensors(5, 7, 3, soft(5, 7)), {"reduction": "none"}),
         Sample("narrow rows", tensors(67, 3, 2, soft(67, 3)), {"reduction": "sum"}),
         Sample("vectors and one more", tensors(17, 10, 33, soft(17, 10))),
         Sample("empty batch", tensors(0, 5, 3, soft(0, 5)), {"reduction": "sum"}),
-        Sample("no inputs", tensors(3, 0, 2, soft(3, 0)), {"reduction": "none"}),
     ]
 
 
-def more_samples(make: Callable[..., Tensor] = levels) -> list[Sample]:
+def more_samples() -> list[Sample]:
     """A large batch, and strides that say little."""
-    odd = tensors(7, 5, 3, make(7, 5))
-    turned = {k: t.transpose(0, -1).contiguous().transpose(0, -1) for k, t in odd.items()}
-    named = {"batch 65536": tensors(65536, 1, 1, make(65536, 1)), "transposed": turned}
+    turned = {k: t.transpose(0, -1).contiguous().transpose(0, -1) for k, t in tensors(7, 5, 3).items()}
+    named = {"batch 65536": tensors(65536, 1, 1), "transposed": turned}
     return [Sample(name, t, {}) for name, t in named.items()]
 
 
@@ -116,7 +111,8 @@ def errors() -> list[ErrorInput]:
         error("hidden_bias None", TypeError, r"hidden_bias: expected a torch.Tensor, got NoneType", {"hidden_bias": None}),
         error("hidden_bias float64", TypeError, r"hidden_bias: expected torch.float32, the dtype of weight, got torch.float64",
               {"hidden_bias": c.double()}),
-        error("hidden_bias device", ValueError, r"hidden_bias: expected a tensor on cpu, .* got meta", {"hidden_bias": c.to("meta")}),
+        error("hidden_bias device", ValueError, r"hidden_bias: expected a tensor on cpu, .* got meta",
+              {"hidden_bias": c.to("meta")}),
         error("hidden_bias size", ValueError, r"hidden_bias: expected the shape \[3\], of weight \[5, 3\], got \[2\]",
               {"hidden_bias": c[1:]}),
         error("output_weight turned", ValueError, r"output_weight: expected the shape \[5, 3\], of weight \[5, 3\], got \[3, 5\]",
@@ -166,21 +162,21 @@ ROWS = [
         integers={"input": 2},
         saved_extra=4 * 67 * 17,  # the logits
     ),
-    Op(
-        name="nade_nll",
-        outputs=("cross_entropy",),
-        differentiable=(*PARAMETERS, "input"),
-        call=call,
-        composite=composite,
-        samples=soft_samples,
-        errors=lambda: [],
-        options={"reduction": ("batchmean", "sum")},
-        unsaved=frozenset({"output_bias"}),
-        batched=frozenset({"input"}),
-        registered=registered,
-        more_samples=lambda: more_samples(soft),
-        fuzz=fuzz,
-        finite=frozenset({"input"}),  # it lies in [0, 1]; beyond, formulas that agree on numbers differ in what is infinite
-        saved_extra=4 * 67 * 3,
-    ),
 ]
+
+SOFT = Op(
+    name="nade_nll",
+    outputs=("cross_entropy",),
+    differentiable=(*PARAMETERS, "input"),
+    call=call,
+    composite=composite,
+    samples=soft_samples,
+    errors=lambda: [],
+    options={"reduction": ("batchmean", "sum")},
+    unsaved=frozenset({"output_bias"}),
+    batched=frozenset({"input"}),
+    registered=registered,
+    fuzz=fuzz,
+    finite=frozenset({"input"}),  # it lies in [0, 1]; beyond, formulas that agree on numbers differ in what is infinite
+    saved_extra=4 * 67 * 3,
+)

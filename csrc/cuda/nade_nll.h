@@ -1,0 +1,32 @@
+// What the bindings hand to the launchers of nade_nll.cu: addresses and sizes. Tensors are contiguous; of the
+// parameters' dtype, or, where it says Acc, of float, double for float64.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace pygen::cuda {
+
+struct NadeCall {
+  int device;
+  std::uintptr_t stream;
+  std::string dtype;
+  int64_t images, inputs, hidden;                     // N, D, H
+  std::uintptr_t x;                                   // [N, D] Acc
+  std::uintptr_t weight, hidden_bias, output_weight;  // [D, H], [H], [D, H]
+  std::uintptr_t logits;                              // forward: [tiles, N, D] Acc, written: partial sums
+  std::uintptr_t grad_logits;                         // backward: [N, D] Acc
+  std::uintptr_t starts;                              // backward: a workspace of NadePlan::starts numbers of Acc
+  std::uintptr_t grad_weight, grad_hidden_bias, grad_output_weight;  // [parts, ...] Acc, written: partial sums
+};
+
+// How many partial sums of each result the kernels leave, and the workspace.
+struct NadePlan {
+  int64_t tiles, parts, starts;
+};
+NadePlan nade_nll_plan(const std::string& dtype, int64_t images, int64_t inputs, int64_t hidden);
+
+void nade_nll_forward(const NadeCall& call);
+void nade_nll_backward(const NadeCall& call);
+
+}  // namespace pygen::cuda
