@@ -37,6 +37,20 @@ __attribute__((noinline)) Scratch<Real>& scratch() {
   return s;
 }
 
+// Once in the module, as so many calls of them inlined would make most of its size.
+template <class T, class Real>
+__attribute__((noinline)) const Real* read_piece(const View& view, int64_t start, int64_t n, Real* to) {
+  return read_block<T>(view, start, n, to);
+}
+template <class T, class Real>
+__attribute__((noinline)) Real* piece_target(const View& view, int64_t start, int64_t n, Real* scratch) {
+  return block_target<T>(view, start, n, scratch);
+}
+template <class T, class Real>
+__attribute__((noinline)) void write_piece(const View& view, int64_t start, int64_t n, const Real* from) {
+  write_block<T>(view, start, n, from);
+}
+
 template <class Real, CouplingScale kScale, bool kInverse, bool kParity>
 void forward_piece(const Piece<Real>& b, int64_t n) {
   using S = CouplingScale;
@@ -144,11 +158,11 @@ PYGEN_INLINE void copy_rest(const AffineCoupling::Half& rest, const Blocks& bloc
   for (int64_t at = first; at < end;) {
     const int64_t left = rest.count >= kRow ? rest.count - at % rest.count : end - at;
     const int64_t n = std::min(std::min(kBlock, end - at), left);
-    const Real* from = rest.input.present() ? read_block<T>(rest.input, at, n, scratch) : nullptr;
-    Real* to = block_target<T>(rest.output, at, n, scratch);
+    const Real* from = rest.input.present() ? read_piece<T>(rest.input, at, n, scratch) : nullptr;
+    Real* to = piece_target<T>(rest.output, at, n, scratch);
     if (!from) std::fill_n(to, n, Real(0));
     if (from && to != from) std::copy_n(from, n, to);
-    write_block<T>(rest.output, at, n, to);
+    write_piece<T>(rest.output, at, n, to);
     at += n;
   }
 }
@@ -163,15 +177,15 @@ void forward(const AffineCoupling& p) {
     for_each_piece(blocks, block, [&](int64_t start, int64_t at, int64_t n) {
       Piece<Real> b{};
       b.bound = static_cast<Real>(p.bound);
-      b.x = read_block<T>(p.live.input, start, n, s.x);
-      b.t = read_block<T>(p.shift, start, n, s.t);
-      if (p.log_scale.present()) b.s = read_block<T>(p.log_scale, start, n, s.s);
+      b.x = read_piece<T>(p.live.input, start, n, s.x);
+      b.t = read_piece<T>(p.shift, start, n, s.t);
+      if (p.log_scale.present()) b.s = read_piece<T>(p.log_scale, start, n, s.s);
       if (p.parity) fill_live(p, start, n, s.live);
       b.live = s.live;
-      b.out = block_target<T>(p.live.output, start, n, s.out);
+      b.out = piece_target<T>(p.live.output, start, n, s.out);
       b.log = s.log + at;
       compute(b, n);
-      write_block<T>(p.live.output, start, n, b.out);
+      write_piece<T>(p.live.output, start, n, b.out);
     });
     sums.add(block, s.log);
     copy_rest<T>(p.rest, blocks, block, s.x);
@@ -189,7 +203,7 @@ void backward(const AffineCoupling& p) {
       Piece<Real> b{};
       b.bound = static_cast<Real>(p.bound);
       const auto read = [&](const View& view, Real* to) -> const Real* {
-        return view.present() ? read_block<T>(view, start, n, to) : nullptr;
+        return view.present() ? read_piece<T>(view, start, n, to) : nullptr;
       };
       b.x = read(p.input, s.x);
       b.t = read(p.shift, s.t);
@@ -206,15 +220,15 @@ void backward(const AffineCoupling& p) {
       if (p.parity) fill_live(p, start, n, s.live);
       b.live = s.live;
       const auto target = [&](const View& view, Real* to) {
-        return view.present() ? block_target<T>(view, start, n, to) : to;
+        return view.present() ? piece_target<T>(view, start, n, to) : to;
       };
       b.out = target(p.live.output, s.out);
       b.grad_t = target(p.grad_shift, s.grad_t);
       b.grad_s = target(p.grad_log_scale, s.grad_s);
       compute(b, n);
-      if (p.live.output.present()) write_block<T>(p.live.output, start, n, b.out);
-      if (p.grad_shift.present()) write_block<T>(p.grad_shift, start, n, b.grad_t);
-      if (p.grad_log_scale.present()) write_block<T>(p.grad_log_scale, start, n, b.grad_s);
+      if (p.live.output.present()) write_piece<T>(p.live.output, start, n, b.out);
+      if (p.grad_shift.present()) write_piece<T>(p.grad_shift, start, n, b.grad_t);
+      if (p.grad_log_scale.present()) write_piece<T>(p.grad_log_scale, start, n, b.grad_s);
     });
     copy_rest<T>(p.rest, blocks, block, s.x);
   });

@@ -1,5 +1,6 @@
 """Drop-in modules over pygen.functional."""
 
+from pygen.nn.affine_coupling import AffineCoupling
 from pygen.nn.bernoulli_nll import BernoulliNLL
 from pygen.nn.categorical_nll import CategoricalNLL
 from pygen.nn.gan_loss import GANLoss
@@ -11,6 +12,7 @@ from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
 __all__ = [
     "NADENLL",
+    "AffineCoupling",
     "BernoulliNLL",
     "CategoricalNLL",
     "DiagonalGaussian",

@@ -5,8 +5,9 @@ import random
 import numpy as np
 import torch
 from registry import ErrorInput, Op, Sample
-from torch import Tensor
+from torch import Tensor, nn
 
+from pygen import nn as pnn
 from pygen.functional import affine_coupling
 
 
@@ -192,6 +193,10 @@ def fuzz(rng: random.Random) -> tuple[dict, dict]:
     return shapes, options
 
 
+def _module():
+    return pnn.AffineCoupling(nn.Linear(2, 4), mask="even_odd", scale="tanh", bound=2.0), (torch.randn(3, 4),)
+
+
 ROWS = [
     Op(
         name="affine_coupling",
@@ -214,5 +219,6 @@ ROWS = [
         registered=registered,
         more_samples=more_samples,
         fuzz=fuzz,
+        modules={"AffineCoupling": _module},
     )
 ]
