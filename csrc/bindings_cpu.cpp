@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/affine_coupling.bind.h"
+#include "cpu/am_softmax.bind.h"
 #include "cpu/bernoulli_nll.bind.h"
 #include "cpu/categorical_nll.bind.h"
 #include "cpu/gan_loss.bind.h"
@@ -23,6 +24,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("isas", &pygen::usable_isas, "Those that this processor can run, best first.");
   m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
   pygen::bind_affine_coupling(m);
+  pygen::bind_am_softmax(m);
   pygen::bind_bernoulli_nll(m);
   pygen::bind_categorical_nll(m);
   pygen::bind_gan_loss(m);

@@ -65,6 +65,12 @@ def backward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict:
     return _turned(tuple(in_degrees), tuple(out_degrees), strict)
 
 
+@lru_cache(maxsize=8)
+def dense_plan(sources: int, targets: int) -> Plan:
+    """Of a product in which everything is live, as of equal degrees."""
+    return Plan(torch.arange(sources), torch.arange(targets), torch.full((targets,), sources), True, True)
+
+
 def flat_rows(t: Tensor) -> Tensor:
     """[..., D] as [N, D]"""
     return t if t.dim() == 2 else t.reshape(t.shape[:-1].numel(), t.shape[-1])

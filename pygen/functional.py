@@ -1,6 +1,7 @@
 """The public functions."""
 
 from pygen.ops.affine_coupling import affine_coupling
+from pygen.ops.am_softmax import am_softmax
 from pygen.ops.bernoulli_nll import bernoulli_nll
 from pygen.ops.categorical_nll import categorical_nll
 from pygen.ops.gan_loss import GanStats as GanStats
@@ -18,6 +19,7 @@ from pygen.ops.sample_dot import sample_dot
 
 __all__ = [
     "affine_coupling",
+    "am_softmax",
     "bernoulli_nll",
     "categorical_nll",
     "discriminator_loss",

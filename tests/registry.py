@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import layouts
 import pytest
 import torch
 from support import OWN_EPS, SEED, Target, compute_dtype, mixed_weights
@@ -81,12 +82,15 @@ class Op:
     # What one kernel hands the next is rounded to the dtype. The composite takes rounded= for each such number.
     rounds_between: bool = False
     # Of float64 there is no wider truth, and plain PyTorch's own error is not known: how many eps right answers may lie apart
-    # there. More than the rule's 4 for a gradient whose weights are softmaxes of sums of large logarithms, as fuzz.py has it.
+    # there. More than the rule's 4 for a gradient whose weights are softmaxes of large logits, as fuzz.py has it.
     double_eps: float = OWN_EPS
     # Argument of levels -> the option that says how many there are, or how many, or a function of the shapes that says it.
     integers: Mapping[str, str | int | Callable[[Mapping[str, tuple[int, ...]]], int]] = field(default_factory=dict)
     # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
     gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
+
+    # Arguments whose rows no layout makes the same: what is left of their gradients then is rounding errors, of nothing.
+    distinct: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name
@@ -168,4 +172,5 @@ def tiny(op: Op, device: str = "cpu") -> tuple[Tensors, list[Tensor], Mapping[st
 
 def layout_sample(op: Op, sample: Sample, maker: Callable, dtype: torch.dtype, device: str) -> Tensors:
     """The sample's tensors, each laid out by the maker."""
-    return {k: maker(t) for k, t in sample.cast(dtype, device).items()}
+    kept = op.distinct if maker is layouts.expanded else ()
+    return {k: t if k in kept else maker(t) for k, t in sample.cast(dtype, device).items()}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from registry import each_error, each_op
+from registry import each_error, each_op, on_floating
 from support import SEED, assert_same, fast_targets
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -75,7 +75,7 @@ def test_different_dtypes_are_refused_outside_autocast_and_made_one_inside(op):
             op.run(mixed, sample.options)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got = op.run(mixed, sample.options)
-        made_one = {k: t.bfloat16() if op.autocast == "cast" else t.float() for k, t in mixed.items()}
+        made_one = on_floating(lambda t: t.bfloat16() if op.autocast == "cast" else t.float(), mixed)
         for a, b in zip(got, op.run(made_one, sample.options), strict=True):
             assert_same(a, b)
         # Another device's autocast is none of ours.

@@ -10,6 +10,7 @@
 #include "cpu/categorical_nll_tile.h"
 #include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
+#include "cpu/softmax_row.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -116,76 +117,27 @@ __attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& unit
   }
 }
 
-template <class Real>
-PYGEN_INLINE Real largest_lane(Vector<Real> v) {
-  Real lane[kWidth<Real>];
-  store(lane, v);
-  Real most = lane[0];
-  for (int i = 1; i < kWidth<Real>; ++i) most = lane[i] > most ? lane[i] : most;
-  return most;
-}
-
-// One unit whose levels lie side by side, two vectors of them at a time; the tile ends in levels that cannot come.
+// One unit whose levels lie side by side.
 template <class T, class Real>
 __attribute__((noinline)) void along(const CategoricalNll& p, const Units& units, int64_t unit, Scratch<Real>& s,
                                      Real* nll) {
   using V = Vector<Real>;
-  constexpr int64_t kW = kWidth<Real>, kStep = 2 * kW;
-  const int64_t chunks = (p.levels + kTile - 1) / kTile;
   const T* in = static_cast<const T*>(p.logits.data) + units.offset(units.logits, unit);
   read_levels(p, units, unit, 1, s);
-  s.drawn[0] = std::numeric_limits<Real>::quiet_NaN();
   const int64_t drawn = s.level[0] > Real(-1) && s.level[0] < static_cast<Real>(p.levels) ? s.level[0] : -1;
-  Real top = -Lanes<Real>::kMax, others = 0;
   const auto read = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
-    V most[2] = {V{} - Lanes<V>::kMax, V{} - Lanes<V>::kMax};
-    int64_t j = 0;
-    for (; j + kStep <= rows; j += kStep) {
-      for (int v = 0; v < 2; ++v) {
-        const V x = load_as<V>(in + first + j + v * kW);
-        store(s.tile + j + v * kW, x);
-        most[v] = larger(x, most[v]);
-      }
-    }
-    if (j < rows) {
-      std::fill_n(s.tile + j, kStep, -std::numeric_limits<Real>::infinity());
-      widen_run(in + first + j, s.tile + j, rows - j);
-      for (int v = 0; v < 2; ++v) most[v] = larger(load<V>(s.tile + j + v * kW), most[v]);
-    }
-    return largest_lane<Real>(larger(most[0], most[1]));
+    return fill_tile<Real>(
+        s.tile, rows, [&](int64_t j) PYGEN_INLINE_LAMBDA { return load_as<V>(in + first + j); },
+        [&](int64_t j) PYGEN_INLINE_LAMBDA { return widen(in[first + j]); });
   };
-  const auto exponentials = [&](int64_t rows) PYGEN_INLINE_LAMBDA {
-    V sum[2] = {};
-    for (int64_t j = 0; j < rows; j += kStep) {
-      for (int v = 0; v < 2; ++v) {
-        const V e = exp_minus_abs(V(load<V>(s.tile + j + v * kW) - top));
-        store(s.tile + j + v * kW, e);
-        sum[v] = sum[v] + e;
-      }
-    }
-    return static_cast<Real>(sum_lanes(V(sum[0] + sum[1])));
-  };
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first);
-    const Real most = read(first, rows), before = top;
-    top = most > top ? most : top;
-    find_drawn(first, rows, 1, 1, s);
-    // Its term is nothing.
-    if (drawn >= first && drawn < first + rows) s.tile[drawn - first] = -std::numeric_limits<Real>::infinity();
-    others = others * exp_minus_abs(Real(before - top)) + exponentials(rows);
+  if (!p.grad_logits.data) {
+    *nll = softmax_row<Real>(p.levels, drawn, s.tile, read);
+    return;
   }
-  const Categorical<Real> of = categorical(top, s.drawn[0], others);
-  *nll = of.nll;
-  if (!p.grad_logits.data) return;
-  const Real factor = of.inverse * static_cast<Real>(p.scale), g = s.upstream[0];
+  const Real scale = static_cast<Real>(p.scale), g = s.upstream[0];
   T* out = static_cast<T*>(p.grad_logits.data) + units.offset(units.grads, unit);
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t first = chunk * kTile, rows = std::min(kTile, p.levels - first);
-    if (chunks > 1) {
-      read(first, rows);
-      exponentials(rows);
-    }
-    if (drawn >= first && drawn < first + rows) s.tile[drawn - first] = -others;
+  const auto write = [&](int64_t first, int64_t rows, Real inverse) PYGEN_INLINE_LAMBDA {
+    const Real factor = inverse * scale;
     if (p.grad_logits.channel == 1) {
       for_each_vector<Real>(rows, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using W = decltype(zero);
@@ -194,7 +146,8 @@ __attribute__((noinline)) void along(const CategoricalNll& p, const Units& units
     } else {
       for (int64_t i = 0; i < rows; ++i) narrow(s.tile[i] * factor * g, out + (first + i) * p.grad_logits.channel);
     }
-  }
+  };
+  *nll = softmax_row<Real>(p.levels, drawn, s.tile, read, write);
 }
 
 template <class T, class Real>

@@ -3,20 +3,14 @@
 
 #include <algorithm>
 
-#include "cpu/block_io.h"
 #include "cpu/categorical_nll_units.h"
+#include "cpu/softmax_row.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
 constexpr int64_t kUnits = 128, kFewUnits = 16;  // of a block; few, where each has many levels
-constexpr int64_t kTile = 16 << 10;              // numbers
-
-template <class Real>
-using Vector = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
-template <class Real>
-constexpr int kWidth = sizeof(Vector<Real>) / sizeof(Real);
 
 template <class Real>
 struct Scratch {
@@ -28,11 +22,6 @@ template <class Real>
 __attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
   static thread_local Scratch<Real> s;
   return s;
-}
-
-template <class V>
-PYGEN_INLINE V larger(V x, V y) {
-  return Lanes<V>::select(x > y, x, y);
 }
 
 template <class Real, class Level>

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pygen import _backends, _tf32
-from pygen._degrees import Plan, backward_plan, flat_rows, forward_plan
+from pygen._degrees import Plan, backward_plan, dense_plan, flat_rows, forward_plan
 from pygen.native._arguments import DTYPE_NAMES, launch, on_gpu, strided, target
 
 
@@ -66,27 +66,52 @@ def grad_weight(
     need_bias: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """weight's gradient [out, in], 0 where it is dead, and bias's [out]."""
-    g, x = flat_rows(grad), flat_rows(input)
-    where = target(grad)
+    return _grad_weight(flat_rows(grad), flat_rows(input), forward_plan(in_degrees, out_degrees, strict), need_bias)
+
+
+def _grad_weight(
+    g: Tensor, x: Tensor, plan: Plan, need_bias: bool, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    where = target(g)
     gpu = on_gpu(where)
-    weight = torch.empty((g.shape[1], x.shape[1]), dtype=grad.dtype, device=grad.device)
+    if weight is None:
+        weight = torch.empty((g.shape[1], x.shape[1]), dtype=g.dtype, device=g.device)
     bias = None
     if need_bias:  # on a GPU torch's own sum: in float32 within, and the same each time and in each layout
-        bias = g.contiguous().sum(0) if gpu else torch.empty(g.shape[1], dtype=grad.dtype, device=grad.device)
+        bias = g.contiguous().sum(0) if gpu else torch.empty(g.shape[1], dtype=g.dtype, device=g.device)
     launch(
         where,
-        grad.device,
+        g.device,
         "masked_linear_grad_weight",
-        _tf32.allowed_in_products(grad),
-        DTYPE_NAMES[grad.dtype],
+        _tf32.allowed_in_products(g),
+        DTYPE_NAMES[g.dtype],
         (x.shape[0], x.shape[1], g.shape[1]),
-        forward_plan(in_degrees, out_degrees, strict).addresses(grad.device, gpu),
+        plan.addresses(g.device, gpu),
         strided(x),
         strided(g),
         strided(weight),
         None if bias is None or gpu else strided(bias)[0],
     )
     return weight, bias
+
+
+def dense_product(
+    x: Tensor,  # [N, k]
+    weight: Tensor,  # [n, k]
+    out: Tensor,  # [N, n], written
+) -> Tensor:
+    """out = x weight^T, each sum in one order whatever the threads, strides and addresses."""
+    _product(x, weight, None, dense_plan(x.shape[1], weight.shape[0]), out)
+    return out
+
+
+def dense_grad_weight(
+    grad: Tensor,  # [N, n]
+    x: Tensor,  # [N, k]
+    out: Tensor,  # [n, k], written
+) -> Tensor:
+    """out = grad^T x, as repeatable."""
+    return _grad_weight(grad, x, dense_plan(x.shape[1], grad.shape[1]), False, out)[0]
 
 
 class PlainPlan(NamedTuple):

@@ -1,6 +1,7 @@
 """Drop-in modules over pygen.functional."""
 
 from pygen.nn.affine_coupling import AffineCoupling
+from pygen.nn.am_softmax import AMSoftmax
 from pygen.nn.bernoulli_nll import BernoulliNLL
 from pygen.nn.categorical_nll import CategoricalNLL
 from pygen.nn.gan_loss import GANLoss
@@ -13,6 +14,7 @@ from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 __all__ = [
     "NADENLL",
     "AffineCoupling",
+    "AMSoftmax",
     "BernoulliNLL",
     "CategoricalNLL",
     "DiagonalGaussian",

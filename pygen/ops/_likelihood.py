@@ -35,7 +35,7 @@ def check_levels(op: str, x: Any, num_levels: int | None, name: str, params: Ten
         raise _checks.fail(op, "x", f"shape [{shape}], of {name} {list(params.shape)}", list(x.shape))
 
 
-def check_level_values(op: str, x: Tensor, num_levels: int, name: str = "x") -> None:
+def check_level_values(op: str, x: Tensor, num_levels: int, name: str = "x", what: str = "levels") -> None:
     """Refuse values beyond 0 .. num_levels - 1, where they can be read for free."""
     if not x.is_cpu or not x.numel() or (x.dtype == torch.uint8 and num_levels >= 256):
         return
@@ -43,7 +43,7 @@ def check_level_values(op: str, x: Tensor, num_levels: int, name: str = "x") -> 
         raise without_memory(x)
     least, most = x.aminmax()
     if int(most) >= num_levels or int(least) < 0:
-        raise _checks.fail(op, name, f"levels 0 .. {num_levels - 1}", f"{int(least)} .. {int(most)}")
+        raise _checks.fail(op, name, f"{what} 0 .. {num_levels - 1}", f"{int(least)} .. {int(most)}")
 
 
 class Likelihood:

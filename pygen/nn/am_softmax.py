@@ -1,0 +1,51 @@
+"""The module over am_softmax."""
+
+import torch
+from torch import Tensor, nn
+
+from pygen.functional import am_softmax
+
+
+class AMSoftmax(nn.Module):
+    """(embeddings, targets) -> loss: see pygen.functional.am_softmax. Holds the classes' weights, [C, D], drawn as nn.Linear's.
+
+    Args:
+        in_features: D, of an embedding.
+        num_classes: C.
+        scale, margin, reduction: as of the function.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        scale: float = 30.0,
+        margin: float = 0.35,
+        reduction: str = "batchmean",
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("in_features", in_features), ("num_classes", num_classes)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"AMSoftmax: {name}: expected an int >= 1, got {value!r}")
+        self.in_features, self.num_classes = in_features, num_classes
+        self.scale, self.margin, self.reduction, self.backend = scale, margin, reduction, backend
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(
+        self,
+        input: Tensor,  # [N, in_features]
+        target: Tensor,  # [N], int64
+    ) -> Tensor:
+        options = {"scale": self.scale, "margin": self.margin, "reduction": self.reduction}
+        return am_softmax(input, self.weight, target, backend=self.backend, **options)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.num_classes}, scale={self.scale}, margin={self.margin}, reduction={self.reduction!r}"

@@ -1,0 +1,126 @@
+"""How am_softmax is computed where there are kernels: matrix products of some samples at a time, and everything between them in
+one pass over the products, in place.
+
+Neither logits, nor probabilities, nor their gradients of all samples are ever there at once. Where gradients are wanted they are made
+with the loss, as the products are there then: three matrix products in all, as many as of a saved softmax.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from pygen import _backends, _checks
+from pygen.native import masked_linear
+from pygen.reference.am_softmax import EPS, norms
+from pygen.reference._likelihood import compute_dtype
+
+_PRODUCTS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 27}
+_LEAST_SAMPLES = 64  # fewer would wait for the weights
+_RUN = 4096  # classes of one product on a CPU: longer sums, and wider ones, leave the caches
+
+
+def samples_at_once(classes: int, device_type: str) -> int:
+    return max(_LEAST_SAMPLES, _PRODUCTS_AT_ONCE.get(device_type, 1 << 27) // max(classes, 1))
+
+
+class _OnCpu:
+    """By the C++ kernels, whose sums do not depend on threads or addresses, as those of torch.mm do."""
+
+    @staticmethod
+    def _runs(classes: int) -> Iterator[slice]:
+        return (slice(start, start + _RUN) for start in range(0, classes, _RUN))
+
+    def products(self, x: Tensor, w: Tensor) -> Tensor:
+        out = x.new_empty((len(x), len(w)))
+        for run in self._runs(len(w)):
+            masked_linear.dense_product(x, w[run], out[:, run])
+        return out
+
+    def grad_x(self, to: Tensor, grads: Tensor, w: Tensor) -> None:
+        part = to
+        for run in self._runs(len(w)):
+            masked_linear.dense_product(grads[:, run], w[run].t(), part)
+            if part is to:
+                part = torch.empty_like(to)
+            else:
+                to += part
+
+    def grad_w(self, to: Tensor, grads: Tensor, x: Tensor, first: bool) -> None:
+        part = to if first else to.new_empty((min(_RUN, len(to)), to.shape[1]))
+        for run in self._runs(len(to)):
+            own = to[run]
+            given = masked_linear.dense_grad_weight(grads[:, run], x, own if first else part[: len(own)])
+            if not first:
+                own += given
+
+
+class _ByTorch:
+    """cuBLAS: 16 bits are summed, and come out, in float32."""
+
+    @staticmethod
+    def _mm(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
+        return torch.mm(a, b) if a.dtype == wide else torch.mm(a, b, out_dtype=wide)
+
+    def products(self, x: Tensor, w: Tensor) -> Tensor:
+        return self._mm(x, w.t(), compute_dtype(x.dtype))
+
+    def grad_x(self, to: Tensor, grads: Tensor, w: Tensor) -> None:
+        to.copy_(self._mm(grads, w, to.dtype))
+
+    def grad_w(self, to: Tensor, grads: Tensor, x: Tensor, first: bool) -> None:
+        if grads.dtype == to.dtype:
+            to.addmm_(grads.t(), x, beta=0 if first else 1)  # beta 0 reads nothing of `to`
+        elif first:
+            to.copy_(self._mm(grads.t(), x, to.dtype))
+        else:
+            to += self._mm(grads.t(), x, to.dtype)
+
+
+def without_autocast(t: Tensor) -> AbstractContextManager:
+    """What is in the dtype it shall be in stays so."""
+    return torch.autocast(t.device.type, enabled=False) if _checks.autocast_enabled() else nullcontext()
+
+
+def one_pass(
+    launcher: ModuleType,
+    input: Tensor,  # [N, D]
+    weight: Tensor,  # [C, D]
+    target: Tensor,  # [N]
+    scale: float,
+    margin: float,
+    upstream: Tensor | None,  # [N], in the dtype computed in; None: the loss alone
+    wanted: Sequence[bool],  # of the gradients of input and weight
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The losses [N] and, but for what the norms take from them, the gradients of input and weight."""
+    wide = compute_dtype(input.dtype)
+    input, weight = input.detach(), weight.detach()
+    x, w = input.to(wide), weight.to(wide)
+    rows, columns, target = scale / norms(x), 1 / norms(w), target.contiguous()
+    if input.is_cuda:  # tensor cores multiply 16 bits as they are
+        x, w = input, weight
+    nll = torch.empty(len(x), dtype=wide, device=x.device)
+    grad_x = grad_w = None
+    if upstream is not None and wanted[0]:
+        grad_x = torch.empty(x.shape, dtype=wide, device=x.device)
+    if upstream is not None and wanted[1]:
+        grad_w = (torch.empty if len(x) else torch.zeros)(w.shape, dtype=wide, device=x.device)
+    by = _OnCpu() if x.is_cpu and _backends.compiled_or_none("_cpu") is not None else _ByTorch()
+    at_once = samples_at_once(len(w), x.device.type)
+    for start in range(0, len(x), at_once):
+        some = slice(start, start + at_once)
+        above = None if upstream is None else upstream[some]
+        nll[some], grads = launcher.rows(by.products(x[some], w), rows[some], columns, target[some], scale * margin, above, x.dtype)
+        if grads is not None and grad_x is not None:
+            by.grad_x(grad_x[some], grads, w)
+        if grads is not None and grad_w is not None:
+            by.grad_w(grad_w, grads, x[some], start == 0)
+    return nll, grad_x, grad_w
+
+
+def finished(launcher: ModuleType, grad: Tensor, t: Tensor, factor: Tensor | None) -> Tensor:
+    """The gradient of t, of one_pass's, which is overwritten, and what is still to be multiplied; in t's dtype."""
+    of = (t.detach() if t.is_cuda else t.detach().to(grad.dtype)).contiguous()
+    return launcher.across(grad, of, norms(of.to(grad.dtype)), EPS, factor).to(t.dtype)
