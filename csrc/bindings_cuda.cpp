@@ -1,5 +1,6 @@
 // pygen._cuda: the names. Arguments are addresses, strides, a device and a stream; pygen/native checks them.
 #include "cuda/affine_coupling.bind.h"
+#include "cuda/am_softmax.bind.h"
 #include "cuda/bernoulli_nll.bind.h"
 #include "cuda/categorical_nll.bind.h"
 #include "cuda/gan_loss.bind.h"
@@ -23,6 +24,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("why_not", &pygen::cuda::why_not, "Empty if the driver can run this build, else the reason why not.");
   m.def("archs", &pygen::cuda::archs, "The architectures that this build holds code for.");
   pygen::cuda::bind_affine_coupling(m);
+  pygen::cuda::bind_am_softmax(m);
   pygen::cuda::bind_bernoulli_nll(m);
   pygen::cuda::bind_categorical_nll(m);
   pygen::cuda::bind_gan_loss(m);

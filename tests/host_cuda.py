@@ -21,6 +21,7 @@ import torch
 
 from pygen.native import (
     affine_coupling,
+    am_softmax,
     bernoulli_nll,
     categorical_nll,
     gan_loss,
@@ -37,6 +38,7 @@ from pygen.ops import _gan_common, _linear_common
 
 LAUNCHERS = (
     affine_coupling,
+    am_softmax,
     bernoulli_nll,
     categorical_nll,
     gan_loss,

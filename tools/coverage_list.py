@@ -40,6 +40,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
     "masked_conv2d_pack_tiles": {"cuda": ("tests/test_cuda_host_wgmma.py",)},
     "sample_dot": {"triton": GENERIC, "cpu": GENERIC, "cuda": HOST},
     "gated_activation": {"triton": GENERIC, "cpu": GENERIC, "cuda": _host("gated_activation")},
+    "am_softmax": {
+        "triton": (*GENERIC, "tests/test_am_softmax.py"),
+        "cpu": (*GENERIC, "tests/test_am_softmax.py"),
+        "cuda": _host("am_softmax"),
+    },
     "categorical_nll": {
         "triton": (*GENERIC, "tests/test_triton_categorical_nll.py"),
         "cpu": (*GENERIC, "tests/test_categorical_nll.py"),

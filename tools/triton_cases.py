@@ -8,6 +8,7 @@ from pygen.kernels import (
     _blocks,
     affine_coupling,
     bernoulli_nll,
+    am_softmax,
     categorical_nll,
     gan_loss,
     gated_activation,
@@ -275,6 +276,20 @@ def _nade_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         name = str(dtype).removeprefix("torch.")
         yield f"{name} NADE 784-500", lambda d=dtype: _nade_nll(64, 784, 500, d)
     yield "NADE of odd sizes", lambda: _nade_nll(7, 5, 3, torch.float32)
+def _am_softmax(n: int, classes: int, dtype, *, gradients=True, scaled=True):
+    wide = torch.promote_types(dtype, torch.float32)
+    products, each = torch.zeros(n, classes, dtype=wide), torch.zeros(n, dtype=wide)
+    target, columns = torch.zeros(n, dtype=torch.int64), torch.zeros(classes, dtype=wide)
+    am_softmax.rows(products, each, columns, target, 10.5, each if gradients else None, dtype)
+    factor = torch.zeros((), dtype=wide) if scaled else None
+    am_softmax.across(torch.zeros(n, 512, dtype=wide), torch.zeros(n, 512, dtype=dtype), each, 1e-12, factor)
+
+
+def _am_softmax_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} C=10575", lambda d=dtype: _am_softmax(64, 10575, d)
+    yield "the loss alone, no factor", lambda: _am_softmax(64, 10575, torch.float32, gradients=False, scaled=False)
 
 
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
@@ -305,6 +320,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _categorical_nll_cases()
     yield from _affine_coupling_cases()
     yield from _nade_nll_cases()
+    yield from _am_softmax_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
     yield from _layer_backward_cases()

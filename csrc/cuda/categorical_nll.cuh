@@ -12,6 +12,7 @@
 #include "common/categorical_nll.h"
 #include "cuda/convert.cuh"
 #include "cuda/loss_sums.cuh"
+#include "cuda/softmax_terms.cuh"
 #include "cuda/tensor.cuh"
 
 namespace pygen::cuda {
@@ -47,17 +48,6 @@ struct CategoricalTraits {
 
 // --- kernels
 
-// e^x, x <= 0, in two instructions: the rounding of x log2(e) makes it wrong by |x| 2^-24 at most, of a term e^x in a
-// sum of 1 or more, and that is below 2^-25.
-__device__ __forceinline__ float exp_term(float x) {
-#if defined(__CUDA_ARCH__)
-  return __expf(x);
-#else
-  return ::expf(x);
-#endif
-}
-__device__ __forceinline__ double exp_term(double x) { return ::exp(x); }
-
 struct Unit {
   int64_t number, image, logits, grads;  // the last two: offsets of its first level
   int level;                             // -1: none
@@ -81,34 +71,13 @@ struct Unit {
   }
 };
 
-// A log-sum-exp without the drawn level.
-template <class Acc>
-struct Terms {
-  Acc top = -Lanes<Acc>::kMax, others = 0;
-};
-
 // Of levels first, first + step, ...
 template <class Tr>
 __device__ __forceinline__ Terms<typename Tr::Acc> sweep(const typename Tr::T* logits, int64_t stride, int levels,
                                                          int level, int first, int step) {
   using Acc = typename Tr::Acc;
-  Terms<Acc> terms;
-  for (int start = first; start < levels; start += step * Tr::kBatch) {
-    Acc x[Tr::kBatch];
-#pragma unroll
-    for (int i = 0; i < Tr::kBatch; ++i) {
-      const int j = start + i * step;
-      x[i] = j < levels ? Acc(widen_to(logits[j * stride])) : -Acc(INFINITY);
-    }
-    Acc top = terms.top;
-#pragma unroll
-    for (int i = 0; i < Tr::kBatch; ++i) top = x[i] > top ? x[i] : top;
-    terms.others *= exp_term(terms.top - top);
-    terms.top = top;
-#pragma unroll
-    for (int i = 0; i < Tr::kBatch; ++i) terms.others += start + i * step == level ? Acc(0) : exp_term(x[i] - top);
-  }
-  return terms;
+  return sweep_terms<Tr::kBatch, Acc>(levels, level, first, step,
+                                      [=](int j) { return Acc(widen_to(logits[j * stride])); });
 }
 
 template <class Tr>
@@ -204,15 +173,7 @@ __global__ void __launch_bounds__(Tr::kThreads)
     if (!unit.live) break;  // of all lanes
     const T* logits = reinterpret_cast<const T*>(p.logits.data) + unit.logits;
     Terms<Acc> terms = sweep<Tr>(logits, p.logits.channel, p.levels, unit.level, lane, 32);
-    const Acc own = terms.top;
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) {
-      const Acc top = __shfl_xor_sync(0xffffffffu, terms.top, mask);
-      terms.top = top > terms.top ? top : terms.top;
-    }
-    terms.others *= exp_term(own - terms.top);
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) terms.others += __shfl_xor_sync(0xffffffffu, terms.others, mask);
+    join_lanes(terms);
     const Categorical<Acc> of = finish<Tr>(terms, logits, p.logits.channel, unit.level);
     if constexpr (kGrad) {
       write_gradients<Tr>(p, unit, terms, of.inverse, lane, 32);

@@ -19,15 +19,15 @@ def rows(
     compiled, where = target(products)
     count, numbers = products.shape
     nll = products.new_empty(count)
-    grads = None if upstream is None else products if dtype == products.dtype else products.new_empty(products.shape, dtype=dtype)
+    grads = None
+    if upstream is not None:
+        grads = products if dtype == products.dtype else torch.empty_like(products, dtype=dtype)
     given = (products.data_ptr(), row_scale.data_ptr(), column_scale.data_ptr(), classes.data_ptr(), shift)
-    above = None if upstream is None else upstream.data_ptr()
+    wide, above = products.dtype == torch.float64, None if upstream is None else upstream.data_ptr()
     if on_gpu((compiled, where)):
         written = None if grads is None else grads.data_ptr()
-        names = DTYPE_NAMES[products.dtype], DTYPE_NAMES[dtype]
-        compiled.am_softmax_rows(*names, count, numbers, *given, above, nll.data_ptr(), written, *where)
+        compiled.am_softmax_rows(wide, DTYPE_NAMES[dtype], count, numbers, *given, above, nll.data_ptr(), written, *where)
     else:
-        wide = products.dtype == torch.float64
         compiled.am_softmax_rows(wide, count, numbers, *given, above, nll.data_ptr(), *where)
     return nll, grads
 

@@ -98,7 +98,7 @@ def _grad_weight(
 def dense_product(
     x: Tensor,  # [N, k]
     weight: Tensor,  # [n, k]
-    out: Tensor,  # [N, n], written
+    out: Tensor,  # [N, n], written; on a GPU contiguous
 ) -> Tensor:
     """out = x weight^T, each sum in one order whatever the threads, strides and addresses."""
     _product(x, weight, None, dense_plan(x.shape[1], weight.shape[0]), out)
@@ -108,7 +108,7 @@ def dense_product(
 def dense_grad_weight(
     grad: Tensor,  # [N, n]
     x: Tensor,  # [N, k]
-    out: Tensor,  # [n, k], written
+    out: Tensor,  # [n, k], written; on a GPU contiguous
 ) -> Tensor:
     """out = grad^T x, as repeatable."""
     return _grad_weight(grad, x, dense_plan(x.shape[1], grad.shape[1]), False, out)[0]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pygen import _backends, _checks
 from pygen.native import masked_linear
+from pygen.native._arguments import on_gpu
 from pygen.reference.am_softmax import EPS, norms
 from pygen.reference._likelihood import compute_dtype
 
@@ -107,7 +108,8 @@ def one_pass(
         grad_x = torch.empty(x.shape, dtype=wide, device=x.device)
     if upstream is not None and wanted[1]:
         grad_w = (torch.empty if len(x) else torch.zeros)(w.shape, dtype=wide, device=x.device)
-    by = _OnCpu() if x.is_cpu and _backends.compiled_or_none("_cpu") is not None else _ByTorch()
+    on_cpu = x.is_cpu and _backends.compiled_or_none("_cpu") is not None and not on_gpu(masked_linear.target(x))
+    by = _OnCpu() if on_cpu else _ByTorch()
     at_once = samples_at_once(len(w), x.device.type)
     for start in range(0, len(x), at_once):
         some = slice(start, start + at_once)

@@ -16,6 +16,7 @@ from pygen.reference import am_softmax as reference
 from pygen.reference._likelihood import compute_dtype, reduced
 
 _OP = "am_softmax"
+_MOST_CLASSES = 1 << 30
 
 
 def am_softmax(
@@ -87,8 +88,8 @@ def _check(input: Any, weight: Any, target: Any) -> None:
     _checks.check_like(_OP, "weight", weight, "input", input)
     if weight.shape[1] != input.shape[1]:
         raise _checks.fail(_OP, "weight", f"[C, {input.shape[1]}], of input {list(input.shape)}", list(weight.shape))
-    if weight.shape[0] == 0:
-        raise _checks.fail(_OP, "weight", "at least one class", list(weight.shape))
+    if not 1 <= weight.shape[0] <= _MOST_CLASSES:
+        raise _checks.fail(_OP, "weight", f"1 .. {_MOST_CLASSES} classes", list(weight.shape))
     _checks.check_tensor(_OP, "target", target)
     if target.dtype != torch.int64:
         raise _checks.fail(_OP, "target", "classes as torch.int64", target.dtype, kind=TypeError)
