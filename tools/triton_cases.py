@@ -7,8 +7,8 @@ import torch
 from pygen.kernels import (
     _blocks,
     affine_coupling,
-    bernoulli_nll,
     am_softmax,
+    bernoulli_nll,
     categorical_nll,
     gan_loss,
     gated_activation,
@@ -276,6 +276,8 @@ def _nade_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
         name = str(dtype).removeprefix("torch.")
         yield f"{name} NADE 784-500", lambda d=dtype: _nade_nll(64, 784, 500, d)
     yield "NADE of odd sizes", lambda: _nade_nll(7, 5, 3, torch.float32)
+
+
 def _am_softmax(n: int, classes: int, dtype, *, gradients=True, scaled=True):
     wide = torch.promote_types(dtype, torch.float32)
     products, each = torch.zeros(n, classes, dtype=wide), torch.zeros(n, dtype=wide)

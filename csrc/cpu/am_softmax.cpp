@@ -35,9 +35,8 @@ PYGEN_INLINE void one_row(const AmSoftmaxRows& p, int64_t row, Real* tile) {
     }
     Real largest = fill_tile<Real>(
         tile, count,
-        [&](int64_t j) PYGEN_INLINE_LAMBDA {
-          return V(load<V>(products + first + j) * (load<V>(columns + first + j) * scale));
-        },
+        [&](int64_t j)
+            PYGEN_INLINE_LAMBDA { return V(load<V>(products + first + j) * (load<V>(columns + first + j) * scale)); },
         [&](int64_t j) PYGEN_INLINE_LAMBDA { return products[first + j] * (columns[first + j] * scale); });
     if (here) {
       products[target] = product;

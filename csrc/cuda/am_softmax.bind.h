@@ -9,11 +9,16 @@ namespace pygen::cuda {
 inline void bind_am_softmax(py::module_& m) {
   m.def(
       "am_softmax_rows",
-      [](bool wide, std::string dtype, int64_t rows, int64_t classes, std::uintptr_t products,
-         std::uintptr_t row_scale, std::uintptr_t column_scale, std::uintptr_t target, double shift,
-         py::handle upstream, std::uintptr_t nll, py::handle grads, int device, std::uintptr_t stream) {
-        const AmSoftmaxRowsCall call{device,       stream, wide,  std::move(dtype),        rows, classes, products, row_scale,
-                                     column_scale, target, shift, parse_address(upstream), nll,  parse_address(grads)};
+      [](bool wide, std::string dtype, int64_t rows, int64_t classes, std::uintptr_t products, std::uintptr_t row_scale,
+         std::uintptr_t column_scale, std::uintptr_t target, double shift, py::handle upstream, std::uintptr_t nll,
+         py::handle grads, int device, std::uintptr_t stream) {
+        const AmSoftmaxRowsCall call{device,       stream,
+                                     wide,         std::move(dtype),
+                                     rows,         classes,
+                                     products,     row_scale,
+                                     column_scale, target,
+                                     shift,        parse_address(upstream),
+                                     nll,          parse_address(grads)};
         const py::gil_scoped_release release;
         am_softmax_rows(call);
       },

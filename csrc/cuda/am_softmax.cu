@@ -1,6 +1,5 @@
 // Launchers of am_softmax.cuh.
 #include "cuda/am_softmax.cuh"
-
 #include "cuda/am_softmax.h"
 #include "cuda/launch.cuh"
 
@@ -32,9 +31,14 @@ void run_rows(const AmSoftmaxRowsCall& call) {
 
 template <class Tr>
 void run_across(const AmSoftmaxAcrossCall& call) {
-  const AmSoftmaxAcross p{pointer<const void>(call.grad),   pointer<const void>(call.t), pointer<const void>(call.norm),
-                          pointer<const void>(call.factor), pointer<void>(call.result),  call.rows,
-                          call.features,                    call.least};
+  const AmSoftmaxAcross p{pointer<const void>(call.grad),
+                          pointer<const void>(call.t),
+                          pointer<const void>(call.norm),
+                          pointer<const void>(call.factor),
+                          pointer<void>(call.result),
+                          call.rows,
+                          call.features,
+                          call.least};
   launch("am_softmax_across_kernel", &am_softmax_across_kernel<Tr>, (call.rows + Tr::kWarps - 1) / Tr::kWarps,
          Tr::kThreads, pointer<CUstream_st>(call.stream), p);
 }

@@ -60,8 +60,7 @@ __device__ __forceinline__ void join_warps(Terms<Acc>& terms) {
 }
 
 template <class Tr, bool kGrad>
-__global__ void __launch_bounds__(Tr::kThreads)
-    am_softmax_rows_kernel(const __grid_constant__ AmSoftmaxRows p) {
+__global__ void __launch_bounds__(Tr::kThreads) am_softmax_rows_kernel(const __grid_constant__ AmSoftmaxRows p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   const int64_t row = blockIdx.x;
@@ -102,8 +101,7 @@ __global__ void __launch_bounds__(Tr::kThreads)
 }
 
 template <class Tr>
-__global__ void __launch_bounds__(Tr::kThreads)
-    am_softmax_across_kernel(const __grid_constant__ AmSoftmaxAcross p) {
+__global__ void __launch_bounds__(Tr::kThreads) am_softmax_across_kernel(const __grid_constant__ AmSoftmaxAcross p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -112,7 +110,8 @@ __global__ void __launch_bounds__(Tr::kThreads)
   const Acc* const grad = static_cast<const Acc*>(p.grad) + row * p.features;
   const T* const t = static_cast<const T*>(p.t) + row * p.features;
   T* const result = static_cast<T*>(p.result) + row * p.features;
-  const Acc norm = static_cast<const Acc*>(p.norm)[row], factor = p.factor ? *static_cast<const Acc*>(p.factor) : Acc(1);
+  const Acc norm = static_cast<const Acc*>(p.norm)[row],
+            factor = p.factor ? *static_cast<const Acc*>(p.factor) : Acc(1);
   const bool has_direction = !(norm <= static_cast<Acc>(p.least));
   Acc sum = 0;
   for (int64_t j = lane; j < p.features; j += 32) sum += grad[j] * Acc(widen_to(t[j]));

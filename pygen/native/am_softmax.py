@@ -26,7 +26,9 @@ def rows(
     wide, above = products.dtype == torch.float64, None if upstream is None else upstream.data_ptr()
     if on_gpu((compiled, where)):
         written = None if grads is None else grads.data_ptr()
-        compiled.am_softmax_rows(wide, DTYPE_NAMES[dtype], count, numbers, *given, above, nll.data_ptr(), written, *where)
+        compiled.am_softmax_rows(
+            wide, DTYPE_NAMES[dtype], count, numbers, *given, above, nll.data_ptr(), written, *where
+        )
     else:
         compiled.am_softmax_rows(wide, count, numbers, *given, above, nll.data_ptr(), *where)
     return nll, grads

@@ -95,6 +95,11 @@ def _grad_weight(
     return weight, bias
 
 
+def has_dense(t: Tensor) -> bool:
+    """Whether dense products of tensors like `t` are worth it: in C++."""
+    return t.is_cpu and _backends.compiled_or_none("_cpu") is not None and not on_gpu(target(t))
+
+
 def dense_product(
     x: Tensor,  # [N, k]
     weight: Tensor,  # [n, k]

@@ -13,8 +13,8 @@ from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
 __all__ = [
     "NADENLL",
-    "AffineCoupling",
     "AMSoftmax",
+    "AffineCoupling",
     "BernoulliNLL",
     "CategoricalNLL",
     "DiagonalGaussian",

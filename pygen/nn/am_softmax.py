@@ -44,8 +44,15 @@ class AMSoftmax(nn.Module):
         input: Tensor,  # [N, in_features]
         target: Tensor,  # [N], int64
     ) -> Tensor:
-        options = {"scale": self.scale, "margin": self.margin, "reduction": self.reduction}
-        return am_softmax(input, self.weight, target, backend=self.backend, **options)
+        return am_softmax(
+            input,
+            self.weight,
+            target,
+            scale=self.scale,
+            margin=self.margin,
+            reduction=self.reduction,
+            backend=self.backend,
+        )
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.num_classes}, scale={self.scale}, margin={self.margin}, reduction={self.reduction!r}"

@@ -1,8 +1,8 @@
 """How am_softmax is computed where there are kernels: matrix products of some samples at a time, and everything between them in
 one pass over the products, in place.
 
-Neither logits, nor probabilities, nor their gradients of all samples are ever there at once. Where gradients are wanted they are made
-with the loss, as the products are there then: three matrix products in all, as many as of a saved softmax.
+Neither logits, nor probabilities, nor their gradients of all samples are ever there at once. Where gradients are wanted they
+are made with the loss, as the products are there then: three matrix products in all, as many as of a saved softmax.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from pygen import _backends, _checks
+from pygen import _checks
 from pygen.native import masked_linear
-from pygen.native._arguments import on_gpu
-from pygen.reference.am_softmax import EPS, norms
 from pygen.reference._likelihood import compute_dtype
+from pygen.reference.am_softmax import EPS, norms
 
 _PRODUCTS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 27}
 _LEAST_SAMPLES = 64  # fewer would wait for the weights
@@ -108,13 +107,14 @@ def one_pass(
         grad_x = torch.empty(x.shape, dtype=wide, device=x.device)
     if upstream is not None and wanted[1]:
         grad_w = (torch.empty if len(x) else torch.zeros)(w.shape, dtype=wide, device=x.device)
-    on_cpu = x.is_cpu and _backends.compiled_or_none("_cpu") is not None and not on_gpu(masked_linear.target(x))
-    by = _OnCpu() if on_cpu else _ByTorch()
+    by = _OnCpu() if masked_linear.has_dense(x) else _ByTorch()
     at_once = samples_at_once(len(w), x.device.type)
     for start in range(0, len(x), at_once):
         some = slice(start, start + at_once)
         above = None if upstream is None else upstream[some]
-        nll[some], grads = launcher.rows(by.products(x[some], w), rows[some], columns, target[some], scale * margin, above, x.dtype)
+        nll[some], grads = launcher.rows(
+            by.products(x[some], w), rows[some], columns, target[some], scale * margin, above, x.dtype
+        )
         if grads is not None and grad_x is not None:
             by.grad_x(grad_x[some], grads, w)
         if grads is not None and grad_w is not None:

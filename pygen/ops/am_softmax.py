@@ -41,7 +41,8 @@ def am_softmax(
     Args:
         input: [N, D], float64, float32, bfloat16 or float16; normalised here (by at least 1e-12). Any strides.
         weight: [C, D], one row for each class, like input; normalised here.
-        target: [N], int64, 0 .. C - 1. A wrong one raises on a CPU; on a GPU, where to look would be to wait, it makes the loss NaN.
+        target: [N], int64, 0 .. C - 1. A wrong one raises on a CPU; on a GPU, where to look would be to wait, it makes the
+            loss NaN.
         scale: what cosines are multiplied by, > 0; 30 in the paper, 64 in CosFace's.
         margin: what is taken from the target's cosine before scaling; 0 gives the softmax of cosines.
         reduction: "none" gives [N]; "sum" the total; "batchmean" the total over N.
@@ -116,7 +117,9 @@ def _forward(input, weight, target, scale, margin, reduction, backend, wanted):
     with without_autocast(input):
         if launcher is None:
             return reference.forward(input, weight, target, scale, margin, reduction), ()
-        upstream = torch.ones(len(input), dtype=compute_dtype(input.dtype), device=input.device) if any(wanted) else None
+        upstream = (
+            torch.ones(len(input), dtype=compute_dtype(input.dtype), device=input.device) if any(wanted) else None
+        )
         nll, *grads = one_pass(launcher, input, weight, target, scale, margin, upstream, wanted)
         return reduced(nll, reduction), grads
 
@@ -175,7 +178,9 @@ class _AmSoftmax(torch.autograd.Function):
         if below:
             return _below(input, weight, target, *options_and_backend)
         wanted = ctx.needs_input_grad[1:3]
-        if ctx.options[-1] == "none" or _dispatch.saved_tensor_hooks_active():  # whose gradients differ, or memory is dear
+        if (
+            ctx.options[-1] == "none" or _dispatch.saved_tensor_hooks_active()
+        ):  # whose gradients differ, or memory is dear
             wanted = (False, False)
         nll, grads = _forward(input, weight, target, *options_and_backend, wanted)
         ctx.ready = grads if any(wanted) else ()

@@ -7,9 +7,9 @@ F.normalize, and
 
 (Wang et al. 2018, "Additive Margin Softmax for Face Verification"; the same loss is CosFace's, Wang et al. 2018).
 
-`forward` differentiates by autograd; `backward` is the closed form, itself differentiable, so it serves second order: with u = x / |x|
-and g the gradient of u, that of x is (g - u <u, g>) / |x|; where the norm is not beyond e, g / e. Both compute in float32
-(float64 for float64) and round once.
+`forward` differentiates by autograd; `backward` is the closed form, itself differentiable, so it serves second order: with
+u = x / |x| and g the gradient of u, that of x is (g - u <u, g>) / |x|; where the norm is not beyond e, g / e. Both compute
+in float32 (float64 for float64) and round once.
 """
 
 import torch
