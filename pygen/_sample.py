@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
 def as_pixels(images: Tensor, num_levels: int) -> Tensor:
     """Samples as uint8 [N, C, H, W] with 0 .. 255, C 1 or 3: levels, or floating images in [-1, 1].
 
-    MADE's come in the shape that it was trained on: [N, D] is one row of pixels, [N, H, W] one channel.
+    MADE's and NADE's come in the shape that it was trained on: [N, D] is one row of pixels, [N, H, W] one channel.
     """
     signs = images.float() if images.is_floating_point() else images.float() * (2 / (num_levels - 1)) - 1
     pixels = (signs + 1) * 127.5

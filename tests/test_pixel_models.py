@@ -96,7 +96,7 @@ def test_pixel_model_state_dict_loads_both_ways(name: str) -> None:
 
 
 def test_pixel_model_has_every_public_method_of_its_twin() -> None:
-    for name in ("PixelCNN", "GatedPixelCNN", "PixelCNNPP", "MADE"):
+    for name in ("PixelCNN", "GatedPixelCNN", "PixelCNNPP", "MADE", "NADE"):
         plain, ours = getattr(plain_models, name), getattr(models, name)
         public = {n for n in dir(plain) if not n.startswith("_")} - {"conv", "uniforms"}
         assert public <= {n for n in dir(ours) if not n.startswith("_")} | {"orders"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pygen.models import MADE, GatedPixelCNN, PixelCNNPP
+from pygen.models import MADE, NADE, GatedPixelCNN, PixelCNNPP
 
 BEST_POSSIBLE = 15.5  # nats; below it a pixel has leaked
 
@@ -27,6 +27,12 @@ def _test_nll(model: torch.nn.Module, steps: int, batch: int, peak_lr: float) ->
 @pytest.mark.slow
 def test_made_on_digits_reaches_the_bar() -> None:
     assert BEST_POSSIBLE <= _test_nll(MADE(64, 256), 900, 100, 3e-3) <= 18.0
+
+
+@pytest.mark.slow
+def test_nade_on_digits_reaches_the_bar() -> None:
+    torch.manual_seed(0)
+    assert BEST_POSSIBLE <= _test_nll(NADE(64, 128), 1200, 100, 2e-2) <= 18.2
 
 
 @pytest.mark.slow

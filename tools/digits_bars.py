@@ -1,6 +1,6 @@
-"""Trains MADE, GatedPixelCNN and PixelCNNPP on the binarised digits beside their twins and prints test nats against the bars.
+"""Trains the autoregressive models on the binarised digits beside their twins and prints test nats against the bars.
 
-python tools/digits_bars.py [--model MADE | GatedPixelCNN | PixelCNNPP] [--seed 0]
+python tools/digits_bars.py [--model MADE | NADE | GatedPixelCNN | PixelCNNPP] [--seed 0]
 
 Either side of a model starts from the same weights and sees the same batches, a step of each in turn. Some minutes on two
 cores; the bars are those of tests/test_pixel_models_digits.py.
@@ -38,6 +38,7 @@ class Recipe:
 
 RECIPES = {
     "MADE": Recipe(18.0, lambda side: side.MADE(64, 256), 900, 100),
+    "NADE": Recipe(18.2, lambda side: side.NADE(64, 128), 1200, 100, peak_lr=2e-2),
     "GatedPixelCNN": Recipe(
         18.0, lambda side: side.GatedPixelCNN(hidden_channels=32, num_blocks=5, first_kernel_size=5), 400, 64
     ),

@@ -4,10 +4,11 @@ from ._checkpoint import load, save
 from .gan import GAN
 from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
+from .nade import NADE
 from .nice import NICE
 from .pixel_cnn import PixelCNN
 from .pixel_cnn_pp import PixelCNNPP
 from .real_nvp import RealNVP
 from .vae import VAE
 
-__all__ = ["GAN", "MADE", "NICE", "VAE", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "RealNVP", "load", "save"]
+__all__ = ["GAN", "MADE", "NADE", "NICE", "VAE", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "RealNVP", "load", "save"]

@@ -1,7 +1,8 @@
 """The engine "cached", in plain PyTorch on any device: each activation is computed once.
 
-MADE has its own way, `_cached_made`. Of the pixel models early streams are made a row at a time, with one matrix product a
-stage over the row's gathered taps, late ones pixel by pixel and colour group by colour group, by `_cached_late`.
+MADE and NADE have ways of their own, `_cached_made` and `_cached_nade`. Of the pixel models early streams are made a row at a
+time, with one matrix product a stage over the row's gathered taps, late ones pixel by pixel and colour group by colour group, by
+`_cached_late`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import _cached_made
+from . import _cached_made, _cached_nade
 from ._cached_late import Late
-from ._program import Conv, DenseProgram, Elu, Gate, Program, Stage, Tap, Up
+from ._program import Conv, DenseProgram, Elu, Gate, NadeProgram, Program, Stage, Tap, Up
 from ._rows import Ring, row_of
 from ._task import Task, Watch
 
@@ -21,6 +22,9 @@ def draw(task: Task, watch: Watch) -> None:
     program, levels = task.program(), task.drawing.levels
     if isinstance(program, DenseProgram):
         _cached_made.draw(program, task.drawing, watch)
+        return
+    if isinstance(program, NadeProgram):
+        _cached_nade.draw(program, task.drawing, watch)
         return
     early = _Early(program, len(levels), levels.shape[3])
     late = Late(program, task.drawing, early.rings)

@@ -143,3 +143,21 @@ class DenseProgram:
     def like(self) -> Tensor:
         """Of the weights' dtype and device."""
         return self.weights[0]
+
+
+@dataclass(frozen=True)
+class NadeProgram:
+    """NADE's: rows of the weights and of output_bias in the order in which the inputs are drawn."""
+
+    weight: Tensor  # [D, H]
+    hidden_bias: Tensor  # [H]
+    output_weight: Tensor  # [D, H]
+    output_bias: Tensor  # [D]
+    turns: Tensor | None  # [D], int64: which input is drawn when; None: as they lie
+
+    @property
+    def parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.weight, self.hidden_bias, self.output_weight, self.output_bias
+
+
+FLAT = (DenseProgram, NadeProgram)  # of inputs [n, D], not images

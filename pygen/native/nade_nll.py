@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen import _backends
+from pygen.models._program import NadeProgram
+from pygen.models._sampling import binary_thresholds
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 from pygen.reference import nade_nll as reference
 from pygen.reference.bernoulli_nll import targets
@@ -96,3 +99,35 @@ def _gradients(grad_logits: Tensor, *given: Tensor) -> list[Tensor]:
         grads = [call.new(*shape) for shape in shapes]
         call.compiled.nade_nll_backward(*call.given, g.data_ptr(), _addresses(grads), *call.where)
     return [grad.to(given[1].dtype) for grad in grads]
+
+
+def draw(
+    program: NadeProgram,
+    levels: Tensor,  # [n, D], uint8
+    u: Tensor,  # [n, D], float32
+    known: Tensor | None,  # like levels
+    known_mask: Tensor | None,  # like levels, bool
+    temperature: float,
+) -> None:
+    """Fills `levels`, on a CPU."""
+
+    def in_turn(t: Tensor | None) -> Tensor | None:
+        return t if t is None or program.turns is None else t[:, program.turns]
+
+    parameters = [t.contiguous() for t in program.parameters]
+    noise, known, known_mask = (in_turn(t) for t in (u, known, known_mask))
+    assert noise is not None
+    thresholds = binary_thresholds(noise, temperature)
+    drawn = levels if program.turns is None else torch.empty_like(levels)
+    _backends.compiled("_cpu").nade_nll_draw(
+        DTYPE_NAMES[parameters[0].dtype],
+        (*levels.shape, parameters[0].shape[1]),
+        _addresses(parameters[:3]),
+        parameters[3].data_ptr(),
+        thresholds.data_ptr(),
+        *(None if t is None else t.data_ptr() for t in (known, known_mask)),
+        drawn.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if program.turns is not None:
+        levels[:, program.turns] = drawn

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from pygen import _backends
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, Program, Stage, Tap, Up
+from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, NadeProgram, Program, Stage, Tap, Up
 
+from . import nade_nll
 from ._arguments import DTYPE_NAMES, on_gpu, target
 
 
 def draw(
-    program: Program | DenseProgram,
+    program: Program | DenseProgram | NadeProgram,
     levels: Tensor,  # [n, C, H, W], of a dense program [n, D]; uint8 or int64, contiguous
     u: Tensor,  # [n, H, W, C] or [n, D], float32, contiguous
     known: Tensor | None,  # like levels
@@ -21,6 +22,9 @@ def draw(
     temperature: float,
 ) -> None:
     """Fills `levels`. A program of bfloat16 or float16 is computed in float32, from the same weights and scaled levels."""
+    if isinstance(program, NadeProgram):
+        nade_nll.draw(program, levels, u, known, known_mask, temperature)
+        return
     given = _Given(program.like.dtype)
     scaled = scale_levels(torch.arange(program.num_levels), program.num_levels, program.like.dtype)
     draws = (

@@ -6,10 +6,17 @@ from torch import Tensor, nn
 from pygen.functional import nade_nll
 
 
+def register_parameters(module: nn.Module, num_inputs: int, hidden_size: int) -> None:
+    """Gives the module a NADE's parameters: weights uniform in +-1 / sqrt(fan-in), as those of nn.Linear; biases of 0."""
+    for name, fan_in in (("weight", num_inputs), ("output_weight", hidden_size)):
+        bound = max(1, fan_in) ** -0.5
+        module.register_parameter(name, nn.Parameter(torch.empty(num_inputs, hidden_size).uniform_(-bound, bound)))
+    module.hidden_bias = nn.Parameter(torch.zeros(hidden_size))
+    module.output_bias = nn.Parameter(torch.zeros(num_inputs))
+
+
 class NADENLL(nn.Module):
     """x -> nll of a NADE whose parameters it holds: see pygen.functional.nade_nll.
-
-    Weights start uniform in +-1 / sqrt(fan-in) as those of nn.Linear, biases at 0.
 
     Args:
         num_inputs: D.
@@ -17,23 +24,18 @@ class NADENLL(nn.Module):
         reduction: "batchmean", "sum" or "none".
     """
 
+    weight: nn.Parameter  # [D, H]
+    hidden_bias: nn.Parameter  # [H]
+    output_weight: nn.Parameter  # [D, H]
+    output_bias: nn.Parameter  # [D]
+
     def __init__(
         self, num_inputs: int, hidden_size: int, *, reduction: str = "batchmean", backend: str | None = None
     ) -> None:
         super().__init__()
         self.num_inputs, self.hidden_size = num_inputs, hidden_size
         self.reduction, self.backend = reduction, backend
-        self.weight = nn.Parameter(torch.empty(num_inputs, hidden_size))
-        self.hidden_bias = nn.Parameter(torch.empty(hidden_size))
-        self.output_weight = nn.Parameter(torch.empty(num_inputs, hidden_size))
-        self.output_bias = nn.Parameter(torch.empty(num_inputs))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        for weight, fan_in in ((self.weight, self.num_inputs), (self.output_weight, self.hidden_size)):
-            nn.init.uniform_(weight, -(max(1, fan_in) ** -0.5), max(1, fan_in) ** -0.5)
-        nn.init.zeros_(self.hidden_bias)
-        nn.init.zeros_(self.output_bias)
+        register_parameters(self, num_inputs, hidden_size)
 
     def forward(
         self,

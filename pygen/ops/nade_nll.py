@@ -106,6 +106,17 @@ def _check_values(input: Tensor) -> None:
         check_level_values(_OP, input, 2, "input")
 
 
+def logits_of(
+    input: Tensor,  # [N, D]
+    weight: Tensor,  # [D, H]
+    hidden_bias: Tensor,  # [H]
+    output_weight: Tensor,  # [D, H]
+    output_bias: Tensor,  # [D]
+) -> Tensor:
+    """The logits [N, D] of nade_nll's conditionals, float32 (float64): of each input given those before it."""
+    return _logits(_dispatch.requested(_OP, None), input, weight, hidden_bias, output_weight, output_bias)
+
+
 def _logits(name: str, *tensors: Tensor) -> Tensor:
     """[N, D]; name: of the backend."""
     if not _dispatch.is_plain(*tensors):

@@ -3,10 +3,11 @@
 from .gan import GAN
 from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
+from .nade import NADE
 from .nice import NICE
 from .pixel_cnn import DataPixelCNN, PixelCNN
 from .pixel_cnn_pp import PixelCNNPP
 from .real_nvp import RealNVP
 from .vae import VAE
 
-__all__ = ["GAN", "MADE", "NICE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "RealNVP"]
+__all__ = ["GAN", "MADE", "NADE", "NICE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "RealNVP"]
