@@ -30,11 +30,11 @@ class NADE(ShapeMemory):
         self.output_bias = nn.Parameter(torch.zeros(num_inputs))
         self.orders = [order_degrees(num_inputs, k) for k in range(num_orders)]
 
-    def turns(self, order: int) -> list[int]:
+    def _turns(self, order: int) -> list[int]:
         """The inputs in the order in which they come."""
         return sorted(range(self.num_inputs), key=self.orders[order].__getitem__)
 
-    def conditional(self, a: Tensor, d: int) -> Tensor:
+    def _conditional(self, a: Tensor, d: int) -> Tensor:
         """The logit [N] of input d being 1, of the hidden units' sums a [N, H]."""
         return F.linear(torch.sigmoid(a), self.output_weight[d : d + 1], self.output_bias[d : d + 1])[:, 0]
 
@@ -43,8 +43,8 @@ class NADE(ShapeMemory):
         x = x.flatten(1).to(self.weight.dtype)
         a = self.hidden_bias.expand(len(x), -1)
         found = [a[:, 0]] * self.num_inputs
-        for d in self.turns(order):
-            found[d] = self.conditional(a, d)
+        for d in self._turns(order):
+            found[d] = self._conditional(a, d)
             a = a + x[:, d : d + 1] * self.weight[d]
         ones = torch.stack(found, 1)
         return torch.stack((torch.zeros_like(ones), ones), 2)
@@ -94,8 +94,8 @@ class NADE(ShapeMemory):
         for k in range(self.num_orders):
             rows = (of_order == k).nonzero()[:, 0]
             a = self.hidden_bias.expand(len(rows), -1)
-            for d in self.turns(k):
-                ones = self.conditional(a, d)
+            for d in self._turns(k):
+                ones = self._conditional(a, d)
                 levels = draw(torch.stack((torch.zeros_like(ones), ones), 1), u[rows, d], temperature).to(x.dtype)
                 if known is not None and known_mask is not None:
                     given = known_mask.expand(n, *shape).flatten(1)[rows, d]
