@@ -38,6 +38,13 @@ NADE_SAMPLES = 4  # of one program, times
 NADE_UNITS = 32  # units: a warp, whose sums need no other
 NADE_WARPS = 1
 NADE_PARTS = 16  # copies of the weights' gradients, at most
+CRF_REGISTERS = 32  # of a thread: numbers of the matrix
+CRF_TILE = 64  # tags by tags of the transitions' gradient
+CRF_STEPS = 32  # at once
+CRF_TILE_WARPS = 8
+CRF_GROUPS = 64  # of sequences, each with a partial sum of that gradient
+CRF_SUMS_ROWS = 16
+CRF_SUMS_COLUMNS = 64
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -95,6 +102,18 @@ def categorical_tile(dtype: torch.dtype, levels: int, together: bool) -> tuple[i
         at_once *= 2
     elements = CATEGORICAL_ELEMENTS * (2 if together else 1) // (4 if dtype == torch.float64 else 1)
     return min(max(elements // at_once, 1), CATEGORICAL_UNITS), at_once
+
+
+def crf_tile(dtype: torch.dtype, tags: int) -> tuple[int, int]:
+    """(tags, warps) of one program, which holds a matrix of tags by tags in registers."""
+    block = 4
+    while block < tags:
+        block *= 2
+    numbers = block * block * (2 if dtype == torch.float64 else 1)
+    warps = 1
+    while warps < 32 and numbers > warps * 32 * CRF_REGISTERS:
+        warps *= 2
+    return block, warps
 
 
 @dataclass(frozen=True)

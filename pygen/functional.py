@@ -4,6 +4,9 @@ from pygen.ops.affine_coupling import affine_coupling
 from pygen.ops.am_softmax import am_softmax
 from pygen.ops.bernoulli_nll import bernoulli_nll
 from pygen.ops.categorical_nll import categorical_nll
+from pygen.ops.crf import crf_decode as crf_decode
+from pygen.ops.crf import crf_log_partition, crf_nll
+from pygen.ops.crf import crf_marginals as crf_marginals
 from pygen.ops.gan_loss import GanStats as GanStats
 from pygen.ops.gan_loss import discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
@@ -22,6 +25,8 @@ __all__ = [
     "am_softmax",
     "bernoulli_nll",
     "categorical_nll",
+    "crf_log_partition",
+    "crf_nll",
     "discriminator_loss",
     "gated_activation",
     "gated_masked_conv2d",

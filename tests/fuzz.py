@@ -69,14 +69,13 @@ def fill(name: str, shape: tuple[int, ...], values: str, g: torch.Generator) -> 
     return x * {"normal": 1.3, "small": 1e-3, "large": 6.0, "zero": 0.0}[values]
 
 
-def levels(shape: tuple[int, ...], case: Case, g: torch.Generator) -> Tensor:
+def levels(name: str, shape: tuple[int, ...], case: Case, g: torch.Generator) -> Tensor:
     """Integers of all levels, the outer two as often as the others; in bytes where they fit, for half of the seeds."""
-    (count,) = {
-        known(case.shapes) if callable(known) else case.options.get(known, known)
-        for known in BY_ID[case.op].integers.values()
-    }
+    op = BY_ID[case.op]
+    known = op.integers[name]
+    count = known(case.shapes) if callable(known) else case.options.get(known, known)
     drawn = torch.randint(-count // 2, count + count // 2, shape, generator=g).clamp(0, count - 1)
-    return drawn.byte() if count <= 256 and case.seed % 2 else drawn
+    return drawn.byte() if op.bytes and count <= 256 and case.seed % 2 else drawn
 
 
 def tensors_of(case: Case) -> dict[str, Tensor]:
@@ -84,7 +83,7 @@ def tensors_of(case: Case) -> dict[str, Tensor]:
     op = BY_ID[case.op]
     tame = {"special": op.finite, "large": op.gentle}.get(case.values, ())
     made = {
-        k: levels(tuple(s), case, g)
+        k: levels(k, tuple(s), case, g)
         if k in op.integers
         else fill(k, tuple(s), "normal" if k in tame else case.values, g)
         for k, s in case.shapes.items()

@@ -86,6 +86,7 @@ class Op:
     double_eps: float = OWN_EPS
     # Argument of levels -> the option that says how many there are, or how many, or a function of the shapes that says it.
     integers: Mapping[str, str | int | Callable[[Mapping[str, tuple[int, ...]]], int]] = field(default_factory=dict)
+    bytes: bool = True  # those arguments may hold uint8 too
     # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
     gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from pygen.kernels import (
     am_softmax,
     bernoulli_nll,
     categorical_nll,
+    crf,
     gan_loss,
     gated_activation,
     gated_masked_conv2d,
@@ -294,6 +295,27 @@ def _am_softmax_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "the loss alone, no factor", lambda: _am_softmax(64, 10575, torch.float32, gradients=False, scaled=False)
 
 
+def _crf(n: int, steps: int, tags: int, dtype, *, given=True):
+    """given: with start, end, tags and lengths."""
+    e, a = torch.zeros(n, steps, tags, dtype=dtype), torch.zeros(tags, tags, dtype=dtype)
+    ends = (a[0], a[0]) if given else (None, None)
+    labels, lengths = torch.zeros(n, steps, dtype=torch.int64), torch.full((n,), steps)
+    rest = (labels, lengths) if given else (None, None)
+    nll, kept = crf.forward_and_keep(e, a, *ends, *rest, "batchmean")
+    crf.forward(e, a, *ends, *rest, "none")
+    crf.backward(nll, e, a, *ends, *rest, "batchmean", (True, True, given, given), kept)
+    crf.backward(torch.ones(n, dtype=nll.dtype), e, a, *ends, *rest, "none", (True, False, False, False), None)
+    crf.decode(e, a, *ends, rest[1])
+
+
+def _crf_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        yield f"{str(dtype).removeprefix('torch.')} K=64", lambda d=dtype: _crf(64, 512, 64, d)
+    for tags in (1, 8, 20):
+        yield f"K={tags}", lambda k=tags: _crf(64, 32, k, torch.float32)
+    yield "log Z alone", lambda: _crf(64, 32, 9, torch.float32, given=False)
+
+
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Pairs of a name and a call."""
     for dtype in DTYPES:
@@ -323,6 +345,8 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _affine_coupling_cases()
     yield from _nade_nll_cases()
     yield from _am_softmax_cases()
+
+    yield from _crf_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()
     yield from _layer_backward_cases()

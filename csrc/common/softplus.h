@@ -8,14 +8,14 @@
 
 namespace pygen {
 
-// exp(-|y|), subnormal results included: within 1.5 ulp for |y| < 20; at 87 within 4, as ln 2 is one float.
+// exp(-x) for x >= -60, subnormal results included: within 1.5 ulp for |x| < 20; at 87 within 4, as ln 2 is one float.
 // Multiplications set the pace, so there are few; the polynomial (minimax) is split (Estrin) for short chains.
 template <class V>
-PYGEN_HD V exp_minus_abs(V y) {
+PYGEN_HD V exp_minus(V y) {
   using L = Lanes<V>;
   constexpr float k =
       0x1p-24f;  // folded into the coefficients and taken back by the scale, which so is a normal number
-  const V x = L::at_most(L::from_bits(L::bits(y) & 0x7fffffff), 104.0f);  // exp(-104) rounds to 0
+  const V x = L::at_most(y, 104.0f);  // exp(-104) rounds to 0
   const V shifted = x * -1.44269504088896341f + kRoundMagic;
   const V n = shifted - kRoundMagic;
   const V r = n * -0.69314718055994531f - x;
@@ -27,8 +27,13 @@ PYGEN_HD V exp_minus_abs(V y) {
   return (p * z + low) * L::from_bits((L::bits(shifted) + (127 + 24)) << 23);
 }
 template <>
-PYGEN_HD double exp_minus_abs(double y) {
-  return ::exp(-::fabs(y));
+PYGEN_HD double exp_minus(double y) {
+  return ::exp(-y);
+}
+
+template <class V>
+PYGEN_HD V exp_minus_abs(V y) {
+  return exp_minus(V(Lanes<V>::absolute(y)));
 }
 
 // log(1 + x), x >= 0: the rounding of 1 + x is put back.

@@ -4,6 +4,7 @@ from pygen.nn.affine_coupling import AffineCoupling
 from pygen.nn.am_softmax import AMSoftmax
 from pygen.nn.bernoulli_nll import BernoulliNLL
 from pygen.nn.categorical_nll import CategoricalNLL
+from pygen.nn.crf import LinearChainCRF
 from pygen.nn.gan_loss import GANLoss
 from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
@@ -20,6 +21,7 @@ __all__ = [
     "DiagonalGaussian",
     "GANLoss",
     "GatedMaskedConv2d",
+    "LinearChainCRF",
     "LogisticMixtureNLL",
     "MaskedConv2d",
     "MaskedLinear",

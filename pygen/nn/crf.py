@@ -1,0 +1,96 @@
+"""The module over the crf functions."""
+
+import torch
+from torch import Tensor, nn
+
+from pygen._checks import check_reduction, fail
+from pygen.functional import crf_decode, crf_marginals, crf_nll
+
+_OP = "LinearChainCRF"
+
+
+class LinearChainCRF(nn.Module):
+    """(emissions, tags) -> nll: see pygen.functional.crf_nll. The loss, to be minimised, not the log-likelihood.
+
+    Its parameters have the names, shapes and first values (uniform in [-0.1, 0.1]) of pytorch-crf's CRF, whose checkpoints load:
+    transitions [num_tags, num_tags], from tag to tag, start_transitions and end_transitions [num_tags]. What differs from it: the
+    batch comes first, the result is the negative, "batchmean" is the default, and decode gives tensors.
+
+    Args:
+        num_tags: K, at least 1.
+        batch_first: True; another order is refused (transpose the emissions: any strides do).
+        reduction: "batchmean", "sum" or "none".
+    """
+
+    def __init__(
+        self, num_tags: int, batch_first: bool = True, *, reduction: str = "batchmean", backend: str | None = None
+    ) -> None:
+        super().__init__()
+        if isinstance(num_tags, bool) or not isinstance(num_tags, int):
+            raise fail(_OP, "num_tags", "an int", type(num_tags).__name__, kind=TypeError)
+        if num_tags < 1:
+            raise fail(_OP, "num_tags", "at least 1", num_tags)
+        if batch_first is not True:
+            raise fail(_OP, "batch_first", "True (emissions.transpose(0, 1) costs nothing)", batch_first)
+        check_reduction(_OP, reduction)
+        self.num_tags, self.reduction, self.backend = num_tags, reduction, backend
+        self.start_transitions = nn.Parameter(torch.empty(num_tags))
+        self.end_transitions = nn.Parameter(torch.empty(num_tags))
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+
+    def forward(
+        self,
+        emissions: Tensor,  # [N, T, K]
+        tags: Tensor,  # [N, T], int64
+        lengths: Tensor | None = None,  # [N], int64
+        *,
+        mask: Tensor | None = None,  # [N, T], bool or uint8: true up to each length, instead of lengths
+    ) -> Tensor:
+        """The negative log-likelihood of the tags."""
+        given = self._lengths(emissions, lengths, mask)
+        return crf_nll(emissions, tags, *self._scores(), lengths=given, reduction=self.reduction, backend=self.backend)
+
+    def decode(
+        self, emissions: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The likeliest tags [N, T], int64, -1 past the length, and their scores [N]."""
+        return crf_decode(
+            emissions, *self._scores(), lengths=self._lengths(emissions, lengths, mask), backend=self.backend
+        )
+
+    def marginals(self, emissions: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """The chance of each tag at each step, [N, T, K]."""
+        return crf_marginals(
+            emissions, *self._scores(), lengths=self._lengths(emissions, lengths, mask), backend=self.backend
+        )
+
+    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.transitions, self.start_transitions, self.end_transitions
+
+    def _lengths(self, emissions: Tensor, lengths: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        """A mask with a hole raises on a CPU; on a GPU, where to look would be to wait, it is a wrong length."""
+        if mask is None:
+            return lengths
+        if lengths is not None:
+            raise fail(_OP, "mask", "at most one of lengths and mask", "both")
+        if not isinstance(mask, Tensor) or mask.dtype not in (torch.bool, torch.uint8):
+            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            raise fail(_OP, "mask", "a tensor of torch.bool or torch.uint8", got, kind=TypeError)
+        if mask.shape != emissions.shape[:2] or mask.device != emissions.device:
+            where = f"{list(emissions.shape[:2])} on {emissions.device}"
+            raise fail(_OP, "mask", f"shape {where}, as emissions", f"{list(mask.shape)} on {mask.device}")
+        on = mask != 0
+        holes = (on[:, 1:] & ~on[:, :-1]).any(1)
+        if mask.is_cpu and not torch.compiler.is_compiling() and type(mask) is Tensor and bool(holes.any()):
+            raise fail(
+                _OP, "mask", "true up to a length and false from there on", f"a hole in row {int(holes.int().argmax())}"
+            )
+        return torch.where(holes, -1, on.sum(1))
+
+    def extra_repr(self) -> str:
+        return f"{self.num_tags}, reduction={self.reduction!r}"
