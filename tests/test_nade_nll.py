@@ -186,7 +186,7 @@ def test_wrong_levels(target, bad):
 
 # Blocks of samples, tiles of units, segments of inputs
 
-SIZES = ((1, 1, 1), (3, 2, 15), (4, 3, 16), (5, 4, 17), (16, 5, 31), (17, 10, 32), (65, 17, 33), (129, 26, 1))
+SIZES = ((1, 1, 1), (3, 2, 15), (4, 3, 16), (5, 4, 17), (16, 5, 63), (17, 10, 64), (65, 17, 65), (129, 26, 1))
 
 
 @pytest.mark.parametrize("isa", isas())

@@ -12,10 +12,10 @@ PYGEN_HD V nade_unit(V a) {
   return sigmoid_of(a, exp_minus_abs(a));
 }
 
-// What the gradient g of a logit adds to that of a, v being the output weight.
-template <class V, class G>
-PYGEN_HD V nade_slope(G g, V v, V h) {
-  return g * v * (h * (1.0f - h));
+// Its slope. What the gradient g of a logit adds to that of a is g v slope, v being the output weight.
+template <class V>
+PYGEN_HD V nade_slope(V h) {
+  return h * (1.0f - h);
 }
 
 }  // namespace pygen

@@ -16,10 +16,9 @@ namespace {
 constexpr int64_t kLeastChunk = 64;  // samples
 constexpr int64_t kGroup = 16;       // of a chunk, whose terms are added up one after the other
 
+constexpr int kVectors = 4;  // more than registers hold: a branch for each x, seldom foreseen, is shared by more units
 template <class Real>
-constexpr int kVectors = std::is_same_v<Real, float> ? 2 : 4;
-template <class Real>
-constexpr int64_t kTile = kVectors<Real> * kWidth<Real>;
+constexpr int64_t kTile = kVectors * kWidth<Real>;
 
 // What a thread works on; each [..., kTile].
 template <class Real>
@@ -29,7 +28,8 @@ struct Workspace {
   Real *weight, *output_weight;     // [length], of a segment
   Real *grad_weight, *grad_output;  // [length], of a group
   Real* sums;                       // [2, length], of a chunk
-  Real* units;                      // [length], of a sample
+  Real* units;                      // [length + 1], of a sample: at first, and after each change
+  int64_t* changed;                 // [length] alone: which inputs change them
 };
 
 struct Cut {
@@ -44,7 +44,7 @@ struct Cut {
 
 template <class Real>
 Workspace<Real> workspace(const Cut& cut) {
-  const int64_t rows = cut.segments * cut.chunk + cut.chunk + 7 * cut.length;
+  const int64_t rows = cut.segments * cut.chunk + cut.chunk + 7 * cut.length + 1;
   Workspace<Real> w;
   Real* at = thread_scratch<Real, 0>(rows * kTile<Real>);
   const auto take = [&](int64_t n) {
@@ -58,8 +58,9 @@ Workspace<Real> workspace(const Cut& cut) {
   w.output_weight = take(cut.length);
   w.grad_weight = take(cut.length);
   w.grad_output = take(cut.length);
-  w.units = take(cut.length);
+  w.units = take(cut.length + 1);
   w.sums = take(2 * cut.length);
+  w.changed = thread_scratch<int64_t, 0>(cut.length);
   return w;
 }
 
@@ -84,21 +85,21 @@ PYGEN_INLINE void unpack(const Real* from, int64_t row, int64_t rows, int64_t hi
 template <class Real>
 struct Tile {
   using V = Vector<Real>;
-  V v[kVectors<Real>];
+  V v[kVectors];
   PYGEN_INLINE static Tile at(const Real* p) {
     Tile t;
-    for (int i = 0; i < kVectors<Real>; ++i) t.v[i] = load<V>(p + i * kWidth<Real>);
+    for (int i = 0; i < kVectors; ++i) t.v[i] = load<V>(p + i * kWidth<Real>);
     return t;
   }
   PYGEN_INLINE void put(Real* p) const {
-    for (int i = 0; i < kVectors<Real>; ++i) store(p + i * kWidth<Real>, v[i]);
+    for (int i = 0; i < kVectors; ++i) store(p + i * kWidth<Real>, v[i]);
   }
   PYGEN_INLINE void add(Real x, const Real* row) {
-    for (int i = 0; i < kVectors<Real>; ++i) v[i] = v[i] + load<V>(row + i * kWidth<Real>) * x;
+    for (int i = 0; i < kVectors; ++i) v[i] = v[i] + load<V>(row + i * kWidth<Real>) * x;
   }
   PYGEN_INLINE Tile units() const {
     Tile t;
-    for (int i = 0; i < kVectors<Real>; ++i) t.v[i] = units_of(v[i]);
+    for (int i = 0; i < kVectors; ++i) t.v[i] = units_of(v[i]);
     return t;
   }
 };
@@ -107,30 +108,42 @@ struct Tile {
 template <class Real>
 PYGEN_INLINE void add_row(Real x, const Tile<Real>& from, Real* to) {
   using V = Vector<Real>;
-  for (int i = 0; i < kVectors<Real>; ++i)
-    store(to + i * kWidth<Real>, V(load<V>(to + i * kWidth<Real>) + from.v[i] * x));
+  for (int i = 0; i < kVectors; ++i) store(to + i * kWidth<Real>, V(load<V>(to + i * kWidth<Real>) + from.v[i] * x));
 }
 
-// One sample's `count` inputs x with gradients g of their logits, there and back; a: before the first of them.
+// Inputs [from, to), from the last to the first, before all of which the units are h.
+template <class Real>
+PYGEN_INLINE void back(const Workspace<Real>& w, const Real* g, int64_t from, int64_t to, const Tile<Real>& h,
+                       Tile<Real>& down) {
+  using V = Vector<Real>;
+  Tile<Real> slope;
+  for (int i = 0; i < kVectors; ++i) slope.v[i] = nade_slope(h.v[i]);
+  for (int64_t s = to; s-- > from;) {
+    add_row(g[s], h, w.grad_output + s * kTile<Real>);
+    const Real* v = w.output_weight + s * kTile<Real>;
+    for (int i = 0; i < kVectors; ++i) down.v[i] = down.v[i] + load<V>(v + i * kWidth<Real>) * g[s] * slope.v[i];
+  }
+}
+
+// One sample's `count` inputs x with gradients g of their logits, there and back; a: before the first of them. The
+// units change behind inputs that are not 0, between which they are kept once.
 template <class Real>
 PYGEN_INLINE void there_and_back(const Workspace<Real>& w, const Real* x, const Real* g, int64_t count, Tile<Real> a,
                                  Tile<Real>& down) {
-  using V = Vector<Real>;
-  Tile<Real> h = a.units();
+  int64_t changes = 0;
+  a.units().put(w.units);
   for (int64_t s = 0; s < count; ++s) {
-    h.put(w.units + s * kTile<Real>);
-    if (x[s] != 0) {
-      a.add(x[s], w.weight + s * kTile<Real>);
-      h = a.units();
-    }
+    if (x[s] == 0) continue;
+    a.add(x[s], w.weight + s * kTile<Real>);
+    w.changed[changes++] = s;
+    a.units().put(w.units + changes * kTile<Real>);
   }
-  for (int64_t s = count; s-- > 0;) {
-    if (x[s] != 0) add_row(x[s], down, w.grad_weight + s * kTile<Real>);
-    const Tile<Real> unit = Tile<Real>::at(w.units + s * kTile<Real>);
-    add_row(g[s], unit, w.grad_output + s * kTile<Real>);
-    const Real* v = w.output_weight + s * kTile<Real>;
-    for (int i = 0; i < kVectors<Real>; ++i)
-      down.v[i] = down.v[i] + nade_slope(g[s], load<V>(v + i * kWidth<Real>), unit.v[i]);
+  for (int64_t end = count;; --changes) {
+    const int64_t from = changes ? w.changed[changes - 1] + 1 : 0;
+    back(w, g, from, end, Tile<Real>::at(w.units + changes * kTile<Real>), down);
+    if (changes == 0) return;
+    end = from;
+    add_row(x[end - 1], down, w.grad_weight + (end - 1) * kTile<Real>);
   }
 }
 

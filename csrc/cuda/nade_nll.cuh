@@ -192,7 +192,7 @@ __device__ __forceinline__ void nade_there_and_back(const typename Tr::Acc (&w)[
     if (ones >> s & 1u) grad_w[s] += down * __shfl_sync(0xffffffffu, xs, s);
     const Acc g = __shfl_sync(0xffffffffu, gs, s);
     grad_v[s] += g * units[s];
-    down += nade_slope(g, v[s], units[s]);
+    down += g * v[s] * nade_slope(units[s]);
   }
 }
 
