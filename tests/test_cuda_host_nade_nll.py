@@ -1,14 +1,20 @@
 """The CUDA C++ kernels of nade_nll, executed on the host."""
 
+import dataclasses
+
 import host_cuda
 import layouts
 import pytest
 import torch
 from registry import OPS, gradients, layout_sample, leaves
 from rows.nade_nll import PARAMETERS, SOFT, tensors
+from sampling_check import check_made_samples
 from support import DTYPES, assert_same, dtype_name
 from test_conformance import check_against_truth
+from test_nade import CASES, options, twins
 
+from pygen.models import NADE, _engines
+from pygen.models._program import Unsupported
 from pygen.native import nade_nll as native
 
 pytestmark = host_cuda.MARKS
@@ -109,3 +115,43 @@ def test_cuda_host_nade_nll_device_is_guarded(monkeypatch):
         native.forward(t["input"], *(t[k] for k in PARAMETERS))
     host_cuda.run_native_on(monkeypatch, (1, 0))
     native.forward(t["input"], *(t[k] for k in PARAMETERS))
+
+
+# Samples
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """The engine "cuda" takes models of the host."""
+    engine = dataclasses.replace(_engines.ENGINES["cuda"], why_not=lambda model: None)
+    monkeypatch.setitem(_engines.ENGINES, "cuda", engine)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_host_nade_draws_the_naive_engines_samples(engine, name):
+    _, model = twins(name)
+    for args in options(model, 5):
+        expected = model.sample(5, seed=3, engine="naive", **args)
+        assert torch.equal(model.sample(5, seed=3, engine="cuda", **args), expected)
+
+
+@pytest.mark.parametrize("hidden", (127, 129, 600))
+def test_cuda_host_nade_of_more_units_than_threads(engine, hidden):
+    torch.manual_seed(0)
+    model = NADE(3, hidden).double()
+    assert torch.equal(model.sample(4, seed=1, engine="cuda"), model.sample(4, seed=1, engine="naive"))
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=dtype_name)
+def test_cuda_host_nade_draws_what_the_noise_selects(engine, dtype):
+    truth, _ = twins("orders")
+    base, model = twins("orders", dtype)
+    verdict = check_made_samples(model.sample(64, seed=4, engine="cuda"), truth, base, seed=4)
+    assert verdict.wrong == 0 and verdict.undecided < verdict.positions / 2, verdict
+
+
+def test_cuda_host_nade_of_too_many_units_is_drawn_otherwise(engine, monkeypatch):
+    model = NADE(2, 5)
+    monkeypatch.setattr(model, "weight", torch.nn.Parameter(torch.zeros(2, 60_000)))
+    with pytest.raises(Unsupported, match="60000 hidden units; shared memory has room for"):
+        native.draw(model._program(0), torch.zeros(1, 2, dtype=torch.uint8), torch.rand(1, 2), None, None, 1.0)

@@ -216,7 +216,7 @@ def test_nade_inpainting_is_not_led_by_later_inputs(monkeypatch: pytest.MonkeyPa
 def test_nade_chooses_its_engine() -> None:
     assert _engines.choose(NADE(3, 4), None) == ("cpu" if "cpu" in ENGINES else "cached")
     assert _engines.choose(NADE(3, 4).bfloat16(), None) == "cached"
-    with pytest.raises(RuntimeError, match="NADE: engine 'cuda' cannot run: it does not draw NADE"):
+    with pytest.raises(RuntimeError, match="NADE: engine 'cuda' cannot run: it runs on CUDA devices"):
         NADE(3, 4).sample(1, engine="cuda")
 
 

@@ -57,6 +57,31 @@ inline void bind_nade_nll(py::module_& m) {
       "dtype, sizes, x, parameters as above, grad_logits [N, D], partial gradients [parts, ...] of the three "
       "(written), "
       "the workspace, device, stream");
+  m.def("nade_nll_most_hidden", &nade_nll_most_hidden, "dtype, device: how many hidden units nade_nll_draw takes.");
+  m.def(
+      "nade_nll_draw",
+      [](std::string dtype, py::tuple sizes, py::tuple parameters, py::handle output_bias, py::handle thresholds,
+         py::handle known, py::handle known_mask, py::handle levels, int device, std::uintptr_t stream) {
+        NadeDrawCall call{};
+        call.device = device;
+        call.stream = stream;
+        call.dtype = std::move(dtype);
+        call.images = py::handle(sizes[0]).cast<int64_t>();
+        call.inputs = py::handle(sizes[1]).cast<int64_t>();
+        call.hidden = py::handle(sizes[2]).cast<int64_t>();
+        call.weight = parse_address(parameters[0]);
+        call.hidden_bias = parse_address(parameters[1]);
+        call.output_weight = parse_address(parameters[2]);
+        call.output_bias = parse_address(output_bias);
+        call.thresholds = parse_address(thresholds);
+        call.known = parse_address(known);
+        call.known_mask = parse_address(known_mask);
+        call.levels = parse_address(levels);
+        const py::gil_scoped_release release;
+        nade_nll_draw(call);
+      },
+      "dtype, sizes, (weight, hidden_bias, output_weight), output_bias, thresholds [N, D] of float64, known and "
+      "known_mask [N, D] bytes or None, levels [N, D] bytes (written), device, stream");
 }
 
 }  // namespace pygen::cuda

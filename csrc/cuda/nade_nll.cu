@@ -1,6 +1,7 @@
-// Launchers of nade_nll.cuh: who takes which samples and units.
+// Launchers of nade_nll.cuh and nade_nll_draw.cuh: who takes which samples and units.
 #include "cuda/nade_nll.cuh"
 #include "cuda/nade_nll.h"
+#include "cuda/nade_nll_draw.cuh"
 
 namespace pygen::cuda {
 namespace {
@@ -53,6 +54,25 @@ void run(const NadeCall& call, bool backward) {
   launch("nade_nll_bwd_kernel", &nade_nll_bwd_kernel<Tr>, blocks, Tr::kThreads, stream, p);
 }
 
+template <class Number>
+void draw(const NadeDrawCall& call) {
+  using Tr = NadeDrawTraits<Number>;
+  NadeDrawParams p{};
+  p.images = call.images;
+  p.inputs = call.inputs;
+  p.hidden = static_cast<int>(call.hidden);
+  p.weight = reinterpret_cast<const void*>(call.weight);
+  p.hidden_bias = reinterpret_cast<const void*>(call.hidden_bias);
+  p.output_weight = reinterpret_cast<const void*>(call.output_weight);
+  p.output_bias = reinterpret_cast<const void*>(call.output_bias);
+  p.thresholds = reinterpret_cast<const double*>(call.thresholds);
+  p.known = reinterpret_cast<const uint8_t*>(call.known);
+  p.known_mask = reinterpret_cast<const uint8_t*>(call.known_mask);
+  p.levels = reinterpret_cast<uint8_t*>(call.levels);
+  launch("nade_nll_draw_kernel", &nade_nll_draw_kernel<Tr>, call.images, Tr::kThreads,
+         reinterpret_cast<cudaStream_t>(call.stream), p, static_cast<int>(2 * call.hidden * sizeof(typename Tr::Acc)));
+}
+
 void run_by_dtype(const NadeCall& call, bool backward) {
   if (call.images * call.inputs * call.hidden == 0) return;  // sums of nothing: pygen/native's
   const DeviceGuard guard(call.device);
@@ -71,5 +91,21 @@ NadePlan nade_nll_plan(const std::string& dtype, int64_t images, int64_t inputs,
 }
 void nade_nll_forward(const NadeCall& call) { run_by_dtype(call, false); }
 void nade_nll_backward(const NadeCall& call) { run_by_dtype(call, true); }
+
+int64_t nade_nll_most_hidden(const std::string& dtype, int device) {
+  constexpr int kOwn = 1 << 10;  // what the kernel and the system take
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "nade_nll_most_hidden");
+  return (most - kOwn) / (2 * (dtype == "float64" ? 8 : 4));
+}
+void nade_nll_draw(const NadeDrawCall& call) {
+  if (call.images * call.inputs == 0) return;
+  const DeviceGuard guard(call.device);
+  if (call.dtype == "float32") return draw<float>(call);
+  if (call.dtype == "bfloat16") return draw<__nv_bfloat16>(call);
+  if (call.dtype == "float16") return draw<__half>(call);
+  if (call.dtype == "float64") return draw<double>(call);
+  throw std::invalid_argument("dtype: expected float64, float32, bfloat16 or float16, got " + call.dtype);
+}
 
 }  // namespace pygen::cuda

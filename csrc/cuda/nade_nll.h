@@ -26,6 +26,21 @@ struct NadePlan {
 };
 NadePlan nade_nll_plan(const std::string& dtype, int64_t images, int64_t inputs, int64_t hidden);
 
+struct NadeDrawCall {
+  int device;
+  std::uintptr_t stream;
+  std::string dtype;
+  int64_t images, inputs, hidden;
+  std::uintptr_t weight, hidden_bias, output_weight, output_bias;
+  std::uintptr_t thresholds;         // [N, D] of double
+  std::uintptr_t known, known_mask;  // [N, D] bytes, or 0
+  std::uintptr_t levels;             // [N, D] bytes, written
+};
+
+// The most hidden units that the device's shared memory has room for.
+int64_t nade_nll_most_hidden(const std::string& dtype, int device);
+
+void nade_nll_draw(const NadeDrawCall& call);
 void nade_nll_forward(const NadeCall& call);
 void nade_nll_backward(const NadeCall& call);
 

@@ -15,7 +15,7 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
-from ._program import FLAT, MultiScaleProgram, NadeProgram, Unsupported
+from ._program import FLAT, DenseProgram, MultiScaleProgram, Unsupported
 from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
@@ -63,12 +63,10 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     reason = _no_program(model)
     if reason is not None:
         return reason
-    if backend == "cuda" and model.program_type is NadeProgram:
-        return "it does not draw NADE"
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"
-    in_16_bits = backend == "cuda" and model.program_type not in FLAT
+    in_16_bits = backend == "cuda" and model.program_type is not DenseProgram
     if weight.dtype not in (torch.float32, torch.float64) and not in_16_bits:
         return f"it runs in float32 and float64, the model is in {weight.dtype}"
     if _backends.status()[backend] is not None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pygen import _backends
-from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, Program, Unsupported
-from pygen.native import _sampling_cluster, _sampling_dense_cuda, _sampling_scales
+from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, NadeProgram, Program, Unsupported
+from pygen.native import _sampling_cluster, _sampling_dense_cuda, _sampling_scales, nade_nll
 from pygen.native._arguments import DTYPE_NAMES, draws
 
 THREADS = 256
@@ -50,7 +50,7 @@ def target(t: Tensor) -> tuple[Any, int, int]:
 
 
 def draw(
-    program: Program | DenseProgram,
+    program: Program | DenseProgram | NadeProgram,
     levels: Tensor,  # [n, C, H, W], of a dense program [n, D]; uint8 or int64, contiguous: written
     u: Tensor,  # float32 [n, H, W, C] or [n, D], contiguous
     known: Tensor | None,  # as levels
@@ -62,6 +62,9 @@ def draw(
 ) -> None:
     """Draws all images in one launch. The program's tables are copied before it, from memory that is not pinned: that waits
     for the stream, and a call cannot be captured in a graph."""
+    if isinstance(program, NadeProgram):
+        nade_nll.draw(program, levels, u, known, known_mask, temperature)
+        return
     if isinstance(program, DenseProgram):
         _sampling_dense_cuda.draw(program, levels, u, known, known_mask, temperature)
         return

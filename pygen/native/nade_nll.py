@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pygen import _backends
-from pygen.models._program import NadeProgram
+from pygen.models._program import NadeProgram, Unsupported
 from pygen.models._sampling import binary_thresholds
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 from pygen.reference import nade_nll as reference
@@ -109,7 +108,11 @@ def draw(
     known_mask: Tensor | None,  # like levels, bool
     temperature: float,
 ) -> None:
-    """Fills `levels`, on a CPU."""
+    """Fills `levels`, in one call."""
+    compiled, where = target(levels)
+    hidden, dtype = program.weight.shape[1], DTYPE_NAMES[program.weight.dtype]
+    if on_gpu((compiled, where)) and hidden > (most := compiled.nade_nll_most_hidden(dtype, where[0])):
+        raise Unsupported(f"{hidden} hidden units; shared memory has room for {most}")
 
     def in_turn(t: Tensor | None) -> Tensor | None:
         return t if t is None or program.turns is None else t[:, program.turns]
@@ -119,15 +122,15 @@ def draw(
     assert noise is not None
     thresholds = binary_thresholds(noise, temperature)
     drawn = levels if program.turns is None else torch.empty_like(levels)
-    _backends.compiled("_cpu").nade_nll_draw(
-        DTYPE_NAMES[parameters[0].dtype],
-        (*levels.shape, parameters[0].shape[1]),
+    compiled.nade_nll_draw(
+        dtype,
+        (*levels.shape, hidden),
         _addresses(parameters[:3]),
         parameters[3].data_ptr(),
         thresholds.data_ptr(),
         *(None if t is None else t.data_ptr() for t in (known, known_mask)),
         drawn.data_ptr(),
-        torch.get_num_threads(),
+        *where,
     )
     if program.turns is not None:
         levels[:, program.turns] = drawn

@@ -5,7 +5,6 @@ import random
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from layouts import fuzz_size
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
@@ -38,10 +37,11 @@ def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor]:
     """Input after input, as the paper's algorithm has it."""
     weight, c, v, b = (t[k] for k in PARAMETERS)
     x, reduction = t["input"].to(weight.dtype), options.get("reduction", "batchmean")
+    zero = torch.zeros((), dtype=weight.dtype)
     a, nll = c.expand(len(x), -1), torch.zeros(len(x), dtype=weight.dtype)
     for d in range(x.shape[1]):
         logit = torch.sigmoid(a) @ v[d] + b[d]
-        nll = nll + F.binary_cross_entropy_with_logits(logit, x[:, d], reduction="none")
+        nll = nll + x[:, d] * torch.logaddexp(zero, -logit) + (1 - x[:, d]) * torch.logaddexp(zero, logit)
         a = a + x[:, d : d + 1] * weight[d]
     nll = nll + 0 * (a.sum() + v.sum() + b.sum()) if not x.numel() else nll
     return (nll if reduction == "none" else nll.sum() / len(x) if reduction == "batchmean" else nll.sum(),)
