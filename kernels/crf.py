@@ -231,7 +231,7 @@ def crf_bwd_kernel(
         if scaled:
             chance = state * v
             sum = tl.sum(chance, axis=0)
-            inverse = 1.0 / tl.where(sum == 0.0, 1.0, sum)
+            inverse = tl.where(sum == 0.0, 0.0, 1.0 / sum)
             chance = chance * inverse
             u = v * inverse * tl.exp(tl.minimum(e - m, MOST))
         else:

@@ -26,7 +26,6 @@ _PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "trito
 
 # What an op lacks beside that: "composite" where no composition of torch ops is an entry of its own, kernels not yet written.
 _LACKS = {
-    **dict.fromkeys(("crf_decode", "crf_log_partition", "crf_marginals", "crf_nll"), ("composite", "cuda")),
     "gated_masked_conv2d": (),
     "masked_conv2d": (),
     "masked_linear": (),

@@ -10,7 +10,8 @@ namespace pygen {
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void crf_forward(const CrfForward&); void crf_backward(const CrfBackward&);
                    void crf_decode(const CrfDecode&))
 
-// (dtype, (N, T, K), (address, strides) of emissions, addresses of transitions, start, end, tags, lengths and kept)
+// (dtype, (N, T, K), (address, strides) of emissions, addresses of transitions, start, end, tags, lengths and kept,
+// whether there is that, which None says too)
 inline void parse_crf(py::tuple call, Crf& p) {
   const auto address = [&](int i) { return const_cast<void*>(parse_pointer(call[static_cast<size_t>(i)])); };
   p.dtype = parse_dtype(py::handle(call[0]).cast<std::string_view>());
@@ -35,13 +36,13 @@ inline void bind_crf(py::module_& m) {
         p.sequences = sequences;
         p.steps = steps;
         p.tags = tags;
-        return py::make_tuple(p.blocks() * steps * p.pitch(),
+        return py::make_tuple(0, p.blocks() * steps * p.pitch(),
                               (p.groups() + 1) * (2 * tags + 2) * tags);  // never none: no address
       },
-      "N, T, K: how many numbers forward keeps, and how many backward works on.");
+      "N, T, K: 0, how many numbers forward keeps, and how many backward works on.");
   m.def(
       "crf_forward",
-      [](py::tuple call, py::handle nll, bool reduce, double scale, int threads) {
+      [](py::tuple call, py::handle nll, py::handle, bool reduce, double scale, int threads) {
         CrfForward p;
         parse_crf(call, p);
         p.nll = const_cast<void*>(parse_pointer(nll));
@@ -52,7 +53,7 @@ inline void bind_crf(py::module_& m) {
         constexpr decltype(&baseline::crf_forward) table[] = PYGEN_ISA_TABLE(crf_forward);
         table[isa_in_use()](p);
       },
-      "the call (kept or None is written), nll or None (written), whether it is one number, its scale, threads");
+      "the call (kept or None is written), nll or None (written), None, whether it is one number, its scale, threads");
   m.def(
       "crf_backward",
       [](py::tuple call, py::handle grad, int64_t grad_stride, double scale, py::handle grad_emissions, py::tuple sums,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pygen.native._arguments import DTYPE_NAMES, strided, target
+from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 from pygen.native._likelihood import empty_nll, scale
 
 MOST_TAGS = 256  # of the kernels' scratch memory
@@ -20,15 +20,21 @@ class _Call:
         self.rest = [_contiguous(t, self.wide) for t in (transitions, start, end)]
         self.rest += [_contiguous(t, torch.int64) for t in (tags, lengths)]
         self.compiled, self.where = target(emissions)
-        self.kept_size, self.sums_size = self.compiled.crf_sizes(*self.sizes)
+        self.fixed_size, self.states_size, self.sums_size = self.compiled.crf_sizes(*self.sizes)
 
-    def arguments(self, kept: Tensor | None) -> tuple:
+    def kept(self, states: bool) -> Tensor | None:
+        """What a forward pass works on and, with `states`, leaves for backward."""
+        size = self.fixed_size + (self.states_size if states else 0)
+        return self.empty(size) if states or size else None
+
+    def arguments(self, kept: Tensor | None, states: bool = True) -> tuple:
         return (
             DTYPE_NAMES[self.emissions.dtype],
             self.sizes,
             strided(self.emissions),
             *(None if t is None else t.data_ptr() for t in self.rest),
             None if kept is None else kept.data_ptr(),
+            states,
         )
 
     def empty(self, size: int) -> Tensor:
@@ -42,11 +48,19 @@ def _contiguous(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return t.to(dtype).contiguous()
 
 
-def _forward(call: _Call, reduction: str, kept: Tensor | None) -> Tensor:
-    nll = empty_nll(call.emissions, reduction)
-    arguments = call.arguments(kept), nll.data_ptr(), reduction != "none", scale(reduction, call.sizes[0])
-    call.compiled.crf_forward(*arguments, *call.where)
-    return nll
+def _forward(call: _Call, reduction: str, states: bool) -> tuple[Tensor, Tensor | None]:
+    nll, kept = empty_nll(call.emissions, reduction), call.kept(states)
+    reduce = reduction != "none"
+    partial = call.empty(call.sizes[0]) if reduce and on_gpu((call.compiled, call.where)) else None
+    call.compiled.crf_forward(
+        call.arguments(kept, states),
+        nll.data_ptr(),
+        None if partial is None else partial.data_ptr(),
+        reduce,
+        scale(reduction, call.sizes[0]),
+        *call.where,
+    )
+    return nll, kept
 
 
 def forward(
@@ -59,7 +73,7 @@ def forward(
     reduction: str,
 ) -> Tensor:
     """log Z - s(tags), or log Z, [N] or a scalar."""
-    return _forward(_Call(emissions, transitions, start, end, tags, lengths), reduction, None)
+    return _forward(_Call(emissions, transitions, start, end, tags, lengths), reduction, False)[0]
 
 
 def forward_and_keep(
@@ -70,11 +84,9 @@ def forward_and_keep(
     tags: Tensor | None,  # [N, T]
     lengths: Tensor | None,  # [N]
     reduction: str,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """forward's result and what spares backward the way there."""
-    call = _Call(emissions, transitions, start, end, tags, lengths)
-    kept = call.empty(call.kept_size)
-    return _forward(call, reduction, kept), kept
+    return _forward(_Call(emissions, transitions, start, end, tags, lengths), reduction, True)
 
 
 def backward(
@@ -92,8 +104,8 @@ def backward(
     """The gradients of emissions, transitions, start and end, None where not needed."""
     call = _Call(emissions, transitions, start, end, tags, lengths)
     if kept is None:
-        kept = call.empty(call.kept_size)
-        call.compiled.crf_forward(call.arguments(kept), None, False, 1.0, *call.where)
+        kept = call.kept(True)
+        call.compiled.crf_forward(call.arguments(kept), None, None, False, 1.0, *call.where)
     k = emissions.shape[2]
     grad_emissions = torch.empty_like(emissions) if needs[0] else None
     sums = [call.empty(n) for n in (call.sums_size, k * k, k, k)] if any(needs[1:]) else [None] * 4
@@ -122,6 +134,6 @@ def decode(
     call = _Call(emissions, transitions, start, end, None, lengths)
     tags = torch.empty(call.sizes[:2], dtype=torch.int64, device=emissions.device)
     scores = call.empty(call.sizes[0])
-    kept = call.empty(call.kept_size)
+    kept = call.kept(True)  # lives as long as the call
     call.compiled.crf_decode(call.arguments(kept), tags.data_ptr(), scores.data_ptr(), *call.where)
     return tags, scores
