@@ -85,6 +85,7 @@ def exercise_samplers() -> None:
                         given = {"known": known, "known_mask": known > 0} if n == 2 else {}
                         model.sample(n, (3, 7), cond=cond, seed=3, engine="cpu", **given)
             models.MADE(20, [16, 16]).sample(9, seed=1, engine="cpu")
+            models.NADE(20, 17, num_orders=2).sample(9, seed=1, engine="cpu")
     print("the samplers: no fault", flush=True)
 
 
