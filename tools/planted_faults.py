@@ -97,6 +97,15 @@ CATEGORICAL, CATEGORICAL_CUDA, CATEGORICAL_TRITON = (
     "tests/test_triton_categorical_nll.py",
 )
 CATEGORICAL_H, CATEGORICAL_CPP = "csrc/common/categorical_nll.h", "csrc/cpu/categorical_nll.cpp"
+AM_SOFTMAX, AM_SOFTMAX_OP = "tests/test_am_softmax.py -k 'not Triton'", "pygen/ops/_am_softmax.py"
+AM_SOFTMAX_CPP, AM_SOFTMAX_CU, AM_SOFTMAX_PY = (
+    "csrc/cpu/am_softmax.cpp",
+    "csrc/cuda/am_softmax.cuh",
+    "kernels/am_softmax.py",
+)
+AM_SOFTMAX_CUDA = "tests/test_cuda_host_am_softmax.py"
+AM_SOFTMAX_TRITON = "tests/test_am_softmax.py -k Triton"
+SOFTMAX_ROW_H, SOFTMAX_CU = "csrc/cpu/softmax_row.h", "csrc/cuda/softmax_terms.cuh"
 CATEGORICAL_CU, CATEGORICAL_PY = "csrc/cuda/categorical_nll.cuh", "kernels/categorical_nll.py"
 
 NADE, NADE_TRITON, NADE_CUDA = (
@@ -568,12 +577,12 @@ FAULTS = (
     Fault("categorical, C++: one level too many is one", "csrc/cpu/categorical_nll_tile.h", "j < static_cast<Real>(rows)", "j <= static_cast<Real>(rows)", CATEGORICAL),
     Fault("categorical, C++: a later chunk's largest logit leaves the sum as it was", CATEGORICAL_CPP,
           "others[v] = others[v] * exp_minus_abs(V(before[v] - top[v]));", "others[v] = others[v] + V{};", CATEGORICAL),
-    Fault("categorical, C++: the tail of a row counts", CATEGORICAL_CPP, "std::fill_n(s.tile + j, kStep, -std::numeric_limits<Real>::infinity());", "", CATEGORICAL),
+    Fault("categorical, C++: the tail of a row counts", SOFTMAX_ROW_H, "std::fill_n(tile + j, kStep, -std::numeric_limits<Real>::infinity());", "", CATEGORICAL),
     Fault("categorical, C++: the drawn level's slope is that of another unit", CATEGORICAL_CPP, "select(drawn, slope[v], ", "select(drawn, slope[0], ", CATEGORICAL),
     Fault("categorical, C++: channels are levels apart", "csrc/cpu/categorical_nll_units.h", "strides(p.logits, p.levels * p.logits.channel)", "strides(p.logits, p.logits.channel)", CATEGORICAL),
     Fault("categorical, CUDA: lanes past the last unit count", CATEGORICAL_CU, "counts = unit.live && part == 0", "counts = part == 0", CATEGORICAL_CUDA),
     Fault("categorical, CUDA: a warp's sum is not brought to the largest logit", CATEGORICAL_CU, "sums[other * units + mine] * exp_term(tops[other * units + mine] - terms.top);", "sums[other * units + mine];", CATEGORICAL_CUDA),
-    Fault("categorical, CUDA: the batch's tail counts as logits of 0", CATEGORICAL_CU, ": -Acc(INFINITY);", ": Acc(0);", CATEGORICAL_CUDA),
+    Fault("categorical, CUDA: the batch's tail counts as logits of 0", SOFTMAX_CU, ": -Acc(INFINITY);", ": Acc(0);", CATEGORICAL_CUDA),
     Fault("categorical, Triton: units past the last count", CATEGORICAL_PY, "tl.sum(tl.where(live, nll, 0.0), axis=0)", "tl.sum(nll, axis=0)", CATEGORICAL_TRITON),
     Fault("categorical, Triton: a later block's largest logit leaves the sum as it was", CATEGORICAL_PY, "others * tl.exp(before - top) + tl.sum(terms, axis=1)", "others + tl.sum(terms, axis=1)", CATEGORICAL_TRITON),
     Fault("NADE: the slope of a unit is its complement", "csrc/common/nade_nll.h", "return h * (1.0f - h);", "return V(1.0f - h);", NADE),
@@ -597,4 +606,20 @@ FAULTS = (
     Fault("NADE: orderings share the weights' rows", "pygen/models/nade.py", "return self.weight[turns], self.hidden_bias", "return self.weight, self.hidden_bias", NADE_MODEL),
     Fault("NADE, cached: an input of 0 is added too", "pygen/models/_cached_nade.py", "torch.where(levels[d].unsqueeze(1), weight[d], 0.0)", "weight[d]", NADE_MODEL),
     Fault("NADE, reference: what is not finite times nothing", "pygen/reference/nade_nll.py", "torch.where((t == 0) & ~rows.isfinite(), 0.0, rows)", "rows", NADE),
+    Fault("AM-Softmax, C++: the largest logit is taken before the margin", AM_SOFTMAX_CPP, "products[target] = -std::numeric_limits<Real>::infinity();", "",
+          "tests/test_conformance.py -k 'accurate and cpu and float32 and am_softmax'"),
+    Fault("AM-Softmax, C++: a target of a later tile is looked for in the first", AM_SOFTMAX_CPP, "tile[target - first] = logit", "tile[target % count] = logit", AM_SOFTMAX),
+    Fault("AM-Softmax, C++: a later tile's sum is not brought to the largest logit", SOFTMAX_ROW_H, "others * exp_minus_abs(Real(before - top)) + exponentials", "others + exponentials", AM_SOFTMAX),
+    Fault("AM-Softmax, C++: vectors without a direction lose one", AM_SOFTMAX_CPP, "!(norm <= static_cast<Real>(p.least))", "true", AM_SOFTMAX),
+    Fault("AM-Softmax: every part of the samples begins the weights' gradient anew", AM_SOFTMAX_OP, "by.grad_w(grad_w, grads, x[some], start == 0)", "by.grad_w(grad_w, grads, x[some], True)", AM_SOFTMAX),
+    Fault("AM-Softmax: a run's part of a sample's gradient takes the place of those before", AM_SOFTMAX_OP, "to += part", "to.copy_(part)", AM_SOFTMAX),
+    Fault("AM-Softmax: what forward held is handed out twice", "pygen/ops/am_softmax.py", "ready, ctx.ready = ctx.ready, ()", "ready = ctx.ready", AM_SOFTMAX),
+    Fault("AM-Softmax: autocast reaches the products of backward", "pygen/ops/am_softmax.py", "def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, wanted):\n    launcher = _kernels(backend, input)\n    with without_autocast(input):",
+          "def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, wanted):\n    launcher = _kernels(backend, input)\n    if True:",
+          "tests/test_conformance_errors.py -k 'outside_the_autocast and am_softmax'"),
+    Fault("AM-Softmax, CUDA: a warp's sum is not brought to the largest logit", AM_SOFTMAX_CU, "sums[warp] * exp_term(tops[warp] - terms.top)", "sums[warp]", AM_SOFTMAX_CUDA),
+    Fault("AM-Softmax, CUDA: the target keeps its margin", AM_SOFTMAX_CU, "j == target ? scaled - shift : scaled", "scaled", AM_SOFTMAX_CUDA),
+    Fault("AM-Softmax, CUDA: rows past the last are changed", AM_SOFTMAX_CU, "if (row >= p.rows) return;", "", STRAY + " am_softmax"),
+    Fault("AM-Softmax, Triton: lanes keep their own largest logit", AM_SOFTMAX_PY, "tl.sum(sums * tl.exp(tops - top), axis=0)", "tl.sum(sums, axis=0)", AM_SOFTMAX_TRITON),
+    Fault("AM-Softmax, Triton: features past the first block are not counted", AM_SOFTMAX_PY, "        sums += grad * tl.load", "        sums = grad * tl.load", AM_SOFTMAX_TRITON),
 )  # fmt: skip

@@ -190,6 +190,22 @@ def exercise_masked_linear(launcher) -> None:
                 launcher.grad_weight(grad, x, *degrees, True)
 
 
+def exercise_row(name: str) -> None:
+    """The samples of the generic tests, forward and backward, each dtype."""
+    import registry
+    import torch
+
+    ops = [op for op in registry.OPS if op.name == name]
+    assert ops, f"{name}: neither exercise_{name} nor a row of the generic tests"
+    for op in ops:
+        for sample in [*op.samples(), *(op.more_samples or list)()]:
+            if not sample.small or sample.name == "batch 65536":
+                continue
+            for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+                marked, inputs = registry.leaves(op, sample.cast(dtype))
+                registry.gradients(op.run(marked, sample.options, "cpu"), inputs)
+
+
 def exercise(module: Path, *names: str) -> None:
     import host_cuda
     import torch
@@ -202,10 +218,14 @@ def exercise(module: Path, *names: str) -> None:
     each |= {"sampling": compiled, "sampling_dense": _sampling_dense_cuda, "wgmma": host_cuda.masked_conv2d}
     each["sampling_cluster"] = partial(_sampling_cluster.draw, compiled, 0, 0)
     each["sampling_scales"] = partial(_sampling_scales.draw, compiled, 0, 0)
+    for launcher in (*host_cuda.LAUNCHERS, _sampling_dense_cuda):
+        launcher.target = lambda t: (compiled, (0, 0))
     for name in names or each:
-        if name not in ("sampling", "sampling_cluster", "sampling_scales"):
-            each[name].target = lambda t: (compiled, (0, 0))
-        globals()[f"exercise_{name}"](each[name])
+        own = globals().get(f"exercise_{name}")
+        if own is None:
+            exercise_row(name)
+        else:
+            own(each[name])
         print(f"{name}: no fault", flush=True)
 
 
