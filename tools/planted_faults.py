@@ -611,7 +611,7 @@ FAULTS = (
     Fault("AM-Softmax, C++: a target of a later tile is looked for in the first", AM_SOFTMAX_CPP, "tile[target - first] = logit", "tile[target % count] = logit", AM_SOFTMAX),
     Fault("AM-Softmax, C++: a later tile's sum is not brought to the largest logit", SOFTMAX_ROW_H, "others * exp_minus_abs(Real(before - top)) + exponentials", "others + exponentials", AM_SOFTMAX),
     Fault("AM-Softmax, C++: vectors without a direction lose one", AM_SOFTMAX_CPP, "!(norm <= static_cast<Real>(p.least))", "true", AM_SOFTMAX),
-    Fault("AM-Softmax: every part of the samples begins the weights' gradient anew", AM_SOFTMAX_OP, "by.grad_w(grad_w, grads, x[some], start == 0)", "by.grad_w(grad_w, grads, x[some], True)", AM_SOFTMAX),
+    Fault("AM-Softmax: every part of the samples begins the weights' gradient anew", AM_SOFTMAX_OP, "grad_w = by.grad_w(grad_w, grads, x[some])", "grad_w = by.grad_w(None, grads, x[some])", AM_SOFTMAX),
     Fault("AM-Softmax: a run's part of a sample's gradient takes the place of those before", AM_SOFTMAX_OP, "to += part", "to.copy_(part)", AM_SOFTMAX),
     Fault("AM-Softmax: what forward held is handed out twice", "pygen/ops/am_softmax.py", "ready, ctx.ready = ctx.ready, ()", "ready = ctx.ready", AM_SOFTMAX),
     Fault("AM-Softmax: autocast reaches the products of backward", "pygen/ops/am_softmax.py", "def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, wanted):\n    launcher = _kernels(backend, input)\n    with without_autocast(input):",

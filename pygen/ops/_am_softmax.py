@@ -17,13 +17,13 @@ from pygen.native import masked_linear
 from pygen.reference._likelihood import compute_dtype
 from pygen.reference.am_softmax import EPS, norms
 
-_PRODUCTS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 27}
-_LEAST_SAMPLES = 64  # fewer would wait for the weights
+_PRODUCTS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 29}
+_LEAST_SAMPLES = 64  # fewer would wait for the weights, and each part of the samples adds to all of their gradient
 _RUN = 4096  # classes of one product on a CPU: longer sums, and wider ones, leave the caches
 
 
 def samples_at_once(classes: int, device_type: str) -> int:
-    return max(_LEAST_SAMPLES, _PRODUCTS_AT_ONCE.get(device_type, 1 << 27) // max(classes, 1))
+    return max(_LEAST_SAMPLES, _PRODUCTS_AT_ONCE.get(device_type, 1 << 29) // max(classes, 1))
 
 
 class _OnCpu:
@@ -48,13 +48,18 @@ class _OnCpu:
             else:
                 to += part
 
-    def grad_w(self, to: Tensor, grads: Tensor, x: Tensor, first: bool) -> None:
-        part = to if first else to.new_empty((min(_RUN, len(to)), to.shape[1]))
-        for run in self._runs(len(to)):
-            own = to[run]
-            given = masked_linear.dense_grad_weight(grads[:, run], x, own if first else part[: len(own)])
-            if not first:
-                own += given
+    def grad_w(self, before: Tensor | None, grads: Tensor, x: Tensor) -> Tensor:
+        """With what was there before, which it may change."""
+        classes, features = grads.shape[1], x.shape[1]
+        total = x.new_empty((classes, features)) if before is None else before
+        part = total if before is None else x.new_empty((min(_RUN, classes), features))
+        for run in self._runs(classes):
+            own = total[run]
+            if before is None:
+                masked_linear.dense_grad_weight(grads[:, run], x, own)
+            else:
+                own += masked_linear.dense_grad_weight(grads[:, run], x, part[: len(own)])
+        return total
 
 
 class _ByTorch:
@@ -70,13 +75,11 @@ class _ByTorch:
     def grad_x(self, to: Tensor, grads: Tensor, w: Tensor) -> None:
         to.copy_(self._mm(grads, w, to.dtype))
 
-    def grad_w(self, to: Tensor, grads: Tensor, x: Tensor, first: bool) -> None:
-        if grads.dtype == to.dtype:
-            to.addmm_(grads.t(), x, beta=0 if first else 1)  # beta 0 reads nothing of `to`
-        elif first:
-            to.copy_(self._mm(grads.t(), x, to.dtype))
-        else:
-            to += self._mm(grads.t(), x, to.dtype)
+    def grad_w(self, before: Tensor | None, grads: Tensor, x: Tensor) -> Tensor:
+        wide = compute_dtype(x.dtype)
+        if before is None:
+            return self._mm(grads.t(), x, wide)
+        return before.addmm_(grads.t(), x) if x.dtype == wide else before.add_(self._mm(grads.t(), x, wide))
 
 
 def without_autocast(t: Tensor) -> AbstractContextManager:
@@ -97,16 +100,14 @@ def one_pass(
     """The losses [N] and, but for what the norms take from them, the gradients of input and weight."""
     wide = compute_dtype(input.dtype)
     input, weight = input.detach(), weight.detach()
-    x, w = input.to(wide), weight.to(wide)
+    x, w = (input, weight) if input.is_cuda else (input.to(wide), weight.to(wide))  # tensor cores multiply 16 bits
     rows, columns, target = scale / norms(x), 1 / norms(w), target.contiguous()
-    if input.is_cuda:  # tensor cores multiply 16 bits as they are
-        x, w = input, weight
     nll = torch.empty(len(x), dtype=wide, device=x.device)
     grad_x = grad_w = None
     if upstream is not None and wanted[0]:
         grad_x = torch.empty(x.shape, dtype=wide, device=x.device)
-    if upstream is not None and wanted[1]:
-        grad_w = (torch.empty if len(x) else torch.zeros)(w.shape, dtype=wide, device=x.device)
+    if upstream is not None and wanted[1] and not len(x):
+        grad_w = torch.zeros(w.shape, dtype=wide, device=x.device)
     by = _OnCpu() if masked_linear.has_dense(x) else _ByTorch()
     at_once = samples_at_once(len(w), x.device.type)
     for start in range(0, len(x), at_once):
@@ -117,12 +118,12 @@ def one_pass(
         )
         if grads is not None and grad_x is not None:
             by.grad_x(grad_x[some], grads, w)
-        if grads is not None and grad_w is not None:
-            by.grad_w(grad_w, grads, x[some], start == 0)
+        if grads is not None and wanted[1]:
+            grad_w = by.grad_w(grad_w, grads, x[some])
     return nll, grad_x, grad_w
 
 
 def finished(launcher: ModuleType, grad: Tensor, t: Tensor, factor: Tensor | None) -> Tensor:
     """The gradient of t, of one_pass's, which is overwritten, and what is still to be multiplied; in t's dtype."""
     of = (t.detach() if t.is_cuda else t.detach().to(grad.dtype)).contiguous()
-    return launcher.across(grad, of, norms(of.to(grad.dtype)), EPS, factor).to(t.dtype)
+    return launcher.across(grad, of, norms(of), EPS, factor).to(t.dtype)

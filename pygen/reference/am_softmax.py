@@ -23,8 +23,8 @@ _AT_ONCE = 1 << 22
 
 
 def norms(t: Tensor) -> Tensor:
-    """Of the rows, [rows]; EPS at least."""
-    return t.norm(dim=1).clamp_min(EPS)
+    """Of the rows, [rows], in the dtype computed in; EPS at least."""
+    return torch.linalg.vector_norm(t, dim=1, dtype=compute_dtype(t.dtype)).clamp_min(EPS)
 
 
 def across(grad: Tensor, unit: Tensor, norm: Tensor) -> Tensor:
