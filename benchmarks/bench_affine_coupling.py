@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pygen
 from pygen.functional import affine_coupling
+from pygen.ops._halves import halves
 
 OP = "affine_coupling"
 Shape = tuple[int, ...]
@@ -76,7 +77,7 @@ def _pygen(mask: str, scale: str | None, backend: str) -> Op:
     bound = BOUND if scale == "tanh" else None
 
     def op(x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-        t, s = (params, None) if scale is None else params.chunk(2, 1)
+        t, s = (params, None) if scale is None else halves(params)  # as the module does
         options = {"mask": mask, "scale": scale or "exp", "bound": bound, "inverse": inverse, "backend": backend}
         return affine_coupling(x, t, s, **options)
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pygen._coupling import Call, Part, empty_gradients, wide
+from pygen._coupling import Call, Part, empty_gradients, wide, zero_gradients
 from pygen._layout import empty_output
 
 from . import _blocks
@@ -216,10 +216,12 @@ def affine_coupling_bwd_kernel(
         root, rest, _, slope = _factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
         grad_x = g * root * root * rest
         if grad_s_ptr is not None:
-            u = tl.load(x_ptr + _offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
-            if INVERSE:
-                u -= tl.load(t_ptr + _offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
-            total = (u * root) * (g * root) * rest
+            total = g  # zeros, unless there is what to multiply
+            if grad_ptr is not None:
+                u = tl.load(x_ptr + _offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
+                if INVERSE:
+                    u -= tl.load(t_ptr + _offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
+                total = (u * root) * (g * root) * rest
             if grad_log_det_ptr is not None:
                 total += tl.load(grad_log_det_ptr + row * grad_log_det_stride, mask=row < rows, other=0.0)
             grad_s = (-total if INVERSE else total) * slope
@@ -332,14 +334,15 @@ def backward(
     bound: float,
     inverse: bool,
     needs: Sequence[bool],
+    together: bool = False,  # whether the parameters' gradients may be halves of one tensor
 ) -> list[Tensor | None]:
     """Gradients of input, shift and log_scale; None where needs is False."""
     like = grad_output if input is None else input
     assert like is not None
-    grads = empty_gradients(like, half, mask, flip, tuple(needs))
+    grads = empty_gradients(like, half, mask, flip, tuple(needs), together)
     if like.numel() == 0 or not any(needs):
         return grads
-    grad_input, grad_shift, grad_log_scale = grads
+    grad_input, grad_shift, grad_log_scale = grads if grad_output is not None else zero_gradients(grads)
     read = [like, grad_output if like is not grad_output else None]
     call = Call(like, half, mask, flip, (read, [shift, log_scale]), ([grad_input], [grad_shift, grad_log_scale]))
     at = _Launch(call, like)

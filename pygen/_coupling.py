@@ -150,16 +150,30 @@ class Call:
         return plan(tuple(like.shape), half, mask, flip, whole, params)
 
 
-def empty_gradients(like: Tensor, half: bool, mask: str, flip: bool, needs: tuple[bool, ...]) -> list[Tensor | None]:
-    """Where the gradients of input, shift and log_scale go. Parameters are laid out as the output: zeros where a kernel does
-    not pass."""
+def empty_gradients(
+    like: Tensor, half: bool, mask: str, flip: bool, needs: tuple[bool, ...], together: bool = False
+) -> list[Tensor | None]:
+    """Where the gradients of input, shift and log_scale go, laid out as the output; with `together` those of shift and log_scale
+    as the halves of one tensor, which `pygen.ops._halves` hands on as it is. Zeros where a kernel does not pass."""
+    channels = live_channels(like.shape[1], mask, flip)[2] if half else like.shape[1]
 
-    def param() -> Tensor:
-        if half:
-            return empty_images(like, live_channels(like.shape[1], mask, flip)[2])
-        return empty_output(like).zero_() if mask == "channel" else empty_output(like)
+    def param(count: int) -> Tensor:
+        made = empty_images(like, count * channels) if half or count == 2 else empty_output(like)
+        return made.zero_() if mask == "channel" and not half else made
 
-    return [(empty_output(like) if i == 0 else param()) if n else None for i, n in enumerate(needs)]
+    if together and needs[1] and needs[2] and channels:
+        params: list[Tensor | None] = list(param(2).split(channels, 1))
+    else:
+        params = [param(1) if n else None for n in needs[1:]]
+    return [empty_output(like) if needs[0] else None, *params]
+
+
+def zero_gradients(grads: list[Tensor | None]) -> list[Tensor | None]:
+    """Fills those of input and shift, which do not depend on log_det; what is left to a kernel."""
+    for grad in grads[:2]:
+        if grad is not None:
+            grad.zero_()
+    return [None, None, grads[2]]
 
 
 def wide(like: Tensor) -> torch.dtype:

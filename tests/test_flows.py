@@ -7,6 +7,8 @@ import torch
 from support import DTYPES, dtype_name, threads
 
 from pygen import models, nn
+from pygen.functional import affine_coupling
+from pygen.ops._halves import are_halves, halves
 from pygen.reference import models as twins
 
 NICE = {"num_inputs": 5, "hidden_sizes": (8, 6)}
@@ -223,6 +225,27 @@ def test_affine_coupling_module_takes_tuples_and_conditions():
     torch.testing.assert_close(layer.inverse(y, c)[0], x)
     x[:, 3] = math.nan  # of what is transformed nothing reaches the other half
     assert layer(x, c)[0][:, :3].isfinite().all()
+
+
+def test_affine_coupling_module_hands_on_the_gradient_of_both_halves_as_it_lies():
+    """One tensor of a conditioner has one gradient, which the kernel wrote: the same as by chunks, and to second order."""
+    made, x = torch.randn(3, 8, 5, requires_grad=True), torch.randn(3, 8, 5)
+    grads = []
+    for split in (halves, lambda t: t.chunk(2, 1)):
+        y, log_det = affine_coupling(x, *split(made))
+        loss = y.square().sum() + log_det.sum()
+        (grad,) = torch.autograd.grad(loss, made, create_graph=True)
+        (again,) = torch.autograd.grad(grad.square().sum(), made)
+        (plain,) = torch.autograd.grad(affine_coupling(x, *split(made))[0].square().sum(), made)
+        grads.append((grad, again, plain))
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    shift, log_scale = halves(made)
+    assert are_halves(shift, log_scale) and not are_halves(log_scale, shift)
+    seen = []
+    log_scale.register_hook(lambda g: seen.append(g))
+    affine_coupling(x, shift, log_scale)[0].sum().backward()
+    assert made.grad.untyped_storage().data_ptr() == seen[0].untyped_storage().data_ptr()
 
 
 REFUSED = {

@@ -4,7 +4,9 @@
 #include "cpu/affine_coupling.h"
 
 #include <algorithm>
+#include <vector>
 
+#include "cpu/affine_coupling_pieces.h"
 #include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
 
@@ -17,18 +19,9 @@ constexpr int64_t kBlocksPerThread = 4;  // about 8 us of work
 constexpr int64_t kRow = 64;  // rows this long are looked at one by one: many lie in memory as they are needed
 using Blocks = RowBlocks<kBlock>;
 
-// One piece of a block, in Real.
-template <class Real>
-struct Piece {
-  const Real *x, *t, *s, *grad, *grad_log_det;
-  const Real* live;  // 1 where a place is transformed, else 0
-  Real *out, *log, *grad_t, *grad_s;
-  Real bound;
-};
-
 template <class Real>
 struct Scratch {
-  alignas(64) Real x[kBlock], t[kBlock], s[kBlock], grad[kBlock], grad_log_det[kBlock], live[kBlock];
+  alignas(64) Real x[kBlock], t[kBlock], s[kBlock], grad[kBlock], grad_log_det[kBlock], live[kBlock], rest[kBlock];
   alignas(64) Real out[kBlock], log[kBlock], grad_t[kBlock], grad_s[kBlock];
 };
 template <class Real>
@@ -51,93 +44,46 @@ __attribute__((noinline)) void write_piece(const View& view, int64_t start, int6
   write_block<T>(view, start, n, from);
 }
 
-template <class Real, CouplingScale kScale, bool kInverse, bool kParity>
-void forward_piece(const Piece<Real>& b, int64_t n) {
-  using S = CouplingScale;
-  for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
-    using V = decltype(zero);
-    const V x = load<V>(b.x + i), s = kScale == S::None ? V{} : load<V>(b.s + i);
-    const auto f = coupling_factor<kScale, kInverse>(s, b.bound);
-    V out = coupling_value<kScale, kInverse>(x, load<V>(b.t + i), f), log = kInverse ? V(-f.log) : f.log;
-    if constexpr (kParity) {
-      const auto live = load<V>(b.live + i) != Real(0);
-      out = Lanes<V>::select(live, out, x);
-      log = Lanes<V>::select(live, log, V{});
+// Which places of a piece are transformed. Over two dims the answer has a period of two lines, and is made once.
+template <class Real>
+class LivePlaces {
+ public:
+  explicit LivePlaces(const AffineCoupling& p) : p_(p), period_(2 * p.sizes[2]) {
+    if (!p.parity || p.sizes[0] != 1 || period_ > 4 * kBlock) return;
+    pattern_.resize(period_ + kBlock);
+    fill(0, pattern_.size(), pattern_.data());
+  }
+  const Real* of(int64_t start, int64_t n, Real* to) const {
+    if (!p_.parity) return nullptr;
+    const int64_t at = start % p_.live.count;
+    if (!pattern_.empty() && (at + n <= p_.live.count || p_.live.count % period_ == 0))
+      return pattern_.data() + at % period_;
+    for (int64_t done = 0; done < n;) {  // sample by sample
+      const int64_t first = (at + done) % p_.live.count, run = std::min(p_.live.count - first, n - done);
+      fill(first, run, to + done);
+      done += run;
     }
-    store(b.out + i, out);
-    if constexpr (kScale != S::None) store(b.log + i, log);
-  });
-}
+    return to;
+  }
 
-template <class Real, CouplingScale kScale, bool kInverse, bool kParity>
-void backward_piece(const Piece<Real>& b, int64_t n) {
-  using S = CouplingScale;
-  for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
-    using V = decltype(zero);
-    const auto read = [&](const Real* p, bool wanted) PYGEN_INLINE_LAMBDA { return wanted ? load<V>(p + i) : V{}; };
-    constexpr bool kAffine = kScale != S::None;
-    const V g = load<V>(b.grad + i);
-    const auto f = coupling_factor<kScale, kInverse>(read(b.s, kAffine), b.bound);
-    V grad_x, grad_t, grad_s{};
-    coupling_gradients<kScale, kInverse>(read(b.x, kAffine), read(b.t, kAffine && kInverse), g,
-                                         read(b.grad_log_det, kAffine), f, grad_x, grad_t, grad_s);
-    if constexpr (kParity) {
-      const auto live = load<V>(b.live + i) != Real(0);
-      grad_x = Lanes<V>::select(live, grad_x, g);
-      grad_t = Lanes<V>::select(live, grad_t, V{});
-      grad_s = Lanes<V>::select(live, grad_s, V{});
+ private:
+  void fill(int64_t at, int64_t n, Real* to) const {
+    const int step = static_cast<int>(p_.weights[2] & 1);
+    for (int64_t done = 0; done < n;) {
+      const int64_t line = (at + done) / p_.sizes[2], first = at + done - line * p_.sizes[2];
+      const int64_t outer = p_.sizes[0] == 1 ? 0 : line / p_.sizes[1], middle = line - outer * p_.sizes[1];
+      const int64_t run = std::min(p_.sizes[2] - first, n - done);
+      const int64_t sum = outer * p_.weights[0] + middle * p_.weights[1] + first * p_.weights[2] + p_.even;
+      const int odd = static_cast<int>(sum & 1);
+      for (int64_t i = 0; i < run; ++i) to[done + i] = static_cast<Real>(odd ^ (static_cast<int>(i) & step));
+      done += run;
     }
-    store(b.out + i, grad_x);
-    store(b.grad_t + i, grad_t);
-    if constexpr (kAffine) store(b.grad_s + i, grad_s);
-  });
-}
-
-template <class Real>
-using PieceFunction = void (*)(const Piece<Real>&, int64_t);
-
-template <class Real, CouplingScale kScale>
-PieceFunction<Real> piece_function(const AffineCoupling& p, bool backward) {
-#define PYGEN_COUPLING_PIECES(inverse, parity)                                                    \
-  {                                                                                               \
-    &forward_piece<Real, kScale, inverse, parity>, &backward_piece<Real, kScale, inverse, parity> \
   }
-  static constexpr PieceFunction<Real> table[2][2][2] = {
-      {PYGEN_COUPLING_PIECES(false, false), PYGEN_COUPLING_PIECES(false, true)},
-      {PYGEN_COUPLING_PIECES(true, false), PYGEN_COUPLING_PIECES(true, true)}};
-#undef PYGEN_COUPLING_PIECES
-  return table[p.inverse][p.parity][backward];
-}
-template <class Real>
-PieceFunction<Real> choose_piece(const AffineCoupling& p, bool backward) {
-  using S = CouplingScale;
-  switch (p.scale) {
-    case S::None:
-      return piece_function<Real, S::None>(p, backward);
-    case S::Exp:
-      return piece_function<Real, S::Exp>(p, backward);
-    case S::Tanh:
-      return piece_function<Real, S::Tanh>(p, backward);
-    default:
-      return piece_function<Real, S::Sigmoid>(p, backward);
-  }
-}
 
-// Which places of [start, start + n) are transformed.
-template <class Real>
-void fill_live(const AffineCoupling& p, int64_t start, int64_t n, Real* live) {
-  int64_t at = start % p.live.count;
-  for (int64_t done = 0; done < n;) {
-    const int64_t line = at / p.sizes[2], first = at - line * p.sizes[2];
-    const int64_t outer = line % (p.sizes[0] * p.sizes[1]) / p.sizes[1], middle = line % p.sizes[1];
-    const int64_t run = std::min(p.sizes[2] - first, n - done);
-    int odd = static_cast<int>((outer * p.weights[0] + middle * p.weights[1] + first * p.weights[2] + p.even) & 1);
-    const int step = static_cast<int>(p.weights[2] & 1);
-    for (int64_t i = 0; i < run; ++i) live[done + i] = static_cast<Real>(odd ^ (static_cast<int>(i) & step));
-    done += run;
-    at += run;
-  }
-}
+  const AffineCoupling& p_;
+  int64_t period_;
+  std::vector<Real> pattern_;
+};
 
 // body(start, at, n) for the pieces of a block; `at` counts from the block's start.
 template <class Body>
@@ -147,9 +93,43 @@ PYGEN_INLINE void for_each_piece(const Blocks& blocks, int64_t block, Body body)
   for (int64_t at = 0; at < size; at += step) body(start + at, at, std::min(step, size - at));
 }
 
+// Transformed and other places in turn in one run of memory, as of "even_odd": read and written as one.
+template <class T>
+struct Pairs {
+  T* data = nullptr;  // null: they are not; the first of the first pair
+  bool live_first = false;
+
+  Pairs(const View& live, const View& rest) {
+    const auto every_second = [](const View& v) { return v.ndim == 1 && v.strides[0] == 2; };
+    if (!live.present() || !rest.present() || !every_second(live) || !every_second(rest)) return;
+    T *a = static_cast<T*>(live.data), *b = static_cast<T*>(rest.data);
+    if (live.sizes[0] != rest.sizes[0] || (a - b != 1 && b - a != 1)) return;
+    live_first = a < b;
+    data = live_first ? a : b;
+  }
+  template <class Real>
+  void read(int64_t start, int64_t n, Real* live, Real* rest) const {
+    const T* from = data + 2 * start;
+    Real *first = live_first ? live : rest, *second = live_first ? rest : live;
+    for (int64_t i = 0; i < n; ++i) {
+      first[i] = widen(from[2 * i]);
+      second[i] = widen(from[2 * i + 1]);
+    }
+  }
+  template <class Real>
+  void write(int64_t start, int64_t n, const Real* live, const Real* rest) const {
+    T* to = data + 2 * start;
+    const Real *first = live_first ? live : rest, *second = live_first ? rest : live;
+    for (int64_t i = 0; i < n; ++i) {
+      narrow(first[i], to + 2 * i);
+      narrow(second[i], to + 2 * i + 1);
+    }
+  }
+};
+
 // The places that pass unchanged of a block's rows, or its share of them.
 template <class T, class Real>
-PYGEN_INLINE void copy_rest(const AffineCoupling::Half& rest, const Blocks& blocks, int64_t block, Real* scratch) {
+void copy_rest(const AffineCoupling::Half& rest, const Blocks& blocks, int64_t block, Real* scratch) {
   if (rest.count == 0 || !rest.output.present()) return;
   const int64_t parts = blocks.blocks_per_row, part = parts > 1 ? block % parts : 0;
   const int64_t row = blocks.first_row(block), rows = parts > 1 ? 1 : blocks.num_rows(block);
@@ -158,79 +138,147 @@ PYGEN_INLINE void copy_rest(const AffineCoupling::Half& rest, const Blocks& bloc
   for (int64_t at = first; at < end;) {
     const int64_t left = rest.count >= kRow ? rest.count - at % rest.count : end - at;
     const int64_t n = std::min(std::min(kBlock, end - at), left);
-    const Real* from = rest.input.present() ? read_piece<T>(rest.input, at, n, scratch) : nullptr;
-    Real* to = piece_target<T>(rest.output, at, n, scratch);
-    if (!from) std::fill_n(to, n, Real(0));
-    if (from && to != from) std::copy_n(from, n, to);
-    write_piece<T>(rest.output, at, n, to);
+    T* from = rest.input.present() ? run_in_place<T, T>(rest.input, at, n) : nullptr;
+    T* to = run_in_place<T, T>(rest.output, at, n);
+    if (from && to) {
+      std::copy_n(from, n, to);
+    } else {
+      const Real* values = scratch;
+      if (rest.input.present()) {
+        values = read_piece<T>(rest.input, at, n, scratch);
+      } else {
+        std::fill_n(scratch, n, Real(0));
+      }
+      Real* target = piece_target<T>(rest.output, at, n, scratch);
+      if (target != values) std::copy_n(values, n, target);
+      write_piece<T>(rest.output, at, n, target);
+    }
     at += n;
   }
+}
+
+// Whether the piece of each tensor that is there is one run of T.
+template <class T>
+bool runs(std::initializer_list<const View*> views, int64_t start, int64_t n) {
+  for (const View* v : views)
+    if (v->present() && !run_in_place<T, T>(*v, start, n)) return false;
+  return true;
+}
+template <class T>
+T* run_of(const View& view, int64_t start, int64_t n, void* otherwise) {
+  return view.present() ? run_in_place<T, T>(view, start, n) : static_cast<T*>(otherwise);
 }
 
 template <class T, class Real>
 void forward(const AffineCoupling& p) {
   const Blocks blocks(p.images, p.live.count);
   LossSums<Real, Blocks> sums(blocks, false, p.log_det);
-  const PieceFunction<Real> compute = choose_piece<Real>(p, false);
+  const LivePlaces<Real> live(p);
+  const Pairs<T> in(p.live.input, p.rest.input), out(p.live.output, p.rest.output);
+  const bool paired = in.data && out.data;
+  const auto direct = piece_function<T, Real>(p, false);
+  const auto compute = piece_function<Real, Real>(p, false);
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
     for_each_piece(blocks, block, [&](int64_t start, int64_t at, int64_t n) {
-      Piece<Real> b{};
-      b.bound = static_cast<Real>(p.bound);
-      b.x = read_piece<T>(p.live.input, start, n, s.x);
-      b.t = read_piece<T>(p.shift, start, n, s.t);
-      if (p.log_scale.present()) b.s = read_piece<T>(p.log_scale, start, n, s.s);
-      if (p.parity) fill_live(p, start, n, s.live);
-      b.live = s.live;
-      b.out = piece_target<T>(p.live.output, start, n, s.out);
-      b.log = s.log + at;
-      compute(b, n);
-      write_piece<T>(p.live.output, start, n, b.out);
+      const Real *mask = live.of(start, n, s.live), bound = static_cast<Real>(p.bound);
+      if (!std::is_same_v<T, Real> && runs<T>({&p.live.input, &p.shift, &p.log_scale, &p.live.output}, start, n)) {
+        const auto run = [&](const View& v) { return run_of<T>(v, start, n, nullptr); };
+        direct({run(p.live.input), run(p.shift), run(p.log_scale), nullptr, nullptr, mask, run(p.live.output), nullptr,
+                nullptr, s.log + at, bound},
+               n);
+        return;
+      }
+      if (paired) in.read(start, n, s.x, s.rest);
+      const Real* x = paired ? s.x : read_piece<T>(p.live.input, start, n, s.x);
+      const Real* t = read_piece<T>(p.shift, start, n, s.t);
+      const Real* log_scale = p.log_scale.present() ? read_piece<T>(p.log_scale, start, n, s.s) : nullptr;
+      Real* to = paired ? s.out : piece_target<T>(p.live.output, start, n, s.out);
+      compute({x, t, log_scale, nullptr, nullptr, mask, to, nullptr, nullptr, s.log + at, bound}, n);
+      if (paired) return out.write(start, n, to, s.rest);
+      write_piece<T>(p.live.output, start, n, to);
     });
     sums.add(block, s.log);
-    copy_rest<T>(p.rest, blocks, block, s.x);
+    if (!paired) copy_rest<T>(p.rest, blocks, block, s.x);
   });
   sums.finish(1.0);
+}
+
+// The gradient of log_det, at each place of a piece.
+template <class Real>
+const Real* spread_log_det(const AffineCoupling& p, int64_t start, int64_t n, Real* to) {
+  const Real* from = static_cast<const Real*>(p.grad_log_det);
+  for (int64_t i = 0; i < n;) {
+    const int64_t row = (start + i) / p.live.count, run = std::min((row + 1) * p.live.count - start, n) - i;
+    std::fill_n(to + i, run, from ? from[row * p.grad_log_det_stride] : Real(0));
+    i += run;
+  }
+  return to;
 }
 
 template <class T, class Real>
 void backward(const AffineCoupling& p) {
   const Blocks blocks(p.images, p.live.count);
-  const PieceFunction<Real> compute = choose_piece<Real>(p, true);
+  const LivePlaces<Real> live(p);
+  const Pairs<T> in(p.live.input, p.rest.input), out(p.live.output, p.rest.output);
+  const bool paired = in.data && out.data;
+  View none;  // a tensor that is absent
+  const auto direct = piece_function<T, Real>(p, true);
+  const auto compute = piece_function<Real, Real>(p, true);
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
     Scratch<Real>& s = scratch<Real>();
     for_each_piece(blocks, block, [&](int64_t start, int64_t, int64_t n) {
-      Piece<Real> b{};
-      b.bound = static_cast<Real>(p.bound);
-      const auto read = [&](const View& view, Real* to) -> const Real* {
-        return view.present() ? read_piece<T>(view, start, n, to) : nullptr;
-      };
-      b.x = read(p.input, s.x);
-      b.t = read(p.shift, s.t);
-      b.s = read(p.log_scale, s.s);
-      b.grad = read(p.live.input, s.grad);
-      if (!b.grad) b.grad = std::fill_n(s.grad, n, Real(0)) - n;
-      for (int64_t i = 0; i < n;) {
-        const int64_t row = (start + i) / p.live.count, run = std::min((row + 1) * p.live.count - start, n) - i;
-        const Real* from = static_cast<const Real*>(p.grad_log_det);
-        std::fill_n(s.grad_log_det + i, run, from ? from[row * p.grad_log_det_stride] : Real(0));
-        i += run;
+      const Real *mask = live.of(start, n, s.live), bound = static_cast<Real>(p.bound);
+      const Real* to_log_det = p.log_scale.present() ? spread_log_det(p, start, n, s.grad_log_det) : nullptr;
+      // Of log_det's gradient alone: zeros, of T too, and nothing that may be infinite or NaN times them.
+      const bool alone = !p.live.input.present(), unread = alone && p.scale == CouplingScale::Exp;
+      if (alone) {
+        for (Real* zeros : {s.grad, s.x, s.t, s.s}) std::fill_n(zeros, n, Real(0));
       }
-      b.grad_log_det = s.grad_log_det;
-      if (p.parity) fill_live(p, start, n, s.live);
-      b.live = s.live;
-      const auto target = [&](const View& view, Real* to) {
-        return view.present() ? piece_target<T>(view, start, n, to) : to;
+      const View* views[] = {alone ? &none : &p.input,
+                             alone ? &none : &p.shift,
+                             unread ? &none : &p.log_scale,
+                             &p.live.input,
+                             &p.live.output,
+                             &p.grad_shift,
+                             &p.grad_log_scale};
+      if (!std::is_same_v<T, Real> &&
+          runs<T>({views[0], views[1], views[2], views[3], views[4], views[5], views[6]}, start, n)) {
+        const auto run = [&](int i, void* otherwise) { return run_of<T>(*views[i], start, n, otherwise); };
+        direct({run(0, s.x), run(1, s.t), run(2, s.s), run(3, s.grad), to_log_det, mask, run(4, s.out),
+                run(5, s.grad_t), run(6, s.grad_s), nullptr, bound},
+               n);
+        return;
+      }
+      const auto read = [&](int i, Real* to) {
+        return views[i]->present() ? read_piece<T>(*views[i], start, n, to) : to;
       };
-      b.out = target(p.live.output, s.out);
-      b.grad_t = target(p.grad_shift, s.grad_t);
-      b.grad_s = target(p.grad_log_scale, s.grad_s);
+      const auto target = [&](int i, Real* to) {
+        return views[i]->present() ? piece_target<T>(*views[i], start, n, to) : to;
+      };
+      if (paired) in.read(start, n, s.grad, s.rest);
+      const Real* grad = paired ? s.grad : read(3, s.grad);
+      const Piece<Real, Real> b{read(0, s.x),
+                                read(1, s.t),
+                                read(2, s.s),
+                                grad,
+                                to_log_det,
+                                mask,
+                                paired ? s.out : target(4, s.out),
+                                target(5, s.grad_t),
+                                target(6, s.grad_s),
+                                nullptr,
+                                bound};
       compute(b, n);
-      if (p.live.output.present()) write_piece<T>(p.live.output, start, n, b.out);
+      if (paired) {
+        out.write(start, n, b.out, s.rest);
+      } else if (p.live.output.present()) {
+        write_piece<T>(p.live.output, start, n, b.out);
+      }
       if (p.grad_shift.present()) write_piece<T>(p.grad_shift, start, n, b.grad_t);
       if (p.grad_log_scale.present()) write_piece<T>(p.grad_log_scale, start, n, b.grad_s);
     });
-    copy_rest<T>(p.rest, blocks, block, s.x);
+    if (!paired) copy_rest<T>(p.rest, blocks, block, s.x);
   });
 }
 

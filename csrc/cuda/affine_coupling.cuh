@@ -169,10 +169,13 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
     to_log_det = static_cast<const Acc*>(p.grad_log_det)[row * p.grad_log_det_stride];
   for_each_unit<Tr>(p, p.live, row, tile, [&](const UnitPlace& at) {
     Acc g[V] = {}, x[V] = {}, t[V] = {}, s[V] = {}, grad_t[V];
-    read<Tr, kAligned>(p.from, at, g);
-    read<Tr, kAligned>(p.input, at, x);
-    read<Tr, kAligned>(p.shift, at, t);
-    read<Tr, kAligned>(p.log_scale, at, s);
+    const bool alone = p.from.data == nullptr;  // zeros then, and nothing that may be infinite or NaN times them
+    if (kScale != CouplingScale::Exp || !alone) read<Tr, kAligned>(p.log_scale, at, s);
+    if (!alone) {
+      read<Tr, kAligned>(p.from, at, g);
+      read<Tr, kAligned>(p.input, at, x);
+      read<Tr, kAligned>(p.shift, at, t);
+    }
 #pragma unroll
     for (int k = 0; k < V; ++k) {
       Acc to_x, to_t, to_s = 0;

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pygen._coupling import Call, Part, empty_gradients, wide
+from pygen._coupling import Call, Part, empty_gradients, wide, zero_gradients
 from pygen._layout import empty_output
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 
@@ -85,14 +85,15 @@ def backward(
     bound: float,
     inverse: bool,
     needs: Sequence[bool],
+    together: bool = False,  # whether the parameters' gradients may be halves of one tensor
 ) -> list[Tensor | None]:
     """Gradients of input, shift and log_scale; None where needs is False."""
     like = grad_output if input is None else input
     assert like is not None
-    grads = empty_gradients(like, half, mask, flip, tuple(needs))
+    grads = empty_gradients(like, half, mask, flip, tuple(needs), together)
     if like.numel() == 0 or not any(needs):
         return grads
-    grad_input, grad_shift, grad_log_scale = grads
+    grad_input, grad_shift, grad_log_scale = grads if grad_output is not None else zero_gradients(grads)
     # The plan is made by the first: one that is there.
     read = [like, grad_output if like is not grad_output else None]
     call = Call(like, half, mask, flip, (read, [shift, log_scale]), ([grad_input], [grad_shift, grad_log_scale]))

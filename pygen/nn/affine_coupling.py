@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pygen.functional import affine_coupling
+from pygen.ops._halves import halves
 
 
 class AffineCoupling(nn.Module):
@@ -46,7 +47,7 @@ class AffineCoupling(nn.Module):
         if self.additive:
             shift, log_scale = made, None
         else:
-            shift, log_scale = made.chunk(2, dim=1) if isinstance(made, Tensor) else made
+            shift, log_scale = halves(made) if isinstance(made, Tensor) else made
         return affine_coupling(
             x,
             shift,

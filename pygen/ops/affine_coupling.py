@@ -8,6 +8,7 @@ from torch import Tensor
 from pygen import _checks, _coupling, _dispatch
 from pygen._layout import empty_output
 from pygen.ops import _library
+from pygen.ops._halves import are_halves
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import affine_coupling as reference
@@ -168,8 +169,8 @@ class _AffineCoupling(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         affine = log_scale is not None
         save(ctx, input if affine else None, shift if affine and options[-1] else None, log_scale)
-        ctx.launcher, ctx.options = launcher, (half, *options)
-        ctx.backend = backend
+        ctx.launcher, ctx.options, ctx.backend = launcher, (half, *options), backend
+        ctx.together = are_halves(shift, log_scale)
         if launcher is None:
             return _below(input, shift, log_scale, *options, backend)
         return launcher.forward(input, shift, log_scale, *options)
@@ -180,17 +181,20 @@ class _AffineCoupling(torch.autograd.Function):
         if grad_output is None and (grad_log_det is None or tensors[2] is None):
             return (None,) * 7
         needs = ctx.needs_input_grad[1:4]
-        grads = _gradients(ctx.launcher, grad_output, grad_log_det, tensors, ctx.options, needs, ctx.backend)
+        how = (ctx.backend, ctx.together)
+        grads = _gradients(ctx.launcher, grad_output, grad_log_det, tensors, ctx.options, needs, *how)
         return None, *grads, None, None, None
 
 
-def _gradients(launcher, grad_output, grad_log_det, saved, options, needs, backend) -> tuple[Tensor | None, ...]:
+def _gradients(
+    launcher, grad_output, grad_log_det, saved, options, needs, backend, together
+) -> tuple[Tensor | None, ...]:
     """Of input, shift and log_scale; recorded where a graph of the backward is asked for."""
     args = (_dispatch.readable(grad_output), _dispatch.readable(grad_log_det), *saved, *options, needs)
     if _dispatch.transformed(grad_output, grad_log_det):
         return reference.backward(*args)
     if launcher is not None and not torch.is_grad_enabled():
-        return launcher.backward(*args)
+        return launcher.backward(*args, together)
     if launcher is None:
         grads = iter(torch.ops.pygen.affine_coupling_backward(*args, backend))
     else:

@@ -127,6 +127,7 @@ def backward(
     bound: float,
     inverse: bool,
     needs: Sequence[bool],
+    together: bool = False,  # whether the parameters' gradients may be halves of one tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of input, shift and log_scale, None where needs is False; differentiable to any order."""
     like = grad_output if input is None else input
@@ -146,8 +147,9 @@ def backward(
         if inverse:
             assert shift is not None
             u = u - _spread(shift, like, live, mask, flip)
-        times = g_live * root * root * rest
-        total = (u * root) * (g_live * root) * rest
+        times = total = g_live
+        if grad_output is not None:  # else zeros, which what is infinite or NaN must not be multiplied by
+            times, total = g_live * root * root * rest, (u * root) * (g_live * root) * rest
         if grad_log_det is not None:
             total = total + grad_log_det.to(wide).reshape(-1, *[1] * (like.dim() - 1))
         to_scale = torch.where(live, (-total if inverse else total) * slope, zero)

@@ -1,6 +1,7 @@
 """The row of affine_coupling."""
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -42,11 +43,25 @@ def live(shape: tuple[int, ...], mask: str, flip: bool) -> Tensor:
     return m != flip
 
 
+def by_sign(y: Tensor, f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor]) -> Tensor:
+    """f(y) where y >= 0, else g(-y)."""
+    return torch.where(y >= 0, f(y.clamp(min=0)), g((-y).clamp(min=0)))
+
+
 def factor(s: Tensor, scale: str, bound: float | None) -> tuple[Tensor, Tensor]:
-    """(log factor, what the factor is of this number or of exp(log factor / 2) squared)"""
+    """(log factor, the factor of "sigmoid"). Of exponentials that fall: torch takes 1 - tanh^2 and 1 - sigmoid for slopes, which
+    have no digits left where these are all but 1."""
     if scale == "tanh":
-        return bound * torch.tanh(s / bound), s
-    return (torch.nn.functional.logsigmoid(s + 2), torch.sigmoid(s + 2)) if scale == "sigmoid" else (s, s)
+        tanh = by_sign(s / bound, half_tanh, lambda y: -half_tanh(y))
+        return bound * tanh, s
+    y = s + 2
+    k = by_sign(y, lambda y: 1 / (1 + torch.exp(-y)), lambda y: torch.exp(-y) / (1 + torch.exp(-y)))
+    return (torch.nn.functional.logsigmoid(y), k) if scale == "sigmoid" else (s, s)
+
+
+def half_tanh(y: Tensor) -> Tensor:
+    e = torch.exp(-2 * y)  # the slope of expm1 is its value and 1
+    return torch.where(y < 0.5, -torch.expm1(-2 * y), 1 - e) / (1 + e)
 
 
 def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor, Tensor]:
@@ -66,7 +81,10 @@ def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor, Tensor]:
         out = (x - shift) / k if inverse else x * k + shift
     else:
         most = 88.0 if x.dtype == torch.float32 else 708.0
-        root = torch.exp(((-f if inverse else f) / 2).clamp(-most, most))
+        h = (-f if inverse else f) / 2
+        root = torch.exp(
+            torch.where(h > most, most, torch.where(h < -most, -most, h))
+        )  # the slope of clamp at NaN is 0
         out = (x - shift) * root * root if inverse else x * root * root + shift
     log_det = torch.where(m, -f if inverse else f, 0)
     return torch.where(m, out, x), log_det.sum(tuple(range(1, x.dim())))
