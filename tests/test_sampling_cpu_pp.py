@@ -134,6 +134,26 @@ def test_sampling_cpu_draws_images_with_huge_numbers_by_the_taps_themselves(valu
     assert torch.equal(drawn[::2], alone[::2])
 
 
+@pytest.mark.parametrize("value", [1e20, 1e200])
+def test_sampling_cpu_keeps_huge_numbers_from_the_columns_beside_them(value):
+    """Where no weight leads from column to column; a pair's sums and differences would, and drown what is beside."""
+    model = network(1, 6, scales=1, cond_channels=2, num_levels=1 << 16)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.shape[3:] == (3,):
+                weight[..., ::2] = 0
+            elif weight.shape[2:] == (2, 2):
+                weight[..., 0] = 0
+        model.first_left.weight.zero_()
+    cond = torch.ones(2, 2, 4, 7, dtype=torch.float64)
+    clean = model.sample(2, (4, 7), cond=cond, seed=3, engine="cpu")
+    cond[1, :, 0, 3] = value
+    drawn = model.sample(2, (4, 7), cond=cond, seed=3, engine="cpu")
+    assert not torch.equal(drawn[1, :, :, 3], clean[1, :, :, 3])
+    drawn[1, :, :, 3] = clean[1, :, :, 3]
+    assert torch.equal(drawn, clean)
+
+
 # Programs that no model has yet
 
 
