@@ -64,10 +64,10 @@ def _triton() -> str | None:
 
 
 def _interpreter() -> str | None:
-    """Triton 3.6's takes an array of one element for an int, as NumPy did until 2.5."""
+    """Triton 3.6's takes an array of one element for an int, as NumPy did until 2.4."""
     triton, numpy = (importlib.metadata.version(name) for name in ("triton", "numpy"))
-    if _release(triton) < (3, 7) and _release(numpy) >= (2, 5):
-        return f"the interpreter of Triton {triton} needs a NumPy before 2.5, this is {numpy}"
+    if _release(triton) < (3, 7) and _release(numpy) >= (2, 4):
+        return f"the interpreter of Triton {triton} needs a NumPy before 2.4, this is {numpy}"
     return None
 
 

@@ -74,7 +74,7 @@ def test_explain_takes_the_arguments_of_the_call():
 
 
 @pytest.mark.parametrize(
-    "triton, numpy, works", [("3.6.0", "2.4.9", True), ("3.6.0", "2.5.0", False), ("3.7.0", "2.10.0", True)]
+    "triton, numpy, works", [("3.6.0", "2.3.9", True), ("3.6.0", "2.4.0", False), ("3.7.0", "2.10.0", True)]
 )
 def test_old_interpreter_says_which_numpy_it_needs(monkeypatch, triton, numpy, works):
     monkeypatch.setattr(importlib.metadata, "version", {"triton": triton, "numpy": numpy}.__getitem__)
@@ -82,7 +82,7 @@ def test_old_interpreter_says_which_numpy_it_needs(monkeypatch, triton, numpy, w
     assert (
         reason is None
         if works
-        else reason == f"the interpreter of Triton 3.6.0 needs a NumPy before 2.5, this is {numpy}"
+        else reason == f"the interpreter of Triton 3.6.0 needs a NumPy before 2.4, this is {numpy}"
     )
 
 
