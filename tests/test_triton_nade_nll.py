@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from rows.nade_nll import ROWS, tensors
+from registry import OPS
+from rows.nade_nll import tensors
 from support import TARGETS, dtype_name
 from test_conformance import check_against_truth
 
@@ -10,6 +11,7 @@ pytest.importorskip("triton")
 from pygen.kernels import _blocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("poisoned")]
+OP = next(op for op in OPS if op.name == "nade_nll")
 TARGET = next((t for t in TARGETS if t.backend == "triton"), None)
 SAMPLES, UNITS, PARTS = _blocks.NADE_SAMPLES, _blocks.NADE_UNITS, _blocks.NADE_PARTS
 
@@ -29,4 +31,4 @@ SAMPLES, UNITS, PARTS = _blocks.NADE_SAMPLES, _blocks.NADE_UNITS, _blocks.NADE_P
 )
 def test_triton_nade_nll_of_any_size(size, dtype):
     t = {k: v.to(TARGET.device, dtype if v.is_floating_point() else None) for k, v in tensors(*size).items()}
-    check_against_truth(ROWS[0], t, {"reduction": "batchmean"}, TARGET.backend)
+    check_against_truth(OP, t, {"reduction": "batchmean"}, TARGET.backend)
