@@ -241,6 +241,9 @@ def test_affine_coupling_module_hands_on_the_gradient_of_both_halves_as_it_lies(
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     shift, log_scale = halves(made)
+    w = torch.randn(3, 4, 5)  # a gradient that both halves share lies together and is not theirs
+    assert torch.equal(torch.autograd.grad((shift + log_scale) * w, made, torch.ones(3, 4, 5))[0], torch.cat((w, w), 1))
+    shift, log_scale = halves(made)
     assert are_halves(shift, log_scale) and not are_halves(log_scale, shift)
     seen = []
     log_scale.register_hook(lambda g: seen.append(g))

@@ -123,6 +123,14 @@ BERNOULLI_H, BERNOULLI_CPP, BERNOULLI_CU = (
 )
 BERNOULLI_PY, BERNOULLI_CUDA = "kernels/bernoulli_nll.py", "tests/test_cuda_host_bernoulli_nll.py"
 
+COUPLING, COUPLING_CUDA, COUPLING_TRITON = (
+    "tests/test_conformance.py tests/test_affine_coupling.py -k 'affine_coupling and not triton'",
+    "tests/test_cuda_host_affine_coupling.py",
+    "tests/test_triton_affine_coupling.py",
+)
+COUPLING_H, COUPLING_CPP = "csrc/common/affine_coupling.h", "csrc/cpu/affine_coupling.cpp"
+COUPLING_CU, COUPLING_PY = "csrc/cuda/affine_coupling.cuh", "kernels/affine_coupling.py"
+
 FAULTS = (
     # Tails, masks, boundaries of blocks
     Fault("Triton: the tail mask dropped", "kernels/_rows.py", "mask = (row < rows) & (d < row_size)\n    if not WHOLE",
@@ -621,4 +629,20 @@ FAULTS = (
     Fault("AM-Softmax, CUDA: rows past the last are changed", AM_SOFTMAX_CU, "if (row >= p.rows) return;", "", STRAY + " am_softmax"),
     Fault("AM-Softmax, Triton: lanes keep their own largest logit", AM_SOFTMAX_PY, "tl.sum(sums * tl.exp(tops - top), axis=0)", "tl.sum(sums, axis=0)", AM_SOFTMAX_TRITON),
     Fault("AM-Softmax, Triton: features past the first block are not counted", AM_SOFTMAX_PY, "        sums += grad * tl.load", "        sums = grad * tl.load", AM_SOFTMAX_TRITON),
+    Fault("coupling: 0 times infinity at extreme scales", COUPLING_H, "L::at_most(f, 176.0f)", "L::at_most(f, 1760.0f)", COUPLING),
+    Fault("coupling: the inverse's log-determinant has the gradient of forward's", COUPLING_H, "grad_s = (kInverse ? V(-total) : total) * f.slope;", "grad_s = total * f.slope;", COUPLING),
+    Fault("coupling: sigmoid's slope is that of positive numbers", COUPLING_H, "L::select(negative, one, e) / total", "e / total", COUPLING),
+    Fault("coupling, C++: a share of a long sample's rest is not copied", COUPLING_CPP, "row * rest.count + rest.count * (part + 1) / parts", "row * rest.count + rest.count * part / parts", COUPLING),
+    Fault("coupling, C++: every sample's board begins where the first one's block does", COUPLING_CPP, "p_.live.count % period_ == 0)", "true)", COUPLING),
+    Fault("coupling, C++: of pairs the first is always transformed", COUPLING_CPP, "live_first = a < b;", "live_first = true;", COUPLING),
+    Fault("coupling, C++: what is infinite is multiplied by no gradient", COUPLING_CPP, "{alone ? &none : &p.input,", "{&p.input,", COUPLING),
+    Fault("coupling: rows of a board merge whatever their parity", "pygen/_coupling.py", "(weight - inner_weight * inner) % 2 == 0", "inner_weight * inner >= 0", COUPLING),
+    Fault("coupling, reference: NaN of passing places leaks", "pygen/reference/affine_coupling.py", "return torch.where(live, t, torch.zeros((), dtype=t.dtype, device=t.device))", "return t", COUPLING),
+    Fault("coupling: two gradients are taken for one that lies together", "pygen/ops/_halves.py", "second.storage_offset() - first.storage_offset() == first.shape[1] * first.stride(1) > 0", "True", "tests/test_flows.py"),
+    Fault("coupling, CUDA: elements past a line's end count", COUPLING_CU, "live && k < at.count ? log : Acc(0)", "live ? log : Acc(0)", COUPLING_CUDA),
+    Fault("coupling, CUDA: a unit has one parity", COUPLING_CU, "(inner + k) * p.weights[2]", "inner * p.weights[2]", COUPLING_CUDA),
+    Fault("coupling, Triton: passing places count", COUPLING_PY, "mask & live if PARITY else mask, -f", "mask, -f", COUPLING_TRITON),
+    Fault("coupling, Triton: each program writes the first one's sum", COUPLING_PY, "partial_ptr + row * tiles + part", "partial_ptr + row * tiles", COUPLING_TRITON),
+    Fault("NICE: the scale's log-determinant is left out", "pygen/models/nice.py", "return h * torch.exp(self.log_scale), self._log_det(h)", "return h * torch.exp(self.log_scale), 0 * self._log_det(h)", "tests/test_flows.py"),
+    Fault("flows: levels count in their own scale", "pygen/models/_flow.py", "math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "math.log(2 / self.num_levels)", "tests/test_flows.py"),
 )  # fmt: skip
