@@ -94,7 +94,7 @@ struct CrfPairsTraits {
 
 // A tile of the transitions' gradient over a group of sequences: sums over steps of states times what backward left.
 template <class Acc>
-__global__ void __launch_bounds__(CrfPairsTraits::kThreads)
+__global__ void __launch_bounds__(CrfPairsTraits::kThreads, 1)
     crf_transitions_kernel(const __grid_constant__ CrfPairsParams p) {
   using Tr = CrfPairsTraits;
   constexpr int kE = Tr::kEach, kT = Tr::kTile;
