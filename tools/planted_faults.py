@@ -97,6 +97,17 @@ CATEGORICAL, CATEGORICAL_CUDA, CATEGORICAL_TRITON = (
     "tests/test_triton_categorical_nll.py",
 )
 CATEGORICAL_H, CATEGORICAL_CPP = "csrc/common/categorical_nll.h", "csrc/cpu/categorical_nll.cpp"
+CRF, CRF_CUDA, CRF_TRITON = (
+    "tests/test_crf.py tests/test_crf_calls.py -k 'not triton'",
+    "tests/test_cuda_host_crf.py",
+    "tests/test_crf.py -k triton",
+)
+CRF_BACK, CRF_TILE, CRF_PY, CRF_CHAIN = (
+    "csrc/cpu/crf_backward.cpp",
+    "csrc/cpu/crf_tile.h",
+    "kernels/crf.py",
+    "csrc/cuda/crf_chain.cuh",
+)
 AM_SOFTMAX, AM_SOFTMAX_OP = "tests/test_am_softmax.py -k 'not Triton'", "pygen/ops/_am_softmax.py"
 AM_SOFTMAX_CPP, AM_SOFTMAX_CU, AM_SOFTMAX_PY = (
     "csrc/cpu/am_softmax.cpp",
@@ -645,4 +656,20 @@ FAULTS = (
     Fault("coupling, Triton: each program writes the first one's sum", COUPLING_PY, "partial_ptr + row * tiles + part", "partial_ptr + row * tiles", COUPLING_TRITON),
     Fault("NICE: the scale's log-determinant is left out", "pygen/models/nice.py", "return h * torch.exp(self.log_scale), self._log_det(h)", "return h * torch.exp(self.log_scale), 0 * self._log_det(h)", "tests/test_flows.py"),
     Fault("flows: levels count in their own scale", "pygen/models/_flow.py", "math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "math.log(2 / self.num_levels)", "tests/test_flows.py"),
+    Fault("crf: sums are scaled whatever the range", "csrc/common/crf.h", "constexpr Real kScaledRange = 40;", "constexpr Real kScaledRange = 1e30f;", CRF),
+    Fault("crf: the end's range counts for nothing", CRF_TILE, "near(top, a, k * k) && near(last_top, end.data(), k)", "near(top, a, k * k)", CRF),
+    Fault("crf, C++: sequences that have ended go on", CRF_TILE, "live[i] = t < length[i] ? Real(1) : Real(0)", "live[i] = Real(1)", CRF),
+    Fault("crf, C++: a sum of nothing is the largest of nothing", CRF_TILE, "Lanes<V>::select(sum == Real(0), V{} + kNone, V(top + log_positive(sum)))", "top + log_positive(sum)", CRF),
+    Fault("crf, C++: rounding adds up along a sequence", CRF_BACK, "const V inverse = Real(1) / sum;", "const V inverse = V{} + Real(1);", CRF),
+    Fault("crf, C++: a chunk's products take its own states", CRF_BACK, "states + (t + held - 2) * p.pitch()", "states + (t + held - 1) * p.pitch()", CRF),
+    Fault("crf, C++: a group forgets its blocks but the last", CRF_BACK, "block = group * blocks / groups;", "block = (group + 1) * blocks / groups - 1;", CRF),
+    Fault("crf, C++: of equal paths the highest", "csrc/cpu/crf_decode.cpp", "if (x > best) {", "if (x >= best) {", CRF),
+    Fault("crf, CUDA: products by turns share a place", CRF_CHAIN, "partial_ + (turn & 1) *", "partial_ + 0 * (turn & 1) *", CRF_CUDA),
+    Fault("crf, CUDA: a column's parts keep their own largest", CRF_CHAIN, "sum += sums[s * Tr::kTags] * exp_minus(", "sum += sums[s * Tr::kTags] * 1 + 0 * exp_minus(", CRF_CUDA),
+    Fault("crf, CUDA: of equal paths a higher", "csrc/cuda/crf.cuh", "(other == best && its < tag)", "(other == best && its > tag)", CRF_CUDA),
+    Fault("crf, Triton: what cannot come has a slope", "kernels/_crf_chain.py", "return tl.where(x == float(\"-inf\"), 0.0, x)", "return x", CRF_TRITON),
+    Fault("crf, Triton: the last group takes what is not there", "kernels/_crf_backward.py", "tl.minimum((group + 1) * each, sequences)", "(group + 1) * each - 1", CRF_TRITON),
+    Fault("crf, reference: steps past the length are read", "pygen/reference/crf.py", "torch.where(self.live.unsqueeze(2), emissions.to(wide), 0.0)", "emissions.to(wide)", CRF),
+    Fault("crf: backward asks for a backend anew", "pygen/ops/_crf.py", "grads = launch_backward(ctx.launcher, *args, kept)", "grads = launch_backward(launcher_of('crf_nll', 'auto', args[1]), *args, None)", CRF),
+    Fault("crf: a mask's hole is a length", "pygen/nn/crf.py", "torch.where(holes, -1, on.sum(1))", "on.sum(1)", CRF),
 )  # fmt: skip
