@@ -51,6 +51,8 @@ def small(steps=4, k=3, wide=1.0):
 @pytest.mark.parametrize("wide", (1.0, 300.0), ids=("scaled", "logarithms"))
 @pytest.mark.parametrize(("steps", "k"), [(4, 3), (6, 2), (3, 4)], ids=str)
 def test_enumeration(target, steps, k, wide):
+    if target.slow and steps != 4:
+        pytest.skip("one size is enough for Triton's interpreter")
     t = tensors(4, steps, k, wide=wide)
     given = on(target, without_tags(t))
     z = crf_log_partition(**given, backend=target.backend)
@@ -102,6 +104,8 @@ def test_marginals_are_the_gradient_of_log_z_and_differentiable(target):
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.bfloat16), ids=dtype_name)
 def test_impossible_transitions_emissions_and_ends(target, dtype):
     """As if they were 200 below, where those are exact zeros too; gradients there are exactly 0."""
+    if target.slow and dtype != torch.float32:
+        pytest.skip("one dtype is enough for Triton's interpreter")
     t = tensors(5, 4, 4, lengths=False)
     none = {
         "transitions": [(0, 1), (2, 2), (3, 0)],
@@ -181,9 +185,11 @@ def test_both_sides_of_the_scaled_range(target, where, dtype):
 
 
 @fast_targets
-@pytest.mark.parametrize("range_", (30.0, 39.0, 60.0))
+@pytest.mark.parametrize("range_", (39.0, 60.0))
 def test_long_sequences_drift_nowhere(target, range_):
     """3000 steps, emissions of hundreds, transitions near the border: within a few ulp of float64's, and chances sum to 1."""
+    if target.backend == "reference":
+        pytest.skip("seconds of small operations, as the truth")
     g = torch.Generator().manual_seed(5)
     e = 300 * torch.rand(2, 3000, 5, generator=g) - 150
     a = range_ * torch.rand(5, 5, generator=g)

@@ -73,6 +73,7 @@ def test_emissions_in_any_layout(target):
         assert_same(crf_marginals(**laid, backend=target.backend), expected[1])
 
 
+@pytest.mark.slow
 def test_decode_and_marginals_compile():
     t = {k: v.float() if v.is_floating_point() else v for k, v in without_tags(small()).items()}
 

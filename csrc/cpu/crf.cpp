@@ -61,8 +61,9 @@ template <class Real>
 void forward_block(const CrfForward& p, const CrfMatrices<Real>& m, int64_t block, double* nll) {
   const CrfBlock b(p, block);
   const int64_t k = p.tags, tile = k * kS;
-  Real* scratch = thread_scratch<Real, 0>(3 * tile + 4 * kS);
-  Real *q = scratch, *emissions = q + tile, *state = emissions + tile, *live = state + tile, *scale = live + kS;
+  Real* scratch = thread_scratch<Real, 0>(3 * p.pitch() + 4 * kS);
+  Real *q = scratch, *emissions = q + p.pitch(), *state = emissions + p.pitch(), *live = state + tile,
+       *scale = live + kS;
   Real* kept = p.kept ? static_cast<Real*>(p.kept) + block * p.steps * p.pitch() : nullptr;
   std::fill_n(emissions, tile, Real(0));
   std::fill_n(state, tile, Real(0));

@@ -36,12 +36,12 @@ struct Work {
   int64_t chunk_steps;
 
   explicit Work(int64_t k) : chunk_steps(std::clamp<int64_t>(kChunkRows / k, 4, kMostSteps)) {
-    const int64_t tile = k * kS;
-    v = thread_scratch<Real, 1>((4 + chunk_steps) * tile + 3 * kS);
-    u = v + tile;
-    emissions = u + tile;
-    chance = emissions + tile;
-    live = chance + tile;
+    const int64_t tile = k * kS, apart = tile + kS;  // not by powers of two, which share sets of the caches
+    v = thread_scratch<Real, 1>((4 + chunk_steps) * apart + 3 * kS);
+    u = v + apart;
+    emissions = u + apart;
+    chance = emissions + apart;
+    live = chance + apart;
     g = live + kS;
     one = g + kS;
     chunk = one + kS;
@@ -159,7 +159,7 @@ void backward_block(const CrfBackward& p, const CrfMatrices<Real>& m, int64_t bl
     const bool all = t < b.least;
     read_step(p, b, t, w.emissions);
     b.live_at(t, w.live);
-    step_back(m, k, states + t * p.pitch(), all, s.pairs ? w.chunk + held * tile : nullptr, w);
+    step_back(m, k, states + t * p.pitch(), all, s.pairs ? w.chunk + held * p.pitch() : nullptr, w);
     write_step(p, b, t, w, s);
     if (t == 0) break;
     if (s.pairs && (++held == w.chunk_steps || t == 1)) {

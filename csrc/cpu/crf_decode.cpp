@@ -45,8 +45,8 @@ void decode_block(const CrfDecode& p, const CrfMatrices<Real>& m, int64_t block)
   const CrfBlock b(p, block);
   const int64_t k = p.tags, tile = k * kS;
   const Real* a = static_cast<const Real*>(p.transitions);
-  Real* emissions = thread_scratch<Real, 0>(2 * tile + kS);
-  Real *q = emissions + tile, *live = q + tile;
+  Real* emissions = thread_scratch<Real, 0>(2 * p.pitch() + kS);
+  Real *q = emissions + p.pitch(), *live = q + tile;
   Real* states = static_cast<Real*>(p.kept) + block * p.steps * p.pitch();
   std::fill_n(emissions, tile, Real(0));
   double total[kS] = {};

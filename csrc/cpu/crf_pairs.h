@@ -16,10 +16,9 @@ PYGEN_INLINE Real total_of(Reg<Real> x) {
 }
 
 // pairs[i, j] += sum over steps c of a chunk and sequences of a[i] u[j], for I x J of them; the states of the steps
-// before lie `pitch` numbers apart, backwards.
+// before lie `pitch` numbers apart, backwards, and the u as far, forwards.
 template <int I, int J, class Real>
-PYGEN_INLINE void pair_tile(const Real* a, int64_t pitch, const Real* u, int64_t tile, int64_t steps, Real* pairs,
-                            int64_t k) {
+PYGEN_INLINE void pair_tile(const Real* a, int64_t pitch, const Real* u, int64_t steps, Real* pairs, int64_t k) {
   using R = Reg<Real>;
   R sum[I][J] = {};
   for (int64_t c = 0; c < steps; ++c) {
@@ -29,7 +28,7 @@ PYGEN_INLINE void pair_tile(const Real* a, int64_t pitch, const Real* u, int64_t
       for (int i = 0; i < I; ++i) x[i] = load<R>(a - c * pitch + i * kS + r * kRegLanes<Real>);
       PYGEN_UNROLL
       for (int j = 0; j < J; ++j) {
-        const R y = load<R>(u + c * tile + j * kS + r * kRegLanes<Real>);
+        const R y = load<R>(u + c * pitch + j * kS + r * kRegLanes<Real>);
         PYGEN_UNROLL
         for (int i = 0; i < I; ++i) sum[i][j] += x[i] * y;
       }
@@ -42,13 +41,12 @@ template <class Real>
 __attribute__((noinline)) void add_pairs(const Real* a, int64_t pitch, const Real* u, int64_t steps, int64_t k,
                                          Real* pairs) {
   constexpr int I = kAccumulators >= 24 ? 4 : 2, J = kAccumulators / 4 > 4 ? 5 : 3;
-  const int64_t tile = k * kS;
   for (int64_t i = 0; i < k;) {
     const bool many = i + I <= k;
     for (int64_t j = 0; j < k;) {
       const bool wide = j + J <= k;
       const auto run = [&](auto rows, auto columns) PYGEN_INLINE_LAMBDA {
-        pair_tile<rows(), columns()>(a + i * kS, pitch, u + j * kS, tile, steps, pairs + i * k + j, k);
+        pair_tile<rows(), columns()>(a + i * kS, pitch, u + j * kS, steps, pairs + i * k + j, k);
       };
       using One = std::integral_constant<int, 1>;
       if (many && wide) {
@@ -78,7 +76,7 @@ __attribute__((noinline)) void add_log_pairs(const Real* a, int64_t pitch, const
       along_row<Real>([&](int64_t v) PYGEN_INLINE_LAMBDA {
         V sum{};
         for (int64_t c = 0; c < steps; ++c) {
-          const V x = load<V>(u + c * k * kS + j * kS + v) + w + load<V>(a - c * pitch + i * kS + v);
+          const V x = load<V>(u + c * pitch + j * kS + v) + w + load<V>(a - c * pitch + i * kS + v);
           sum = sum + exp_minus(V(-x)) * load<V>(g + v);
         }
         total += sum_lanes(sum);

@@ -71,7 +71,7 @@ def _nll_samples() -> list[Sample]:
         Sample("odd everything", tensors(5, 4, 3), {"reduction": "none"}),
         Sample("a block plus one", tensors(17, 3, 7, ends=False, lengths=False), {"reduction": "sum"}),
         Sample("by logarithms", tensors(5, 4, 5, wide=15.0)),
-        Sample("many tags", tensors(3, 9, 70), {"reduction": "none"}, small=False),
+        Sample("many tags", tensors(2, 4, 70), {"reduction": "none"}, small=False),
         Sample("empty batch", tensors(0, 3, 4), {"reduction": "sum"}),
         Sample("no steps", tensors(3, 0, 2), {"reduction": "none"}),
         Sample("tiny", tensors(2, 3, 2)),
@@ -79,7 +79,7 @@ def _nll_samples() -> list[Sample]:
 
 
 def _log_partition_samples() -> list[Sample]:
-    names = ("one element", "odd everything", "by logarithms", "no steps", "tiny")
+    names = ("odd everything", "by logarithms", "tiny")
     return [
         Sample(s.name, {k: t for k, t in s.tensors.items() if k != "tags"}) for s in _nll_samples() if s.name in names
     ]
