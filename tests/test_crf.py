@@ -220,6 +220,8 @@ def test_what_lies_past_the_length_is_not_read(target):
                 *crf_decode(**without_tags(t), backend=target.backend),
             ]
         )
+        slopes = torch.autograd.grad(crf_nll(**marked, backend=target.backend), inputs, create_graph=True)
+        results[-1] += torch.autograd.grad(sum(g.square().sum() for g in slopes), inputs)
     for a, b in zip(*results, strict=True):
         assert_same(a, b)
     assert not results[0][1][past].any()

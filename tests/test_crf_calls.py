@@ -136,3 +136,10 @@ def test_module_refuses(make, error, match):
 
 def test_rows_are_of_this_file():
     assert [op.name for op in OPS if op in ROWS] == ["crf_log_partition", "crf_nll"]
+
+
+def test_module_makes_a_wrong_length_of_a_hole_where_it_does_not_look():
+    """In a compiled region, and on a GPU."""
+    e, mask = torch.zeros(3, 4, 2), torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    fast = torch.compile(lambda e, mask: LinearChainCRF._lengths(None, e, None, mask), backend="eager", fullgraph=True)
+    assert fast(e, mask).tolist() == [2, -1, 0]
