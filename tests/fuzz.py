@@ -89,7 +89,8 @@ def tensors_of(case: Case) -> dict[str, Tensor]:
         for k, s in case.shapes.items()
     }
     made = {k: t * op.gentle[k](t.shape) if k in op.gentle else t for k, t in made.items()}
-    makers = {k: MAKERS[case.layouts.get(k, "plain") if t.dim() else "plain"] for k, t in made.items()}
+    wanted = {k: case.layouts.get(k, "plain") if t.dim() else "plain" for k, t in made.items()}
+    makers = {k: MAKERS["plain" if k in op.distinct and v == "expanded" else v] for k, v in wanted.items()}
     made = on_floating(lambda t: t.to(DTYPES[case.dtype]), made)
     return {k: makers[k](t) for k, t in made.items()}
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch
+from pygen.native._arguments import strided
 from pygen.ops import _library
 from pygen.ops._am_softmax import finished, one_pass, without_autocast
 from pygen.ops._likelihood import check_level_values
@@ -17,6 +18,7 @@ from pygen.reference._likelihood import compute_dtype, reduced
 
 _OP = "am_softmax"
 _MOST_CLASSES = 1 << 30
+_MOST = 1e6  # of scale and margin: times 1 / 1e-12 twice it is a float32 still
 
 
 def am_softmax(
@@ -58,9 +60,7 @@ def am_softmax(
     if _checks.autocast_enabled():
         input, weight = _checks.cast_under_autocast(input, weight)
     _check(input, weight, target)
-    options = (_number("scale", scale), _number("margin", margin), reduction)
-    if not options[0] > 0:
-        raise _checks.fail(_OP, "scale", "a number > 0", scale)
+    options = (_number("scale", scale, 0), _number("margin", margin, -_MOST), reduction)
     _checks.check_reduction(_OP, reduction)
     name = _dispatch.requested(_OP, backend)
     if not _dispatch.is_plain(input, weight, target):
@@ -72,11 +72,11 @@ def am_softmax(
     return _launch(input, weight, target, *options, name)
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: Any, least: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _checks.fail(_OP, name, "a number", type(value).__name__, kind=TypeError)
-    if not abs(value) <= _checks.LARGEST:
-        raise _checks.fail(_OP, name, "a finite number", value)
+    if not least < value <= _MOST:
+        raise _checks.fail(_OP, name, f"a number > {least:g} and <= {_MOST:g}", value)
     return float(value)
 
 
@@ -100,10 +100,14 @@ def _check(input: Any, weight: Any, target: Any) -> None:
         raise _checks.fail(_OP, "target", f"[{input.shape[0]}], of input {list(input.shape)}", list(target.shape))
 
 
-def _kernels(backend: str, input: Tensor) -> ModuleType | None:
-    """The launcher; None: the reference."""
-    name = _dispatch.resolve(_OP, backend, input.device.type)
-    return None if name == "reference" else _dispatch.launcher(_OP, _OP, name, input)
+def _kernels(backend: str, *tensors: Tensor) -> ModuleType | None:
+    """The launcher for tensors like these; None: the reference."""
+    name = _dispatch.resolve(_OP, backend, tensors[0].device.type)
+    if name == "reference":
+        return None
+    for t in tensors:
+        strided(t)  # raises where there is no memory, before torch's own kernels read it
+    return _dispatch.launcher(_OP, _OP, name, tensors[0])
 
 
 def _launch(input, weight, target, scale, margin, reduction, backend):
@@ -112,7 +116,7 @@ def _launch(input, weight, target, scale, margin, reduction, backend):
 
 def _forward(input, weight, target, scale, margin, reduction, backend, wanted):
     """The loss and, where `wanted` for input and weight, their gradients for finished()."""
-    launcher = _kernels(backend, input)
+    launcher = _kernels(backend, input, weight, target)
     check_level_values(_OP, target, weight.shape[0], "target", "classes")
     with without_autocast(input):
         if launcher is None:
@@ -129,7 +133,7 @@ def _launch_backward(grad_nll, input, weight, target, scale, margin, reduction, 
 
 
 def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, wanted):
-    launcher = _kernels(backend, input)
+    launcher = _kernels(backend, grad_nll, input, weight, target)
     with without_autocast(input):
         if launcher is None:
             return reference.backward(grad_nll, input, weight, target, scale, margin, reduction)
