@@ -23,7 +23,6 @@ from pygen.reference import models as plain_models
 OP = "nade_nll"
 # (N, D, H, share of ones)
 CASES = [(64, 784, 500, 0.13), (128, 784, 500, 0.13), (64, 784, 500, 0.5), (100, 64, 128, 0.4)]
-LOOP_CASES = CASES[-1:]  # of the loop a step of 784 inputs takes as long as all other providers together
 DIRECTIONS = ("forward", "forward+backward", "sample")
 
 Case = tuple[int, int, int, float]
@@ -48,11 +47,9 @@ def loop(x: Tensor, w: Tensor, c: Tensor, v: Tensor, b: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(torch.stack(logits, 1) + b, t, reduction="sum") / len(x)
 
 
-def _providers(case: Case) -> dict[str, Op]:
+def _providers() -> dict[str, Op]:
     torch._dynamo.reset()
-    ops: dict[str, Op] = {"eager": cumulated, "compiled": harness.compiled(cumulated)}
-    if case in LOOP_CASES:
-        ops["eager loop"] = loop
+    ops: dict[str, Op] = {"eager": cumulated, "compiled": harness.compiled(cumulated), "eager loop": loop}
     for name, reason in pygen.backends().items():
         runs_here = name in (("cpu",) if DEVICE.type == "cpu" else ("triton", "cuda"))
         if reason is None and runs_here:
@@ -129,7 +126,7 @@ def group(request, collect) -> dict[str, Measurement]:
         measured = harness.measure(works)  # not as CUDA graphs: samplers look at what was drawn
         harness.describe(measured, works, moved, dict.fromkeys(works, 0.0))
     else:
-        ops = _providers(case)
+        ops = _providers()
         errors = {name: _checked_error(name, op, tensors) for name, op in ops.items()}
         works = {name: _work(op, direction, tensors) for name, op in ops.items()}
         measured = harness.compare(works, moved, errors)
@@ -138,7 +135,7 @@ def group(request, collect) -> dict[str, Measurement]:
 
 
 GROUPS = harness.groups(CASES, DIRECTIONS, _case_id)
-NAMES = list(dict.fromkeys([*_providers(CASES[-1]), "cached eager"]))
+NAMES = list(dict.fromkeys([*_providers(), "cached eager"]))
 NAMES += [f"{name} graphed" for name in NAMES] if DEVICE.type == "cuda" else []
 
 

@@ -29,6 +29,10 @@ HEADLINES = {
         ("64x1x32x32 L=256 float32 contiguous", direction) for direction in ("forward", "forward+backward")
     ],
     "bernoulli_nll": [("256x3x64x64 float32", "forward+backward")],
+    "affine_coupling": [("64x12x32x32 checkerboard exp float32", "forward+backward")],
+    "am_softmax": [("N=1024 C=10575 D=512 float32", "forward+backward")],
+    "crf": [("N=64 T=512 K=64", direction) for direction in ("forward+backward", "decode")],
+    "nade_nll": [("64x784 H=500 13% ones float32", direction) for direction in ("forward+backward", "sample")],
     "reparameterize_kl": [("1024x256 float32", "forward"), ("1024x256 float32", "forward+backward")],
     "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward"), ("D nonsaturating 1048576", "forward+backward")],
     "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward"), ("3x3 B C=64 N=16 28x28", "forward+backward")],
