@@ -18,93 +18,10 @@ from pygen._layout import empty_output
 
 from . import _blocks
 from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
-from ._elementary import exp_terms, exp_terms_float64
+from ._coupling import copy_rest, coupling_factor, coupling_indices, coupling_offsets, coupling_place
 from ._loss_sums import add_up
-from ._softplus import log1p_positive
 
 _RUNTIME = ("count", "rest_count", "rows", "tiles", "even", "bound_bits", "grad_log_det_stride")
-
-
-@triton.jit
-def _root(f):
-    """e^(f / 2), neither 0 nor infinite."""
-    if f.dtype == tl.float64:
-        root = tl.exp(0.5 * tl.where(f > 1416.0, 1416.0, tl.where(f < -1416.0, -1416.0, f)))
-    else:
-        root, _, _ = exp_terms(tl.where(f > 176.0, 176.0, tl.where(f < -176.0, -176.0, f)))
-    return root
-
-
-@triton.jit
-def _factor(s, bound, SCALE: tl.constexpr, INVERSE: tl.constexpr):
-    """(root, rest, f, slope): e^f, or of the inverse e^-f, is root^2 rest; slope = df / ds."""
-    rest = tl.full(s.shape, 1.0, s.dtype)
-    slope = rest
-    f = s
-    if SCALE == "sigmoid":
-        y = s + 2.0
-        root = _root(-tl.abs(y))
-        e = root * root
-        total = e + 1.0
-        negative = y < 0.0
-        f = tl.where(negative, y, 0.0) - log1p_positive(e)
-        slope = tl.where(negative, 1.0, e) / total
-        rest = total if INVERSE else 1.0 / total
-        root = tl.where(negative, 1.0 / root if INVERSE else root, 1.0)
-    else:
-        if SCALE == "tanh":
-            a = s / bound
-            x = tl.abs(a) * -2.0
-            if s.dtype == tl.float64:
-                half, em1, _ = exp_terms_float64(x)
-            else:
-                half, em1, _ = exp_terms(x)
-            over = 1.0 / (em1 + 2.0)
-            f = tl.where(a < 0.0, em1, -em1) * over * bound
-            slope = 4.0 * (half * half) * (over * over)
-        root = _root(-f if INVERSE else f)
-    return root, rest, f, slope
-
-
-@triton.jit
-def _place(rows, tiles, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Rows [R, 1], the part of them, elements [1, E]; all int64."""
-    program = tl.program_id(0).to(tl.int64)
-    row_block = program // tiles
-    part = program - row_block * tiles
-    row = (row_block * ROWS + tl.arange(0, ROWS).to(tl.int64))[:, None]
-    e = (part * BLOCK + tl.arange(0, BLOCK).to(tl.int64))[None, :]
-    return row, part, e
-
-
-@triton.jit
-def _indices(e, sizes, FLAT: tl.constexpr):
-    if FLAT:
-        return e * 0, e * 0, e
-    rest = e // sizes[2]
-    outer = rest // sizes[1]
-    return outer, rest - outer * sizes[1], e - rest * sizes[2]
-
-
-@triton.jit
-def _offsets(row, i, j, k, place, FLAT: tl.constexpr):
-    """place: the first element's offset, then strides over rows and the three dims."""
-    offs = place[0] + row * place[1] + k * place[4]
-    if not FLAT:
-        offs += i * place[2] + j * place[3]
-    return offs
-
-
-@triton.jit
-def _copy_rest(from_ptr, to_ptr, row, e, mask, sizes, from_place, to_place, FLAT: tl.constexpr):
-    """What passes unchanged; of from_ptr None zeros."""
-    i, j, k = _indices(e, sizes, FLAT)
-    offs = _offsets(row, i, j, k, to_place, FLAT)
-    if from_ptr is None:
-        tl.store(to_ptr + offs, tl.zeros(offs.shape, to_ptr.dtype.element_ty), mask=mask)
-    else:
-        value = tl.load(from_ptr + _offsets(row, i, j, k, from_place, FLAT), mask=mask, other=0.0)
-        tl.store(to_ptr + offs, value, mask=mask)
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
@@ -140,27 +57,27 @@ def affine_coupling_fwd_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, part, e = _place(rows, tiles, ROWS, BLOCK)
+    row, part, e = coupling_place(rows, tiles, ROWS, BLOCK)
     mask = (row < rows) & (e < count)
-    i, j, k = _indices(e, sizes, FLAT)
-    x = tl.load(x_ptr + _offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
-    t = tl.load(t_ptr + _offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
+    i, j, k = coupling_indices(e, sizes, FLAT)
+    x = tl.load(x_ptr + coupling_offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
+    t = tl.load(t_ptr + coupling_offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
     u = x - t if INVERSE else x
     if s_ptr is not None:
-        s = tl.load(s_ptr + _offsets(row, i, j, k, s_place, FLAT), mask=mask, other=0.0).to(WIDE)
-        root, rest, f, _ = _factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
+        s = tl.load(s_ptr + coupling_offsets(row, i, j, k, s_place, FLAT), mask=mask, other=0.0).to(WIDE)
+        root, rest, f, _ = coupling_factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
         u = u * root * root * rest
     out = u if INVERSE else u + t
     if PARITY:
         live = ((i * weights[0] + j * weights[1] + k * weights[2] + even) & 1) != 0
         out = tl.where(live, out, x)
-    tl.store(out_ptr + _offsets(row, i, j, k, out_place, FLAT), cast(out, out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + coupling_offsets(row, i, j, k, out_place, FLAT), cast(out, out_ptr.dtype.element_ty), mask=mask)
     if s_ptr is not None:
         f = tl.where(mask & live if PARITY else mask, -f if INVERSE else f, 0.0)
         tl.store(partial_ptr + row * tiles + part, tl.sum(f, axis=1)[:, None], mask=row < rows)
     if rest_ptr is not None:
         rest_mask = (row < rows) & (e < rest_count)
-        _copy_rest(rest_ptr, rest_out_ptr, row, e, rest_mask, rest_sizes, rest_place, rest_out_place, REST_FLAT)
+        copy_rest(rest_ptr, rest_out_ptr, row, e, rest_mask, rest_sizes, rest_place, rest_out_place, REST_FLAT)
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
@@ -203,24 +120,24 @@ def affine_coupling_bwd_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, _, e = _place(rows, tiles, ROWS, BLOCK)
+    row, _, e = coupling_place(rows, tiles, ROWS, BLOCK)
     mask = (row < rows) & (e < count)
-    i, j, k = _indices(e, sizes, FLAT)
+    i, j, k = coupling_indices(e, sizes, FLAT)
     if grad_ptr is not None:
-        g = tl.load(grad_ptr + _offsets(row, i, j, k, grad_place, FLAT), mask=mask, other=0.0).to(WIDE)
+        g = tl.load(grad_ptr + coupling_offsets(row, i, j, k, grad_place, FLAT), mask=mask, other=0.0).to(WIDE)
     else:
         g = tl.zeros((ROWS, BLOCK), WIDE)
     grad_x = g
     if s_ptr is not None:
-        s = tl.load(s_ptr + _offsets(row, i, j, k, s_place, FLAT), mask=mask, other=0.0).to(WIDE)
-        root, rest, _, slope = _factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
+        s = tl.load(s_ptr + coupling_offsets(row, i, j, k, s_place, FLAT), mask=mask, other=0.0).to(WIDE)
+        root, rest, _, slope = coupling_factor(s, bits_float(bound_bits, WIDE), SCALE, INVERSE)
         grad_x = g * root * root * rest
         if grad_s_ptr is not None:
             total = g  # zeros, unless there is what to multiply
             if grad_ptr is not None:
-                u = tl.load(x_ptr + _offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
+                u = tl.load(x_ptr + coupling_offsets(row, i, j, k, x_place, FLAT), mask=mask, other=0.0).to(WIDE)
                 if INVERSE:
-                    u -= tl.load(t_ptr + _offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
+                    u -= tl.load(t_ptr + coupling_offsets(row, i, j, k, t_place, FLAT), mask=mask, other=0.0).to(WIDE)
                 total = (u * root) * (g * root) * rest
             if grad_log_det_ptr is not None:
                 total += tl.load(grad_log_det_ptr + row * grad_log_det_stride, mask=row < rows, other=0.0)
@@ -231,19 +148,19 @@ def affine_coupling_bwd_kernel(
         grad_x = tl.where(live, grad_x, g)
         grad_t = tl.where(live, grad_t, 0.0)
     if grad_x_ptr is not None:
-        offs = _offsets(row, i, j, k, grad_x_place, FLAT)
+        offs = coupling_offsets(row, i, j, k, grad_x_place, FLAT)
         tl.store(grad_x_ptr + offs, cast(grad_x, grad_x_ptr.dtype.element_ty), mask=mask)
     if grad_t_ptr is not None:
-        offs = _offsets(row, i, j, k, grad_t_place, FLAT)
+        offs = coupling_offsets(row, i, j, k, grad_t_place, FLAT)
         tl.store(grad_t_ptr + offs, cast(grad_t, grad_t_ptr.dtype.element_ty), mask=mask)
     if grad_s_ptr is not None:
         if PARITY:
             grad_s = tl.where(live, grad_s, 0.0)
-        offs = _offsets(row, i, j, k, grad_s_place, FLAT)
+        offs = coupling_offsets(row, i, j, k, grad_s_place, FLAT)
         tl.store(grad_s_ptr + offs, cast(grad_s, grad_s_ptr.dtype.element_ty), mask=mask)
     if rest_grad_x_ptr is not None:
         rest_mask = (row < rows) & (e < rest_count)
-        _copy_rest(
+        copy_rest(
             rest_grad_ptr, rest_grad_x_ptr, row, e, rest_mask, rest_sizes, rest_grad_place, rest_grad_x_place, REST_FLAT
         )
 
