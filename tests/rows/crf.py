@@ -79,7 +79,7 @@ def _nll_samples() -> list[Sample]:
 
 
 def _log_partition_samples() -> list[Sample]:
-    names = ("odd everything", "by logarithms", "tiny")
+    names = ("one element", "odd everything", "by logarithms", "tiny")
     return [
         Sample(s.name, {k: t for k, t in s.tensors.items() if k != "tags"}) for s in _nll_samples() if s.name in names
     ]
