@@ -42,8 +42,9 @@ struct CategoricalTraits {
   using Acc = typename Element<T>::Acc;
   static constexpr int kThreads = 256;
   static constexpr int kWarps = kThreads / 32;
-  static constexpr int kBatch = sizeof(T) == 8 ? 4 : 8;  // logits in flight in each thread
-  static constexpr int kTurns = 4;                       // units of a warp, one after the other
+  static constexpr int kBatch = sizeof(T) == 8 ? 4 : 8;   // logits in flight in each thread
+  static constexpr int kBlocks = sizeof(T) == 8 ? 2 : 4;  // of a processor, where levels lie together, by registers
+  static constexpr int kTurns = 4;                        // units of a warp, one after the other
 };
 
 // --- kernels
@@ -160,7 +161,7 @@ __global__ void __launch_bounds__(Tr::kThreads) categorical_nll_kernel(const __g
 }
 
 template <class Tr, bool kGrad>
-__global__ void __launch_bounds__(Tr::kThreads)
+__global__ void __launch_bounds__(Tr::kThreads, Tr::kBlocks)
     categorical_nll_along_kernel(const __grid_constant__ CategoricalParams p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;

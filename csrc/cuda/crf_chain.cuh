@@ -50,7 +50,8 @@ template <class Number, int kColumns>  // of 32 tags
 struct CrfTraits {
   using Acc = Number;
   static constexpr int kChunks = kColumns;
-  static constexpr int kParts = kChunks == 1 ? 1 : kChunks < 8 ? 4 : sizeof(Acc) == 8 ? 1 : 2;
+  static constexpr int kFew = sizeof(Acc) == 8 ? 2 : 1, kMany = sizeof(Acc) == 8 ? 1 : 2;
+  static constexpr int kParts = kChunks == 1 ? kFew : kChunks < 8 ? 4 : kMany;
   static constexpr int kTags = 32 * kChunks;
   static constexpr int kThreads = 32 * kChunks * kParts;
   static constexpr int kRows = kTags / kParts;                               // of a thread

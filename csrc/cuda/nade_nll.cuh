@@ -42,6 +42,7 @@ struct NadeTraits {
   static constexpr int kChunk = 16;                       // of a warp, backward, in one go
   static constexpr int kSteps = sizeof(T) == 8 ? 8 : 16;  // inputs of a segment: five numbers each in registers
   static constexpr int kMostParts = 16;
+  static constexpr int kBlocks = sizeof(T) == 8 ? 2 : 4;  // of a processor, forward, by registers
   static_assert(kSteps <= 32 && (kSteps & (kSteps - 1)) == 0);
 };
 
@@ -107,7 +108,7 @@ __device__ __forceinline__ int sum_number(int lane) {
 // --- kernels
 
 template <class Tr>
-__global__ void __launch_bounds__(Tr::kThreads) nade_nll_fwd_kernel(const __grid_constant__ NadeParams p) {
+__global__ void __launch_bounds__(Tr::kThreads, Tr::kBlocks) nade_nll_fwd_kernel(const __grid_constant__ NadeParams p) {
   using Acc = typename Tr::Acc;
   const NadeWarp<Tr> warp(p);
   if (warp.tile >= p.tiles) return;  // the whole warp
