@@ -195,7 +195,7 @@ def exercise_row(name: str) -> None:
     import registry
     import torch
 
-    ops = [op for op in registry.OPS if op.name == name]
+    ops = [op for op in registry.OPS if op.name == name or op.name.startswith(f"{name}_")]
     assert ops, f"{name}: neither exercise_{name} nor a row of the generic tests"
     for op in ops:
         for sample in [*op.samples(), *(op.more_samples or list)()]:
