@@ -51,6 +51,7 @@ def test_am_softmax_of_vectors_without_a_direction(target):
     input, weight, classes = given(4, 3, 5, target.device, torch.float64)
     with torch.no_grad():
         input[1], weight[2] = 0, 0
+        input[3] *= 1e-13  # shorter than what counts as a length
     cosines = F.linear(F.normalize(input), F.normalize(weight))
     expected = F.cross_entropy(30.0 * (cosines - 0.35 * F.one_hot(classes, 5).double()), classes)
     got = am_softmax(input, weight, classes, backend=target.backend)
@@ -107,13 +108,17 @@ def test_am_softmax_of_frozen_weights_or_samples(target):
 
 
 @fast_targets
-@pytest.mark.parametrize("classes", (16383, 16384, 16385, 32769))
+@pytest.mark.parametrize("classes", (16383, 16384, 16385, 16500, 32769))
 def test_am_softmax_of_a_tile_of_classes_and_one_more_or_less(target, classes):
     if target.backend == "reference":
         pytest.skip("it has no tiles")
     input, weight, _ = given(4, 2, classes, target.device)
     where = torch.tensor([0, 16382, min(16384, classes - 1), classes - 1], device=target.device)
     t = {"input": input.detach(), "weight": weight.detach(), "target": where}
+    check_against_truth(OP, t, {"reduction": "none", "scale": 8.0}, target.backend)
+    t["input"][:, 0], t["weight"][:16384, 0] = t["input"][:, 0].abs() + 9, -t["weight"][:16384, 0].abs() - 9
+    t["weight"][16384:] *= -t["weight"][16384:, :1].sign()
+    t["weight"][16385:, 0] += 9  # the largest logit comes in the last tile, and the first one's are far below
     check_against_truth(OP, t, {"reduction": "none", "scale": 8.0}, target.backend)
 
 
