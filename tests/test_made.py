@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import pickle
-
 import pytest
 import torch
 from made_twins import CASES, levels, twins
@@ -150,35 +146,3 @@ def test_made_inpainting_is_not_led_by_later_inputs(monkeypatch: pytest.MonkeyPa
     free, known = model.sample(8, seed=2), levels(model, 8)
     guided = model.sample(8, seed=2, known=known, known_mask=torch.arange(9) >= 5)
     assert torch.equal(guided[:, :5], free[:, :5]) and torch.equal(guided[:, 5:], known[:, 5:])
-
-
-@each_case
-def test_made_state_dict_copies_and_pickles(name: str) -> None:
-    plain, ours = twins(name)
-    assert list(plain.state_dict()) == list(ours.state_dict())
-    x = levels(ours, 3)
-    ours.loss(x).backward()
-    plain.load_state_dict(ours.state_dict(), strict=True)
-    assert plain.trained_shape == ours.trained_shape == (ours.num_inputs,)
-    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
-        assert torch.equal(twin.log_prob(x), ours.log_prob(x))
-
-
-def test_made_compiles_to_one_graph_and_trains() -> None:
-    model = MADE(3, 4, num_orders=2).double()
-    x = levels(model, 5)
-    expected = torch.autograd.grad(model.loss(x), list(model.parameters()))
-    model.trained_shape = ()
-    loss = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
-    loss.backward()
-    torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
-    assert model.trained_shape == (3,)
-
-
-def test_made_in_half_precision_gives_float32_likelihoods() -> None:
-    (_, wide), (_, model) = twins("orders"), twins("orders", torch.bfloat16)
-    x = levels(model, 5)
-    assert model.loss(x).dtype == torch.float32
-    torch.testing.assert_close(model.log_prob(x).double(), wide.log_prob(x), rtol=0.05, atol=0.3)
-    assert model.log_prob(x[:0]).shape == (0,)
-    assert math.isfinite(model.loss(x.long()).item())

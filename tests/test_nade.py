@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-
 import pytest
 import torch
+from nade_twins import CASES, levels, twins
 from pixel_twins import all_binary_images, randomise
 from sampling_check import check_made_samples
 from support import instruction_set, isas, poisoned_memory, threads
@@ -15,7 +13,6 @@ from torch import Tensor
 from pygen.models import NADE, _engines, _sampling
 from pygen.reference.models import NADE as PlainNADE
 
-CASES = {"plain": (9, 16, 1), "orders": (9, 5, 4), "one-input": (1, 3, 2), "several-vectors": (40, 33, 2)}
 each_case = pytest.mark.parametrize("name", CASES)
 ENGINES = [name for name in _engines.ENGINES if _engines.why_not(NADE(2, 3), name) is None]
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -26,19 +23,6 @@ of_cpp = pytest.mark.skipif("cpu" not in ENGINES, reason="the C++ module did not
 def _one_thread() -> None:
     """These models are too small for two."""
     torch.set_num_threads(1)
-
-
-def twins(name: str, dtype: torch.dtype = torch.float64) -> tuple[PlainNADE, NADE]:
-    inputs, hidden, orders = CASES[name]
-    plain, ours = PlainNADE(inputs, hidden, num_orders=orders), NADE(inputs, hidden, num_orders=orders)
-    randomise(plain)
-    ours.load_state_dict(plain.state_dict(), strict=True)
-    return plain.to(dtype), ours.to(dtype)
-
-
-def levels(model: NADE, n: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 2, (n, model.num_inputs), generator=generator, dtype=torch.uint8)
 
 
 def options(model: NADE, n: int) -> list[dict]:
@@ -239,34 +223,3 @@ def test_nade_refuses() -> None:
         model.loss(torch.zeros(2, 4))
     with pytest.raises(TypeError, match="NADE: cond: expected None"):
         model.log_prob(torch.zeros(2, 4, dtype=torch.uint8), torch.zeros(2))
-
-
-@each_case
-def test_nade_state_dict_copies_and_pickles(name: str) -> None:
-    plain, ours = twins(name)
-    assert list(plain.state_dict()) == list(ours.state_dict())
-    x = levels(ours, 3)
-    ours.loss(x).backward()
-    plain.load_state_dict(ours.state_dict(), strict=True)
-    assert plain.trained_shape == ours.trained_shape == (ours.num_inputs,)
-    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
-        assert torch.equal(twin.log_prob(x), ours.log_prob(x))
-
-
-def test_nade_compiles_to_one_graph_and_trains() -> None:
-    model = NADE(3, 4, num_orders=2).double()
-    x = levels(model, 5)
-    expected = torch.autograd.grad(model.loss(x), list(model.parameters()))
-    model.trained_shape = ()
-    loss = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
-    loss.backward()
-    torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
-    assert model.trained_shape == (3,)
-
-
-def test_nade_in_half_precision_gives_float32_likelihoods() -> None:
-    (_, wide), (_, model) = twins("orders"), twins("orders", torch.bfloat16)
-    x = levels(model, 5)
-    assert model.loss(x).dtype == torch.float32
-    torch.testing.assert_close(model.log_prob(x).double(), wide.log_prob(x), rtol=0.05, atol=0.3)
-    assert model.log_prob(x[:0]).shape == (0,)
