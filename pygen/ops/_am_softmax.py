@@ -26,7 +26,37 @@ def samples_at_once(classes: int, device_type: str) -> int:
     return max(_LEAST_SAMPLES, _PRODUCTS_AT_ONCE.get(device_type, 1 << 29) // max(classes, 1))
 
 
-class _OnCpu:
+class _Products:
+    """The three matrix products of some samples: who multiplies."""
+
+    def products(
+        self,
+        x: Tensor,  # [n, D]
+        w: Tensor,  # [C, D]
+    ) -> Tensor:
+        """x w^T, [n, C], in the dtype computed in."""
+        raise NotImplementedError
+
+    def grad_x(
+        self,
+        to: Tensor,  # [n, D], written
+        grads: Tensor,  # [n, C], of the products
+        w: Tensor,  # [C, D]
+    ) -> None:
+        """to = grads w"""
+        raise NotImplementedError
+
+    def grad_w(
+        self,
+        before: Tensor | None,  # [C, D], may be overwritten
+        grads: Tensor,  # [n, C]
+        x: Tensor,  # [n, D]
+    ) -> Tensor:
+        """before + grads^T x, [C, D]"""
+        raise NotImplementedError
+
+
+class _OnCpu(_Products):
     """By the C++ kernels, whose sums do not depend on threads or addresses, as those of torch.mm do."""
 
     @staticmethod
@@ -49,7 +79,6 @@ class _OnCpu:
                 to += part
 
     def grad_w(self, before: Tensor | None, grads: Tensor, x: Tensor) -> Tensor:
-        """With what was there before, which it may change."""
         classes, features = grads.shape[1], x.shape[1]
         total = x.new_empty((classes, features)) if before is None else before
         part = total if before is None else x.new_empty((min(_RUN, classes), features))
@@ -62,7 +91,7 @@ class _OnCpu:
         return total
 
 
-class _ByTorch:
+class _ByTorch(_Products):
     """cuBLAS: 16 bits are summed, and come out, in float32."""
 
     @staticmethod
@@ -108,7 +137,7 @@ def one_pass(
         grad_x = torch.empty(x.shape, dtype=wide, device=x.device)
     if upstream is not None and wanted[1] and not len(x):
         grad_w = torch.zeros(w.shape, dtype=wide, device=x.device)
-    by = _OnCpu() if masked_linear.has_dense(x) else _ByTorch()
+    by: _Products = _OnCpu() if masked_linear.has_dense(x) else _ByTorch()
     at_once = samples_at_once(len(w), x.device.type)
     for start in range(0, len(x), at_once):
         some = slice(start, start + at_once)
@@ -123,7 +152,12 @@ def one_pass(
     return nll, grad_x, grad_w
 
 
-def finished(launcher: ModuleType, grad: Tensor, t: Tensor, factor: Tensor | None) -> Tensor:
-    """The gradient of t, of one_pass's, which is overwritten, and what is still to be multiplied; in t's dtype."""
+def finished(
+    launcher: ModuleType,
+    grad: Tensor,  # [rows, D], of one_pass, overwritten
+    t: Tensor,  # [rows, D]
+    factor: Tensor | None,  # 0-dim
+) -> Tensor:
+    """The gradient of t [rows, D], in its dtype: what its norms take is taken, and `factor` is multiplied."""
     of = (t.detach() if t.is_cuda else t.detach().to(grad.dtype)).contiguous()
     return launcher.across(grad, of, norms(of), EPS, factor).to(t.dtype)

@@ -22,13 +22,19 @@ EPS = 1e-12
 _AT_ONCE = 1 << 22
 
 
-def norms(t: Tensor) -> Tensor:
+def norms(
+    t: Tensor,  # [rows, D]
+) -> Tensor:
     """Of the rows, [rows], in the dtype computed in; EPS at least."""
     return torch.linalg.vector_norm(t, dim=1, dtype=compute_dtype(t.dtype)).clamp_min(EPS)
 
 
-def across(grad: Tensor, unit: Tensor, norm: Tensor) -> Tensor:
-    """`grad` less what points along `unit`, row by row, where the norm is one. grad, unit: [rows, D]; norm: [rows]."""
+def across(
+    grad: Tensor,  # [rows, D]
+    unit: Tensor,  # [rows, D]
+    norm: Tensor,  # [rows], of what `unit` was made of
+) -> Tensor:
+    """`grad` less what points along `unit`, row by row, where that has a direction: [rows, D]."""
     along = (unit * grad).sum(1) * (norm > EPS)
     return torch.addcmul(grad, unit, along.unsqueeze(1), value=-1)
 
