@@ -29,7 +29,7 @@ class Ordered(ShapeMemory):
         """(input, its logits [rows, L]) in the ordering; before the next one is asked for, x [N, D] holds what was drawn."""
         raise NotImplementedError
 
-    def turns(self, order: int) -> list[int]:
+    def _turns(self, order: int) -> list[int]:
         """The inputs in the order in which they come."""
         return sorted(range(self.num_inputs), key=self.orders[order].__getitem__)
 

@@ -47,5 +47,5 @@ class MADE(Ordered):
         return F.cross_entropy(self.logits(x, order).transpose(1, 2), x.flatten(1).long(), reduction="none").sum(1)
 
     def _draws(self, x: Tensor, rows: Tensor, order: int) -> Iterator[tuple[int, Tensor]]:
-        for d in self.turns(order):
+        for d in self._turns(order):
             yield d, self.logits(x[rows], order)[:, d]

@@ -37,7 +37,7 @@ class NADE(Ordered):
         x = x.flatten(1).to(self.weight.dtype)
         a = self.hidden_bias.expand(len(x), -1)
         found = [a[:, 0]] * self.num_inputs
-        for d in self.turns(order):
+        for d in self._turns(order):
             found[d] = self._conditional(a, d)
             a = a + x[:, d : d + 1] * self.weight[d]
         ones = torch.stack(found, 1)
@@ -50,7 +50,7 @@ class NADE(Ordered):
     def _draws(self, x: Tensor, rows: Tensor, order: int) -> Iterator[tuple[int, Tensor]]:
         """In one pass: what was drawn is added to the sums that the next inputs see."""
         a = self.hidden_bias.expand(len(rows), -1)
-        for d in self.turns(order):
+        for d in self._turns(order):
             ones = self._conditional(a, d)
             yield d, torch.stack((torch.zeros_like(ones), ones), 1)
             a = a + x[rows, d].unsqueeze(1).to(a.dtype) * self.weight[d]
