@@ -15,8 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = "3.6.0,3.7.1,3.8.0,3.9.0"
-TESTS = "tests/test_triton_noise.py tests/test_triton_reparameterize_kl.py tests/test_triton_masked_conv2d.py"
-TESTS += " tests/test_triton_gated_activation.py"
+TESTS = " ".join(sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_triton_*.py")))
 # What a version needs beside it: 3.6's interpreter makes numbers of arrays of one element, which NumPy 2.4 refuses.
 BESIDE = {"3.6.0": ("numpy==2.3.5",)}
 
@@ -69,7 +68,7 @@ def main() -> int:
         "# Triton versions tried",
         "",
         f"Written by `make matrix` (tools/matrix.py), torch {torch.__version__}, Python {sys.version.split()[0]}, without a GPU.",
-        f"Interpreter: `{options.tests}`. Ahead of time: every kernel and configuration of tools/triton_cases.py.",
+        f"Interpreter: `{'tests/test_triton_*.py' if options.tests == TESTS else options.tests}`. Ahead of time: every kernel and configuration of tools/triton_cases.py.",
         "",
         "| Triton | interpreter | compiled ahead of time |",
         "| --- | --- | --- |",
