@@ -123,7 +123,8 @@ def report(found: dict, cases: int, seed: int) -> str:
         lines += [
             "",
             "Beyond the goal. Where one number is the sum of many that cancel, its error beside eager's is chance. The",
-            "reference's log_softmax gives a small loss of am_softmax (3e-11) as 0 in float32, as F.cross_entropy would; the kernels keep it.",
+            "reference's log_softmax gives a small loss of am_softmax (3e-11) as 0 in float32, as F.cross_entropy would; the",
+            "kernels keep it.",
             "",
         ]
     for op, number in sorted(beyond):

@@ -64,11 +64,12 @@ def main() -> int:
     options = parser.parse_args()
     import torch
 
+    tests = "tests/test_triton_*.py" if options.tests == TESTS else options.tests
     lines = [
         "# Triton versions tried",
         "",
         f"Written by `make matrix` (tools/matrix.py), torch {torch.__version__}, Python {sys.version.split()[0]}, without a GPU.",
-        f"Interpreter: `{'tests/test_triton_*.py' if options.tests == TESTS else options.tests}`. Ahead of time: every kernel and configuration of tools/triton_cases.py.",
+        f"Interpreter: `{tests}`. Ahead of time: every kernel and configuration of tools/triton_cases.py.",
         "",
         "| Triton | interpreter | compiled ahead of time |",
         "| --- | --- | --- |",
