@@ -9,6 +9,8 @@ from registry import each_op, each_sample, gradients, leaves, skip_if_slow, tiny
 from support import assert_accurate, assert_same, fast_targets, mixed_weights, no_leak
 from torch.utils.checkpoint import checkpoint
 
+import pygen
+
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 
@@ -69,6 +71,18 @@ def test_second_backward_is_equal(op, target):
         assert_same(a, b)
     with pytest.raises(RuntimeError, match=r"second time|freed"):
         gradients(outputs, inputs)
+
+
+@each_op
+def test_backward_runs_on_the_backend_of_forward(op):
+    """Whatever is asked for by then."""
+    sample = op.sample("odd everything")
+    marked, inputs = leaves(op, sample.cast(torch.float32))
+    expected = gradients(op.run(marked, sample.options), inputs)
+    outputs = op.run(marked, sample.options)
+    with pygen.use_backend("reference"):
+        for a, b in zip(gradients(outputs, inputs), expected, strict=True):
+            assert_same(a, b)
 
 
 @each_op

@@ -68,6 +68,7 @@ def am_softmax(
             return reference.forward(input, weight, target, *options)
         return torch.ops.pygen.am_softmax(input, weight, target, *options, name)
     if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
+        name = _dispatch.resolve(_OP, name, input.device.type)  # backward's too, whatever is asked for by then
         return _fast_apply(False, input, weight, target, *options, name)
     return _launch(input, weight, target, *options, name)
 
