@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pygen._layout import empty_images, empty_output
+from pygen.native._arguments import contiguous
 
 Strides = tuple[int, ...]
 MAX_DIMS = 3
@@ -137,8 +138,8 @@ class Call:
         self.whole, self.params = [*read[0], *written[0]], [*read[1], *written[1]]
         made = self._plan(like, half, mask, flip)
         if made is None:
-            self.whole = [None if t is None else t.contiguous() for t in read[0]] + written[0]
-            self.params = [None if t is None else t.contiguous() for t in read[1]] + written[1]
+            self.whole = [None if t is None else contiguous(t) for t in read[0]] + written[0]
+            self.params = [None if t is None else contiguous(t) for t in read[1]] + written[1]
             made = self._plan(like, half, mask, flip)
             assert made is not None
         self.plan: Plan = made

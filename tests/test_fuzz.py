@@ -1,5 +1,6 @@
 """A fixed budget of fuzz.py's cases, and the tests of the fuzzer: it must find what is planted, and shrink it."""
 
+import itertools
 import random
 
 import fuzz
@@ -108,9 +109,12 @@ def test_what_fuzzing_found_stays_found(name):
 @pytest.mark.parametrize("op", OPS, ids=str)
 def test_a_tensor_whose_memory_was_freed_is_refused(op):
     """As FSDP leaves parameters: never read, and never taken for an argument that was not given."""
-    sample = op.sample("odd everything")
-    for name in sample.tensors:
-        tensors = sample.cast(torch.float32)
+    names = op.sample("odd everything").tensors
+    for name, dtype in itertools.product(names, (torch.float32, torch.bfloat16)):
+        sample = op.sample("odd everything")
+        tensors = sample.cast(dtype)
+        if dtype == torch.bfloat16:  # what must be converted, and does not lie together
+            tensors[name] = torch.stack((tensors[name], tensors[name]), -1)[..., 0]
         tensors[name].untyped_storage().resize_(0)
         for backend in fuzz.backends_of(op):
             if backend == "cpu":  # torch's own operations do read it

@@ -29,6 +29,12 @@ def strided(t: Tensor) -> tuple[int, tuple[int, ...]]:
     return address, t.stride()
 
 
+def contiguous(t: Tensor) -> Tensor:
+    """`t` or a copy; torch would read what has no memory."""
+    strided(t)
+    return t.contiguous()
+
+
 def view(t: Tensor, shape: torch.Size) -> int | tuple[int, tuple[int, ...]]:
     """`t` as the kernel sees it: expanded to `shape` (a broadcast dim gets stride 0)."""
     if t.shape != shape:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pygen import _tf32
 from pygen._layout import empty_images, to_output_layout
 from pygen.native import gated_activation, masked_conv2d
-from pygen.native._arguments import Where, launch, on_gpu, strided, target
+from pygen.native._arguments import Where, contiguous, launch, on_gpu, strided, target
 
 
 def forward(
@@ -54,10 +54,10 @@ def _forward_cuda(
 ) -> tuple[Tensor, Tensor]:
     pre, out = empty_images(input, weight.shape[0]), empty_images(input, weight.shape[0] // 2)
     # The kernel reads these by the output's strides: another layout is copied.
-    bias = bias if bias is None else bias.contiguous()
+    bias = bias if bias is None else contiguous(bias)
     add = add if add is None else to_output_layout(add, pre)
     if cond is not None:
-        cond = cond.contiguous() if cond.dim() == 2 else to_output_layout(cond, pre)
+        cond = contiguous(cond) if cond.dim() == 2 else to_output_layout(cond, pre)
     bias_address, *addresses = [None if t is None else strided(t)[0] for t in (bias, add, cond)]
     beside = (0, None, None)
     if side is not None and side_weight is not None:

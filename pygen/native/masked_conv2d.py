@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pygen import _tf32
 from pygen._layout import empty_images, to_output_layout
-from pygen.native._arguments import DTYPE_NAMES, launch, on_gpu, strided, target
+from pygen.native._arguments import DTYPE_NAMES, contiguous, launch, on_gpu, strided, target
 
 
 def _launch(name: str, t: Tensor, *arguments: object) -> None:
@@ -41,7 +41,7 @@ def forward(
 ) -> Tensor:
     """[N, Cout, H, W]"""
     output = empty_images(input, weight.shape[0])
-    bias = bias if bias is None else bias.contiguous()
+    bias = bias if bias is None else contiguous(bias)
     bias_address = None if bias is None else strided(bias)[0]
     arguments = (*product(input, output, weight, taps, color_groups, strict, dilation), bias_address)
     if add is None:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from pygen import _backends, _tf32
 from pygen._degrees import Plan, backward_plan, dense_plan, flat_rows, forward_plan
-from pygen.native._arguments import DTYPE_NAMES, launch, on_gpu, strided, target
+from pygen.native._arguments import DTYPE_NAMES, contiguous, launch, on_gpu, strided, target
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, out: Tensor) -> None:
     """out [N, n] of x [N, k] and a weight [n, k], seen so."""
-    where, bias = target(x), None if bias is None else bias.contiguous()
+    where, bias = target(x), None if bias is None else contiguous(bias)
     launch(
         where,
         x.device,

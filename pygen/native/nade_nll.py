@@ -16,14 +16,14 @@ class _Call:
     """Tensors as the kernels take them: contiguous, and on a CPU in the dtype that is computed in."""
 
     def __init__(self, input: Tensor, *parameters: Tensor) -> None:
+        for t in (input, *parameters):
+            strided(t)  # raises where there is nothing to read
         self.compiled, self.where = target(parameters[0])
         self.gpu = on_gpu((self.compiled, self.where))
         self.wide = torch.promote_types(parameters[0].dtype, torch.float32)
         self.parameters = [t.contiguous() if self.gpu else self.widened(t) for t in parameters]
         self.x = targets(input, self.wide).contiguous()
         self.sizes = (*input.shape, parameters[0].shape[1])
-        for t in (self.x, *self.parameters):
-            strided(t)  # raises where there is nothing to read
         self.dtype = DTYPE_NAMES[self.parameters[0].dtype]
 
     def widened(self, t: Tensor) -> Tensor:
