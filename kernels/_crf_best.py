@@ -60,7 +60,7 @@ def crf_decode_kernel(
     for back in range(0, length):
         t = length - 1 - back
         x = tl.load(states_ptr + (n * steps + t) * k + j, mask=j < k, other=float("-inf")) + plus
-        tag = tl.argmax(x, axis=0)
+        tag = tl.minimum(tl.argmax(x, axis=0), k - 1)  # where NaN compares with nothing it might be none
         if back == 0:
             total += tl.max(x, axis=0).to(tl.float64)
         tl.store(tags_ptr + n * steps + t, tag.to(tl.int64))

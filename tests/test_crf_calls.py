@@ -1,5 +1,7 @@
 """The ways into the linear-chain CRF: what forward keeps, backends, layouts, compiled regions, the module."""
 
+import math
+
 import layouts
 import pytest
 import torch
@@ -62,6 +64,23 @@ def test_more_tags_than_kernels_take_run_on_the_reference():
     assert_accurate(z, ref, crf_log_partition(e, a, backend="reference"))
 
 
+@pytest.mark.parametrize("where", ("emissions", "transitions", "start", "end"))
+def test_nan_is_never_made_a_number(target, where):
+    """As sums of logarithms would, whose logarithm reads bits; and tags are tags all the same, on every backend."""
+    for every in (False, True):
+        t = on(target, small(), torch.float32)
+        t[where][(...,) if every else (0,) * t[where].dim()] = math.nan
+        marked, inputs = leaves(NLL, t)
+        nll = crf_nll(**marked, reduction="none", backend=target.backend)
+        hit = (t["lengths"] > (where == "transitions")).cpu()
+        hit[1:] &= every or where != "emissions"
+        assert torch.equal(nll.isnan().cpu(), hit)
+        grads = torch.autograd.grad(nll.sum(), inputs)
+        assert torch.equal(grads[0].isnan().flatten(1).any(1).cpu(), hit) and grads[1].isnan().any()
+        tags, _ = crf_decode(**without_tags(t), backend=target.backend)
+        assert ((tags < 3) & ((tags >= 0) == (torch.arange(4) < t["lengths"].cpu().unsqueeze(1)).to(tags.device))).all()
+
+
 @fast_targets
 def test_emissions_in_any_layout(target):
     t = on(target, without_tags(small()), torch.float32)
@@ -118,6 +137,12 @@ def test_module_takes_masks_and_checkpoints_of_pytorch_crf():
         (lambda e, y, m: LinearChainCRF(3, reduction="mean"), ValueError, "reduction: expected"),
         (lambda e, y, m: LinearChainCRF(3)(e, y, mask=m.float()), TypeError, "mask: expected .* got torch.float32"),
         (lambda e, y, m: LinearChainCRF(3)(e, y, mask=m[:, :2]), ValueError, r"mask: expected shape \[2, 4\]"),
+        (lambda e, y, m: LinearChainCRF(3).decode([1.0], mask=m), TypeError, "emissions: expected a .* got list"),
+        (
+            lambda e, y, m: LinearChainCRF(3)(e[0], y, mask=m),
+            ValueError,
+            r"emissions: expected \[N, T, K\], got \[4, 3\]",
+        ),
         (
             lambda e, y, m: LinearChainCRF(3)(e, y, y[:, 0], mask=m),
             ValueError,

@@ -5,10 +5,11 @@ import math
 import host_cuda
 import layouts
 import pytest
+import test_crf_calls
 import torch
 from registry import layout_sample, leaves
 from rows.crf import ROWS, tensors
-from support import DTYPES, assert_same, dtype_name
+from support import DTYPES, Target, assert_same, dtype_name
 from test_conformance import check_against_truth
 
 from pygen.functional import crf_decode, crf_log_partition, crf_marginals, crf_nll
@@ -72,6 +73,11 @@ def test_cuda_host_crf_of_impossible_sequences(where):
     best = crf_decode(**marked, backend=BACKEND)
     for a, b in zip(best, crf_decode(**marked, backend="reference"), strict=True):
         assert_same(a, b)
+
+
+@pytest.mark.parametrize("where", ("transitions", "end"))
+def test_cuda_host_crf_never_makes_a_number_of_nan(where):
+    test_crf_calls.test_nan_is_never_made_a_number(Target("cpu", "cpu"), where)
 
 
 def test_cuda_host_crf_wrong_lengths_and_tags_are_nan():

@@ -272,7 +272,7 @@ FAULTS = (
           "tap.index / p.kernel_width * s[2] + tap.index % p.kernel_width * s[3]",
           "tap.index / p.kernel_width * p.kernel_width + tap.index % p.kernel_width", CONV),
     Fault("convolution, C++: strided bias read as dense", "pygen/native/masked_conv2d.py",
-          "bias = bias if bias is None else bias.contiguous()", "bias = bias", CONV),
+          "bias = bias if bias is None else contiguous(bias)", "bias = bias", CONV),
     Fault("convolution, Triton: strided bias read as dense", CONV_PY, "bias = bias if bias is None else bias.contiguous()",
           "bias = bias", CONV_TRITON),
 
@@ -656,7 +656,8 @@ FAULTS = (
     Fault("crf: sums are scaled whatever the range", "csrc/common/crf.h", "constexpr Real kScaledRange = 40;", "constexpr Real kScaledRange = 1e30f;", CRF),
     Fault("crf: the end's range counts for nothing", CRF_TILE, "near(top, a, k * k) && near(last_top, end.data(), k)", "near(top, a, k * k)", CRF),
     Fault("crf, C++: sequences that have ended go on", CRF_TILE, "live[i] = t < length[i] ? Real(1) : Real(0)", "live[i] = Real(1)", CRF),
-    Fault("crf, C++: a sum of nothing is the largest of nothing", CRF_TILE, "Lanes<V>::select(sum == Real(0), V{} + kNone, V(top + log_positive(sum)))", "top + log_positive(sum)", CRF),
+    Fault("crf, C++: a sum of nothing is the largest of nothing", "csrc/common/crf.h", "V{} - static_cast<Real>(INFINITY)", "V{}", CRF),
+    Fault("crf, C++: NaN becomes a number", "csrc/common/crf.h", "V(log_positive(sum) + (sum - sum))", "log_positive(sum)", CRF),
     Fault("crf, C++: rounding adds up along a sequence", CRF_BACK, "const V inverse = Real(1) / sum;", "const V inverse = V{} + Real(1);", CRF),
     Fault("crf, C++: a chunk's products take its own states", CRF_BACK, "states + (t + held - 2) * p.pitch()", "states + (t + held - 1) * p.pitch()", CRF),
     Fault("crf, C++: a group forgets its blocks but the last", CRF_BACK, "block = group * blocks / groups;", "block = (group + 1) * blocks / groups - 1;", CRF),

@@ -35,6 +35,14 @@ PYGEN_HD double rough_log(double q) {
   return ::log(q);
 }
 
+// log of a sum of exponentials: -inf of none, NaN of NaN, which log_positive would make a number of.
+template <class V>
+PYGEN_HD V crf_log(V sum) {
+  using L = Lanes<V>;
+  using Real = typename L::Real;
+  return L::select(sum == Real(0), V{} - static_cast<Real>(INFINITY), V(log_positive(sum) + (sum - sum)));
+}
+
 // e^(-x) where x is M - e.
 template <class V>
 PYGEN_HD V crf_factor(V x) {

@@ -85,7 +85,7 @@ PYGEN_INLINE void step_back(const CrfMatrices<Real>& m, int64_t k, const Real* a
     }
     sum = Lanes<V>::select(sum == Real(0), V{} + Real(1), sum);
     const V inverse = Real(1) / sum;
-    const V offset = m.logarithms ? V(scale + log_positive(sum)) : scale;
+    const V offset = m.logarithms ? V(scale + crf_log(sum)) : scale;
     for (int64_t j = 0; j < k; ++j) {
       const V x = load<V>(w.v + j * kS + v), e = load<V>(w.emissions + j * kS + v);
       V chance = load<V>(w.chance + j * kS + v) * inverse;

@@ -157,14 +157,13 @@ __attribute__((noinline)) void product(const Real* m, int64_t rows, int64_t colu
 template <class Real>
 __attribute__((noinline)) void log_product(const Real* m, int64_t rows, int64_t columns, const Real* in, Real* out) {
   using V = Vector<Real>;
-  constexpr Real kNone = -std::numeric_limits<Real>::infinity();
   for (int64_t j = 0; j < columns; ++j) {
     along_row<Real>([&](int64_t v) PYGEN_INLINE_LAMBDA {
       const Real* w = m + j * rows;
       V top = V{} - Lanes<V>::kMax, sum{};
       for (int64_t i = 0; i < rows; ++i) top = larger(V(load<V>(in + i * kS + v) + w[i]), top);
       for (int64_t i = 0; i < rows; ++i) sum = sum + exp_minus(V(top - (load<V>(in + i * kS + v) + w[i])));
-      store(out + j * kS + v, V(Lanes<V>::select(sum == Real(0), V{} + kNone, V(top + log_positive(sum)))));
+      store(out + j * kS + v, V(top + crf_log(sum)));
     });
   }
 }

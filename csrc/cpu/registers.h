@@ -39,6 +39,7 @@ __attribute__((noinline)) Real* thread_scratch(int64_t n) {
   static thread_local std::unique_ptr<Real[]> memory;
   static thread_local int64_t size = 0;
   if (n > size) {
+    size = 0;  // where there is no more memory
     memory.reset();
     memory.reset(new Real[n + 16]);
     size = n;

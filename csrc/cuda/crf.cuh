@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(Tr::kThreads, 1) crf_decode_kernel(const __gri
     if (threadIdx.x >= 32) continue;
 #pragma unroll
     for (int c = 0; c < Tr::kChunks; ++c)
-      if (32 * c + lane < p.k) states[t * (p.k + 1) + 32 * c + lane] = state[c];
+      if (32 * c + lane < p.k) states[int64_t(t) * (p.k + 1) + 32 * c + lane] = state[c];
   }
   if (threadIdx.x >= 32) return;
   long long* out = p.decoded + n * p.steps;
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(Tr::kThreads, 1) crf_decode_kernel(const __gri
 #pragma unroll
     for (int c = 0; c < Tr::kChunks; ++c) {
       const int j = 32 * c + lane;
-      const Acc x = j < p.k ? states[t * (p.k + 1) + j] + e[c] : none<Acc>();  // what this thread has written
+      const Acc x = j < p.k ? states[int64_t(t) * (p.k + 1) + j] + e[c] : none<Acc>();  // what this thread has written
       if (x > best) {
         best = x;
         tag = j;

@@ -197,7 +197,7 @@ class Chain {
 #pragma unroll
     for (int s = 0; s < Tr::kParts; ++s)
       sum += sums[s * Tr::kTags] * exp_minus(Acc(top - larger(partial[s * Tr::kTags], -Lanes<Acc>::kMax)));
-    return sum == Acc(0) ? none<Acc>() : top + log_positive(sum);
+    return top + crf_log(sum);
   }
 
   const int lane_, first_, column_, k_;
@@ -218,7 +218,7 @@ __device__ __forceinline__ Acc log_total(const Acc (&x)[kChunks]) {
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) sum += exp_minus(Acc(top - x[c]));
   sum = warp_sum(sum);
-  return sum == Acc(0) ? none<Acc>() : top + log_positive(sum);
+  return top + crf_log(sum);
 }
 
 // Emissions of a step, the 32 c + lane-th in each warp's lane; -inf past the last tag.

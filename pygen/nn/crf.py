@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pygen._checks import check_reduction, fail
+from pygen._checks import check_reduction, check_tensor, fail
 from pygen.functional import crf_decode, crf_marginals, crf_nll
 
 _OP = "LinearChainCRF"
@@ -81,6 +81,9 @@ class LinearChainCRF(nn.Module):
         if not isinstance(mask, Tensor) or mask.dtype not in (torch.bool, torch.uint8):
             got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise fail(_OP, "mask", "a tensor of torch.bool or torch.uint8", got, kind=TypeError)
+        check_tensor(_OP, "emissions", emissions)
+        if emissions.dim() != 3:
+            raise fail(_OP, "emissions", "[N, T, K]", list(emissions.shape))
         if mask.shape != emissions.shape[:2] or mask.device != emissions.device:
             where = f"{list(emissions.shape[:2])} on {emissions.device}"
             raise fail(_OP, "mask", f"shape {where}, as emissions", f"{list(mask.shape)} on {mask.device}")
