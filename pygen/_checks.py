@@ -46,6 +46,12 @@ def check_broadcasts(op: str, argument: str, t: Tensor, name: str, shape: Sequen
         raise fail(op, argument, f"a shape that broadcasts to {list(shape)}, the shape of {name}", list(t.shape))
 
 
+def check_size(module: str, argument: str, value: object) -> None:
+    """Of a module's layers."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise fail(module, argument, "an int >= 1", repr(value))
+
+
 REDUCTIONS = ("batchmean", "none", "sum")
 
 

@@ -196,6 +196,7 @@ def test_flows_run_in_every_dtype(case):
         loss = model(data(case, dtype))
         loss.backward()
         assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters()), dtype_name(dtype)
+        assert model.log_prob(data(case, dtype)[:0]).shape == (0,)
         assert model.trained_shape == CASES[case][2][1:] and model.sample(2, seed=0).shape == (
             2,
             *model._sample_shape(),

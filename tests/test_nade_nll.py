@@ -24,6 +24,7 @@ from support import (
 
 from pygen import _dispatch
 from pygen.functional import nade_nll
+from pygen.nn import NADENLL
 from pygen.reference import nade_nll as reference
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -199,6 +200,12 @@ def test_blocks_and_vectors_of_each_instruction_set(isa, size):
         nll, grads = nll_and_grads(t, Target("cpu", "cpu"), "sum")
     exact, exact_grads = nll_and_grads(t, Target("reference", "cpu"), "sum")
     torch.testing.assert_close((nll, grads), (exact, exact_grads), rtol=1e-12, atol=1e-13 * len(t["input"]))
+
+
+@pytest.mark.parametrize("sizes", [(0, 4), (4, -1), ("4", 4), (4, 4.0), (True, 4)], ids=str)
+def test_module_refuses_sizes(sizes):
+    with pytest.raises(ValueError, match=r"NADENLL: (num_inputs|hidden_size): expected an int >= 1, got"):
+        NADENLL(*sizes)
 
 
 @pytest.mark.skipif(not isas(), reason="the C++ module did not load")

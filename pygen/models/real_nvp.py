@@ -84,7 +84,7 @@ class RealNVP(Flow):
         for scale, boards in enumerate(self.boards):
             h, total = _through(boards, h, total)
             if scale < self.num_scales - 1:
-                h, total = _through(self.channels[scale], F.pixel_unshuffle(h, 2), total)
+                h, total = _through(self.channels[scale], _squeeze(h), total)
                 finished, h = h.chunk(2, dim=1)
                 done.append(finished.flatten(1))
         return torch.cat([*done, h.flatten(1)], dim=1), total
@@ -111,6 +111,12 @@ class RealNVP(Flow):
 
     def _sample_shape(self) -> tuple[int, ...]:
         return self.image_shape
+
+
+def _squeeze(h: Tensor) -> Tensor:  # [N, C, H, W] -> [N, 4 C, H / 2, W / 2]
+    if len(h) == 0:  # which torch gives back as it is
+        return h.new_zeros(0, 4 * h.shape[1], h.shape[2] // 2, h.shape[3] // 2)
+    return F.pixel_unshuffle(h, 2)
 
 
 def _through(couplings: nn.Module, h: Tensor, total: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen._checks import check_size
 from pygen.functional import am_softmax
 
 
@@ -29,8 +30,7 @@ class AMSoftmax(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("num_classes", num_classes)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"AMSoftmax: {name}: expected an int >= 1, got {value!r}")
+            check_size("AMSoftmax", name, value)
         self.in_features, self.num_classes = in_features, num_classes
         self.scale, self.margin, self.reduction, self.backend = scale, margin, reduction, backend
         self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen._checks import check_size
 from pygen.functional import nade_nll
 
 
@@ -33,6 +34,8 @@ class NADENLL(nn.Module):
         self, num_inputs: int, hidden_size: int, *, reduction: str = "batchmean", backend: str | None = None
     ) -> None:
         super().__init__()
+        for name, value in (("num_inputs", num_inputs), ("hidden_size", hidden_size)):
+            check_size("NADENLL", name, value)
         self.num_inputs, self.hidden_size = num_inputs, hidden_size
         self.reduction, self.backend = reduction, backend
         register_parameters(self, num_inputs, hidden_size)
