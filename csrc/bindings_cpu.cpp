@@ -6,6 +6,7 @@
 #include "cpu/am_softmax.bind.h"
 #include "cpu/bernoulli_nll.bind.h"
 #include "cpu/categorical_nll.bind.h"
+#include "cpu/categorical_sample.bind.h"
 #include "cpu/crf.bind.h"
 #include "cpu/gan_loss.bind.h"
 #include "cpu/gated_activation.bind.h"
@@ -28,6 +29,7 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_am_softmax(m);
   pygen::bind_bernoulli_nll(m);
   pygen::bind_categorical_nll(m);
+  pygen::bind_categorical_sample(m);
   pygen::bind_crf(m);
   pygen::bind_gan_loss(m);
   pygen::bind_gated_activation(m);

@@ -3,6 +3,7 @@
 #include "cuda/am_softmax.bind.h"
 #include "cuda/bernoulli_nll.bind.h"
 #include "cuda/categorical_nll.bind.h"
+#include "cuda/categorical_sample.bind.h"
 #include "cuda/crf.bind.h"
 #include "cuda/gan_loss.bind.h"
 #include "cuda/gated_activation.bind.h"
@@ -28,6 +29,7 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_am_softmax(m);
   pygen::cuda::bind_bernoulli_nll(m);
   pygen::cuda::bind_categorical_nll(m);
+  pygen::cuda::bind_categorical_sample(m);
   pygen::cuda::bind_crf(m);
   pygen::cuda::bind_gan_loss(m);
   pygen::cuda::bind_gated_activation(m);

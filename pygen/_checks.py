@@ -65,6 +65,14 @@ def check_reduction(op: str, reduction: object) -> None:
     raise fail(op, "reduction", "'batchmean', 'none' or 'sum'", f"{reduction!r}{hint}")
 
 
+def check_temperature(op: str, temperature: object) -> None:
+    """Of a sampler: logits are divided by it."""
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise fail(op, "temperature", "a number", type(temperature).__name__, kind=TypeError)
+    if not 0 < temperature <= LARGEST:
+        raise fail(op, "temperature", "a finite number > 0", temperature)
+
+
 def autocast_enabled() -> bool:
     """Whether any device's autocast is on: a cheap question before `promote_under_autocast`."""
     return torch._C._is_any_autocast_enabled()

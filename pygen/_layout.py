@@ -20,11 +20,16 @@ def empty_output(like: Tensor, lead: int | None = None) -> Tensor:
     return torch.empty((lead, n, h, w, c), dtype=like.dtype, device=like.device).permute(0, 1, 4, 2, 3)
 
 
-def empty_images(like: Tensor, channels: int) -> Tensor:
-    """An uninitialised [N, channels, ...] for an input [N, C, ...]."""
+def empty_images(like: Tensor, channels: int, dtype: torch.dtype | None = None) -> Tensor:
+    """An uninitialised [N, channels, ...] for an input [N, C, ...], in its dtype or another."""
     layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
     shape = (like.shape[0], channels, *like.shape[2:])
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=layout)
+
+
+def empty_levels(params: Tensor, channels: int, num_levels: int) -> Tensor:
+    """Uninitialised levels [N, channels, ...] for parameters [N, P, ...]: uint8 up to 256 of them, else int64."""
+    return empty_images(params, channels, torch.uint8 if num_levels <= 256 else torch.int64)
 
 
 def empty_gradient(like: Tensor, shape: torch.Size) -> Tensor:

@@ -11,7 +11,14 @@ from pygen._checks import fail
 
 # The last word of the Philox counter: one per op, so that equal seeds do not give two ops the same noise.
 # csrc/common/philox.h and kernels/_philox.py hold the same list.
-DOMAINS = {"reparameterize_kl": 0, "sampling": 1}
+DOMAINS = {
+    "reparameterize_kl": 0,
+    "sampling": 1,
+    "categorical_sample": 2,
+    "bernoulli_sample": 3,
+    "logistic_mixture_sample": 4,
+    "crf_sample": 5,
+}
 
 _INT64_MIN = -(2**63)
 

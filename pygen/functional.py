@@ -4,6 +4,7 @@ from pygen.ops.affine_coupling import affine_coupling
 from pygen.ops.am_softmax import am_softmax
 from pygen.ops.bernoulli_nll import bernoulli_nll
 from pygen.ops.categorical_nll import categorical_nll
+from pygen.ops.categorical_sample import categorical_sample as categorical_sample
 from pygen.ops.crf import crf_decode as crf_decode
 from pygen.ops.crf import crf_log_partition, crf_nll
 from pygen.ops.crf import crf_marginals as crf_marginals

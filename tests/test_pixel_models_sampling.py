@@ -11,6 +11,7 @@ import pygen
 from pygen import _backends, models
 from pygen._noise import DOMAINS
 from pygen.models import _engines, _sampling, _task
+from pygen.reference import noise
 from pygen.reference.models import _autoregressive
 
 SOME = ["plain", "plain-rgb", "gated", "gated-classes", "gated-map", "pp", "pp-rgb"]
@@ -43,7 +44,7 @@ def test_sampling_noise_is_a_function_of_seed_and_image_and_position() -> None:
 
 def test_sampling_noise_does_not_depend_on_how_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _sampling.uniforms_of_tensors(7, 10, torch.tensor(3))
-    monkeypatch.setattr(_sampling, "_QUADS_AT_ONCE", 7)
+    monkeypatch.setattr(noise, "_QUADS_AT_ONCE", 7)
     assert torch.equal(_sampling.uniforms_of_tensors(7, 10, torch.tensor(3)), whole)
 
 

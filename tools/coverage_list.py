@@ -50,6 +50,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_categorical_nll.py"),
         "cuda": _host("categorical_nll"),
     },
+    "categorical_sample": {
+        "triton": ("tests/test_categorical_sample.py",),
+        "cpu": ("tests/test_categorical_sample.py",),
+        "cuda": _host("categorical_sample"),
+    },
     "crf": {"triton": (*GENERIC, "tests/test_crf.py"), "cpu": (*GENERIC, "tests/test_crf.py"), "cuda": _host("crf")},
     "logistic_mixture_nll": {
         "triton": (*GENERIC, "tests/test_triton_logistic_mixture_nll.py"),

@@ -10,6 +10,7 @@ from pygen.kernels import (
     am_softmax,
     bernoulli_nll,
     categorical_nll,
+    categorical_sample,
     crf,
     gan_loss,
     gated_activation,
@@ -237,6 +238,17 @@ def _categorical_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "L=1000, a loss a sample", lambda: _categorical_nll(64, 1, 1000, torch.bfloat16, size=(), reduction="none")
 
 
+def _categorical_sample_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        logits = torch.zeros(16, 3 * 256, 32, 32, dtype=dtype)
+        last = logits.contiguous(memory_format=torch.channels_last)
+        yield f"{name} L=256", lambda t=logits: categorical_sample.forward(t, torch.tensor(1), 3, 1.0)
+        yield f"{name} L=256, channels_last", lambda t=last: categorical_sample.forward(t, torch.tensor(1), 3, 1.0)
+    yield "L=2", lambda: categorical_sample.forward(torch.zeros(16, 2, 28, 28), torch.tensor(1), 1, 1.0)
+    yield "L=65536", lambda: categorical_sample.forward(torch.zeros(4, 65536, 100), torch.tensor(1), 1, 1.0)
+
+
 def _affine_coupling(shape, dtype, *, mask="channel", scale="exp", inverse=False, last=False, half=True, alone=False):
     """alone: of the log-determinant's gradient and the parameters' alone."""
     params = (shape[0], shape[1] // 2, *shape[2:]) if half else shape
@@ -342,6 +354,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _bernoulli_nll_cases()
     yield from _logistic_mixture_nll_cases()
     yield from _categorical_nll_cases()
+    yield from _categorical_sample_cases()
     yield from _affine_coupling_cases()
     yield from _nade_nll_cases()
     yield from _am_softmax_cases()

@@ -11,7 +11,14 @@
 namespace pygen {
 
 // Which op a counter belongs to; pygen/_noise.py holds the same list.
-enum class NoiseDomain : uint32_t { ReparameterizeKl = 0, Sampling = 1 };
+enum class NoiseDomain : uint32_t {
+  ReparameterizeKl = 0,
+  Sampling = 1,
+  CategoricalSample = 2,
+  BernoulliSample = 3,
+  LogisticMixtureSample = 4,
+  CrfSample = 5
+};
 
 // One 32-bit word in a register of its own. SIMD carriers live in csrc/cpu/simd.h.
 struct ScalarWord {
@@ -49,14 +56,24 @@ PYGEN_HD void philox4x32_10(uint32_t (&c)[4], uint32_t key0, uint32_t key1) {
     philox_round<ScalarWord>(c, key0, key1);
 }
 
+// The four words of quad q, one thread.
+PYGEN_HD void philox_words(uint64_t seed, uint64_t q, uint32_t k, NoiseDomain domain, uint32_t (&c)[4]) {
+  c[0] = static_cast<uint32_t>(q);
+  c[1] = static_cast<uint32_t>(q >> 32);
+  c[2] = k;
+  c[3] = static_cast<uint32_t>(domain);
+  philox4x32_10(c, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+}
+
+PYGEN_HD float uniform_of_word(uint32_t word) { return static_cast<float>(word) * 0x1p-32f + 0x1p-33f; }
+
 // The four normals of quad q, one thread. float: within 6 ulp of the float64 formula; double: Box-Muller in float64.
 template <class Real>
 PYGEN_HD void philox_normal4(uint64_t seed, uint64_t q, uint32_t k, NoiseDomain domain, Real (&z)[4]) {
-  uint32_t c[4] = {static_cast<uint32_t>(q), static_cast<uint32_t>(q >> 32), k, static_cast<uint32_t>(domain)};
-  philox4x32_10(c, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+  uint32_t c[4];
+  philox_words(seed, q, k, domain, c);
   for (int pair = 0; pair < 4; pair += 2) {
-    const float u0 = static_cast<float>(c[pair]) * 0x1p-32f + 0x1p-33f;
-    const float u1 = static_cast<float>(c[pair + 1]) * 0x1p-32f + 0x1p-33f;
+    const float u0 = uniform_of_word(c[pair]), u1 = uniform_of_word(c[pair + 1]);
     box_muller<Real>(static_cast<Real>(u0), static_cast<Real>(u1), z[pair], z[pair + 1]);
   }
 }

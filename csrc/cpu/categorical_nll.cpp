@@ -38,17 +38,7 @@ __attribute__((noinline)) void stripe(const CategoricalNll& p, const Units& unit
   V top[kVectors], others[kVectors] = {};
   for (int v = 0; v < kVectors; ++v) top[v] = V{} - Lanes<V>::kMax;
   const auto read = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
-    for (int64_t j = 0; j < rows; ++j) {
-      const T* from = in + (first + j) * stride;
-      Real* row = s.tile + j * kRow;
-      if (count == kRow && step == 1) {
-        for (int v = 0; v < kVectors; ++v) store(row + v * kW, load_as<V>(from + v * kW));
-      } else if (step == 1) {
-        widen_run(from, row, count);
-      } else {
-        for (int64_t i = 0; i < count; ++i) row[i] = widen(from[i * step]);
-      }
-    }
+    read_stripe<kRow>(in + first * stride, stride, step, rows, count, s.tile);
   };
   const auto exponentials = [&](int64_t first, int64_t rows) PYGEN_INLINE_LAMBDA {
     for (int v = 0; v < kVectors; ++v) {

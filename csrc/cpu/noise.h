@@ -1,4 +1,4 @@
-// Normals by the block: the SIMD form of common/philox.h. Same numbers, whatever the width.
+// Normals and uniforms by the block: the SIMD form of common/philox.h. Same numbers, whatever the width.
 #pragma once
 
 #include "common/philox.h"
@@ -13,10 +13,11 @@ constexpr int kGroups = 16;
 
 PYGEN_INLINE VecF uniform(VecQ even, VecQ odd) { return float_of_words(even, odd) * 0x1p-32f + 0x1p-33f; }
 
-// out[4 i + lane] = normal `lane` of quad q + i, i < quads. Writes whole groups of kLanes quads.
-__attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k,
-                                                   NoiseDomain domain) {
-  // Vector lane 4 b + s holds quad s * kLanes / 4 + b, so that interleaving within 128 bits ends in memory order.
+// Calls take(u) for each kGroups groups of kLanes quads or fewer, u [groups][4][kLanes] the words' uniforms; a group's
+// vector lane 4 b + s holds quad s * kLanes / 4 + b, so that interleaving within 128 bits ends in memory order.
+template <class Take>
+PYGEN_INLINE void for_each_group(uint64_t seed, uint64_t q, int64_t quads, uint32_t k, NoiseDomain domain,
+                                 const Take& take) {
   uint64_t order[2][kLanes / 2];
   for (int lane = 0; lane < kLanes; ++lane) order[lane % 2][lane / 2] = (lane % 4) * (kLanes / 4) + lane / 4;
   const VecQ even_quads = load<VecQ>(order[0]), odd_quads = load<VecQ>(order[1]);
@@ -42,18 +43,46 @@ __attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, ui
       }
       for (int w = 0; w < 4; ++w) store(u[g][w], uniform(e[w], o[w]));
     }
-    for (int g = 0; g < groups; ++g, out += 4 * kLanes) {
-      VecF z0, z1, z2, z3;
-      box_muller(load<VecF>(u[g][0]), load<VecF>(u[g][1]), z0, z1);
-      box_muller(load<VecF>(u[g][2]), load<VecF>(u[g][3]), z2, z3);
-      const VecF low02 = interleave_low(z0, z2), high02 = interleave_high(z0, z2);
-      const VecF low13 = interleave_low(z1, z3), high13 = interleave_high(z1, z3);
-      store(out, interleave_low(low02, low13));
-      store(out + kLanes, interleave_high(low02, low13));
-      store(out + 2 * kLanes, interleave_low(high02, high13));
-      store(out + 3 * kLanes, interleave_high(high02, high13));
-    }
+    for (int g = 0; g < groups; ++g) take(u[g]);
   }
+}
+
+PYGEN_INLINE void store_in_order(VecF z0, VecF z1, VecF z2, VecF z3, float* out) {
+  const VecF low02 = interleave_low(z0, z2), high02 = interleave_high(z0, z2);
+  const VecF low13 = interleave_low(z1, z3), high13 = interleave_high(z1, z3);
+  store(out, interleave_low(low02, low13));
+  store(out + kLanes, interleave_high(low02, low13));
+  store(out + 2 * kLanes, interleave_low(high02, high13));
+  store(out + 3 * kLanes, interleave_high(high02, high13));
+}
+
+// out[4 i + lane] = normal `lane` of quad q + i, i < quads. Writes whole groups of kLanes quads.
+__attribute__((noinline)) inline void fill_normals(float* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k,
+                                                   NoiseDomain domain) {
+  for_each_group(seed, q, quads, k, domain, [&](const float (&u)[4][kLanes]) PYGEN_INLINE_LAMBDA {
+    VecF z0, z1, z2, z3;
+    box_muller(load<VecF>(u[0]), load<VecF>(u[1]), z0, z1);
+    box_muller(load<VecF>(u[2]), load<VecF>(u[3]), z2, z3);
+    store_in_order(z0, z1, z2, z3, out);
+    out += 4 * kLanes;
+  });
+}
+
+// The same of uniforms in (0, 1]: out[4 i + lane] of word `lane` of quad q + i.
+__attribute__((noinline)) inline void fill_uniforms(float* out, uint64_t seed, uint64_t q, int64_t quads, uint32_t k,
+                                                    NoiseDomain domain) {
+  if (quads < kLanes / 4) {
+    for (int64_t i = 0; i < quads; ++i) {
+      uint32_t c[4];
+      philox_words(seed, q + i, k, domain, c);
+      for (int w = 0; w < 4; ++w) *out++ = uniform_of_word(c[w]);
+    }
+    return;
+  }
+  for_each_group(seed, q, quads, k, domain, [&](const float (&u)[4][kLanes]) PYGEN_INLINE_LAMBDA {
+    store_in_order(load<VecF>(u[0]), load<VecF>(u[1]), load<VecF>(u[2]), load<VecF>(u[3]), out);
+    out += 4 * kLanes;
+  });
 }
 
 // float64: Box-Muller in float64 on the same uniforms.

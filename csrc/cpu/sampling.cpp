@@ -114,16 +114,12 @@ void sampling_draw(const Sampling& p) {
 
 void sampling_uniforms(const SamplingUniforms& p) {
   constexpr int64_t kWorthAThread = 1 << 13;  // numbers
-  const uint32_t key0 = static_cast<uint32_t>(p.seed), key1 = static_cast<uint32_t>(p.seed >> 32);
   parallel_blocks(p.images, 1 + kWorthAThread / std::max<int64_t>(p.draws, 1), p.threads, [&](int64_t image) {
     float* out = p.out + image * p.draws;
     for (int64_t j = 0; j < p.draws; j += 4) {
-      const uint64_t quad = static_cast<uint64_t>(j) / 4;
-      uint32_t c[4] = {static_cast<uint32_t>(quad), static_cast<uint32_t>(quad >> 32), static_cast<uint32_t>(image),
-                       static_cast<uint32_t>(NoiseDomain::Sampling)};
-      philox4x32_10(c, key0, key1);
-      for (int64_t lane = 0; lane < std::min<int64_t>(4, p.draws - j); ++lane)
-        out[j + lane] = static_cast<float>(c[lane]) * 0x1p-32f + 0x1p-33f;
+      uint32_t c[4];
+      philox_words(p.seed, static_cast<uint64_t>(j) / 4, static_cast<uint32_t>(image), NoiseDomain::Sampling, c);
+      for (int64_t lane = 0; lane < std::min<int64_t>(4, p.draws - j); ++lane) out[j + lane] = uniform_of_word(c[lane]);
     }
   });
 }

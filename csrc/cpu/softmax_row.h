@@ -56,6 +56,24 @@ PYGEN_INLINE Real fill_tile(Real* tile, int64_t count, const VectorAt& vector_at
   return largest_lane<Real>(larger(most[0], most[1]));
 }
 
+// Fills rows of kRow units' numbers from `count` of them, which lie `step` apart, a row's after another `stride`.
+template <int64_t kRow, class T, class Real>
+PYGEN_INLINE void read_stripe(const T* in, int64_t stride, int64_t step, int64_t rows, int64_t count, Real* tile) {
+  using V = Vector<Real>;
+  constexpr int64_t kW = kWidth<Real>;
+  for (int64_t j = 0; j < rows; ++j) {
+    const T* from = in + j * stride;
+    Real* row = tile + j * kRow;
+    if (count == kRow && step == 1) {
+      for (int v = 0; v < kRow / kW; ++v) store(row + v * kW, load_as<V>(from + v * kW));
+    } else if (step == 1) {
+      widen_run(from, row, count);
+    } else {
+      for (int64_t i = 0; i < count; ++i) row[i] = widen(from[i * step]);
+    }
+  }
+}
+
 struct NoGradient {};
 
 // The loss of `drawn`, -1 where there is none. read(first, count) fills the tile and returns the largest number there;

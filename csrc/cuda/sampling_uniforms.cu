@@ -21,13 +21,11 @@ __global__ void __launch_bounds__(kThreads) sampling_uniforms_kernel(const Unifo
   if (index >= p.n * p.quads) return;
   const int64_t image = index / p.quads, quad = index % p.quads;
   const uint64_t key = static_cast<uint64_t>(*p.seed);
-  uint32_t words[4] = {static_cast<uint32_t>(quad), static_cast<uint32_t>(quad >> 32), static_cast<uint32_t>(image),
-                       static_cast<uint32_t>(NoiseDomain::Sampling)};
-  philox4x32_10(words, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+  uint32_t words[4];
+  philox_words(key, static_cast<uint64_t>(quad), static_cast<uint32_t>(image), NoiseDomain::Sampling, words);
 #pragma unroll
   for (int word = 0; word < 4; ++word) {
-    if (4 * quad + word < p.draws)
-      p.out[image * p.draws + 4 * quad + word] = static_cast<float>(words[word]) * 0x1p-32f + 0x1p-33f;
+    if (4 * quad + word < p.draws) p.out[image * p.draws + 4 * quad + word] = uniform_of_word(words[word]);
   }
 }
 

@@ -1,4 +1,5 @@
-// Parts of a log-sum-exp that several threads have, without the drawn number: categorical_nll's and am_softmax's.
+// Parts of a log-sum-exp that several threads have, without the drawn number: categorical_nll's and am_softmax's;
+// and without any, categorical_sample's.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,9 +24,11 @@ struct Terms {
   Acc top = -Lanes<Acc>::kMax, others = 0;
 };
 
-// Of numbers first, first + step, ... below `count`, read(j) each; kBatch of them in flight.
+// Of numbers first, first + step, ... below `count`, read(j) each; kBatch of them in flight. What a number lies below
+// the largest is multiplied by `scale`.
 template <int kBatch, class Acc, class Read>
-__device__ __forceinline__ Terms<Acc> sweep_terms(int count, int drawn, int first, int step, const Read& read) {
+__device__ __forceinline__ Terms<Acc> sweep_terms(int count, int drawn, int first, int step, const Read& read,
+                                                  Acc scale = 1) {
   Terms<Acc> terms;
   for (int start = first; start < count; start += step * kBatch) {
     Acc x[kBatch];
@@ -37,24 +40,25 @@ __device__ __forceinline__ Terms<Acc> sweep_terms(int count, int drawn, int firs
     Acc top = terms.top;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) top = x[i] > top ? x[i] : top;
-    terms.others *= exp_term(terms.top - top);
+    terms.others *= exp_term((terms.top - top) * scale);
     terms.top = top;
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) terms.others += start + i * step == drawn ? Acc(0) : exp_term(x[i] - top);
+    for (int i = 0; i < kBatch; ++i)
+      terms.others += start + i * step == drawn ? Acc(0) : exp_term((x[i] - top) * scale);
   }
   return terms;
 }
 
 // Those of a warp's lanes, in each of them.
 template <class Acc>
-__device__ __forceinline__ void join_lanes(Terms<Acc>& terms) {
+__device__ __forceinline__ void join_lanes(Terms<Acc>& terms, Acc scale = 1) {
   const Acc own = terms.top;
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) {
     const Acc top = __shfl_xor_sync(0xffffffffu, terms.top, mask);
     terms.top = top > terms.top ? top : terms.top;
   }
-  terms.others *= exp_term(own - terms.top);
+  terms.others *= exp_term((own - terms.top) * scale);
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) terms.others += __shfl_xor_sync(0xffffffffu, terms.others, mask);
 }

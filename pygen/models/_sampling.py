@@ -16,15 +16,13 @@ import torch
 from torch import Generator, Tensor
 
 from pygen import _backends
-from pygen._checks import check_tensor, fail
+from pygen._checks import check_temperature, check_tensor, fail
 from pygen._noise import DOMAINS, resolve_seed
-from pygen.reference.noise import philox4x32_10, uniform
+from pygen.reference import noise
 
 from ._levels import check_level_range
 from ._mixture import Mixture
 
-_WORD = 0xFFFFFFFF
-_QUADS_AT_ONCE = 1 << 18  # Philox works in a dozen int64 tensors
 _UNDRAWN = 0  # level of what is not drawn yet; no conditional depends on it
 
 
@@ -38,16 +36,7 @@ def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:
 
 def uniforms_of_tensors(n: int, draws: int, seed: Tensor) -> Tensor:
     """`uniforms` in plain PyTorch, on the seed's device."""
-    quads = (draws + 3) // 4
-    quad = torch.arange(quads, device=seed.device)
-    key = (seed & _WORD, (seed >> 32) & _WORD)
-    rows = []
-    for images in torch.arange(n, device=seed.device).split(max(1, _QUADS_AT_ONCE // max(1, quads))):
-        zero = torch.zeros(len(images), quads, dtype=torch.int64, device=seed.device)
-        counter = (zero + (quad & _WORD), zero + (quad >> 32), zero + images.unsqueeze(1), zero + DOMAINS["sampling"])
-        words = torch.stack(philox4x32_10(counter, key), dim=-1)  # [images, quads, 4]
-        rows.append(uniform(words).flatten(1)[:, :draws])
-    return torch.cat(rows)
+    return noise.uniforms(n, draws, seed, DOMAINS["sampling"])
 
 
 def decide(logits: Tensor | Mixture, u: Tensor, temperature: float) -> Tensor:
@@ -123,10 +112,7 @@ def prepare(
 
     The noise's positions are those of [n, H, W, C] for images [C, H, W], of [n, D] otherwise.
     """
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise fail(model, "temperature", "a number", type(temperature).__name__, kind=TypeError)
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise fail(model, "temperature", "a finite number > 0", temperature)
+    check_temperature(model, temperature)
     dtype = torch.uint8 if num_levels <= 256 else torch.int64
     known, known_mask = _check_known(model, known, known_mask, (n, *shape), num_levels, dtype, device)
     draws = math.prod(shape)

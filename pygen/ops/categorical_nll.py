@@ -9,7 +9,7 @@ from pygen.ops._likelihood import Likelihood, check_level_values, check_levels
 from pygen.reference import categorical_nll as reference
 
 _OP = "categorical_nll"
-_MOST_LEVELS = 1 << 24  # float32 counts so far one by one
+MOST_LEVELS = 1 << 24  # float32 counts so far one by one
 
 
 def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
@@ -51,8 +51,8 @@ def _check(logits: Any, x: Any) -> None:
     channels, numbers = x.shape[1], logits.shape[1]
     if channels == 0:
         raise _checks.fail(_OP, "x", "at least one channel", f"none in {list(x.shape)}")
-    if numbers % channels or not 2 <= numbers // channels <= _MOST_LEVELS:
-        expected = f"2 .. {_MOST_LEVELS} logits for each of {channels} channel(s) along dim 1"
+    if numbers % channels or not 2 <= numbers // channels <= MOST_LEVELS:
+        expected = f"2 .. {MOST_LEVELS} logits for each of {channels} channel(s) along dim 1"
         raise _checks.fail(_OP, "logits", expected, f"{numbers} in {list(logits.shape)}")
 
 

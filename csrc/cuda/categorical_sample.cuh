@@ -1,0 +1,181 @@
+// categorical_sample for NVIDIA GPUs. Formula: pygen/reference/categorical_sample.py. Not yet run on a GPU.
+//
+// Traffic of a channel's position, L logits of T bytes: L T read, its level (1 byte, or 8) written. Logits are read a
+// second time, out of the caches, where the sum is reached: there a thread has one part of a draw's levels.
+//
+// Where positions lie side by side, a thread takes a draw and `split` warps share its levels, a range each, so that a
+// row is read side by side; where levels do, a warp takes a draw at a time.
+#pragma once
+
+#include "cuda/convert.cuh"
+#include "cuda/draws.cuh"
+#include "cuda/loss_sums.cuh"
+#include "cuda/softmax_terms.cuh"
+#include "cuda/tensor.cuh"
+
+namespace pygen::cuda {
+namespace {
+
+// --- params; draws are numbered image by image, channel by channel, position by position
+
+struct CategoricalSampleParams {
+  Positions logits, x;
+  const int64_t* seed;
+  int64_t count;  // of draws
+  int64_t channels, positions;
+  double inverse_temperature;
+  int levels, split_bits;
+  bool wide_levels;
+};
+
+// --- traits
+
+template <class Number>
+struct CategoricalSampleTraits {
+  using T = Number;
+  using Acc = typename Element<T>::Acc;
+  static constexpr int kThreads = 256;
+  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kBatch = sizeof(T) == 8 ? 2 : 8;  // logits in flight in each thread
+};
+
+// --- kernels
+
+template <class Tr>
+struct Draw {
+  using T = typename Tr::T;
+  using Acc = typename Tr::Acc;
+  const T* logits;
+  int64_t stride, x;
+  Acc u, inverse;
+  bool live;
+
+  __device__ __forceinline__ Draw(const CategoricalSampleParams& p, int64_t number) {
+    live = number < p.count;
+    if (!live) number = p.count - 1;
+    const auto quotient = [](int64_t a, int64_t b) {
+      return static_cast<int64_t>(divide(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
+    };
+    const int64_t row = quotient(number, p.positions), position = number - row * p.positions;
+    const int64_t image = quotient(row, p.channels), channel = row - image * p.channels;
+    logits = reinterpret_cast<const T*>(p.logits.data) + image * p.logits.image +
+             channel * p.levels * p.logits.channel + position * p.logits.position;
+    stride = p.logits.channel;
+    x = image * p.x.image + channel * p.x.channel + position * p.x.position;
+    const uint64_t seed = static_cast<uint64_t>(*p.seed);
+    u = draw_uniform(seed, image, position * p.channels + channel, NoiseDomain::CategoricalSample);
+    inverse = static_cast<Acc>(p.inverse_temperature);
+  }
+  __device__ __forceinline__ Acc logit(int j) const { return Acc(widen_to(logits[j * stride])); }
+  __device__ __forceinline__ Terms<Acc> sweep(int first, int step, int end) const {
+    return sweep_terms<Tr::kBatch, Acc>(end, -1, first, step, [this](int j) { return logit(j); }, inverse);
+  }
+};
+
+// The first level of [begin, end) above 0 whose sum reaches `wanted`; where rounding leaves all short of it, the last
+// above 0.
+template <class Tr>
+__device__ __forceinline__ int first_to_reach(const Draw<Tr>& draw, int begin, int end, typename Tr::Acc top,
+                                              typename Tr::Acc run, typename Tr::Acc wanted) {
+  using Acc = typename Tr::Acc;
+  int last = begin;
+  bool reached = false;
+  for (int start = begin; start < end && !reached; start += Tr::kBatch) {
+    Acc x[Tr::kBatch];
+#pragma unroll
+    for (int i = 0; i < Tr::kBatch; ++i) x[i] = start + i < end ? draw.logit(start + i) : -Acc(INFINITY);
+#pragma unroll
+    for (int i = 0; i < Tr::kBatch; ++i) {
+      const Acc term = exp_term((x[i] - top) * draw.inverse);
+      run += term;
+      if (term > 0 && !reached) {
+        last = start + i;
+        reached = run >= wanted;
+      }
+    }
+  }
+  return last;
+}
+
+template <class Tr>
+__global__ void __launch_bounds__(Tr::kThreads)
+    categorical_sample_kernel(const __grid_constant__ CategoricalSampleParams p) {
+  using Acc = typename Tr::Acc;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int split = 1 << p.split_bits, part = warp & (split - 1), units = Tr::kThreads >> p.split_bits;
+  const int mine = (warp >> p.split_bits) * 32 + lane;
+  const Draw<Tr> draw(p, static_cast<int64_t>(blockIdx.x) * units + mine);
+  const int each = (p.levels + split - 1) >> p.split_bits;
+  const int begin = min(part * each, p.levels), end = min(begin + each, p.levels);
+  const Terms<Acc> own = draw.sweep(begin, 1, end);
+
+  __shared__ Acc tops[Tr::kThreads], sums[Tr::kThreads];  // [split, units]
+  Acc top = own.top, total = own.others, before = 0, wanted = draw.u * total;
+  int chosen = 0;
+  if (split > 1) {
+    tops[part * units + mine] = own.top;
+    sums[part * units + mine] = own.others;
+    __syncthreads();
+    for (int other = 0; other < split; ++other) top = max(top, tops[other * units + mine]);
+    const auto sum_of = [&](int other) {
+      return sums[other * units + mine] * exp_term((tops[other * units + mine] - top) * draw.inverse);
+    };
+    total = 0;
+    for (int other = 0; other < split; ++other) total += sum_of(other);
+    wanted = draw.u * total;
+    Acc run = 0;
+    for (int other = 0; other < split; ++other) {
+      const Acc sum = sum_of(other);
+      if (sum > 0) {
+        chosen = other;
+        before = run;
+        if (run + sum >= wanted) break;
+      }
+      run += sum;
+    }
+  }
+  if (!draw.live || part != chosen) return;
+  const int level = total > 0 ? first_to_reach(draw, begin, end, top, before, wanted) : 0;
+  store_level(p.x.data, draw.x, level, p.wide_levels);
+}
+
+template <class Tr>
+__global__ void __launch_bounds__(Tr::kThreads)
+    categorical_sample_along_kernel(const __grid_constant__ CategoricalSampleParams p) {
+  using Acc = typename Tr::Acc;
+  constexpr unsigned kAll = 0xffffffffu;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const Draw<Tr> draw(p, static_cast<int64_t>(blockIdx.x) * Tr::kWarps + warp);
+  if (!draw.live) return;  // of all lanes
+  Terms<Acc> terms = draw.sweep(lane, 32, p.levels);
+  join_lanes(terms, draw.inverse);
+  const Acc wanted = draw.u * terms.others;
+  int found = 0, last = 0;
+  if (terms.others > 0) {
+    Acc before = 0;
+    bool reached = false;
+    for (int start = 0; start < p.levels && !reached; start += 32) {
+      const Acc term =
+          start + lane < p.levels ? exp_term((draw.logit(start + lane) - terms.top) * draw.inverse) : Acc(0);
+      Acc up_to = term;
+#pragma unroll
+      for (int delta = 1; delta < 32; delta *= 2) {
+        const Acc other = __shfl_up_sync(kAll, up_to, delta);
+        if (lane >= delta) up_to += other;
+      }
+      if (term > 0) last = start + lane;
+      const unsigned reaching = __ballot_sync(kAll, term > 0 && before + up_to >= wanted);
+      reached = reaching != 0;
+      if (reached) found = start + __ffs(static_cast<int>(reaching)) - 1;
+      before += __shfl_sync(kAll, up_to, 31);
+    }
+    if (!reached) {  // rounding left the last one short of the sum
+      for (int mask = 16; mask > 0; mask /= 2) last = max(last, __shfl_xor_sync(kAll, last, mask));
+      found = last;
+    }
+  }
+  if (lane == 0) store_level(p.x.data, draw.x, found, p.wide_levels);
+}
+
+}  // namespace
+}  // namespace pygen::cuda
