@@ -97,6 +97,7 @@ CATEGORICAL, CATEGORICAL_CUDA, CATEGORICAL_TRITON = (
     "tests/test_triton_categorical_nll.py",
 )
 CATEGORICAL_H, CATEGORICAL_CPP = "csrc/common/categorical_nll.h", "csrc/cpu/categorical_nll.cpp"
+DRAWS, CATEGORICAL_SAMPLE = "tests/test_categorical_sample.py -k 'not triton'", "csrc/cpu/categorical_sample.cpp"
 CRF, CRF_CUDA, CRF_TRITON = (
     "tests/test_crf.py tests/test_crf_calls.py -k 'not triton'",
     "tests/test_cuda_host_crf.py",
@@ -278,7 +279,7 @@ FAULTS = (
 
     # Noise
     Fault("Philox: the counter's high word is dropped", "csrc/common/philox.h",
-          "static_cast<uint32_t>(q), static_cast<uint32_t>(q >> 32), k,", "static_cast<uint32_t>(q), 0u, k,", NOISE),
+          "c[1] = static_cast<uint32_t>(q >> 32);", "c[1] = 0u;", NOISE),
     Fault("Philox: the SIMD counter is halved", "csrc/cpu/noise.h", "for (int g = 0; g < groups; ++g, q += kLanes) {",
           "for (int g = 0; g < groups; ++g, q += kLanes / 2) {", NOISE),
     Fault("Philox: the seed's high word is dropped", "csrc/cpu/noise.h", "(static_cast<uint32_t>(seed >> 32) + round * kPhiloxBump1)",
@@ -670,4 +671,14 @@ FAULTS = (
     Fault("crf, reference: steps past the length are read", "pygen/reference/crf.py", "torch.where(self.live.unsqueeze(2), emissions.to(wide), 0.0)", "emissions.to(wide)", CRF),
     Fault("crf: backward asks for a backend anew", "pygen/ops/_crf.py", "grads = launch_backward(ctx.launcher, *args, kept)", "grads = launch_backward(launcher_of('crf_nll', 'auto', args[1]), *args, None)", CRF),
     Fault("crf: a mask's hole is a length", "pygen/nn/crf.py", "torch.where(holes, -1, on.sum(1))", "on.sum(1)", CRF),
+    Fault("categorical sampler: its noise is the models'", "pygen/reference/categorical_sample.py", "DOMAIN = 2", "DOMAIN = 1", DRAWS),
+    Fault("categorical sampler: its temperature divides nothing", "pygen/reference/categorical_sample.py", "torch.exp((logits - top) * inverse)", "torch.exp(logits - top)", DRAWS),
+    Fault("samplers, C++: a block of some channels has the numbers of the first", "csrc/cpu/draw_blocks.h", "return position * all_channels + channel;", "return position * all_channels;", DRAWS),
+    Fault("samplers, C++: an image's numbers start at a quad", "csrc/cpu/draw_blocks.h", "return u + first % 4;", "return u;", DRAWS),
+    Fault("categorical sampler, C++: a chain forgets those before it", CATEGORICAL_SAMPLE, "store(at, V(before + run));", "store(at, run);", DRAWS),
+    Fault("categorical sampler, C++: a level that cannot come ends a group", CATEGORICAL_SAMPLE, "if (sums[i] > 0) {", "if (sums[i] >= 0) {", DRAWS),
+    Fault("categorical sampler, C++: the tile that is hit is not read again", CATEGORICAL_SAMPLE, "    read(chunk);\n    exponentials(chunk);", "    exponentials(chunk);", DRAWS),
+    Fault("categorical sampler, CUDA: of parts that share a draw the first is searched", "csrc/cuda/categorical_sample.cuh", "chosen = other;", "chosen = 0;", "tests/test_cuda_host_categorical_sample.py"),
+    Fault("categorical sampler, CUDA: a warp's later levels start at 0", "csrc/cuda/categorical_sample.cuh", "before += __shfl_sync(kAll, up_to, 31);", "before += 0;", "tests/test_cuda_host_categorical_sample.py"),
+    Fault("categorical sampler, Triton: a later block's largest logit leaves the sum as it was", "kernels/categorical_sample.py", "total = total * tl.exp((before - top) * inverse) + tl.sum", "total = total + tl.sum", "tests/test_categorical_sample.py -k triton"),
 )  # fmt: skip
