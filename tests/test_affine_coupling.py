@@ -149,6 +149,30 @@ def test_affine_coupling_bounded_scales_invert_where_unbounded_ones_cannot(targe
     assert errors[0] > 0.1 and errors[1] < 1e-5
 
 
+@every_target
+@pytest.mark.parametrize("bound", (2.0, 40.0, 41.0, 160.0))
+def test_affine_coupling_bounded_scales_keep_their_digits(target, bound):
+    """Small ones, where 1 - e^-2a cancels; both sides of where the formula turns; and the bound itself, either way."""
+    a = torch.cat((torch.logspace(-6, 0, 61), torch.tensor([0.349999, 0.35, 0.350001, 60.0, 1e3]))).repeat(2, 1)
+    s = (bound * a * torch.tensor([[1.0], [-1.0]])).to(target.device)
+    x, t = torch.full_like(s, math.exp(-80.0)), torch.zeros_like(s)
+    for inverse in (False, True):
+        one = [v.T.reshape(-1, 1) for v in (x, t, s)]  # a sample for each, whose log_det is its own f
+        truth = [v.double().cpu().requires_grad_() for v in one]
+        given = [v.requires_grad_() for v in one]
+        options = {"flip": True, "scale": "tanh", "bound": bound, "inverse": inverse}
+        ours = affine_coupling(*given, backend=target.backend, **options)
+        exact = affine_coupling(*truth, backend="reference", **options)
+        slopes = (torch.autograd.grad(out[1].sum(), s)[0] for out, s in ((ours, given[2]), (exact, truth[2])))
+        for got, expected, rtol in (
+            (ours[0], exact[0], 1e-6 + 1e-7 * bound),
+            (ours[1], exact[1], 1e-6),
+            (*slopes, 2e-6),
+        ):
+            seen = (expected.abs() > 1e-37) & (expected.abs() < 1e38)
+            torch.testing.assert_close(got.detach().double().cpu()[seen], expected.detach()[seen], rtol=rtol, atol=0)
+
+
 @each_target
 def test_affine_coupling_dtypes_of_the_results(target):
     for dtype, sums in (

@@ -84,7 +84,8 @@ PieceFunction<S, Real> piece_function(const AffineCoupling& p, bool backward) {
     case Scale::Exp:
       return piece_of_scale<S, Real, Scale::Exp>(p, backward);
     case Scale::Tanh:
-      return piece_of_scale<S, Real, Scale::Tanh>(p, backward);
+      return p.bound <= kCouplingNear ? piece_of_scale<S, Real, Scale::TanhNear>(p, backward)
+                                      : piece_of_scale<S, Real, Scale::Tanh>(p, backward);
     default:
       return piece_of_scale<S, Real, Scale::Sigmoid>(p, backward);
   }

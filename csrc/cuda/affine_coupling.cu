@@ -95,6 +95,7 @@ void run(const AffineCouplingCall& call, bool backward) {
     case S::Exp:
       return run_scale<Tr, S::Exp>(call, backward);
     case S::Tanh:
+    case S::TanhNear:
       return run_scale<Tr, S::Tanh>(call, backward);
     case S::Sigmoid:
       return run_scale<Tr, S::Sigmoid>(call, backward);
