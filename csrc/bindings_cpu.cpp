@@ -16,6 +16,7 @@
 #include "cpu/masked_linear.bind.h"
 #include "cpu/nade_nll.bind.h"
 #include "cpu/plain.h"
+#include "cpu/rbm.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
 #include "cpu/sample_dot.bind.h"
 #include "cpu/sampling.bind.h"
@@ -38,6 +39,7 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_masked_linear(m);
   pygen::bind_nade_nll(m);
   pygen::bind_plain(m);
+  pygen::bind_rbm(m);
   pygen::bind_reparameterize_kl(m);
   pygen::bind_sample_dot(m);
   pygen::bind_sampling(m);

@@ -12,6 +12,7 @@
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/masked_linear.bind.h"
 #include "cuda/nade_nll.bind.h"
+#include "cuda/rbm.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
 #include "cuda/runtime.h"
 #include "cuda/sample_dot.bind.h"
@@ -38,6 +39,7 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_masked_linear(m);
   pygen::cuda::bind_nade_nll(m);
+  pygen::cuda::bind_rbm(m);
   pygen::cuda::bind_reparameterize_kl(m);
   pygen::cuda::bind_sample_dot(m);
   pygen::cuda::bind_sampling(m);

@@ -18,6 +18,7 @@ DOMAINS = {
     "bernoulli_sample": 3,
     "logistic_mixture_sample": 4,
     "crf_sample": 5,
+    "rbm": 6,
 }
 
 _INT64_MIN = -(2**63)

@@ -18,6 +18,8 @@ from pygen.ops.logistic_mixture_nll import logistic_mixture_nll
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.nade_nll import nade_nll
+from pygen.ops.rbm import rbm_free_energy
+from pygen.ops.rbm import rbm_gibbs as rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
 
@@ -37,6 +39,7 @@ __all__ = [
     "masked_conv2d",
     "masked_linear",
     "nade_nll",
+    "rbm_free_energy",
     "reparameterize_kl",
     "sample_dot",
 ]

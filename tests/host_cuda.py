@@ -33,6 +33,7 @@ from pygen.native import (
     masked_conv2d,
     masked_linear,
     nade_nll,
+    rbm,
     reparameterize_kl,
     sample_dot,
 )
@@ -52,6 +53,7 @@ LAUNCHERS = (
     masked_conv2d,
     masked_linear,
     nade_nll,
+    rbm,
     reparameterize_kl,
     sample_dot,
 )

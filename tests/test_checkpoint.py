@@ -15,7 +15,7 @@ from torch import nn
 from pygen import cli, models
 from pygen._picture import grid, write_png
 from pygen._sample import as_pixels
-from pygen.models import GAN, MADE, NADE, NICE, VAE, GatedPixelCNN, PixelCNN, PixelCNNPP, RealNVP
+from pygen.models import GAN, MADE, NADE, NICE, RBM, VAE, GatedPixelCNN, PixelCNN, PixelCNNPP, RealNVP
 
 MODELS = {
     "plain": lambda: PixelCNN(hidden_channels=4, num_blocks=1),
@@ -25,6 +25,7 @@ MODELS = {
     "pp-normed": lambda: PixelCNNPP(1, hidden_channels=4, num_resnets=1, num_scales=1, num_mixtures=2),
     "made": lambda: MADE(6, [4, 5], num_orders=2),
     "nade": lambda: NADE(6, 4, num_orders=2),
+    "rbm": lambda: RBM(6, 4),
     "nice": lambda: NICE(6, [4, 5], num_couplings=2, prior="normal"),
     "real-nvp": lambda: RealNVP((1, 4, 4), hidden_channels=3, num_blocks=1, num_levels=8),
     "vae": lambda: VAE((1, 4, 4), 2, hidden=5, beta=0.5),

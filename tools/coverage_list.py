@@ -66,6 +66,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_nade_nll.py"),
         "cuda": _host("nade_nll"),
     },
+    "rbm": {
+        "triton": (*GENERIC, "tests/test_rbm.py"),
+        "cpu": (*GENERIC, "tests/test_rbm.py"),
+        "cuda": _host("rbm"),
+    },
     "bernoulli_nll": {
         "triton": (*GENERIC, "tests/test_bernoulli_nll.py"),
         "cpu": (*GENERIC, "tests/test_bernoulli_nll.py"),

@@ -19,6 +19,7 @@ from pygen.kernels import (
     masked_conv2d,
     masked_linear,
     nade_nll,
+    rbm,
     reparameterize_kl,
     sample_dot,
 )
@@ -291,6 +292,22 @@ def _nade_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "NADE of odd sizes", lambda: _nade_nll(7, 5, 3, torch.float32)
 
 
+def _rbm(n: int, visible: int, hidden: int, dtype, *, known=False):
+    v, weight = torch.zeros(n, visible, dtype=torch.uint8), torch.zeros(hidden, visible, dtype=dtype)
+    given = (v, weight, torch.zeros(visible, dtype=dtype), torch.zeros(hidden, dtype=dtype))
+    for keep in (True, False):
+        rbm.forward(*given, keep)
+    mask = torch.zeros(v.shape, dtype=torch.bool) if known else None
+    rbm.gibbs(*given, 1, 1.0, mask, torch.zeros((), dtype=torch.int64))
+
+
+def _rbm_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} RBM 784-500", lambda d=dtype: _rbm(64, 784, 500, d, known=d == torch.float32)
+    yield "RBM of odd sizes", lambda: _rbm(7, 5, 3, torch.float32)
+
+
 def _am_softmax(n: int, classes: int, dtype, *, gradients=True, scaled=True):
     wide = torch.promote_types(dtype, torch.float32)
     products, each = torch.zeros(n, classes, dtype=wide), torch.zeros(n, dtype=wide)
@@ -357,6 +374,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _categorical_sample_cases()
     yield from _affine_coupling_cases()
     yield from _nade_nll_cases()
+    yield from _rbm_cases()
     yield from _am_softmax_cases()
 
     yield from _crf_cases()

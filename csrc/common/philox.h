@@ -17,7 +17,8 @@ enum class NoiseDomain : uint32_t {
   CategoricalSample = 2,
   BernoulliSample = 3,
   LogisticMixtureSample = 4,
-  CrfSample = 5
+  CrfSample = 5,
+  Rbm = 6
 };
 
 // One 32-bit word in a register of its own. SIMD carriers live in csrc/cpu/simd.h.

@@ -6,8 +6,10 @@
 
 namespace pygen::cuda {
 
-template <class Tr, bool kGated = false>
-__device__ __forceinline__ void multiply_tile(const ConvParams& p) {
+// A tile's sums: finish(tile, place, memory), whose sums the threads hold, and shared memory that nobody reads any
+// more.
+template <class Tr, class Finish>
+__device__ __forceinline__ void sum_tile_and(const ConvParams& p, const Finish& finish) {
   PYGEN_DYNAMIC_SHARED(memory);
   unsigned char* const zeros = reinterpret_cast<unsigned char*>(memory);
   unsigned char* const b_tiles = zeros + 128;
@@ -81,10 +83,18 @@ __device__ __forceinline__ void multiply_tile(const ConvParams& p) {
   }
   wait_copies<0>();
   __syncthreads();
-  const auto sync = [] { __syncthreads(); };
-  const auto columns = columns_of<Tr, kGated>(p, n_first, n_live);
-  if (!Tr::kByDegree && p.add != nullptr) begin_tile<Tr>(p, columns, zeros, pixel0, thread);
-  finish_tile<Tr, kGated>(p, columns, tile, zeros, pixel0, thread, sync);
+  finish(tile, place, zeros);
+}
+
+template <class Tr, bool kGated = false>
+__device__ __forceinline__ void multiply_tile(const ConvParams& p) {
+  sum_tile_and<Tr>(p, [&](const auto& tile, const TilePlace<Tr, Tr::kM>& place, unsigned char* staged) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const auto sync = [] { __syncthreads(); };
+    const auto columns = columns_of<Tr, kGated>(p, place.n_first, place.n_live);
+    if (!Tr::kByDegree && p.add != nullptr) begin_tile<Tr>(p, columns, staged, place.pixel0, thread);
+    finish_tile<Tr, kGated>(p, columns, tile, staged, place.pixel0, thread, sync);
+  });
 }
 
 template <class Tr>

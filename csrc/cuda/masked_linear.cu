@@ -1,19 +1,13 @@
 // Launchers of masked_linear.cuh.
-#include "cuda/conv_launch.h"
-#include "cuda/masked_linear.cuh"
 #include "cuda/masked_linear.h"
+#include "cuda/masked_linear_launch.h"
 
 namespace pygen::cuda {
 namespace {
 
 cudaStream_t stream_of(const MaskedLinearCall& call) { return reinterpret_cast<cudaStream_t>(call.stream); }
 
-// A matrix [rows, columns] by degree, in rows of whole 16 bytes: the tensor itself where it is so, else a copy.
-struct Rows {
-  const unsigned char* data;
-  int64_t pitch;  // in bytes
-};
-
+// A matrix [rows, columns] by degree: the tensor itself where its rows are of whole 16 bytes, else a copy.
 template <class Bits>
 Rows as_rows(const MaskedLinearCall& call, const Tensor& tensor, PackMatrixParams p, Workspace& workspace) {
   constexpr int64_t kSize = sizeof(Bits);
@@ -45,13 +39,6 @@ Rows source_rows(const MaskedLinearCall& call, Workspace& workspace) {
   return as_rows<Bits>(call, call.source, p, workspace);
 }
 
-Taps no_taps() {
-  Taps taps{};
-  taps.kernel_width = 1;
-  taps.centre = true;
-  return taps;
-}
-
 void check_sizes(const MaskedLinearCall& call) {
   constexpr int64_t kMost = int64_t(1) << 30;
   for (int64_t size : {call.sources, call.targets}) {
@@ -61,10 +48,7 @@ void check_sizes(const MaskedLinearCall& call) {
 
 template <class Tr>
 void launch_tiles(ConvParams p, cudaStream_t stream) {
-  p.a_rows = Tr::kM;
-  p.a_buffers = kStages;
-  p.tiles_per_group = (p.n + Tr::kN - 1) / Tr::kN;
-  const int64_t blocks = (p.pixels + Tr::kM - 1) / Tr::kM * p.tiles_per_group;
+  const int64_t blocks = tile_params<Tr>(p);
   launch("masked_linear_fwd_kernel", &masked_linear_fwd_kernel<Tr>, blocks, Tr::kThreads, stream, p,
          shared_bytes<Tr>(p));
 }
@@ -83,21 +67,9 @@ int64_t product(const MaskedLinearCall& call) {
   w.live = call.live;
   const Rows weight = as_rows<Bits>(call, call.weight, w, workspace), x = source_rows<Bits>(call, workspace);
   if (workspace.counting()) return workspace.bytes();
-  ConvParams p{};
-  p.taps = no_taps();
-  p.x = x.data;
-  p.x_pitch = x.pitch;
-  p.weight = weight.data;
-  p.weight_pitch = weight.pitch;
+  ConvParams p = product_params(x, weight, call.rows, call.targets, call.sources, call.live);
   p.bias = reinterpret_cast<const void*>(call.bias);
   p.out = reinterpret_cast<void*>(call.target.address);
-  p.out_last = p.aligned = true;
-  p.pixels = call.rows;
-  p.plane = p.height = p.width = 1;
-  p.n = p.group_n = static_cast<int>(call.targets);
-  p.k = p.group_k = static_cast<int>(call.sources);
-  p.groups = 1;
-  p.live = call.live;
   p.order = call.target_order;
   constexpr bool kTensor = ConvTraits<T, Math, 64>::kTensor;
   if (kTensor && p.n > 64) {

@@ -8,7 +8,21 @@ from .nade import NADE
 from .nice import NICE
 from .pixel_cnn import PixelCNN
 from .pixel_cnn_pp import PixelCNNPP
+from .rbm import RBM
 from .real_nvp import RealNVP
 from .vae import VAE
 
-__all__ = ["GAN", "MADE", "NADE", "NICE", "VAE", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "RealNVP", "load", "save"]
+__all__ = [
+    "GAN",
+    "MADE",
+    "NADE",
+    "NICE",
+    "RBM",
+    "VAE",
+    "GatedPixelCNN",
+    "PixelCNN",
+    "PixelCNNPP",
+    "RealNVP",
+    "load",
+    "save",
+]

@@ -10,6 +10,7 @@ from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.nade_nll import NADENLL
+from pygen.nn.rbm import RBMFreeEnergy
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "LogisticMixtureNLL",
     "MaskedConv2d",
     "MaskedLinear",
+    "RBMFreeEnergy",
     "ReparameterizeKL",
 ]

@@ -7,7 +7,20 @@ from .nade import NADE
 from .nice import NICE
 from .pixel_cnn import DataPixelCNN, PixelCNN
 from .pixel_cnn_pp import PixelCNNPP
+from .rbm import RBM
 from .real_nvp import RealNVP
 from .vae import VAE
 
-__all__ = ["GAN", "MADE", "NADE", "NICE", "VAE", "DataPixelCNN", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "RealNVP"]
+__all__ = [
+    "GAN",
+    "MADE",
+    "NADE",
+    "NICE",
+    "RBM",
+    "VAE",
+    "DataPixelCNN",
+    "GatedPixelCNN",
+    "PixelCNN",
+    "PixelCNNPP",
+    "RealNVP",
+]

@@ -1,0 +1,45 @@
+"""The module over rbm_free_energy."""
+
+import torch
+from torch import Tensor, nn
+
+from pygen.functional import rbm_free_energy
+
+
+def register_parameters(module: nn.Module, num_visible: int, num_hidden: int) -> None:
+    """Gives the module a machine's parameters: weights N(0, 0.01^2), as Hinton 2012, section 8, has them; biases of 0."""
+    module.weight = nn.Parameter(0.01 * torch.randn(num_hidden, num_visible))
+    module.visible_bias = nn.Parameter(torch.zeros(num_visible))
+    module.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+
+
+class RBMFreeEnergy(nn.Module):
+    """v -> free energy of a restricted Boltzmann machine whose parameters it holds: see pygen.functional.rbm_free_energy.
+
+    Args:
+        num_visible: D.
+        num_hidden: H.
+        reduction: "batchmean", "sum" or "none".
+    """
+
+    weight: nn.Parameter  # [H, D]
+    visible_bias: nn.Parameter  # [D]
+    hidden_bias: nn.Parameter  # [H]
+
+    def __init__(
+        self, num_visible: int, num_hidden: int, *, reduction: str = "batchmean", backend: str | None = None
+    ) -> None:
+        super().__init__()
+        self.num_visible, self.num_hidden = num_visible, num_hidden
+        self.reduction, self.backend = reduction, backend
+        register_parameters(self, num_visible, num_hidden)
+
+    def forward(
+        self,
+        v: Tensor,  # [N, D], bool, uint8, int64 or the parameters' dtype
+    ) -> Tensor:
+        parameters = (self.weight, self.visible_bias, self.hidden_bias)
+        return rbm_free_energy(v, *parameters, reduction=self.reduction, backend=self.backend)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_visible}, {self.num_hidden}, reduction={self.reduction!r}"

@@ -1,0 +1,284 @@
+"""The restricted Boltzmann machine: its free energy, which learns, and block Gibbs sampling."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from pygen import _checks, _dispatch, _noise
+from pygen.ops import _library
+from pygen.ops._rbm import check, check_values, gradients, promoted, reduced, spread
+from pygen.ops._saved import save, saved
+from pygen.ops._second_order import composite_gradients
+from pygen.reference import rbm as reference
+
+_ENERGY, _GIBBS, _STEM = "rbm_free_energy", "rbm_gibbs", "rbm"
+_MOST_STEPS = 1 << 30
+
+
+def rbm_free_energy(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    *,
+    reduction: str = "batchmean",
+    backend: str | None = None,
+) -> Tensor:
+    """The free energy of a restricted Boltzmann machine's visible units, in nats: -log p(v) - log Z.
+
+    F(v) = -v . visible_bias - sum_j softplus(W v + hidden_bias)_j. Its gradients are the statistics of contrastive divergence:
+    F of the data less F of a chain's end (see rbm_gibbs), differentiated, is CD or PCD, with the hidden units' chances and not
+    their samples. Backward keeps those chances, [N, H] of float32 (float64). Differentiable to any order in the parameters and
+    in a floating v (first order under torch.compile); torch.func transforms run the reference composition. Hinton 2012, "A
+    Practical Guide to Training Restricted Boltzmann Machines", section 16.1.
+
+    Args:
+        v: [N, D]. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another level raises on a CPU; on a GPU, where to look
+            would be to wait, it makes the energy NaN. Or floating, of weight's dtype: any number, of which the formula is taken.
+        weight: [H, D], float64, float32, bfloat16 or float16; computed in float32 (float64).
+        visible_bias: [D].
+        hidden_bias: [H].
+        reduction: "none" gives [N]; "sum" the total; "batchmean" the total over N.
+        backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
+
+    Returns:
+        float32 (float64 for float64), [N] or 0-dim.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message names it.
+        RuntimeError: the requested backend cannot run; the message says why.
+    """
+    tensors = (v, weight, visible_bias, hidden_bias)
+    if _checks.autocast_enabled():
+        tensors = promoted(tensors)
+    check(_ENERGY, *tensors)
+    _checks.check_reduction(_ENERGY, reduction)
+    return _energy(_dispatch.requested(_ENERGY, backend), reduction, *tensors)
+
+
+def rbm_gibbs(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    *,
+    steps: int = 1,
+    temperature: float = 1.0,
+    known_mask: Tensor | None = None,
+    seed: int | Tensor | None = None,
+    generator: Generator | None = None,
+    return_hidden: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Block Gibbs sampling in a restricted Boltzmann machine: all hidden units given the visible ones and back, `steps` times.
+
+    A unit is 1 where u <= sigmoid(a / temperature), a = W v + hidden_bias, then W^T h + visible_bias. The uniforms are a function
+    of (seed, step, layer, image, unit) alone: the same on every backend, whatever the layout and the number of threads, and image
+    i's chain does not depend on its batch-mates. Backends differ in a decision only where the rounding of a meets u. Not
+    differentiable: the chain's end is data for rbm_free_energy. Geman and Geman 1984; Hinton 2002.
+
+    Args:
+        v: [N, D], where the chains begin: torch.bool, torch.uint8 or torch.int64 levels {0, 1} (another raises on a CPU; on a GPU
+            the image's units are undefined), or floating, of weight's dtype, such as chances in [0, 1], which enter as they are.
+        weight: [H, D], finite; where a is NaN the unit is 0.
+        visible_bias: [D].
+        hidden_bias: [H].
+        steps: full steps, 0 .. 2^30; 0 gives a copy of v.
+        temperature: finite, > 0; below 1 the chain prefers what is likely.
+        known_mask: [N, D], torch.bool: where v stays what it is, in all steps. None: nowhere.
+        seed, generator: where the noise comes from, as in reparameterize_kl; at most one.
+        return_hidden: whether the hidden units come back too, those that the last visible ones were drawn from.
+        backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
+
+    Returns:
+        [N, D] in v's dtype, 0 and 1; or the pair of it and [N, H].
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message names it.
+        RuntimeError: the requested backend cannot run; the message says why.
+    """
+    tensors = (v, weight, visible_bias, hidden_bias)
+    if _checks.autocast_enabled():
+        tensors = promoted(tensors)
+    check(_GIBBS, *tensors)
+    _check_options(tensors[0], steps, temperature, known_mask, return_hidden)
+    name = _dispatch.requested(_GIBBS, backend)
+    plain = _dispatch.is_plain(*tensors, known_mask, None if isinstance(seed, torch.SymInt) else seed)
+    if plain:
+        _dispatch.launcher(_GIBBS, _STEM, name, weight)
+        check_values(_GIBBS, tensors[0])
+    elif _dispatch.under_transform(_GIBBS, name, weight.device.type):
+        raise NotImplementedError(f"{_GIBBS}: has no rules for torch.func transforms or forward mode")
+    drawn = _noise.resolve_seed(_GIBBS, seed, generator, weight.device)
+    call = _launch_gibbs if plain else torch.ops.pygen.rbm_gibbs
+    with torch.no_grad():
+        state, hidden = call(*tensors, steps, float(temperature), known_mask, drawn, name)
+    return (state, hidden) if return_hidden else state
+
+
+def _check_options(v: Tensor, steps: Any, temperature: Any, known_mask: Any, return_hidden: Any) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise _checks.fail(_GIBBS, "steps", "an int", type(steps).__name__, kind=TypeError)
+    if not 0 <= steps <= _MOST_STEPS:
+        raise _checks.fail(_GIBBS, "steps", "0 .. 2^30", steps)
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise _checks.fail(_GIBBS, "temperature", "a number", type(temperature).__name__, kind=TypeError)
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise _checks.fail(_GIBBS, "temperature", "a finite number > 0", temperature)
+    if not isinstance(return_hidden, bool):
+        raise _checks.fail(_GIBBS, "return_hidden", "a bool", type(return_hidden).__name__, kind=TypeError)
+    if return_hidden and steps == 0:
+        raise _checks.fail(_GIBBS, "return_hidden", "False of no steps, which draw no hidden units", return_hidden)
+    if known_mask is None:
+        return
+    _checks.check_tensor(_GIBBS, "known_mask", known_mask)
+    if known_mask.dtype != torch.bool:
+        raise _checks.fail(_GIBBS, "known_mask", "torch.bool, true where known", known_mask.dtype, kind=TypeError)
+    if known_mask.device != v.device:
+        raise _checks.fail(_GIBBS, "known_mask", f"a tensor on {v.device}, where v is", known_mask.device)
+    if known_mask.shape != v.shape:
+        raise _checks.fail(_GIBBS, "known_mask", f"the shape {list(v.shape)}, of v", list(known_mask.shape))
+
+
+def _launch_gibbs(v, weight, visible_bias, hidden_bias, steps, temperature, known_mask, seed, backend):
+    launcher = _dispatch.launcher(_GIBBS, _STEM, backend, weight)
+    check_values(_GIBBS, v)
+    if steps == 0 or not v.numel():  # a machine without visible units has nothing that would be returned but h
+        launcher = reference
+    return launcher.gibbs(v, weight, visible_bias, hidden_bias, steps, temperature, known_mask, seed)
+
+
+def _fake_gibbs(v, weight, visible_bias, hidden_bias, steps, temperature, known_mask, seed, backend):
+    return v.new_empty(v.shape), v.new_empty((v.shape[0], weight.shape[0]))
+
+
+def _energy(name: str, reduction: str, *tensors: Tensor) -> Tensor:
+    """[N] or []; name: of the backend."""
+    v, *parameters = tensors
+    weight = parameters[0]
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if not _dispatch.is_plain(*tensors):
+        if _dispatch.under_transform(_ENERGY, name, weight.device.type):
+            return reduced(reference.forward(v, *parameters)[0], reduction)
+        return torch.ops.pygen.rbm_free_energy(*tensors, reduction, wanted, name)[0]
+    launcher = _dispatch.launcher(_ENERGY, _STEM, name, weight)
+    check_values(_ENERGY, tensors[0])
+    if wanted:
+        return _fast_apply(launcher, *tensors, reduction, True, name)[0]
+    return reduced(launcher.forward(*tensors, False)[0], reduction)
+
+
+def _launch(v, weight, visible_bias, hidden_bias, reduction, keep, backend):
+    launcher = _dispatch.launcher(_ENERGY, _STEM, backend, weight)
+    check_values(_ENERGY, v)
+    energy, units = launcher.forward(v, weight, visible_bias, hidden_bias, keep)
+    return reduced(energy, reduction), units
+
+
+def _launch_backward(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend):
+    launcher = _dispatch.launcher(_ENERGY, _STEM, backend, weight)
+    given, each = (v, weight, visible_bias, hidden_bias), spread(grad_energy, v, reduction)
+    if launcher is reference:
+        grads = reference.backward(each, *given, needs)
+    else:
+        if units.shape != (len(v), len(weight)):  # forward was told not to keep them
+            units = launcher.forward(*given, True)[1]
+        grads = gradients(each, *given, units, needs)
+    return [grad for grad in grads if grad is not None]
+
+
+def _fake(v, weight, visible_bias, hidden_bias, reduction, keep, backend):
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    energies, units = v.shape[:1] if reduction == "none" else (), (v.shape[0], weight.shape[0]) if keep else (0,)
+    return weight.new_empty(energies, dtype=wide), weight.new_empty(units, dtype=wide)
+
+
+def _fake_backward(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend):
+    tensors = (v, weight, visible_bias, hidden_bias)
+    return [t.new_empty(t.shape) for t, n in zip(tensors, needs, strict=True) if n]
+
+
+class _FreeEnergy(torch.autograd.Function):
+    """With a launcher: the fast door. Without: the op below autograd."""
+
+    @staticmethod
+    def forward(ctx, launcher, v, weight, visible_bias, hidden_bias, reduction, keep, backend):
+        ctx.set_materialize_grads(False)
+        given = (v, weight, visible_bias, hidden_bias)
+        if launcher is None:
+            energy, units = _below(*given, reduction, keep, backend)
+        else:
+            energies, units = launcher.forward(*given, keep)
+            energy = reduced(energies, reduction)
+        ctx.mark_non_differentiable(units)
+        save(ctx, *given, units)
+        ctx.launcher, ctx.reduction, ctx.backend = launcher, reduction, backend
+        return energy, units
+
+    @staticmethod
+    def backward(ctx, grad_energy, _):
+        if grad_energy is None:
+            return (None,) * 8
+        needs = ctx.needs_input_grad[1:5]
+        grads = _gradients(ctx.launcher, grad_energy, saved(ctx), ctx.reduction, needs, ctx.backend)
+        return None, *grads, None, None, None
+
+
+def _gradients(launcher, grad_energy, given, reduction, needs, backend) -> tuple[Tensor | None, ...]:
+    """Of v and the parameters; recorded where a graph of the backward is asked for."""
+    args = (_dispatch.readable(grad_energy), *given, reduction, needs)
+    if _dispatch.transformed(grad_energy):
+        return reference.backward(spread(args[0], given[0], reduction), *given[:4], needs)
+    if launcher is None:
+        grads = iter(torch.ops.pygen.rbm_free_energy_backward(*args, backend))
+    elif torch.is_grad_enabled():
+        grads = iter(_FreeEnergyBackward.apply(_launch_backward, *args, backend))
+    else:
+        grads = iter(_launch_backward(*args, backend))
+    return tuple(next(grads) if n else None for n in needs)
+
+
+class _FreeEnergyBackward(torch.autograd.Function):
+    """The kernel forward, the composite of its formula backward."""
+
+    @staticmethod
+    def forward(ctx, call, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend):
+        ctx.set_materialize_grads(False)
+        save(ctx, grad_energy, v, weight, visible_bias, hidden_bias)
+        ctx.reduction, ctx.needs = reduction, needs
+        return tuple(call(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend))
+
+    @staticmethod
+    def backward(ctx, *grad_grads):
+        def formula(grad, v, *parameters):
+            return reference.backward(spread(grad, v, ctx.reduction), v, *parameters, ctx.needs)
+
+        grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[1:6], grad_grads)
+        return None, *grads, None, None, None, None
+
+
+_fast_apply = _library.fast_apply(_FreeEnergy)
+
+_TENSORS = "Tensor v, Tensor weight, Tensor visible_bias, Tensor hidden_bias"
+
+_below = _library.register(
+    f"rbm_free_energy({_TENSORS}, str reduction, bool keep, str backend) -> (Tensor, Tensor)",
+    _launch,
+    _fake,
+    lambda *args: _FreeEnergy.apply(None, *args),
+)
+_below_backward = _library.register(
+    f"rbm_free_energy_backward(Tensor grad_energy, {_TENSORS}, Tensor units, str reduction, bool[] needs, "
+    "str backend) -> Tensor[]",
+    _launch_backward,
+    _fake_backward,
+    lambda *args: list(_FreeEnergyBackward.apply(_below_backward, *args)),
+)
+_below_gibbs = _library.register(
+    f"rbm_gibbs({_TENSORS}, int steps, float temperature, Tensor? known_mask, Tensor seed, str backend) -> (Tensor, Tensor)",
+    _launch_gibbs,
+    _fake_gibbs,
+    lambda *args: _below_gibbs(*args),
+)
