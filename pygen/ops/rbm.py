@@ -156,12 +156,11 @@ def _fake_gibbs(v, weight, visible_bias, hidden_bias, steps, temperature, known_
 
 def _energy(name: str, reduction: str, *tensors: Tensor) -> Tensor:
     """[N] or []; name: of the backend."""
-    v, *parameters = tensors
-    weight = parameters[0]
+    v, weight, visible_bias, hidden_bias = tensors
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if not _dispatch.is_plain(*tensors):
         if _dispatch.under_transform(_ENERGY, name, weight.device.type):
-            return reduced(reference.forward(v, *parameters)[0], reduction)
+            return reduced(reference.forward(v, weight, visible_bias, hidden_bias)[0], reduction)
         return torch.ops.pygen.rbm_free_energy(*tensors, reduction, wanted, name)[0]
     launcher = _dispatch.launcher(_ENERGY, _STEM, name, weight)
     check_values(_ENERGY, tensors[0])
