@@ -129,6 +129,14 @@ NADE_MODEL = "tests/test_nade.py"
 NADE_CPP, NADE_BACK = "csrc/cpu/nade_nll.cpp", "csrc/cpu/nade_nll_backward.cpp"
 NADE_CU, NADE_PY = "csrc/cuda/nade_nll.cuh", "kernels/nade_nll.py"
 
+RBM, RBM_TRITON, RBM_CUDA = (
+    "tests/test_rbm.py -k 'not triton'",
+    "tests/test_rbm.py -k triton",
+    "tests/test_cuda_host_rbm.py",
+)
+RBM_MODEL, RBM_CPP, RBM_LAYER = "tests/test_rbm_model.py", "csrc/cpu/rbm.cpp", "csrc/cpu/rbm_layer.h"
+RBM_CU, RBM_PY = "csrc/cuda/rbm.cuh", "kernels/rbm.py"
+
 BERNOULLI, BERNOULLI_TRITON = (f"tests/test_bernoulli_nll.py -k '{which}'" for which in ("not triton", "triton"))
 BERNOULLI_H, BERNOULLI_CPP, BERNOULLI_CU = (
     f"csrc/{name}" for name in ("common/bernoulli_nll.h", "cpu/bernoulli_nll.cpp", "cuda/bernoulli_nll.cuh")
@@ -625,6 +633,26 @@ FAULTS = (
     Fault("NADE: orderings share the weights' rows", "pygen/models/nade.py", "return self.weight[turns], self.hidden_bias", "return self.weight, self.hidden_bias", NADE_MODEL),
     Fault("NADE, cached: an input of 0 is added too", "pygen/models/_cached_nade.py", "torch.where(levels[d].unsqueeze(1), weight[d], 0.0)", "weight[d]", NADE_MODEL),
     Fault("NADE, reference: what is not finite times nothing", "pygen/reference/nade_nll.py", "torch.where((t == 0) & ~rows.isfinite(), 0.0, rows)", "rows", NADE),
+    Fault("RBM: a unit takes the chance of being 0", "csrc/common/rbm.h", "return u * (1.0f + e) <= sigmoid_numerator(y, e);", "return u * (1.0f + e) <= sigmoid_numerator(V(-y), e);", RBM),
+    Fault("RBM: all half steps have one noise", "csrc/common/rbm.h", "(static_cast<uint64_t>(half) << 32) + static_cast<uint64_t>(unit) / 4", "static_cast<uint64_t>(unit) / 4 + 0 * half", RBM),
+    Fault("RBM, C++: a block's images have the noise of the first block's", RBM_CPP, "static_cast<uint32_t>(half), first + i,", "static_cast<uint32_t>(half), i,", RBM),
+    Fault("RBM, C++: later units repeat the noise of the first ones", RBM_CPP, "rbm_counter(start, half)", "rbm_counter(0, half)", RBM),
+    Fault("RBM, C++: a source counts where the tile's first image has it", RBM_LAYER, "any |= to[r] != 0;", "any |= r == 0 && to[r] != 0;", RBM),
+    Fault("RBM, C++: energies leave out what is 0", RBM_CPP, "sum_layer<false>(hidden, v", "sum_layer<true>(hidden, v", RBM),
+    Fault("RBM, C++: the temperature is 1", RBM_CPP, "load<W>(sums + start + j) * inverse;", "load<W>(sums + start + j) * Real(1);", RBM),
+    Fault("RBM, C++: what is known holds at the end alone", RBM_CPP, "state[i] = known[i] ? v[i] : state[i];", "state[i] = known[i] && step + 1 == draws.steps ? v[i] : state[i];", RBM),
+    Fault("RBM, C++: a run of softplus is left out", RBM_CPP, "total += sum_lanes(run.take()) + sum_lanes(positive);", "total += sum_lanes(positive);", RBM),
+    Fault("RBM, CUDA: units beyond the last count", RBM_CU, "if (column >= place.n_live || image >= p.product.pixels) {\n        sum = 0;", "if (image >= p.product.pixels) {\n        sum = 0;", RBM_CUDA),
+    Fault("RBM, CUDA: tiles of units share their noise", RBM_CU, "rbm_counter(place.n_first + first, p.half)", "rbm_counter(first, p.half)", RBM_CUDA),
+    Fault("RBM, CUDA: what is known is drawn", RBM_CU, "if (p.known != nullptr && p.known[image * p.product.n + unit])", "if (p.known != nullptr && p.known[image * p.product.n + unit] && p.half == 0)", RBM_CUDA),
+    Fault("RBM, CUDA: only the first threads of a row add", RBM_CU, "for (int mask = 1; mask < Tr::kPerRow; mask *= 2)", "for (int mask = 1; mask < Tr::kPerRow / 2; mask *= 2)", RBM_CUDA),
+    Fault("RBM, Triton: units beyond the last count", RBM_PY, "tl.where((n < n_size)[None, :], relu(a) + log1p_positive(e), 0.0)", "relu(a) + log1p_positive(e)", RBM_TRITON),
+    Fault("RBM, Triton: a NaN is a one", RBM_PY, "on & (y == y)", "on | (y != y)", RBM_TRITON),
+    Fault("RBM, Triton: tiles of units share their noise", RBM_PY, "(first // 4 + tl.arange(0, BLOCK_N // 4))", "tl.arange(0, BLOCK_N // 4)", RBM_TRITON),
+    Fault("RBM: the mean's gradient is the sum's", "pygen/ops/_rbm.py", '(grad / len(v) if reduction == "batchmean" else grad)', "grad", RBM),
+    Fault("RBM: chains that persist begin anew", "pygen/models/rbm.py", "start = self.chains if len(self.chains) else data", "start = data", RBM_MODEL),
+    Fault("RBM: annealing forgets the first chances", "pygen/models/_partition.py", "_softplus(b.double().unsqueeze(0))[0] + len(w)", "w.shape[1] * math.log(2) + len(w)", RBM_MODEL),
+    Fault("RBM: annealing weighs after it moves", "pygen/models/_partition.py", "log_weight += _softplus(beta * a) - _softplus(before * a)", "log_weight += _softplus(beta * a) - _softplus(beta * a)", RBM_MODEL),
     Fault("AM-Softmax, C++: the largest logit is taken before the margin", AM_SOFTMAX_CPP, "products[target] = -std::numeric_limits<Real>::infinity();", "",
           "tests/test_conformance.py -k 'accurate and cpu and float32 and am_softmax'"),
     Fault("AM-Softmax, C++: a target of a later tile is looked for in the first", AM_SOFTMAX_CPP, "tile[target - first] = logit", "tile[target % count] = logit", AM_SOFTMAX),
