@@ -11,17 +11,22 @@ from harness import DEVICE, Measurement, Work
 from torch import Tensor
 
 import pygen
-from pygen.functional import categorical_sample
+from pygen.functional import bernoulli_sample, categorical_sample, logistic_mixture_sample
 
 OP = "samplers"
 Draw = Callable[[Tensor], Tensor]
 Shape = tuple[int, ...]
-# What is drawn, the parameters' shape, their layout: pixel models of 256 levels and of two, tokens.
+# What is drawn, the parameters' shape, their layout: pixel models of 256 levels and of two, tokens; bits of digits and
+# of images; ten components of a CIFAR image.
 CASES: list[tuple[str, Shape, str]] = [
     ("categorical", (16, 256, 28, 28), "contiguous"),
     ("categorical", (16, 256, 28, 28), "channels_last"),
     ("categorical", (32, 2, 28, 28), "contiguous"),
     ("categorical", (8, 50257), "contiguous"),
+    ("bernoulli", (64, 784), "contiguous"),
+    ("bernoulli", (64, 3, 64, 64), "contiguous"),
+    ("mixture", (16, 100, 32, 32), "contiguous"),
+    ("mixture", (16, 100, 32, 32), "channels_last"),
 ]
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -45,11 +50,42 @@ def race(logits: Tensor) -> Tensor:
     return (p / torch.empty_like(p).exponential_()).argmax(1)
 
 
-OURS: dict[str, Callable[..., Tensor]] = {"categorical": categorical_sample}
+def bits(logits: Tensor) -> Tensor:
+    return torch.bernoulli(_wide(logits).sigmoid())
+
+
+def threshold(logits: Tensor) -> Tensor:
+    p = _wide(logits).sigmoid()
+    return (torch.rand_like(p) < p).to(torch.uint8)
+
+
+def mixture(params: Tensor, components: int = 10) -> Tensor:
+    """As it comes with PixelCNN++, on its layout: noise of [1e-5, 1 - 1e-5], values between the levels, clamped."""
+    given = _wide(params).permute(0, 2, 3, 1)
+    logits, rest = given[..., :components], given[..., components:].unflatten(-1, (3, 3, components))
+    gumbel = -torch.log(-torch.log(torch.empty_like(logits).uniform_(1e-5, 1 - 1e-5)))
+    chosen = torch.nn.functional.one_hot((logits + gumbel).argmax(-1), components).to(given.dtype)[..., None, None, :]
+    means, log_scales, coefficients = (rest * chosen).sum(-1).unbind(-1)
+    u = torch.empty_like(means).uniform_(1e-5, 1 - 1e-5)
+    x = means + log_scales.clamp(min=-7.0).exp() * (torch.log(u) - torch.log(1 - u))
+    c = torch.tanh(coefficients)
+    red = x[..., 0].clamp(-1, 1)
+    green = (x[..., 1] + c[..., 0] * red).clamp(-1, 1)
+    blue = (x[..., 2] + c[..., 1] * red + c[..., 2] * green).clamp(-1, 1)
+    return ((torch.stack((red, green, blue), 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+OURS: dict[str, Callable[..., Tensor]] = {
+    "categorical": categorical_sample,
+    "bernoulli": bernoulli_sample,
+    "mixture": logistic_mixture_sample,
+}
 EAGER: dict[str, dict[str, Draw]] = {
     "categorical": {"multinomial": multinomial, "Categorical.sample": distribution, "race": race},
+    "bernoulli": {"eager": bits},
+    "mixture": {"eager": mixture},
 }
-COMPILED: dict[str, Draw] = {"categorical": race}
+COMPILED: dict[str, Draw] = {"categorical": race, "bernoulli": threshold, "mixture": mixture}
 TOLERANCE = 0.02  # of a mean over hundreds of thousands of draws
 
 

@@ -5,6 +5,7 @@
 #include "cpu/affine_coupling.bind.h"
 #include "cpu/am_softmax.bind.h"
 #include "cpu/bernoulli_nll.bind.h"
+#include "cpu/bernoulli_sample.bind.h"
 #include "cpu/categorical_nll.bind.h"
 #include "cpu/categorical_sample.bind.h"
 #include "cpu/crf.bind.h"
@@ -12,6 +13,7 @@
 #include "cpu/gated_activation.bind.h"
 #include "cpu/isa.h"
 #include "cpu/logistic_mixture_nll.bind.h"
+#include "cpu/logistic_mixture_sample.bind.h"
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/masked_linear.bind.h"
 #include "cpu/nade_nll.bind.h"
@@ -29,12 +31,14 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_affine_coupling(m);
   pygen::bind_am_softmax(m);
   pygen::bind_bernoulli_nll(m);
+  pygen::bind_bernoulli_sample(m);
   pygen::bind_categorical_nll(m);
   pygen::bind_categorical_sample(m);
   pygen::bind_crf(m);
   pygen::bind_gan_loss(m);
   pygen::bind_gated_activation(m);
   pygen::bind_logistic_mixture_nll(m);
+  pygen::bind_logistic_mixture_sample(m);
   pygen::bind_masked_conv2d(m);
   pygen::bind_masked_linear(m);
   pygen::bind_nade_nll(m);

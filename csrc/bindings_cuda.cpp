@@ -2,6 +2,7 @@
 #include "cuda/affine_coupling.bind.h"
 #include "cuda/am_softmax.bind.h"
 #include "cuda/bernoulli_nll.bind.h"
+#include "cuda/bernoulli_sample.bind.h"
 #include "cuda/categorical_nll.bind.h"
 #include "cuda/categorical_sample.bind.h"
 #include "cuda/crf.bind.h"
@@ -9,6 +10,7 @@
 #include "cuda/gated_activation.bind.h"
 #include "cuda/gated_masked_conv2d.bind.h"
 #include "cuda/logistic_mixture_nll.bind.h"
+#include "cuda/logistic_mixture_sample.bind.h"
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/masked_linear.bind.h"
 #include "cuda/nade_nll.bind.h"
@@ -29,6 +31,7 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_affine_coupling(m);
   pygen::cuda::bind_am_softmax(m);
   pygen::cuda::bind_bernoulli_nll(m);
+  pygen::cuda::bind_bernoulli_sample(m);
   pygen::cuda::bind_categorical_nll(m);
   pygen::cuda::bind_categorical_sample(m);
   pygen::cuda::bind_crf(m);
@@ -36,6 +39,7 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_gated_activation(m);
   pygen::cuda::bind_gated_masked_conv2d(m);
   pygen::cuda::bind_logistic_mixture_nll(m);
+  pygen::cuda::bind_logistic_mixture_sample(m);
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_masked_linear(m);
   pygen::cuda::bind_nade_nll(m);

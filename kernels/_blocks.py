@@ -24,6 +24,8 @@ MIXTURE_ELEMENTS = (
 )
 MIXTURE_COMPONENTS = 32  # at once
 MIXTURE_WARPS = 8
+MIXTURE_SAMPLE_ELEMENTS = 1024  # positions times components: 8 a thread
+MIXTURE_SAMPLE_WARPS = 4
 COUPLING_BLOCK = 1024  # places of one program
 AM_SOFTMAX_CLASSES = 2048  # of a row at once: 8 a thread
 AM_SOFTMAX_WARPS = 8
@@ -34,6 +36,7 @@ CATEGORICAL_LEVELS = 64  # at once, where units lie together: 32 of them, 64 byt
 CATEGORICAL_LEVELS_TOGETHER = 512  # where levels do
 CATEGORICAL_UNITS = 512
 CATEGORICAL_WARPS = 8
+BERNOULLI_QUADS = 256  # of draws of one program
 NADE_SAMPLES = 4  # of one program, times
 NADE_UNITS = 32  # units: a warp, whose sums need no other
 NADE_WARPS = 1

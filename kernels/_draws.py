@@ -20,6 +20,14 @@ def draw_uniforms(seed, image, draw, DOMAIN: tl.constexpr):
 
 
 @triton.jit
+def quad_uniforms(seed, image, quad, DOMAIN: tl.constexpr):
+    """Those of whole quads [Q], int64 as their images: [4 Q], in the draws' order."""
+    word0, word1, word2, word3 = words(seed, quad, image, DOMAIN)
+    even = tl.interleave(uniform_of(word0), uniform_of(word2))
+    return tl.interleave(even, tl.interleave(uniform_of(word1), uniform_of(word3)))
+
+
+@triton.jit
 def first_to_reach(terms, before, wanted, level, LEVELS: tl.constexpr):
     """Of terms [B, L] above 0 the first whose sum with all before it reaches `wanted`, and the last at all; the sum."""
     sums = before[:, None] + tl.cumsum(terms, axis=1)

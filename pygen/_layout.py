@@ -32,6 +32,12 @@ def empty_levels(params: Tensor, channels: int, num_levels: int) -> Tensor:
     return empty_images(params, channels, torch.uint8 if num_levels <= 256 else torch.int64)
 
 
+def empty_bytes(like: Tensor) -> Tensor:
+    """Uninitialised uint8 of like's shape."""
+    layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
+    return torch.empty(like.shape, dtype=torch.uint8, device=like.device, memory_format=layout)
+
+
 def empty_gradient(like: Tensor, shape: torch.Size) -> Tensor:
     """Where the gradient of `like` goes; a broadcast input's is as wide as `shape` and still to be summed."""
     if like.shape == shape:

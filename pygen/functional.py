@@ -3,6 +3,7 @@
 from pygen.ops.affine_coupling import affine_coupling
 from pygen.ops.am_softmax import am_softmax
 from pygen.ops.bernoulli_nll import bernoulli_nll
+from pygen.ops.bernoulli_sample import bernoulli_sample as bernoulli_sample
 from pygen.ops.categorical_nll import categorical_nll
 from pygen.ops.categorical_sample import categorical_sample as categorical_sample
 from pygen.ops.crf import crf_decode as crf_decode
@@ -15,6 +16,7 @@ from pygen.ops.gated_masked_conv2d import gated_masked_conv2d
 from pygen.ops.gaussian_kl import gaussian_kl
 from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
 from pygen.ops.logistic_mixture_nll import logistic_mixture_nll
+from pygen.ops.logistic_mixture_sample import logistic_mixture_sample as logistic_mixture_sample
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.nade_nll import nade_nll

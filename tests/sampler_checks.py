@@ -29,7 +29,7 @@ def assert_inverts(levels: Tensor, chances: Tensor, u: Tensor, rounding: float) 
 
 def assert_frequencies(levels: Tensor, chances: Tensor) -> None:
     """Chi-square of draws [S] under chances [L]: five standard deviations."""
-    expected = chances * len(levels)
+    expected = chances * levels.numel()
     counts = torch.bincount(levels.long().flatten(), minlength=len(chances)).double()
     assert (counts[expected == 0] == 0).all()
     alive = expected > 0

@@ -50,6 +50,16 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_categorical_nll.py"),
         "cuda": _host("categorical_nll"),
     },
+    "logistic_mixture_sample": {
+        "triton": ("tests/test_logistic_mixture_sample.py",),
+        "cpu": ("tests/test_logistic_mixture_sample.py",),
+        "cuda": _host("logistic_mixture_sample"),
+    },
+    "bernoulli_sample": {
+        "triton": ("tests/test_bernoulli_sample.py",),
+        "cpu": ("tests/test_bernoulli_sample.py",),
+        "cuda": _host("bernoulli_sample"),
+    },
     "categorical_sample": {
         "triton": ("tests/test_categorical_sample.py",),
         "cpu": ("tests/test_categorical_sample.py",),

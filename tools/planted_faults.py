@@ -97,6 +97,7 @@ CATEGORICAL, CATEGORICAL_CUDA, CATEGORICAL_TRITON = (
     "tests/test_triton_categorical_nll.py",
 )
 CATEGORICAL_H, CATEGORICAL_CPP = "csrc/common/categorical_nll.h", "csrc/cpu/categorical_nll.cpp"
+BITS, MIXTURE_DRAWS = (f"tests/test_{name}_sample.py -k 'not triton'" for name in ("bernoulli", "logistic_mixture"))
 DRAWS, CATEGORICAL_SAMPLE = "tests/test_categorical_sample.py -k 'not triton'", "csrc/cpu/categorical_sample.cpp"
 CRF, CRF_CUDA, CRF_TRITON = (
     "tests/test_crf.py tests/test_crf_calls.py -k 'not triton'",
@@ -705,10 +706,19 @@ FAULTS = (
     Fault("categorical sampler: its temperature divides nothing", "pygen/reference/categorical_sample.py", "torch.exp((logits - top) * inverse)", "torch.exp(logits - top)", DRAWS),
     Fault("samplers, C++: a block of some channels has the numbers of the first", "csrc/cpu/draw_blocks.h", "return position * all_channels + channel;", "return position * all_channels;", DRAWS),
     Fault("samplers, C++: an image's numbers start at a quad", "csrc/cpu/draw_blocks.h", "return u + first % 4;", "return u;", DRAWS),
-    Fault("categorical sampler, C++: a chain forgets those before it", CATEGORICAL_SAMPLE, "store(at, V(before + run));", "store(at, run);", DRAWS),
+    Fault("categorical sampler, C++: a chain forgets those before it", "csrc/cpu/draw_stripe.h", "store(at, V(before + run));", "store(at, run);", DRAWS),
     Fault("categorical sampler, C++: a level that cannot come ends a group", CATEGORICAL_SAMPLE, "if (sums[i] > 0) {", "if (sums[i] >= 0) {", DRAWS),
     Fault("categorical sampler, C++: the tile that is hit is not read again", CATEGORICAL_SAMPLE, "    read(chunk);\n    exponentials(chunk);", "    exponentials(chunk);", DRAWS),
     Fault("categorical sampler, CUDA: of parts that share a draw the first is searched", "csrc/cuda/categorical_sample.cuh", "chosen = other;", "chosen = 0;", "tests/test_cuda_host_categorical_sample.py"),
     Fault("categorical sampler, CUDA: a warp's later levels start at 0", "csrc/cuda/categorical_sample.cuh", "before += __shfl_sync(kAll, up_to, 31);", "before += 0;", "tests/test_cuda_host_categorical_sample.py"),
     Fault("categorical sampler, Triton: a later block's largest logit leaves the sum as it was", "kernels/categorical_sample.py", "total = total * tl.exp((before - top) * inverse) + tl.sum", "total = total + tl.sum", "tests/test_categorical_sample.py -k triton"),
+    Fault("bernoulli sampler: 1 has the chance of 0", "csrc/common/bernoulli_sample.h", "L::select(zero_side < one_side, one, V{})", "L::select(zero_side < one_side, V{}, one)", BITS),
+    Fault("bernoulli sampler: small chances are taken from both sides alike", "csrc/common/bernoulli_sample.h", "L::select(rare, rest, V(e * rest))", "L::select(rare, V(e * rest), rest)", BITS),
+    Fault("bernoulli sampler, CUDA: draws go on in the next image", "csrc/cuda/bernoulli_sample.cu", "4 * quad + word < p.per_image", "4 * quad + word <= p.per_image", "tests/test_cuda_host_bernoulli_sample.py"),
+    Fault("bernoulli sampler, Triton: draws of a quad change places", "kernels/_draws.py", "tl.interleave(uniform_of(word0), uniform_of(word2))", "tl.interleave(uniform_of(word2), uniform_of(word0))", "tests/test_bernoulli_sample.py -k triton"),
+    Fault("mixture sampler: scales are not floored", "csrc/cpu/logistic_mixture_sample.cpp", "Lanes<V>::at_least(load<V>(s.own[parts * c + 1] + at), least)", "load<V>(s.own[parts * c + 1] + at)", MIXTURE_DRAWS),
+    Fault("mixture sampler: blue takes green's coefficient", "csrc/cpu/logistic_mixture_sample.cpp", "s.own[parts * (c - 1 + before) + 2]", "s.own[parts * before + 2]", MIXTURE_DRAWS),
+    Fault("mixture sampler: the open bins begin half a level early", "csrc/common/logistic_mixture_sample.h", "(value + Real(1)) * (Real(0.5) * last)", "(value + Real(1)) * (Real(0.5) * last) + Real(0.5)", MIXTURE_DRAWS),
+    Fault("mixture sampler, CUDA: odd pixels have the numbers of even ones", "csrc/cuda/logistic_mixture_sample.cu", "position % 2 == 1", "position % 2 == 2", "tests/test_cuda_host_logistic_mixture_sample.py"),
+    Fault("mixture sampler, Triton: green moves blue by red's coefficient", "kernels/logistic_mixture_sample.py", "_number(base, 9, component", "_number(base, 6, component", "tests/test_logistic_mixture_sample.py -k triton"),
 )  # fmt: skip

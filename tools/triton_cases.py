@@ -9,6 +9,7 @@ from pygen.kernels import (
     affine_coupling,
     am_softmax,
     bernoulli_nll,
+    bernoulli_sample,
     categorical_nll,
     categorical_sample,
     crf,
@@ -16,6 +17,7 @@ from pygen.kernels import (
     gated_activation,
     gated_masked_conv2d,
     logistic_mixture_nll,
+    logistic_mixture_sample,
     masked_conv2d,
     masked_linear,
     nade_nll,
@@ -250,6 +252,25 @@ def _categorical_sample_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "L=65536", lambda: categorical_sample.forward(torch.zeros(4, 65536, 100), torch.tensor(1), 1, 1.0)
 
 
+def _bernoulli_sample_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        logits = torch.zeros(64, 3, 32, 32, dtype=dtype)
+        flat = logits.flatten(1)
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} colours", lambda t=logits: bernoulli_sample.forward(t, torch.tensor(1), 1.0)
+        yield f"{name} flat", lambda t=flat: bernoulli_sample.forward(t, torch.tensor(1), 1.0)
+
+
+def _logistic_mixture_sample_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    def draw(params: Tensor, channels: int) -> None:
+        logistic_mixture_sample.forward(params, torch.tensor(1), channels, 256, -7.0, 1.0)
+
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} colours", lambda d=dtype: draw(torch.zeros(16, 100, 32, 32, dtype=d), 3)
+        yield f"{name} grey", lambda d=dtype: draw(torch.zeros(16, 15, 28, 28, dtype=d), 1)
+
+
 def _affine_coupling(shape, dtype, *, mask="channel", scale="exp", inverse=False, last=False, half=True, alone=False):
     """alone: of the log-determinant's gradient and the parameters' alone."""
     params = (shape[0], shape[1] // 2, *shape[2:]) if half else shape
@@ -372,6 +393,8 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _logistic_mixture_nll_cases()
     yield from _categorical_nll_cases()
     yield from _categorical_sample_cases()
+    yield from _bernoulli_sample_cases()
+    yield from _logistic_mixture_sample_cases()
     yield from _affine_coupling_cases()
     yield from _nade_nll_cases()
     yield from _rbm_cases()

@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "cpu/draw_blocks.h"
+#include "cpu/draw_stripe.h"
 #include "cpu/parallel.h"
-#include "cpu/softmax_row.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -16,15 +16,11 @@ namespace {
 constexpr int64_t kDraws = 1024, kFewDraws = 64;  // of a block; few, where each has many levels
 constexpr int64_t kManyLevels = 1024;
 constexpr int64_t kLogitsPerThread = 16 << 10;  // about 10 us
-constexpr int64_t kWideTileLevels = 256;        // up to so many, vectors of draws go four abreast
 constexpr int64_t kLeastAlong = 32;             // levels side by side; fewer are turned
-constexpr int64_t kChain = 64;                  // additions one after the other
 constexpr int64_t kMostChunks = (int64_t{1} << 24) / kTile;
 
 template <class Real>
-struct Scratch {
-  alignas(64) Real tile[kTile + 2 * kWidth<Real>];
-  alignas(64) Real level[64];
+struct Scratch : StripeScratch<Real> {
   alignas(64) float u[DrawBlocks::room(kDraws)];
   Real group[kTile / kChain], chunk[kMostChunks];
 };
@@ -32,59 +28,6 @@ template <class Real>
 __attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
   static thread_local Scratch<Real> s;
   return s;
-}
-
-// Levels of at most kVectors vectors of draws, whose numbers lie u_step apart and whose logits `step`.
-template <class T, class Real, int kVectors>
-__attribute__((noinline)) void stripe(const CategoricalSample& p, const T* in, int64_t step, const float* u,
-                                      int64_t u_step, int64_t count, Scratch<Real>& s) {
-  using V = Vector<Real>;
-  constexpr int64_t kW = kWidth<Real>, kRow = kVectors * kW;
-  static_assert(kRow <= 64);
-  const int64_t most = kTile / kRow, chunks = (p.levels + most - 1) / most;
-  const Real inverse = static_cast<Real>(p.inverse_temperature);
-  const auto read = [&](int64_t chunk) PYGEN_INLINE_LAMBDA {
-    const int64_t first = chunk * most, rows = std::min(most, p.levels - first);
-    read_stripe<kRow>(in + first * p.logits.channel, p.logits.channel, step, rows, count, s.tile);
-    return rows;
-  };
-  V top[kVectors], sum[kVectors], wanted[kVectors], below[kVectors];
-  for (int v = 0; v < kVectors; ++v) top[v] = V{} - Lanes<V>::kMax;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t rows = read(chunk);
-    for (int64_t j = 0; j < rows; ++j)
-      for (int v = 0; v < kVectors; ++v) top[v] = larger(load<V>(s.tile + j * kRow + v * kW), top[v]);
-  }
-  const auto cumulate = [&](int64_t rows) PYGEN_INLINE_LAMBDA {  // goes on from `sum`
-    for (int64_t start = 0; start < rows; start += kChain) {
-      for (int v = 0; v < kVectors; ++v) {
-        V run{};
-        const V before = sum[v], most_of_draw = top[v];
-        for (int64_t j = start; j < std::min(start + kChain, rows); ++j) {
-          Real* at = s.tile + j * kRow + v * kW;
-          run = run + exp_minus(V((most_of_draw - load<V>(at)) * inverse));
-          store(at, V(before + run));
-        }
-        sum[v] = before + run;
-      }
-    }
-  };
-  for (int v = 0; v < kVectors; ++v) sum[v] = V{};
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) cumulate(chunks == 1 ? p.levels : read(chunk));
-  alignas(64) Real number[kRow] = {};
-  for (int64_t i = 0; i < count; ++i) number[i] = static_cast<Real>(u[i * u_step]);
-  for (int v = 0; v < kVectors; ++v) {
-    wanted[v] = load<V>(number + v * kW) * sum[v];
-    below[v] = sum[v] = V{};
-  }
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    int64_t rows = p.levels;
-    if (chunks > 1) cumulate(rows = read(chunk));
-    for (int64_t j = 0; j < rows; ++j)
-      for (int v = 0; v < kVectors; ++v)
-        below[v] = below[v] + Lanes<V>::select(load<V>(s.tile + j * kRow + v * kW) < wanted[v], V{} + Real(1), V{});
-  }
-  for (int v = 0; v < kVectors; ++v) store(s.level + v * kW, below[v]);
 }
 
 // The level of one draw whose logits lie side by side: the group of levels whose sums reach the number, then in it.
@@ -153,49 +96,34 @@ __attribute__((noinline)) int64_t along(const CategoricalSample& p, const T* in,
   return chunk * kTile + start + first_of(s.tile + start, count, before);
 }
 
-// One dim of a block: how many, and what lies between two neighbours.
-struct Axis {
-  int64_t size, logits, x, u;
-};
-
 template <class T, class Real>
 PYGEN_INLINE void draw_block(const CategoricalSample& p, const DrawBlocks& blocks, const DrawBlock& b,
                              Scratch<Real>& s) {
   constexpr int64_t kWide = 4 * kWidth<Real>, kOne = kWidth<Real>;
   const float* u = fill_draws(blocks, b, p.seed, NoiseDomain::CategoricalSample, s.u);
-  const Axis images{b.images, p.logits.image, p.x.image, blocks.pitch()};
-  const Axis channels{b.channels, p.levels * p.logits.channel, p.x.channel, 1};
-  const Axis positions{b.positions, p.logits.position, p.x.position, p.channels};
-  // Vectors run along positions where there are some, else along what there is most of.
-  Axis outer = images, middle = channels, inner = positions;
-  if (inner.size < 32 && inner.size < middle.size && middle.size >= outer.size) std::swap(inner, middle);
-  if (inner.size < 32 && inner.size < outer.size) std::swap(inner, outer);
-  const T* in = static_cast<const T*>(p.logits.data) + b.image * images.logits + b.channel * channels.logits +
-                b.position * positions.logits;
-  const int64_t x = b.image * images.x + b.channel * channels.x + b.position * positions.x;
-  const bool is_along = p.logits.channel == 1 && inner.logits != 1 && p.levels >= kLeastAlong;
-  for (int64_t o = 0; o < outer.size; ++o) {
-    for (int64_t m = 0; m < middle.size; ++m) {
-      const T* row = in + o * outer.logits + m * middle.logits;
-      const float* row_u = u + o * outer.u + m * middle.u;
-      const int64_t row_x = x + o * outer.x + m * middle.x;
-      for (int64_t i = 0; i < inner.size;) {
-        const int64_t left = inner.size - i;
-        const bool wide = left > kOne && p.levels <= kWideTileLevels;
-        const int64_t count = is_along ? 1 : std::min(left, wide ? kWide : kOne);
-        const T* from = row + i * inner.logits;
-        if (is_along) {
-          s.level[0] = static_cast<Real>(along<T, Real>(p, from, row_u[i * inner.u], s));
-        } else if (wide) {
-          stripe<T, Real, 4>(p, from, inner.logits, row_u + i * inner.u, inner.u, count, s);
-        } else {
-          stripe<T, Real, 1>(p, from, inner.logits, row_u + i * inner.u, inner.u, count, s);
-        }
-        store_levels(s.level, count, p.wide_levels, p.x.data, row_x + i * inner.x, inner.x);
-        i += count;
+  const DrawAxes axes(blocks, b, p.logits, p.levels * p.logits.channel, p.x);
+  const DrawAxis& inner = axes.inner;
+  const StripeChoice<Real> choice{p.levels, p.logits.channel, static_cast<Real>(p.inverse_temperature)};
+  const bool is_along = p.logits.channel == 1 && inner.params != 1 && p.levels >= kLeastAlong;
+  axes.for_each_row([&](int64_t params, int64_t x, int64_t draw) {
+    const T* row = static_cast<const T*>(p.logits.data) + axes.params + params;
+    for (int64_t i = 0; i < inner.size;) {
+      const int64_t left = inner.size - i;
+      const bool wide = left > kOne && p.levels <= kWideTileLevels;
+      const int64_t count = is_along ? 1 : std::min(left, wide ? kWide : kOne);
+      const T* from = row + i * inner.params;
+      const float* numbers = u + draw + i * inner.draw;
+      if (is_along) {
+        s.level[0] = static_cast<Real>(along<T, Real>(p, from, *numbers, s));
+      } else if (wide) {
+        draw_stripe<T, Real, 4>(choice, from, inner.params, numbers, inner.draw, count, s);
+      } else {
+        draw_stripe<T, Real, 1>(choice, from, inner.params, numbers, inner.draw, count, s);
       }
+      store_levels(s.level, count, p.wide_levels, p.x.data, axes.x + x + i * inner.x, inner.x);
+      i += count;
     }
-  }
+  });
 }
 
 template <class T, class Real>

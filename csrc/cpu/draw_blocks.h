@@ -21,23 +21,24 @@ struct DrawBlock {
 };
 
 struct DrawBlocks {
-  int64_t images, positions, channels;  // in all
-  int64_t by_image = 1, by_position = 1, by_channel, images_at_once, positions_at_once, channels_at_once;
+  int64_t images, positions, channels;                    // in all
+  int64_t by_image = 0, by_position = 0, by_channel = 0;  // blocks
+  int64_t images_at_once = 1, positions_at_once = 1, channels_at_once = 1;
 
   // Blocks of about `most` draws, whatever the number of threads.
   DrawBlocks(int64_t images, int64_t positions, int64_t channels, int64_t most)
       : images(images), positions(positions), channels(channels) {
+    if (images * positions * channels == 0) return;
     channels_at_once = std::min(channels, most);
     positions_at_once = channels > most ? 1 : std::min(positions, most / channels);
     if (positions_at_once < positions && positions_at_once > 64) positions_at_once -= positions_at_once % 64;
-    images_at_once = positions_at_once < positions || channels_at_once < channels
-                         ? 1
-                         : std::max<int64_t>(1, most / std::max<int64_t>(pitch(), 1));
+    images_at_once =
+        positions_at_once < positions || channels_at_once < channels ? 1 : std::max<int64_t>(1, most / pitch());
     by_channel = (channels + channels_at_once - 1) / channels_at_once;
-    if (positions > 0) by_position = (positions + positions_at_once - 1) / positions_at_once;
+    by_position = (positions + positions_at_once - 1) / positions_at_once;
     by_image = (images + images_at_once - 1) / images_at_once;
   }
-  int64_t count() const { return positions == 0 ? 0 : by_image * by_position * by_channel; }
+  int64_t count() const { return by_image * by_position * by_channel; }
   // Between the numbers of two images: whole quads, and one for what a block's first quad has before it.
   int64_t pitch() const { return (positions_at_once * channels_at_once + 3) / 4 * 4 + 4; }
   DrawBlock at(int64_t block) const {
@@ -64,6 +65,34 @@ inline const float* fill_draws(const DrawBlocks& blocks, const DrawBlock& b, uin
                   static_cast<uint32_t>(b.image + i), domain);
   return u + first % 4;
 }
+
+// One dim of a block: how many, and what lies between two neighbours, of parameters, draws in memory and their numbers.
+struct DrawAxis {
+  int64_t size, params, x, draw;
+};
+
+// A block's dims, the one that vectors run along innermost: positions where there are some, else what there is most of.
+struct DrawAxes {
+  DrawAxis outer, middle, inner;
+  int64_t params, x;  // where the block starts
+
+  DrawAxes(const DrawBlocks& blocks, const DrawBlock& b, const Positions& from, int64_t channel, const Positions& to)
+      : outer{b.images, from.image, to.image, blocks.pitch()},
+        middle{b.channels, channel, to.channel, 1},
+        inner{b.positions, from.position, to.position, blocks.channels},
+        params(b.image * from.image + b.channel * channel + b.position * from.position),
+        x(b.image * to.image + b.channel * to.channel + b.position * to.position) {
+    if (inner.size < 32 && inner.size < middle.size && middle.size >= outer.size) std::swap(inner, middle);
+    if (inner.size < 32 && inner.size < outer.size) std::swap(inner, outer);
+  }
+  // row(params, x, draw): offsets of the innermost dim's rows.
+  template <class Row>
+  PYGEN_INLINE void for_each_row(const Row& row) const {
+    for (int64_t o = 0; o < outer.size; ++o)
+      for (int64_t m = 0; m < middle.size; ++m)
+        row(o * outer.params + m * middle.params, o * outer.x + m * middle.x, o * outer.draw + m * middle.draw);
+  }
+};
 
 // Levels to memory, `step` apart.
 template <class Real>

@@ -53,9 +53,6 @@ struct Draw {
   __device__ __forceinline__ Draw(const CategoricalSampleParams& p, int64_t number) {
     live = number < p.count;
     if (!live) number = p.count - 1;
-    const auto quotient = [](int64_t a, int64_t b) {
-      return static_cast<int64_t>(divide(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
-    };
     const int64_t row = quotient(number, p.positions), position = number - row * p.positions;
     const int64_t image = quotient(row, p.channels), channel = row - image * p.channels;
     logits = reinterpret_cast<const T*>(p.logits.data) + image * p.logits.image +
@@ -71,31 +68,6 @@ struct Draw {
     return sweep_terms<Tr::kBatch, Acc>(end, -1, first, step, [this](int j) { return logit(j); }, inverse);
   }
 };
-
-// The first level of [begin, end) above 0 whose sum reaches `wanted`; where rounding leaves all short of it, the last
-// above 0.
-template <class Tr>
-__device__ __forceinline__ int first_to_reach(const Draw<Tr>& draw, int begin, int end, typename Tr::Acc top,
-                                              typename Tr::Acc run, typename Tr::Acc wanted) {
-  using Acc = typename Tr::Acc;
-  int last = begin;
-  bool reached = false;
-  for (int start = begin; start < end && !reached; start += Tr::kBatch) {
-    Acc x[Tr::kBatch];
-#pragma unroll
-    for (int i = 0; i < Tr::kBatch; ++i) x[i] = start + i < end ? draw.logit(start + i) : -Acc(INFINITY);
-#pragma unroll
-    for (int i = 0; i < Tr::kBatch; ++i) {
-      const Acc term = exp_term((x[i] - top) * draw.inverse);
-      run += term;
-      if (term > 0 && !reached) {
-        last = start + i;
-        reached = run >= wanted;
-      }
-    }
-  }
-  return last;
-}
 
 template <class Tr>
 __global__ void __launch_bounds__(Tr::kThreads)
@@ -135,7 +107,9 @@ __global__ void __launch_bounds__(Tr::kThreads)
     }
   }
   if (!draw.live || part != chosen) return;
-  const int level = total > 0 ? first_to_reach(draw, begin, end, top, before, wanted) : 0;
+  const int level = total > 0 ? first_to_reach<Tr::kBatch, Acc>(
+                                    begin, end, [&](int j) { return draw.logit(j); }, top, draw.inverse, before, wanted)
+                              : 0;
   store_level(p.x.data, draw.x, level, p.wide_levels);
 }
 

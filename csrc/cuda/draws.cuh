@@ -4,9 +4,15 @@
 #include <cuda_runtime.h>
 
 #include "common/philox.h"
+#include "cuda/softmax_terms.cuh"
+#include "cuda/tensor.cuh"
 
 namespace pygen::cuda {
 namespace {
+
+__device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
+  return static_cast<int64_t>(divide(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
+}
 
 // Of draw j of an image: word j % 4 of the counter (j / 4, 0, image, domain).
 __device__ __forceinline__ float draw_uniform(uint64_t seed, int64_t image, int64_t j, NoiseDomain domain) {
@@ -14,6 +20,30 @@ __device__ __forceinline__ float draw_uniform(uint64_t seed, int64_t image, int6
   philox_words(seed, static_cast<uint64_t>(j) / 4, static_cast<uint32_t>(image), domain, words);
   const int lane = static_cast<int>(j & 3);
   return uniform_of_word(lane < 2 ? (lane == 0 ? words[0] : words[1]) : (lane == 2 ? words[2] : words[3]));
+}
+
+// The first number of [begin, end), logits read(j), whose exponential is above 0 and whose sum with `run` and those
+// before reaches `wanted`; where rounding leaves all short of it, the last above 0.
+template <int kBatch, class Acc, class Read>
+__device__ __forceinline__ int first_to_reach(int begin, int end, const Read& read, Acc top, Acc inverse, Acc run,
+                                              Acc wanted) {
+  int last = begin;
+  bool reached = false;
+  for (int start = begin; start < end && !reached; start += kBatch) {
+    Acc x[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) x[i] = start + i < end ? read(start + i) : -Acc(INFINITY);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const Acc term = exp_term((x[i] - top) * inverse);
+      run += term;
+      if (term > 0 && !reached) {
+        last = start + i;
+        reached = run >= wanted;
+      }
+    }
+  }
+  return last;
 }
 
 __device__ __forceinline__ void store_level(char* x, int64_t at, int64_t level, bool wide) {

@@ -60,26 +60,30 @@ def _check(params: Any, x: Any, num_levels: Any, min_log_scale: Any) -> None:
     _checks.check_floating(_OP, "params", params)
     if params.dim() < 2:
         raise _checks.fail(_OP, "params", "at least two dims [N, P, ...]", list(params.shape))
-    _check_number_of_levels(num_levels)
+    check_mixture(_OP, num_levels, min_log_scale)
     check_levels(_OP, x, num_levels, "params", params)
     channels = x.shape[1]
     if channels != 1 and channels != 3:
         raise _checks.fail(_OP, "x", "1 or 3 channels", f"{channels} in {list(x.shape)}")
+    check_components(_OP, params, channels)
+
+
+def check_components(op: str, params: Tensor, channels: Any) -> None:
     each = reference.params_per_component(channels)
     if params.shape[1] == 0 or params.shape[1] % each:
         expected = f"a multiple of {each} numbers a pixel, {each} for each component of {channels} channel(s)"
-        raise _checks.fail(_OP, "params", expected, f"{params.shape[1]} in {list(params.shape)}")
-    if isinstance(min_log_scale, bool) or not isinstance(min_log_scale, (int, float)):
-        raise _checks.fail(_OP, "min_log_scale", "a number", type(min_log_scale).__name__, kind=TypeError)
-    if not -_WIDEST <= min_log_scale <= _WIDEST:
-        raise _checks.fail(_OP, "min_log_scale", f"-{_WIDEST:g} <= min_log_scale <= {_WIDEST:g}", min_log_scale)
+        raise _checks.fail(op, "params", expected, f"{params.shape[1]} in {list(params.shape)}")
 
 
-def _check_number_of_levels(num_levels: Any) -> None:
+def check_mixture(op: str, num_levels: Any, min_log_scale: Any) -> None:
     if isinstance(num_levels, bool) or not isinstance(num_levels, int):
-        raise _checks.fail(_OP, "num_levels", "an int", type(num_levels).__name__, kind=TypeError)
+        raise _checks.fail(op, "num_levels", "an int", type(num_levels).__name__, kind=TypeError)
     if not 2 <= num_levels <= MOST_LEVELS:
-        raise _checks.fail(_OP, "num_levels", f"2 <= num_levels <= {MOST_LEVELS}", num_levels)
+        raise _checks.fail(op, "num_levels", f"2 <= num_levels <= {MOST_LEVELS}", num_levels)
+    if isinstance(min_log_scale, bool) or not isinstance(min_log_scale, (int, float)):
+        raise _checks.fail(op, "min_log_scale", "a number", type(min_log_scale).__name__, kind=TypeError)
+    if not -_WIDEST <= min_log_scale <= _WIDEST:
+        raise _checks.fail(op, "min_log_scale", f"-{_WIDEST:g} <= min_log_scale <= {_WIDEST:g}", min_log_scale)
 
 
 _likelihood = Likelihood(
