@@ -190,6 +190,40 @@ def exercise_masked_linear(launcher) -> None:
                 launcher.grad_weight(grad, x, *degrees, True)
 
 
+def exercise_bernoulli_sample(launcher) -> None:
+    """Quads that images end in, in each layout and dtype."""
+    import torch
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        for shape in ((3, 3, 5, 7), (70, 3), (5,)):
+            logits = torch.zeros(shape, dtype=dtype)
+            last = logits.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else logits[..., ::2]
+            for given in (logits, last):
+                launcher.forward(given, torch.tensor(5), 1.0)
+
+
+def exercise_categorical_sample(launcher) -> None:
+    """Levels that one warp takes and several share, side by side and not, of whole blocks and not."""
+    import torch
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        for levels in (2, 17, 33, 129, 300):
+            logits = torch.zeros(2, 3 * levels, 37, dtype=dtype)
+            for given in (logits, logits.mT.contiguous().mT):
+                launcher.forward(given, torch.tensor(5), 3, 1.0)
+
+
+def exercise_logistic_mixture_sample(launcher) -> None:
+    """Grey and colours, of components that a batch divides and not, in both layouts."""
+    import torch
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        for channels, components in ((1, 4), (1, 7), (3, 1), (3, 10)):
+            params = torch.zeros(2, (3 if channels == 1 else 10) * components, 9, 8, dtype=dtype)
+            for given in (params, params.contiguous(memory_format=torch.channels_last)):
+                launcher.forward(given, torch.tensor(5), channels, 256, -7.0, 1.0)
+
+
 def exercise_row(name: str) -> None:
     """The samples of the generic tests, forward and backward, each dtype."""
     import registry
