@@ -60,34 +60,48 @@ def test_use_backend_stays_in_its_thread(op):
     assert seen == [pygen.explain(op.name, *tensors.values()).backend]
 
 
-def _in_child(row, backend, connection):
+def _backend(op) -> str:
+    return "cpu" if has_kernel(op.name, Target("cpu", "cpu")) else "reference"
+
+
+def _in_child(rows, connection):
     torch.set_num_threads(1)  # as DataLoader's workers do: OpenMP's threads do not survive a fork
-    connection.send([t.numpy() for t in results_of(OPS[row], backend)])
+    for row in rows:
+        connection.send([t.numpy() for t in results_of(OPS[row], _backend(OPS[row]))])
     connection.close()
 
 
-@each_op
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_child_processes_get_the_same(op, method):
-    """Also after the parent has used its threads."""
-    if method == "fork" and (sys.platform != "linux" or torch.cuda.is_initialized()):
-        pytest.skip("fork is Linux's, and no child can use a CUDA context of its parent")
-    backend = "cpu" if has_kernel(op.name, Target("cpu", "cpu")) else "reference"
+def check_in_child(ops, method: str) -> None:
     with threads(2):
-        expected = results_of(op, backend)
+        expected = [results_of(op, _backend(op)) for op in ops]
     context = multiprocessing.get_context(method)
     here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_in_child, args=(OPS.index(op), backend, there))
+    child = context.Process(target=_in_child, args=([OPS.index(op) for op in ops], there))
     child.start()
     try:
-        assert here.poll(200), "the child hangs"
-        found = here.recv()
+        for op, tensors in zip(ops, expected, strict=True):
+            assert here.poll(200), f"the child hangs in {op}"
+            for a, b in zip(here.recv(), tensors, strict=True):
+                assert_same(torch.from_numpy(a), b)
     finally:
         child.join(100)  # a busy machine takes its time to end one, too
         child.kill()
     assert child.exitcode == 0
-    for a, b in zip(found, expected, strict=True):
-        assert_same(torch.from_numpy(a), b)
+
+
+@each_op
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is Linux's")
+def test_forked_processes_get_the_same(op):
+    """Also after the parent has used its threads."""
+    if torch.cuda.is_initialized():
+        pytest.skip("no child can use a CUDA context of its parent")
+    check_in_child([op], "fork")
+
+
+@pytest.mark.slow
+def test_spawned_processes_get_the_same():
+    """One child for all ops: its start is what takes the time."""
+    check_in_child(OPS, "spawn")
 
 
 def resident() -> int:
@@ -101,7 +115,7 @@ def resident() -> int:
 def test_memory_is_flat_over_ten_thousand_calls(op, target):
     """Python's memory, the process's, and reference cycles: with the collector off nothing may pile up."""
     sample = op.sample("one element")
-    calls = 10_000 if target.backend != "reference" else 300
+    rounds = 3_400 if target.backend != "reference" else 300  # of three calls each
 
     def loop(n):
         for _ in range(n):
@@ -112,7 +126,7 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
             with torch.no_grad():
                 op.call(marked, sample.options, target.backend)
 
-    loop(100 if target.backend != "reference" else 500)  # what torch and Python keep is at hand then
+    loop(100 if target.backend != "reference" else 300)  # what torch and Python keep is at hand then
     for _ in range(
         3
     ):  # what calls leave behind they leave every time; what earlier tests left, or a cache's growth, once
@@ -120,7 +134,7 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
         gc.disable()
         try:
             bytes_before, blocks_before = resident(), sys.getallocatedblocks()
-            loop(calls)
+            loop(rounds)
             grown = resident() - bytes_before
             garbage = gc.collect()
             blocks = sys.getallocatedblocks() - blocks_before
@@ -128,7 +142,9 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
             gc.enable()
         if grown < 4 * 2**20 and blocks < 200 and garbage < 200:
             return
-    pytest.fail(f"{calls} calls left {grown} bytes, {blocks} blocks of Python's memory, {garbage} objects in cycles")
+    pytest.fail(
+        f"{3 * rounds} calls left {grown} bytes, {blocks} blocks of Python's memory, {garbage} objects in cycles"
+    )
 
 
 def _run(module, inputs):
