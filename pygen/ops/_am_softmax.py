@@ -111,6 +111,12 @@ class _ByTorch(_Products):
         return before.addmm_(grads.t(), x) if x.dtype == wide else before.add_(self._mm(grads.t(), x, wide))
 
 
+def operands(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What is multiplied: by tensor cores 16 bits as they are."""
+    wide = compute_dtype(input.dtype)
+    return (input, weight) if input.is_cuda else (input.to(wide), weight.to(wide))
+
+
 def without_autocast(t: Tensor) -> AbstractContextManager:
     """What is in the dtype it shall be in stays so."""
     return torch.autocast(t.device.type, enabled=False) if _checks.autocast_enabled() else nullcontext()
@@ -129,8 +135,13 @@ def one_pass(
     """The losses [N] and, but for what the norms take from them, the gradients of input and weight."""
     wide = compute_dtype(input.dtype)
     input, weight = input.detach(), weight.detach()
-    x, w = (input, weight) if input.is_cuda else (input.to(wide), weight.to(wide))  # tensor cores multiply 16 bits
-    rows, columns, target = scale / norms(x), 1 / norms(w), target.contiguous()
+    x, w = operands(input, weight)
+    x_norms, columns, target = norms(x), 1 / norms(w), target.contiguous()
+    rows = scale / x_norms
+    # In float16 the gradients of the products have no room for 1 / |x|, and 0 x infinity would be NaN: it goes elsewhere.
+    units = (x.to(wide) / x_norms.unsqueeze(1)).to(x.dtype) if x.dtype == torch.float16 else None
+    if units is not None and upstream is not None:
+        upstream = upstream / rows
     nll = torch.empty(len(x), dtype=wide, device=x.device)
     grad_x = grad_w = None
     if upstream is not None and wanted[0]:
@@ -148,7 +159,10 @@ def one_pass(
         if grads is not None and grad_x is not None:
             by.grad_x(grad_x[some], grads, w)
         if grads is not None and wanted[1]:
-            grad_w = by.grad_w(grad_w, grads, x[some])
+            grad_w = by.grad_w(grad_w, grads, (x if units is None else units)[some])
+    if units is not None:
+        grad_x = None if grad_x is None else grad_x.mul_(rows.unsqueeze(1))
+        grad_w = None if grad_w is None else grad_w.mul_(scale)
     return nll, grad_x, grad_w
 
 
