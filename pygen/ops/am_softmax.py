@@ -41,7 +41,8 @@ def am_softmax(
     Wang et al. 2018, "Additive Margin Softmax for Face Verification"; CosFace (Wang et al. 2018) is the same loss.
 
     Args:
-        input: [N, D], float64, float32, bfloat16 or float16; normalised here (by at least 1e-12). Any strides.
+        input: [N, D], float64, float32, bfloat16 or float16; normalised here (by at least 1e-12; a norm that overflows, as of
+            numbers beyond 1e18 in float32, gives no cosine). Any strides.
         weight: [C, D], one row for each class, like input; normalised here.
         target: [N], int64, 0 .. C - 1. A wrong one raises on a CPU; on a GPU, where to look would be to wait, it makes the
             loss NaN.

@@ -132,7 +132,7 @@ def crf_decode(
     """The likeliest tags of each sequence and their score (Viterbi). Not differentiable.
 
     Of equally good tags the lowest is taken, at the last step first and then step by step towards the first one: the same on
-    every backend, bit for bit. Arguments as of crf_log_partition.
+    every backend, bit for bit, unless a score is NaN: then they are some tags. Arguments as of crf_log_partition.
 
     Returns:
         tags [N, T], int64, -1 past a sequence's length; their scores [N], float32 (float64 for float64), -inf where nothing can
