@@ -48,6 +48,10 @@ CRF_TILE_WARPS = 8
 CRF_GROUPS = 64  # of sequences, each with a partial sum of that gradient
 CRF_SUMS_ROWS = 16
 CRF_SUMS_COLUMNS = 64
+LSTM_PIXELS = (16, 32)  # of a line at once; 16 is the least that tl.dot takes
+LSTM_UNITS = 16  # of four gates each; 32 spill
+LSTM_DEPTH = 16  # units of the line before
+LSTM_WARPS = 8  # 4 spill
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -117,6 +121,12 @@ def crf_tile(dtype: torch.dtype, tags: int) -> tuple[int, int]:
     while warps < 32 and numbers > warps * 32 * CRF_REGISTERS:
         warps *= 2
     return block, warps
+
+
+def lstm_tile(dtype: torch.dtype, length: int) -> dict[str, int]:
+    """Pixels of a line by units, and units of the line before at once."""
+    pixels = LSTM_PIXELS[0] if length <= LSTM_PIXELS[0] or dtype == torch.float64 else LSTM_PIXELS[1]
+    return {"PIXELS": pixels, "UNITS": LSTM_UNITS, "DEPTH": LSTM_DEPTH, "num_warps": LSTM_WARPS}
 
 
 @dataclass(frozen=True)

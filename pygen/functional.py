@@ -20,6 +20,7 @@ from pygen.ops.logistic_mixture_sample import logistic_mixture_sample as logisti
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.nade_nll import nade_nll
+from pygen.ops.pixel_lstm import pixel_lstm
 from pygen.ops.rbm import rbm_free_energy
 from pygen.ops.rbm import rbm_gibbs as rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
@@ -41,6 +42,7 @@ __all__ = [
     "masked_conv2d",
     "masked_linear",
     "nade_nll",
+    "pixel_lstm",
     "rbm_free_energy",
     "reparameterize_kl",
     "sample_dot",

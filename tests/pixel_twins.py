@@ -98,6 +98,17 @@ CASES = {
         gain=1.0,
     ),
 }
+# Without a sampling program.
+RECURRENT = {
+    "rnn": Case("PixelRNN", {"hidden_channels": 4, "num_blocks": 2}),
+    "rnn-row-grey": Case(
+        "PixelRNN", {"hidden_channels": 4, "num_blocks": 2, "kind": "row", "num_levels": 5, "first_kernel_size": 3}
+    ),
+    "rnn-rgb": Case(
+        "PixelRNN", {"in_channels": 3, "color_groups": 3, "hidden_channels": 6, "num_blocks": 1, "num_levels": 3}
+    ),
+}
+ALL = CASES | RECURRENT
 
 
 SINGLE_SCALE = [name for name, case in CASES.items() if case.name != "PixelCNNPP"]
@@ -115,7 +126,7 @@ def randomise(model: nn.Module, gain: float = 2.0, seed: int = 0) -> nn.Module:
 
 def twins(case: Case | str, dtype: torch.dtype = torch.float64, **options: object) -> tuple[nn.Module, nn.Module]:
     """The plain one and pygen's."""
-    case = CASES[case] if isinstance(case, str) else case
+    case = ALL[case] if isinstance(case, str) else case
     plain = getattr(plain_models, case.name)(**case.options, **options)
     ours = getattr(models, case.name)(**case.options, **options)
     randomise(plain, case.gain)

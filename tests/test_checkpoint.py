@@ -15,13 +15,14 @@ from torch import nn
 from pygen import cli, models
 from pygen._picture import grid, write_png
 from pygen._sample import as_pixels
-from pygen.models import GAN, MADE, NADE, NICE, RBM, VAE, GatedPixelCNN, PixelCNN, PixelCNNPP, RealNVP
+from pygen.models import GAN, MADE, NADE, NICE, RBM, VAE, GatedPixelCNN, PixelCNN, PixelCNNPP, PixelRNN, RealNVP
 
 MODELS = {
     "plain": lambda: PixelCNN(hidden_channels=4, num_blocks=1),
     "positional": lambda: PixelCNN(3, color_groups=3, hidden_channels=np.int64(6), num_blocks=0, num_levels=300),
     "classes": lambda: GatedPixelCNN(hidden_channels=4, num_blocks=1, num_classes=3),
     "pp": lambda: PixelCNNPP(hidden_channels=4, num_resnets=1, num_scales=2, num_mixtures=2, weight_norm=False),
+    "rnn": lambda: PixelRNN(hidden_channels=4, num_blocks=1, kind="row"),
     "pp-normed": lambda: PixelCNNPP(1, hidden_channels=4, num_resnets=1, num_scales=1, num_mixtures=2),
     "made": lambda: MADE(6, [4, 5], num_orders=2),
     "nade": lambda: NADE(6, 4, num_orders=2),

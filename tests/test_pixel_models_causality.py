@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pixel_twins import CASES, Case, all_binary_images, jacobian, randomise, twins
+from pixel_twins import ALL, CASES, Case, all_binary_images, jacobian, randomise, twins
 
 from pygen import models
 from pygen.reference import models as plain_models
 
 SIDES = {"plain": plain_models, "pygen": models}
-each_case = pytest.mark.parametrize("name", CASES)
+each_case = pytest.mark.parametrize("name", ALL)
 each_side = pytest.mark.parametrize("side", SIDES)
 
 
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 @each_side
 def test_pixel_model_sees_the_past_alone(name: str, side: str) -> None:
     """Exact zeros: for later pixels, for the pixel itself, and within it for its own and later colour groups."""
-    case = CASES[name]
+    case = ALL[name]
     model = dict(zip(SIDES, twins(case), strict=True))[side]
     height, width = 4, 4
     cond = case.conditions(1, height, width)
@@ -57,7 +57,7 @@ def _prepared(case: Case, cond: torch.Tensor, side: str) -> torch.Tensor:
 @each_case
 def test_pixel_model_is_causal_in_float32_and_bfloat16_and_channels_last(name: str) -> None:
     """Changing a pixel changes nothing before it, bit for bit."""
-    case = CASES[name]
+    case = ALL[name]
     for dtype in (torch.float32, torch.bfloat16):
         _, model = twins(case, dtype)
         for layout in (torch.contiguous_format, torch.channels_last):
@@ -75,6 +75,8 @@ def test_pixel_model_is_causal_in_float32_and_bfloat16_and_channels_last(name: s
 # Zeros among the 2016 entries below the diagonal of an 8x8 Jacobian, five 3x3 residual blocks.
 BLIND = {("PixelCNN", 5): 210, ("PixelCNN", 7): 125, ("PixelCNN", 3): 421}
 BLIND |= {("GatedPixelCNN", 5): 0, ("GatedPixelCNN", 7): 0, ("GatedPixelCNN", 3): 126}
+# The last pixel of the row above, right of what the first convolution sees: 7 rows times the columns too far to its left.
+BLIND |= {("PixelRNN", 3): 7 * 6, ("PixelRNN", 7): 7 * 4}
 
 
 @pytest.mark.parametrize(("name", "first"), BLIND, ids=lambda v: str(v))
@@ -103,7 +105,7 @@ def test_pixelcnn_pp_has_no_blind_spot(side: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [(name, (3, 3)) for name in ("plain", "plain-no-block", "gated", "gated-k5", "pp")]
+    [(name, (3, 3)) for name in ("plain", "plain-no-block", "gated", "gated-k5", "pp", "rnn")]
     + [(name, (4, 4)) for name in ("plain", "gated", "pp")],
 )
 def test_pixel_model_probabilities_sum_to_one(name: str, size: tuple[int, int]) -> None:
@@ -131,7 +133,7 @@ def test_rgb_pixel_model_probabilities_sum_to_one() -> None:
     """2x1 images of three binary channels: R, then G given R, then B given both, all dependent."""
     grouped = {"color_groups": 3, "hidden_channels": 12, "num_blocks": 1, "first_kernel_size": 3}
     pp = {"hidden_channels": 4, "num_resnets": 1, "num_scales": 2, "num_mixtures": 3, "num_levels": 2, "dropout": 0}
-    for name, options in (("PixelCNN", grouped), ("GatedPixelCNN", grouped), ("PixelCNNPP", pp)):
+    for name, options in (("PixelCNN", grouped), ("GatedPixelCNN", grouped), ("PixelCNNPP", pp), ("PixelRNN", grouped)):
         model = getattr(models, name)(3, **options)
         randomise(model.double(), gain=1 if name == "PixelCNNPP" else 4)
         x = all_binary_images(3, 2).view(-1, 3, 2, 1)

@@ -76,6 +76,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_nade_nll.py"),
         "cuda": _host("nade_nll"),
     },
+    "pixel_lstm": {
+        "triton": GENERIC,
+        "cpu": (*GENERIC, "tests/test_pixel_lstm.py"),
+        "cuda": _host("pixel_lstm"),
+    },
     "rbm": {
         "triton": (*GENERIC, "tests/test_rbm.py"),
         "cpu": (*GENERIC, "tests/test_rbm.py"),

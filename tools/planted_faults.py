@@ -130,6 +130,10 @@ NADE_MODEL = "tests/test_nade.py"
 NADE_CPP, NADE_BACK = "csrc/cpu/nade_nll.cpp", "csrc/cpu/nade_nll_backward.cpp"
 NADE_CU, NADE_PY = "csrc/cuda/nade_nll.cuh", "kernels/nade_nll.py"
 
+LSTM, LSTM_TRITON = "tests/test_pixel_lstm.py", _of("pixel_lstm", "triton")
+LSTM_CUDA = "tests/test_cuda_host_pixel_lstm.py"
+LSTM_LINES, LSTM_CPP, LSTM_BACK = (f"csrc/cpu/pixel_lstm{part}" for part in ("_lines.h", ".cpp", "_backward.cpp"))
+LSTM_CU, LSTM_PY = "csrc/cuda/pixel_lstm.cuh", "kernels/pixel_lstm.py"
 RBM, RBM_TRITON, RBM_CUDA = (
     "tests/test_rbm.py -k 'not triton'",
     "tests/test_rbm.py -k triton",
@@ -614,6 +618,20 @@ FAULTS = (
     Fault("categorical, CUDA: the batch's tail counts as logits of 0", SOFTMAX_CU, ": -Acc(INFINITY);", ": Acc(0);", CATEGORICAL_CUDA),
     Fault("categorical, Triton: units past the last count", CATEGORICAL_PY, "tl.sum(tl.where(live, nll, 0.0), axis=0)", "tl.sum(nll, axis=0)", CATEGORICAL_TRITON),
     Fault("categorical, Triton: a later block's largest logit leaves the sum as it was", CATEGORICAL_PY, "others * tl.exp(before - top) + tl.sum(terms, axis=1)", "others + tl.sum(terms, axis=1)", CATEGORICAL_TRITON),
+    Fault("pixel_lstm: the slope of g is that of a sigmoid", "csrc/common/pixel_lstm.h", "grad.g = down * u.i * (1.0f - u.g * u.g);", "grad.g = down * u.i * u.g * (1.0f - u.g);", LSTM),
+    Fault("pixel_lstm: c forgets its own way back", "csrc/common/pixel_lstm.h", "const V down = grad_c + grad_h", "const V down = grad_h", LSTM),
+    Fault("pixel_lstm, reference: the mirrored map is not turned back", "pygen/reference/pixel_lstm.py", "    return t.flip(-1) if direction == \"left\" else t\n\n\ndef _common", "    return t\n\n\ndef _common", LSTM),
+    Fault("pixel_lstm: the tap beside is the one above", "pygen/_lstm.py", "\"left\": (1, 5)", "\"left\": (1, 3)", LSTM),
+    Fault("pixel_lstm, C++: taps see the images beside", LSTM_LINES, "std::fill_n(tile + c * l.pitch + b * l.image + l.length, l.image - l.length, Real(0));", "", LSTM),
+    Fault("pixel_lstm, C++: c is written beyond a line's end", LSTM_CPP, "store_first(c + q, u.c, n - q);", "store(c + q, u.c);", LSTM),
+    Fault("pixel_lstm, C++: c goes on where a row of pixels begins", LSTM_BACK, "std::fill_n(before + 4 * tile + j * l.pitch + l.before + known, end - known, Real(0));", "", LSTM),
+    Fault("pixel_lstm, C++: a tap's gradient goes where it did not read", LSTM_BACK, "-l.position, l.pitch};", "l.position, l.pitch};", LSTM),
+    Fault("pixel_lstm, C++: pixels of a diagonal that are none", LSTM_LINES, "return p.down ? 0 : std::max<int64_t>(0, d - p.columns + 1); }", "return 0; }", LSTM),
+    Fault("pixel_lstm, CUDA: lines that are read are written", LSTM_CU, "    Acc* const other = now;\n    now = last;\n    last = other;", "", LSTM_CUDA),
+    Fault("pixel_lstm, CUDA: c goes on where a row of pixels begins", LSTM_CU, "d > 0 && pixel + m < l.end(d - 1)", "d > 0", LSTM_CUDA),
+    Fault("pixel_lstm, CUDA: what fills up the units counts", "pygen/native/pixel_lstm.py", "    more = -hidden % _QUAD", "    more = 0", LSTM_CUDA),
+    Fault("pixel_lstm, Triton: taps read the line that is written", LSTM_PY, "h = tl.load(last_ptr + at,", "h = tl.load(now_ptr + at,", LSTM_TRITON),
+    Fault("pixel_lstm, Triton: c goes on where a row of pixels begins", LSTM_PY, "known = both & (pixel < end_before)[:, None]", "known = both & (d > 0)", LSTM_TRITON),
     Fault("NADE: the slope of a unit is its complement", "csrc/common/nade_nll.h", "return h * (1.0f - h);", "return V(1.0f - h);", NADE),
     Fault("NADE, C++: inputs of 0 are multiplied", NADE_CPP, "if (x != 0 && d + 1 < p.inputs)", "if (d + 1 < p.inputs)", NADE),
     Fault("NADE, C++: units stay as they were at the first change", NADE_CPP, "    store(h + j, units_of(sum));", "", NADE),

@@ -21,6 +21,7 @@ from pygen.kernels import (
     masked_conv2d,
     masked_linear,
     nade_nll,
+    pixel_lstm,
     rbm,
     reparameterize_kl,
     sample_dot,
@@ -313,6 +314,22 @@ def _nade_nll_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "NADE of odd sizes", lambda: _nade_nll(7, 5, 3, torch.float32)
 
 
+def _pixel_lstm(shape: tuple[int, ...], direction: str, taps: int, dtype):
+    x = torch.zeros(shape, dtype=dtype)
+    weight = torch.zeros(shape[1], shape[1] // 4, taps, dtype=dtype)
+    pixel_lstm.forward(x, weight, direction, 1, False)
+    h, kept = pixel_lstm.forward(x, weight, direction, 1, True)
+    pixel_lstm.backward(h, weight, h, kept, direction, 1, (True, False))
+
+
+def _pixel_lstm_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} LSTM right", lambda d=dtype: _pixel_lstm((8, 512, 32, 32), "right", 2, d)
+    yield "LSTM left, few units", lambda: _pixel_lstm((8, 64, 9, 9), "left", 2, torch.float32)
+    yield "LSTM down", lambda: _pixel_lstm((8, 512, 32, 32), "down", 3, torch.float32)
+
+
 def _rbm(n: int, visible: int, hidden: int, dtype, *, known=False):
     v, weight = torch.zeros(n, visible, dtype=torch.uint8), torch.zeros(hidden, visible, dtype=dtype)
     given = (v, weight, torch.zeros(visible, dtype=dtype), torch.zeros(hidden, dtype=dtype))
@@ -397,6 +414,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _logistic_mixture_sample_cases()
     yield from _affine_coupling_cases()
     yield from _nade_nll_cases()
+    yield from _pixel_lstm_cases()
     yield from _rbm_cases()
     yield from _am_softmax_cases()
 

@@ -10,6 +10,7 @@ from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.nade_nll import NADENLL
+from pygen.nn.pixel_lstm import DiagonalBiLSTM, RowLSTM
 from pygen.nn.rbm import RBMFreeEnergy
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 
@@ -19,6 +20,7 @@ __all__ = [
     "AffineCoupling",
     "BernoulliNLL",
     "CategoricalNLL",
+    "DiagonalBiLSTM",
     "DiagonalGaussian",
     "GANLoss",
     "GatedMaskedConv2d",
@@ -28,4 +30,5 @@ __all__ = [
     "MaskedLinear",
     "RBMFreeEnergy",
     "ReparameterizeKL",
+    "RowLSTM",
 ]

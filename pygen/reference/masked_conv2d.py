@@ -85,7 +85,7 @@ def _mix(w: Tensor, t: Tensor) -> Tensor:
     return out
 
 
-def _correlate(g: Tensor, x: Tensor) -> Tensor:
+def correlate(g: Tensor, x: Tensor) -> Tensor:
     """[o, c] = sum over N and pixels of g [N, o, H, W] times x [N, c, H, W]."""
     columns = [(g * x.narrow(1, c, 1)).sum((0, 2, 3)) for c in range(x.shape[1])]
     return torch.stack(columns, dim=1) if columns else g.new_zeros(g.shape[1], 0)
@@ -210,7 +210,7 @@ def compose_grad_weight(
         reach = _reach(tap, kernel, dilation, input.shape)
         if reach is None:
             continue
-        part = _correlate(_crop(_channels(g, outs), reach[0]), _crop(_channels(x, ins), reach[1]))
+        part = correlate(_crop(_channels(g, outs), reach[0]), _crop(_channels(x, ins), reach[1]))
         pads = (ins.start, in_channels - ins.stop, outs.start, out_channels - outs.stop)
         by_tap[tap] = by_tap[tap] + F.pad(part, pads)
     grad_w = torch.stack(by_tap, dim=-1).view(out_channels, in_channels, *kernel).to(grad.dtype)

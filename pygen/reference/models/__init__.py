@@ -7,6 +7,7 @@ from .nade import NADE
 from .nice import NICE
 from .pixel_cnn import DataPixelCNN, PixelCNN
 from .pixel_cnn_pp import PixelCNNPP
+from .pixel_rnn import PixelRNN
 from .rbm import RBM
 from .real_nvp import RealNVP
 from .vae import VAE
@@ -22,5 +23,6 @@ __all__ = [
     "GatedPixelCNN",
     "PixelCNN",
     "PixelCNNPP",
+    "PixelRNN",
     "RealNVP",
 ]
