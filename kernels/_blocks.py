@@ -50,8 +50,7 @@ CRF_SUMS_ROWS = 16
 CRF_SUMS_COLUMNS = 64
 LSTM_PIXELS = (16, 32)  # of a line at once; 16 is the least that tl.dot takes
 LSTM_UNITS = 16  # of four gates each; 32 spill
-LSTM_DEPTH = 16  # units of the line before
-LSTM_WARPS = 8  # 4 spill
+LSTM_DEPTH = 32  # units of the line before; float64: 16
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -126,7 +125,8 @@ def crf_tile(dtype: torch.dtype, tags: int) -> tuple[int, int]:
 def lstm_tile(dtype: torch.dtype, length: int) -> dict[str, int]:
     """Pixels of a line by units, and units of the line before at once."""
     pixels = LSTM_PIXELS[0] if length <= LSTM_PIXELS[0] or dtype == torch.float64 else LSTM_PIXELS[1]
-    return {"PIXELS": pixels, "UNITS": LSTM_UNITS, "DEPTH": LSTM_DEPTH, "num_warps": LSTM_WARPS}
+    depth = LSTM_DEPTH // 2 if dtype == torch.float64 else LSTM_DEPTH
+    return {"PIXELS": pixels, "UNITS": LSTM_UNITS, "DEPTH": depth, "num_warps": num_warps(dtype)}
 
 
 @dataclass(frozen=True)
