@@ -186,14 +186,14 @@ def test_rbm_on_digits_reaches_the_bar() -> None:
 
     torch.manual_seed(0)
     data = digits()
-    model = RBM(64, 64)
+    model = RBM(64, 64)  # more, in 3,000 batches, reach 18.4 nats: docs/rbm.md
     ones = data.train_x.float().mean(0).clamp(0.01, 0.99).flatten()
     with torch.no_grad():
         model.visible_bias.copy_(ones.logit())
-    steps = 3000
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    steps = 2000
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, weight_decay=3e-4)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / steps)
         x = data.train_x[torch.randint(len(data.train_x), (100,))]
         optimizer.zero_grad()
         model.loss(x, persistent=True).backward()
@@ -202,4 +202,4 @@ def test_rbm_on_digits_reaches_the_bar() -> None:
         log_z = model.log_partition("ais", num_chains=100, num_temperatures=1000, seed=0)
         nll = -model.log_prob(data.test_x, log_partition=log_z.value).mean().item()
     assert log_z.standard_error < 0.1
-    assert BEST_POSSIBLE <= nll <= 20.5
+    assert BEST_POSSIBLE <= nll <= 19.5

@@ -26,8 +26,8 @@ def _addresses(tensors: list[Tensor]) -> tuple[int, ...]:
 def _given(v: Tensor, weight: Tensor, *biases: Tensor) -> tuple[tuple, list[Tensor]]:
     """(dtype, sizes, weight) and the other tensors as the C++ kernels take them, which the caller keeps alive."""
     wide = compute_dtype(weight.dtype)
-    tensors = [targets(v, wide).contiguous(), *(b.to(wide).contiguous() for b in biases)]
-    return (DTYPE_NAMES[weight.dtype], (*v.shape, len(weight)), strided(weight)), tensors
+    tensors = [t if t.dtype == wide and t.is_contiguous() else targets(t, wide).contiguous() for t in (v, *biases)]
+    return (DTYPE_NAMES[weight.dtype], (*v.shape, weight.shape[0]), strided(weight)), tensors
 
 
 def _rows(n: int, size: int, like: Tensor) -> Tensor:
@@ -78,12 +78,12 @@ def forward(
     """The free energies [N] and, where `keep`, the hidden units' chances [N, H], else [0]: float32 (float64 for float64)."""
     _check(v, weight, visible_bias, hidden_bias)
     where, wide = target(weight), compute_dtype(weight.dtype)
-    units = torch.empty((len(v), len(weight)) if keep else 0, dtype=wide, device=v.device)
+    units = torch.empty((v.shape[0], weight.shape[0]) if keep else 0, dtype=wide, device=v.device)
     kept = units.data_ptr() if units.numel() else None
     if on_gpu(where):
         return _forward_on_gpu(where, v, weight, visible_bias, hidden_bias, kept), units
     given, tensors = _given(v, weight, visible_bias, hidden_bias)
-    energy = tensors[0].new_empty(len(v))
+    energy = torch.empty(v.shape[0], dtype=wide)
     where[0].rbm_free_energy(*given, _addresses(tensors), energy.data_ptr(), kept, *where[1])
     return energy, units
 
@@ -124,7 +124,8 @@ def gibbs(
     steps, inverse, seed, mask = options
     drawn = state.data_ptr(), units.data_ptr()
     where[0].rbm_gibbs(*given, _addresses(tensors), steps, inverse, int(seed), mask, *drawn, *where[1])
-    state, units = state.to(v.dtype), units.to(v.dtype)
+    if v.dtype != torch.uint8:
+        state, units = state.to(v.dtype), units.to(v.dtype)
     return state if known is None else torch.where(known, v, state), units
 
 

@@ -55,10 +55,9 @@ def reduced(energy: Tensor, reduction: str) -> Tensor:
     """energy [N], its sum, or that over N: in parts of a fixed size, so that no number of threads changes the sum."""
     if reduction == "none":
         return energy
-    total = (
-        torch.stack([part.sum() for part in energy.split(_AT_ONCE)]).sum() if len(energy) > _AT_ONCE else energy.sum()
-    )
-    return total / len(energy) if reduction == "batchmean" else total
+    n = energy.shape[0]
+    total = energy.sum() if n <= _AT_ONCE else torch.stack([part.sum() for part in energy.split(_AT_ONCE)]).sum()
+    return total / n if reduction == "batchmean" else total
 
 
 def spread(
@@ -69,7 +68,12 @@ def spread(
     """The gradient of each energy, [N]."""
     if reduction == "none":
         return grad
-    return (grad / len(v) if reduction == "batchmean" else grad).expand(len(v))
+    n = v.shape[0]
+    return (grad / n if reduction == "batchmean" else grad).expand(n)
+
+
+def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
+    return t if t.dtype == dtype else t.to(dtype)
 
 
 def gradients(
@@ -82,23 +86,24 @@ def gradients(
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """reference.backward with the hidden units' chances at hand: two matrix products at most."""
-    if not weight.numel() or not len(v):
+    if not weight.numel() or not v.shape[0]:
         return reference.backward(grad_energy, v, weight, visible_bias, hidden_bias, needs)
-    wide, dtype = compute_dtype(weight.dtype), weight.dtype
-    g = -grad_energy.to(wide).unsqueeze(1)
+    dtype = weight.dtype
+    wide = compute_dtype(dtype)
+    g = _as(grad_energy, wide).neg().unsqueeze(1)
     scaled = g * units  # [N, H]
     on_cpu = masked_linear.has_dense(weight)
-    x = targets(v, wide if on_cpu else dtype) if needs[1] or needs[2] else None
+    x = targets(v, wide if on_cpu else dtype)
     grads: list[Tensor | None] = [None] * 4
     if needs[0]:
         made = _product(scaled, weight, wide, on_cpu)
-        grads[0] = made.add_(g * visible_bias.to(wide)).to(v.dtype)
-    if needs[1] and x is not None:
-        grads[1] = _across(scaled, x, wide, on_cpu).to(dtype)
-    if needs[2] and x is not None:
-        grads[2] = _across(g, x, wide, on_cpu)[0].to(dtype)
+        grads[0] = _as(made.add_(g * visible_bias.to(wide)), v.dtype)
+    if needs[1]:
+        grads[1] = _as(_across(scaled, x, wide, on_cpu), dtype)
+    if needs[2]:
+        grads[2] = _as((g * x).sum(0), dtype)
     if needs[3]:
-        grads[3] = scaled.sum(0).to(dtype)
+        grads[3] = _as(scaled.sum(0), dtype)
     return tuple(grads)
 
 
@@ -106,7 +111,7 @@ def _product(scaled: Tensor, weight: Tensor, wide: torch.dtype, on_cpu: bool) ->
     """scaled weight, [N, D]. On CPUs by the C++ kernel, whose sums do not depend on threads, as those of torch.mm do."""
     if on_cpu:
         return masked_linear.dense_product(
-            scaled, weight.to(wide).t(), scaled.new_empty((len(scaled), weight.shape[1]))
+            scaled, weight.to(wide).t(), scaled.new_empty((scaled.shape[0], weight.shape[1]))
         )
     return _mm(scaled.to(weight.dtype), weight, wide)
 

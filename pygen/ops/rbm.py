@@ -1,6 +1,7 @@
 """The restricted Boltzmann machine: its free energy, which learns, and block Gibbs sampling."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -178,11 +179,15 @@ def _launch(v, weight, visible_bias, hidden_bias, reduction, keep, backend):
 
 def _launch_backward(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend):
     launcher = _dispatch.launcher(_ENERGY, _STEM, backend, weight)
+    return _backward_on(launcher, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs)
+
+
+def _backward_on(launcher, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs):
     given, each = (v, weight, visible_bias, hidden_bias), spread(grad_energy, v, reduction)
     if launcher is reference:
         grads = reference.backward(each, *given, needs)
     else:
-        if units.shape != (len(v), len(weight)):  # forward was told not to keep them
+        if units.shape != (v.shape[0], weight.shape[0]):  # forward was told not to keep them
             units = launcher.forward(*given, True)[1]
         grads = gradients(each, *given, units, needs)
     return [grad for grad in grads if grad is not None]
@@ -233,9 +238,9 @@ def _gradients(launcher, grad_energy, given, reduction, needs, backend) -> tuple
     if launcher is None:
         grads = iter(torch.ops.pygen.rbm_free_energy_backward(*args, backend))
     elif torch.is_grad_enabled():
-        grads = iter(_FreeEnergyBackward.apply(_launch_backward, *args, backend))
+        grads = iter(_FreeEnergyBackward.apply(partial(_backward_on, launcher), *args))
     else:
-        grads = iter(_launch_backward(*args, backend))
+        grads = iter(_backward_on(launcher, *args))
     return tuple(next(grads) if n else None for n in needs)
 
 
@@ -243,11 +248,11 @@ class _FreeEnergyBackward(torch.autograd.Function):
     """The kernel forward, the composite of its formula backward."""
 
     @staticmethod
-    def forward(ctx, call, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend):
+    def forward(ctx, call, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, *backend):
         ctx.set_materialize_grads(False)
         save(ctx, grad_energy, v, weight, visible_bias, hidden_bias)
-        ctx.reduction, ctx.needs = reduction, needs
-        return tuple(call(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend))
+        ctx.reduction, ctx.needs, ctx.rest = reduction, needs, 3 + len(backend)
+        return tuple(call(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, *backend))
 
     @staticmethod
     def backward(ctx, *grad_grads):
@@ -255,7 +260,7 @@ class _FreeEnergyBackward(torch.autograd.Function):
             return reference.backward(spread(grad, v, ctx.reduction), v, *parameters, ctx.needs)
 
         grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[1:6], grad_grads)
-        return None, *grads, None, None, None, None
+        return None, *grads, *(None,) * ctx.rest
 
 
 _fast_apply = _library.fast_apply(_FreeEnergy)
