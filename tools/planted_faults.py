@@ -668,7 +668,7 @@ FAULTS = (
     Fault("RBM, Triton: units beyond the last count", RBM_PY, "tl.where((n < n_size)[None, :], relu(a) + log1p_positive(e), 0.0)", "relu(a) + log1p_positive(e)", RBM_TRITON),
     Fault("RBM, Triton: a NaN is a one", RBM_PY, "on & (y == y)", "on | (y != y)", RBM_TRITON),
     Fault("RBM, Triton: tiles of units share their noise", RBM_PY, "(first // 4 + tl.arange(0, BLOCK_N // 4))", "tl.arange(0, BLOCK_N // 4)", RBM_TRITON),
-    Fault("RBM: the mean's gradient is the sum's", "pygen/ops/_rbm.py", '(grad / len(v) if reduction == "batchmean" else grad)', "grad", RBM),
+    Fault("RBM: the mean's gradient is the sum's", "pygen/ops/_rbm.py", '(grad / n if reduction == "batchmean" else grad)', "grad", RBM),
     Fault("RBM: chains that persist begin anew", "pygen/models/rbm.py", "start = self.chains if len(self.chains) else data", "start = data", RBM_MODEL),
     Fault("RBM: annealing forgets the first chances", "pygen/models/_partition.py", "_softplus(b.double().unsqueeze(0))[0] + len(w)", "w.shape[1] * math.log(2) + len(w)", RBM_MODEL),
     Fault("RBM: annealing weighs after it moves", "pygen/models/_partition.py", "log_weight += _softplus(beta * a) - _softplus(before * a)", "log_weight += _softplus(beta * a) - _softplus(beta * a)", RBM_MODEL),
