@@ -19,53 +19,11 @@ from pygen.reference.pixel_lstm import empty_kept
 
 from . import _blocks, masked_conv2d
 from ._compat import OPTIONS, cast, device_of, dot, product_precision, tl_wide
-from ._logistic import tanh_of
-from ._softplus import exp_minus_abs, sigmoid_of
-
-_RUNTIME = ("rows", "columns", "hidden", "each", "pad", "places")  # no compilation of their own for 1
+from ._lstm import RUNTIME, at_line, gate_channel, line_of, sigmoid, tanh
+from ._lstm_backward import pixel_lstm_bwd_kernel
 
 
-@triton.jit
-def _line(d, rows, columns, DOWN: tl.constexpr):
-    """Its first pixel, and the one behind its last."""
-    if DOWN:
-        begin, end = 0 * d, 0 * d + columns
-    else:
-        begin, end = tl.maximum(d - columns + 1, 0), tl.minimum(rows, d + 1)
-    return begin, end
-
-
-@triton.jit
-def _at(d, pixel, columns, row_stride, column_stride, DOWN: tl.constexpr, MIRRORED: tl.constexpr):
-    """Where a line's pixels lie in an image."""
-    along = d - pixel
-    if DOWN:
-        row, column = d + 0 * pixel, pixel
-    elif MIRRORED:
-        row, column = pixel, columns - 1 - along
-    else:
-        row, column = pixel, along
-    return row.to(tl.int64) * row_stride + column.to(tl.int64) * column_stride
-
-
-@triton.jit
-def _channel(gate, unit, each):
-    """Of a gate of a unit: `each` units are a group, whose four gates lie together."""
-    return unit // each * 4 * each + gate * each + unit % each
-
-
-@triton.jit
-def _sigmoid(a):
-    return sigmoid_of(a, exp_minus_abs(a))
-
-
-@triton.jit
-def _tanh(a):
-    value, _ = tanh_of(a)
-    return value
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
+@triton.jit(do_not_specialize=RUNTIME)
 def pixel_lstm_fwd_kernel(
     input_ptr,  # [N, 4 H, R, W]
     weight_ptr,  # [k, 4, H, H], from unit to unit
@@ -110,15 +68,15 @@ def pixel_lstm_fwd_kernel(
     matrix = hidden.to(tl.int64) * hidden
     count = rows if DOWN else rows + columns - 1
     for d in range(0, count):
-        begin, end = _line(d, rows, columns, DOWN)
+        begin, end = line_of(d, rows, columns, DOWN)
         now_ptr, last_ptr = h_ptr + d % 2 * places * hidden, h_ptr + (1 - d % 2) * places * hidden
         for first in range(begin, end, PIXELS):
             pixel = first + tl.arange(0, PIXELS)
             has_pixel = pixel < end
             place = pad + pixel
-            in_ptr = input_ptr + _at(d, pixel, columns, input_row, input_column, DOWN, MIRRORED)[:, None]
-            out_ptr = output_ptr + _at(d, pixel, columns, output_row, output_column, DOWN, MIRRORED)[:, None]
-            keep_ptr = kept_ptr + _at(d, pixel, columns, kept_row, kept_column, DOWN, MIRRORED)[:, None]
+            in_ptr = input_ptr + at_line(d, pixel, columns, input_row, input_column, DOWN, MIRRORED)[:, None]
+            out_ptr = output_ptr + at_line(d, pixel, columns, output_row, output_column, DOWN, MIRRORED)[:, None]
+            keep_ptr = kept_ptr + at_line(d, pixel, columns, kept_row, kept_column, DOWN, MIRRORED)[:, None]
             for some in range(0, hidden, UNITS):
                 unit = some + tl.arange(0, UNITS)
                 has_unit = unit < hidden
@@ -138,16 +96,16 @@ def pixel_lstm_fwd_kernel(
                         f = dot(h, tl.load(w_ptr + matrix, mask=seen, other=0.0), f, PRECISION)
                         i = dot(h, tl.load(w_ptr + 2 * matrix, mask=seen, other=0.0), i, PRECISION)
                         g = dot(h, tl.load(w_ptr + 3 * matrix, mask=seen, other=0.0), g, PRECISION)
-                channel = _channel(0, unit, each).to(tl.int64)[None, :]
+                channel = gate_channel(0, unit, each).to(tl.int64)[None, :]
                 step = each * input_channel
                 gate_ptr = in_ptr + channel * input_channel
-                o = _sigmoid(o + tl.load(gate_ptr, mask=both, other=0.0).to(WIDE))
-                f = _sigmoid(f + tl.load(gate_ptr + step, mask=both, other=0.0).to(WIDE))
-                i = _sigmoid(i + tl.load(gate_ptr + 2 * step, mask=both, other=0.0).to(WIDE))
-                g = _tanh(g + tl.load(gate_ptr + 3 * step, mask=both, other=0.0).to(WIDE))
+                o = sigmoid(o + tl.load(gate_ptr, mask=both, other=0.0).to(WIDE))
+                f = sigmoid(f + tl.load(gate_ptr + step, mask=both, other=0.0).to(WIDE))
+                i = sigmoid(i + tl.load(gate_ptr + 2 * step, mask=both, other=0.0).to(WIDE))
+                g = tanh(g + tl.load(gate_ptr + 3 * step, mask=both, other=0.0).to(WIDE))
                 own = place[:, None] * hidden + unit[None, :]
                 c = f * tl.load(c_ptr + own, mask=both, other=0.0) + i * g
-                h_now = o * _tanh(c)
+                h_now = o * tanh(c)
                 tl.store(c_ptr + own, c, mask=both)
                 tl.store(now_ptr + own, h_now, mask=both)
                 T: tl.constexpr = output_ptr.dtype.element_ty
@@ -160,112 +118,6 @@ def pixel_lstm_fwd_kernel(
                     tl.store(part_ptr + 2 * along, cast(i, T), mask=both)
                     tl.store(part_ptr + 3 * along, cast(g, T), mask=both)
                     tl.store(part_ptr + 4 * along, cast(c, T), mask=both)
-        tl.debug_barrier()
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
-def pixel_lstm_bwd_kernel(
-    grad_input_ptr,  # [N, 4 H, R, W], written
-    weight_ptr,  # [k, 4, H, H], as it is
-    grad_ptr,  # [N, H, R, W]
-    kept_ptr,  # [N, 5 H, R, W]
-    sums_ptr,  # [N, 2, places, 4, H], zeros; a workspace
-    c_ptr,  # [N, places, H], zeros; a workspace
-    rows,
-    columns,
-    hidden,
-    each,
-    pad,
-    places,
-    input_image,
-    input_channel,
-    input_row,
-    input_column,
-    grad_image,
-    grad_channel,
-    grad_row,
-    grad_column,
-    kept_image,
-    kept_channel,
-    kept_row,
-    kept_column,
-    TAPS: tl.constexpr,
-    DOWN: tl.constexpr,
-    MIRRORED: tl.constexpr,
-    WIDE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PIXELS: tl.constexpr,
-    UNITS: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
-    image = tl.program_id(0).to(tl.int64)
-    grad_input_ptr += image * input_image
-    grad_ptr += image * grad_image
-    kept_ptr += image * kept_image
-    sums_ptr += image * 8 * places * hidden
-    c_ptr += image * places * hidden
-    matrix = hidden.to(tl.int64) * hidden
-    count = rows if DOWN else rows + columns - 1
-    for turn in range(0, count):
-        d = count - 1 - turn
-        begin, end = _line(d, rows, columns, DOWN)
-        _, end_before = _line(d - 1, rows, columns, DOWN)
-        end_before = tl.where(d == 0, 0, end_before)
-        now_ptr = sums_ptr + d % 2 * 4 * places * hidden
-        later_ptr = sums_ptr + (1 - d % 2) * 4 * places * hidden
-        for first in range(begin, end, PIXELS):
-            pixel = first + tl.arange(0, PIXELS)
-            has_pixel = pixel < end
-            place = pad + pixel
-            to_ptr = grad_input_ptr + _at(d, pixel, columns, input_row, input_column, DOWN, MIRRORED)[:, None]
-            from_ptr = grad_ptr + _at(d, pixel, columns, grad_row, grad_column, DOWN, MIRRORED)[:, None]
-            keep_ptr = kept_ptr + _at(d, pixel, columns, kept_row, kept_column, DOWN, MIRRORED)[:, None]
-            before_ptr = kept_ptr + _at(d - 1, pixel, columns, kept_row, kept_column, DOWN, MIRRORED)[:, None]
-            for some in range(0, hidden, UNITS):
-                unit = some + tl.arange(0, UNITS)
-                has_unit = unit < hidden
-                both = has_pixel[:, None] & has_unit[None, :]
-                grad_h = tl.zeros((PIXELS, UNITS), WIDE)
-                for tap in range(0, TAPS):
-                    shift = tap - TAPS // 2 if DOWN else tap - 1
-                    for start in range(0, 4 * hidden, DEPTH):
-                        k = start + tl.arange(0, DEPTH)
-                        has_k = (k < 4 * hidden) & (turn > 0)
-                        at = (place - shift)[:, None] * 4 * hidden + k[None, :]
-                        sums = tl.load(later_ptr + at, mask=has_pixel[:, None] & has_k[None, :], other=0.0)
-                        w_ptr = weight_ptr + tap * 4 * matrix + k.to(tl.int64)[:, None] * hidden + unit[None, :]
-                        w = tl.load(w_ptr, mask=has_k[:, None] & has_unit[None, :], other=0.0)
-                        grad_h = dot(sums, w, grad_h, PRECISION)
-                channel = unit.to(tl.int64)[None, :]
-                grad_h += tl.load(from_ptr + channel * grad_channel, mask=both, other=0.0).to(WIDE)
-                part_ptr, along = keep_ptr + channel * kept_channel, hidden * kept_channel
-                o = tl.load(part_ptr, mask=both, other=0.0).to(WIDE)
-                f = tl.load(part_ptr + along, mask=both, other=0.0).to(WIDE)
-                i = tl.load(part_ptr + 2 * along, mask=both, other=0.0).to(WIDE)
-                g = tl.load(part_ptr + 3 * along, mask=both, other=0.0).to(WIDE)
-                c = tl.load(part_ptr + 4 * along, mask=both, other=0.0).to(WIDE)
-                known = both & (pixel < end_before)[:, None]  # where c does not begin
-                before = tl.load(before_ptr + channel * kept_channel + 4 * along, mask=known, other=0.0).to(WIDE)
-                own = place[:, None] * hidden + unit[None, :]
-                tanh = _tanh(c)
-                down = tl.load(c_ptr + own, mask=both, other=0.0) + grad_h * o * (1.0 - tanh * tanh)
-                tl.store(c_ptr + own, down * f, mask=both)
-                grad_o = grad_h * tanh * o * (1.0 - o)
-                grad_f = down * before * f * (1.0 - f)
-                grad_i = down * g * i * (1.0 - i)
-                grad_g = down * i * (1.0 - g * g)
-                sum_ptr = now_ptr + place[:, None] * 4 * hidden + unit[None, :]
-                tl.store(sum_ptr, grad_o, mask=both)
-                tl.store(sum_ptr + hidden, grad_f, mask=both)
-                tl.store(sum_ptr + 2 * hidden, grad_i, mask=both)
-                tl.store(sum_ptr + 3 * hidden, grad_g, mask=both)
-                T: tl.constexpr = grad_input_ptr.dtype.element_ty
-                gate_ptr = to_ptr + _channel(0, unit, each).to(tl.int64)[None, :] * input_channel
-                step = each * input_channel
-                tl.store(gate_ptr, cast(grad_o, T), mask=both)
-                tl.store(gate_ptr + step, cast(grad_f, T), mask=both)
-                tl.store(gate_ptr + 2 * step, cast(grad_i, T), mask=both)
-                tl.store(gate_ptr + 3 * step, cast(grad_g, T), mask=both)
         tl.debug_barrier()
 
 

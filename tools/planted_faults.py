@@ -631,7 +631,7 @@ FAULTS = (
     Fault("pixel_lstm, CUDA: c goes on where a row of pixels begins", LSTM_CU, "d > 0 && pixel + m < l.end(d - 1)", "d > 0", LSTM_CUDA),
     Fault("pixel_lstm, CUDA: what fills up the units counts", "pygen/native/pixel_lstm.py", "    more = -hidden % _QUAD", "    more = 0", LSTM_CUDA),
     Fault("pixel_lstm, Triton: taps read the line that is written", LSTM_PY, "h = tl.load(last_ptr + at,", "h = tl.load(now_ptr + at,", LSTM_TRITON),
-    Fault("pixel_lstm, Triton: c goes on where a row of pixels begins", LSTM_PY, "known = both & (pixel < end_before)[:, None]", "known = both & (d > 0)", LSTM_TRITON),
+    Fault("pixel_lstm, Triton: c goes on where a row of pixels begins", "kernels/_lstm_backward.py", "known = both & (pixel < end_before)[:, None]", "known = both & (d > 0)", LSTM_TRITON),
     Fault("NADE: the slope of a unit is its complement", "csrc/common/nade_nll.h", "return h * (1.0f - h);", "return V(1.0f - h);", NADE),
     Fault("NADE, C++: inputs of 0 are multiplied", NADE_CPP, "if (x != 0 && d + 1 < p.inputs)", "if (d + 1 < p.inputs)", NADE),
     Fault("NADE, C++: units stay as they were at the first change", NADE_CPP, "    store(h + j, units_of(sum));", "", NADE),
