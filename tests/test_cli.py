@@ -229,7 +229,7 @@ def test_cli_refuses_arguments_it_does_not_know(capsys: pytest.CaptureFixture[st
 def test_import_pygen_stays_light() -> None:
     """No console, plotting, data or model package is imported before it is asked for."""
     heavy = ("rich", "matplotlib", "sklearn", "mlxtend", "pandas", "pygen.models", "pygen.data", "pygen._demo")
-    code = f"import pygen, pygen.cli, sys; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import pygen, pygen.cli, sys; print([m for m in {heavy} if m in sys.modules]); pygen.models.NICE; pygen.data.digits"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
