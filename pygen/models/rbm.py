@@ -33,7 +33,7 @@ class RBM(ShapeMemory):
 
     Attributes:
         chains: [M, D] uint8, where persistent chains stand; none before the first call that needs them. They are no parameter,
-            but part of the state_dict.
+            but part of the state_dict. DistributedDataParallel's broadcast_buffers=False leaves each process its own.
     """
 
     weight: nn.Parameter  # [H, D]
