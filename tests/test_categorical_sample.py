@@ -32,6 +32,7 @@ SHAPES = {
     "a block plus one": ((1, 2, 1025), 1),
     "many channels": ((2, 2 * 1030), 1030),
     "blocks of positions": ((1, 3 * 5, 700), 3),
+    "blocks that begin inside a quad": ((1, 2 * 33, 40), 33),
     "256 levels": ((2, 256, 9, 7), 1),
     "as many levels as a tile has rows, and one": ((2, 1025, 3), 1),
     "levels of several tiles": ((2, 2500, 5), 1),

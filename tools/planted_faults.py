@@ -727,7 +727,7 @@ FAULTS = (
     Fault("samplers, C++: a block of some channels has the numbers of the first", "csrc/cpu/draw_blocks.h", "return position * all_channels + channel;", "return position * all_channels;", DRAWS),
     Fault("samplers, C++: an image's numbers start at a quad", "csrc/cpu/draw_blocks.h", "return u + first % 4;", "return u;", DRAWS),
     Fault("categorical sampler, C++: a chain forgets those before it", "csrc/cpu/draw_stripe.h", "store(at, V(before + run));", "store(at, run);", DRAWS),
-    Fault("categorical sampler, C++: a level that cannot come ends a group", CATEGORICAL_SAMPLE, "if (sums[i] > 0) {", "if (sums[i] >= 0) {", DRAWS),
+    Fault("categorical sampler, C++: groups before do not count", CATEGORICAL_SAMPLE, "const Real sum = before + sums[i];", "const Real sum = sums[i];", DRAWS),
     Fault("categorical sampler, C++: the tile that is hit is not read again", CATEGORICAL_SAMPLE, "    read(chunk);\n    exponentials(chunk);", "    exponentials(chunk);", DRAWS),
     Fault("categorical sampler, CUDA: of parts that share a draw the first is searched", "csrc/cuda/categorical_sample.cuh", "chosen = other;", "chosen = 0;", "tests/test_cuda_host_categorical_sample.py"),
     Fault("categorical sampler, CUDA: a warp's later levels start at 0", "csrc/cuda/categorical_sample.cuh", "before += __shfl_sync(kAll, up_to, 31);", "before += 0;", "tests/test_cuda_host_categorical_sample.py"),
