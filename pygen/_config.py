@@ -27,8 +27,9 @@ def explain(op: str, *args: object, backend: str | None = None, **options: objec
     """
     from pygen import functional
 
-    if op not in functional.__all__:
-        raise ValueError(f"explain: op: expected one of {', '.join(functional.__all__)}, got {op!r}")
+    known = [name for name in functional.__all__ if name.islower()]
+    if op not in known:
+        raise ValueError(f"explain: op: expected one of {', '.join(known)}, got {op!r}")
     unknown = options.keys() - inspect.signature(getattr(functional, op)).parameters.keys()
     if unknown:
         raise TypeError(f"explain: {op} has no argument {', '.join(sorted(unknown))}")

@@ -3,47 +3,51 @@
 from pygen.ops.affine_coupling import affine_coupling
 from pygen.ops.am_softmax import am_softmax
 from pygen.ops.bernoulli_nll import bernoulli_nll
-from pygen.ops.bernoulli_sample import bernoulli_sample as bernoulli_sample
+from pygen.ops.bernoulli_sample import bernoulli_sample
 from pygen.ops.categorical_nll import categorical_nll
-from pygen.ops.categorical_sample import categorical_sample as categorical_sample
-from pygen.ops.crf import crf_decode as crf_decode
-from pygen.ops.crf import crf_log_partition, crf_nll
-from pygen.ops.crf import crf_marginals as crf_marginals
-from pygen.ops.gan_loss import GanStats as GanStats
-from pygen.ops.gan_loss import discriminator_loss, generator_loss
+from pygen.ops.categorical_sample import categorical_sample
+from pygen.ops.crf import crf_decode, crf_log_partition, crf_marginals, crf_nll
+from pygen.ops.gan_loss import GanStats, discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
 from pygen.ops.gated_masked_conv2d import gated_masked_conv2d
 from pygen.ops.gaussian_kl import gaussian_kl
-from pygen.ops.gradient_penalty import gradient_penalty as gradient_penalty
+from pygen.ops.gradient_penalty import gradient_penalty
 from pygen.ops.logistic_mixture_nll import logistic_mixture_nll
-from pygen.ops.logistic_mixture_sample import logistic_mixture_sample as logistic_mixture_sample
+from pygen.ops.logistic_mixture_sample import logistic_mixture_sample
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.nade_nll import nade_nll
 from pygen.ops.pixel_lstm import pixel_lstm
-from pygen.ops.rbm import rbm_free_energy
-from pygen.ops.rbm import rbm_gibbs as rbm_gibbs
+from pygen.ops.rbm import rbm_free_energy, rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
 
 __all__ = [
+    "GanStats",
     "affine_coupling",
     "am_softmax",
     "bernoulli_nll",
+    "bernoulli_sample",
     "categorical_nll",
+    "categorical_sample",
+    "crf_decode",
     "crf_log_partition",
+    "crf_marginals",
     "crf_nll",
     "discriminator_loss",
     "gated_activation",
     "gated_masked_conv2d",
     "gaussian_kl",
     "generator_loss",
+    "gradient_penalty",
     "logistic_mixture_nll",
+    "logistic_mixture_sample",
     "masked_conv2d",
     "masked_linear",
     "nade_nll",
     "pixel_lstm",
     "rbm_free_energy",
+    "rbm_gibbs",
     "reparameterize_kl",
     "sample_dot",
 ]

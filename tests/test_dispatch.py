@@ -13,7 +13,7 @@ import torch
 from support import TARGETS
 
 import pygen
-from pygen import _backends, _dispatch
+from pygen import _backends, _dispatch, functional
 from pygen.functional import gaussian_kl, reparameterize_kl
 
 X = torch.zeros(3, 4)
@@ -71,6 +71,13 @@ def test_explain_takes_the_arguments_of_the_call():
     assert pygen.explain("discriminator_loss", real=[X], fake=X).backend != "triton"
     meta = X.to("meta")
     assert "meta" in pygen.explain("discriminator_loss", real=[meta], fake=meta).rejected["cpu"]
+
+
+def test_every_public_function_is_listed_and_explained():
+    public = {name for name, value in vars(functional).items() if callable(value) and not name.startswith("_")}
+    assert public == set(functional.__all__)
+    for name in public - {"GanStats"}:
+        assert pygen.explain(name, X, backend="reference").backend == "reference"
 
 
 @pytest.mark.parametrize(
