@@ -135,8 +135,9 @@ def test_cli_sample_writes_a_picture(name: str, tmp_path: Path, capsys: pytest.C
     checkpoint, out = tmp_path / "model.pt", tmp_path / "new" / "picture.png"
     models.save(MODELS[name](), checkpoint)
     arguments = ["sample", str(checkpoint), "-n", "5", "--out", str(out), "--seed", "3"]
-    if name in ("plain", "positional", "classes", "pp", "pp-normed"):
-        arguments += ["--shape", "4x3", "--engine", "cached", "--temperature", "0.5"]
+    if name in ("plain", "positional", "classes", "pp", "pp-normed", "rnn"):
+        engine = "naive" if name == "rnn" else "cached"
+        arguments += ["--shape", "4x3", "--engine", engine, "--temperature", "0.5"]
     if name == "classes":
         arguments += ["--cond", "0,2"]
     assert cli.main(arguments) == 0

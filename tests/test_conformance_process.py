@@ -115,7 +115,7 @@ def resident() -> int:
 def test_memory_is_flat_over_ten_thousand_calls(op, target):
     """Python's memory, the process's, and reference cycles: with the collector off nothing may pile up."""
     sample = op.sample("one element")
-    rounds = 3_400 if target.backend != "reference" else 300  # of three calls each
+    rounds = 3_400 if target.backend != "reference" else 100  # of three calls each
 
     def loop(n):
         for _ in range(n):
@@ -126,7 +126,7 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
             with torch.no_grad():
                 op.call(marked, sample.options, target.backend)
 
-    loop(100 if target.backend != "reference" else 300)  # what torch and Python keep is at hand then
+    loop(100)  # what torch and Python keep is at hand then
     for _ in range(
         3
     ):  # what calls leave behind they leave every time; what earlier tests left, or a cache's growth, once
