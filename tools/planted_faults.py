@@ -622,7 +622,7 @@ FAULTS = (
     Fault("pixel_lstm: c forgets its own way back", "csrc/common/pixel_lstm.h", "const V down = grad_c + grad_h", "const V down = grad_h", LSTM),
     Fault("pixel_lstm, reference: the mirrored map is not turned back", "pygen/reference/pixel_lstm.py", "    return t.flip(-1) if direction == \"left\" else t\n\n\ndef _common", "    return t\n\n\ndef _common", LSTM),
     Fault("pixel_lstm: the tap beside is the one above", "pygen/_lstm.py", "\"left\": (1, 5)", "\"left\": (1, 3)", LSTM),
-    Fault("pixel_lstm, C++: taps see the images beside", LSTM_LINES, "std::fill_n(tile + c * l.pitch + b * l.image + l.length, l.image - l.length, Real(0));", "", LSTM),
+    Fault("pixel_lstm, C++: taps see the images beside", LSTM_LINES, "l.image - l.length, Real(0));", "0, Real(0));", LSTM),
     Fault("pixel_lstm, C++: c is written beyond a line's end", LSTM_CPP, "store_first(c + q, u.c, n - q);", "store(c + q, u.c);", LSTM),
     Fault("pixel_lstm, C++: c goes on where a row of pixels begins", LSTM_BACK, "std::fill_n(before + 4 * tile + j * l.pitch + l.before + known, end - known, Real(0));", "", LSTM),
     Fault("pixel_lstm, C++: a tap's gradient goes where it did not read", LSTM_BACK, "-l.position, l.pitch};", "l.position, l.pitch};", LSTM),

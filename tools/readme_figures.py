@@ -29,6 +29,12 @@ HEADLINES = {
         ("64x1x32x32 L=256 float32 contiguous", direction) for direction in ("forward", "forward+backward")
     ],
     "bernoulli_nll": [("256x3x64x64 float32", "forward+backward")],
+    "samplers": [
+        (case, "draw")
+        for case in ("categorical 16x256x28x28 float32 contiguous", "mixture 16x100x32x32 float32 contiguous")
+    ],
+    "pixel_lstm": [("16x28x28 H=64 right float32", "forward"), ("16x28x28 H=64 right float32", "forward+backward")],
+    "rbm": [("512x784 H=1024 13% ones float32", direction) for direction in ("10 Gibbs steps", "CD-1 step")],
     "affine_coupling": [("64x12x32x32 checkerboard exp float32", "forward+backward")],
     "am_softmax": [("N=1024 C=10575 D=512 float32", "forward+backward")],
     "crf": [("N=64 T=512 K=64", direction) for direction in ("forward+backward", "decode")],
