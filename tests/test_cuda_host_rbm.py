@@ -42,6 +42,17 @@ def test_cuda_host_rbm_takes_every_layout(maker):
     check_against_truth(OP, layout_sample(OP, sample, maker, torch.bfloat16, "cpu"), sample.options, BACKEND)
 
 
+def test_cuda_host_rbm_chains_begin_at_rows_that_lie_further_apart():
+    """They are copied to rows like those drawn, each at whole 16 bytes."""
+    v, *parameters = given((7, 5, 6), torch.float32)
+    far = F.pad(v.float(), (0, 7))[:, :5]
+    mask = torch.rand(v.shape, generator=torch.Generator().manual_seed(0)) < 0.4
+    near, found = (native.gibbs(t, *parameters, 2, 1.0, mask, torch.tensor(SEED)) for t in (v.float(), far))
+    assert_same(found[0], near[0])
+    assert_same(found[1], near[1])
+    assert torch.equal(found[0][mask], v.float()[mask])
+
+
 # (N, D, H): tiles of 128 (float64: 64) images by 64 units; steps of 32 (float: 16, double: 8) of the other layer.
 SIZES = {
     "a tile": (128, 32, 64),

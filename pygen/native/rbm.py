@@ -146,7 +146,7 @@ def _gibbs_on_gpu(
     drawn, h = _rows(*v.shape, given), _rows(len(v), len(weight), given)
     hidden, visible = _Layer(weight, hidden_bias), _Layer(weight.t(), visible_bias)
     if given.stride(0) != drawn.stride(0):
-        given = state = drawn.clone(memory_format=torch.preserve_format).copy_(given)
+        given = state = _rows(*v.shape, given).copy_(given)
     for step in range(steps):
         to = h.data_ptr(), h.data_ptr(), h.stride(0), None
         compiled.rbm_gibbs(hidden.of(state), inverse, 2 * step, seed.data_ptr(), *to, *there)
