@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -76,6 +77,12 @@ def check_temperature(op: str, temperature: object) -> None:
 def autocast_enabled() -> bool:
     """Whether any device's autocast is on: a cheap question before `promote_under_autocast`."""
     return torch._C._is_any_autocast_enabled()
+
+
+def without_autocast(t: Tensor) -> AbstractContextManager:
+    """What is in the dtype it shall be in, such as `t`, is not narrowed inside."""
+    off = t.is_meta or not autocast_enabled()
+    return nullcontext() if off else torch.autocast(t.device.type, enabled=False)
 
 
 def promote_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -75,14 +75,15 @@ def test_second_backward_is_equal(op, target):
 
 @each_op
 def test_backward_runs_on_the_backend_of_forward(op):
-    """Whatever is asked for by then."""
+    """Whatever is asked for by then, and a backward that shall be differentiated again as well."""
     sample = op.sample("odd everything")
     marked, inputs = leaves(op, sample.cast(torch.float32))
-    expected = gradients(op.run(marked, sample.options), inputs)
-    outputs = op.run(marked, sample.options)
-    with pygen.use_backend("reference"):
-        for a, b in zip(gradients(outputs, inputs), expected, strict=True):
-            assert_same(a, b)
+    for twice in (False, True):
+        expected = gradients(op.run(marked, sample.options), inputs, create_graph=twice)
+        outputs = op.run(marked, sample.options)
+        with pygen.use_backend("reference"):
+            for a, b in zip(gradients(outputs, inputs, create_graph=twice), expected, strict=True):
+                assert_same(a, b)
 
 
 @each_op

@@ -41,7 +41,6 @@ def test_cuda_host_am_softmax_of_a_sample_of_zeros_in_float16(monkeypatch):
     """Products of 16 bits, as on a GPU: 1 / |x| is beyond float16, and 0 times infinity must not reach the weights."""
     monkeypatch.setattr(_am_softmax, "operands", lambda input, weight: (input, weight))
     monkeypatch.setattr(_am_softmax.masked_linear, "has_dense", lambda x: False)
-    monkeypatch.setattr(_am_softmax._ByTorch, "_mm", staticmethod(lambda a, b, wide: a.to(wide) @ b.to(wide)))
     t = {k: v.half() if v.is_floating_point() else v for k, v in tensors(5, 7, 6).items()}
     t["input"][1] = 0
     t["input"][2] *= 2e-3

@@ -82,8 +82,8 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cuda": _host("pixel_lstm"),
     },
     "rbm": {
-        "triton": (*GENERIC, "tests/test_rbm.py"),
-        "cpu": (*GENERIC, "tests/test_rbm.py"),
+        "triton": (*GENERIC, "tests/test_rbm.py", "tests/test_rbm_gibbs.py"),
+        "cpu": (*GENERIC, "tests/test_rbm.py", "tests/test_rbm_gibbs.py"),
         "cuda": _host("rbm"),
     },
     "bernoulli_nll": {

@@ -135,8 +135,8 @@ LSTM_CUDA = "tests/test_cuda_host_pixel_lstm.py"
 LSTM_LINES, LSTM_CPP, LSTM_BACK = (f"csrc/cpu/pixel_lstm{part}" for part in ("_lines.h", ".cpp", "_backward.cpp"))
 LSTM_CU, LSTM_PY = "csrc/cuda/pixel_lstm.cuh", "kernels/pixel_lstm.py"
 RBM, RBM_TRITON, RBM_CUDA = (
-    "tests/test_rbm.py -k 'not triton'",
-    "tests/test_rbm.py -k triton",
+    "tests/test_rbm.py tests/test_rbm_gibbs.py -k 'not triton'",
+    "tests/test_rbm.py tests/test_rbm_gibbs.py -k triton",
     "tests/test_cuda_host_rbm.py",
 )
 RBM_MODEL, RBM_CPP, RBM_LAYER = "tests/test_rbm_model.py", "csrc/cpu/rbm.cpp", "csrc/cpu/rbm_layer.h"

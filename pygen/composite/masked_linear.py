@@ -4,12 +4,12 @@ A 0 times infinity would be NaN: then the products go degree by degree, as in th
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from pygen._checks import without_autocast
 from pygen.reference import masked_linear as reference
 
 
@@ -29,11 +29,6 @@ def _finite(t: Tensor) -> bool:
     return t.is_meta or (t.is_cpu and bool(t.isfinite().all()))
 
 
-def _without_autocast(t: Tensor) -> AbstractContextManager:
-    """It must not narrow what is computed in float32 on purpose."""
-    return nullcontext() if t.is_meta else torch.autocast(t.device.type, enabled=False)
-
-
 def forward(
     input: Tensor,  # [..., in]
     weight: Tensor,  # [out, in]
@@ -46,7 +41,7 @@ def forward(
     if not _finite(input):
         return reference.forward(input, weight, bias, in_degrees, out_degrees, strict)
     live = _live_weight(weight, in_degrees, out_degrees, strict)
-    with _without_autocast(input):
+    with without_autocast(input):
         out = torch.nn.functional.linear(input.to(live.dtype), live, None if bias is None else bias.to(live.dtype))
     return out.to(input.dtype).contiguous()
 
@@ -58,7 +53,7 @@ def grad_input(
     if not _finite(grad):
         return reference.grad_input(grad, weight, in_degrees, out_degrees, strict)
     live = _live_weight(weight, in_degrees, out_degrees, strict)
-    with _without_autocast(grad):
+    with without_autocast(grad):
         return (grad.to(live.dtype) @ live).to(grad.dtype).contiguous()
 
 
@@ -74,6 +69,6 @@ def grad_weight(
     wide = torch.promote_types(grad.dtype, torch.float32)
     g, x = (t.to(wide).reshape(t.shape[:-1].numel(), t.shape[-1]) for t in (grad, input))
     mask = _mask(tuple(in_degrees), tuple(out_degrees), strict, grad.device)
-    with _without_autocast(grad):
+    with without_autocast(grad):
         total = torch.where(mask, g.transpose(0, 1) @ x, 0.0)  # a dead entry's NaN is thrown away with it
     return total.to(grad.dtype), g.sum(0).to(grad.dtype) if need_bias else None

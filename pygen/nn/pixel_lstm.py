@@ -66,10 +66,7 @@ class _PixelLSTM(nn.Module):
 
 def _check(name: str, in_channels: Any, hidden_channels: Any, color_groups: Any) -> None:
     for argument, value in (("in_channels", in_channels), ("hidden_channels", hidden_channels)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _checks.fail(name, argument, "an int", type(value).__name__, kind=TypeError)
-        if value < 1:
-            raise _checks.fail(name, argument, "at least 1", value)
+        _checks.check_size(name, argument, value)
     _taps.check_color_groups(name, color_groups)
     for argument, value in (("in_channels", in_channels), ("hidden_channels", hidden_channels)):
         if value % color_groups:

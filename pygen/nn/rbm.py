@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen._checks import check_size
 from pygen.functional import rbm_free_energy
 
 
@@ -30,6 +31,8 @@ class RBMFreeEnergy(nn.Module):
         self, num_visible: int, num_hidden: int, *, reduction: str = "batchmean", backend: str | None = None
     ) -> None:
         super().__init__()
+        for name, value in (("num_visible", num_visible), ("num_hidden", num_hidden)):
+            check_size("RBMFreeEnergy", name, value)
         self.num_visible, self.num_hidden = num_visible, num_hidden
         self.reduction, self.backend = reduction, backend
         register_parameters(self, num_visible, num_hidden)

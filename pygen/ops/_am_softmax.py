@@ -6,14 +6,13 @@ are made with the loss, as the products are there then: three matrix products in
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from pygen import _checks
 from pygen.native import masked_linear
+from pygen.ops._products import wide_product
 from pygen.reference._likelihood import compute_dtype
 from pygen.reference.am_softmax import EPS, norms
 
@@ -94,32 +93,23 @@ class _OnCpu(_Products):
 class _ByTorch(_Products):
     """cuBLAS: 16 bits are summed, and come out, in float32."""
 
-    @staticmethod
-    def _mm(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
-        return torch.mm(a, b) if a.dtype == wide else torch.mm(a, b, out_dtype=wide)
-
     def products(self, x: Tensor, w: Tensor) -> Tensor:
-        return self._mm(x, w.t(), compute_dtype(x.dtype))
+        return wide_product(x, w.t(), compute_dtype(x.dtype))
 
     def grad_x(self, to: Tensor, grads: Tensor, w: Tensor) -> None:
-        to.copy_(self._mm(grads, w, to.dtype))
+        to.copy_(wide_product(grads, w, to.dtype))
 
     def grad_w(self, before: Tensor | None, grads: Tensor, x: Tensor) -> Tensor:
         wide = compute_dtype(x.dtype)
         if before is None:
-            return self._mm(grads.t(), x, wide)
-        return before.addmm_(grads.t(), x) if x.dtype == wide else before.add_(self._mm(grads.t(), x, wide))
+            return wide_product(grads.t(), x, wide)
+        return before.addmm_(grads.t(), x) if x.dtype == wide else before.add_(wide_product(grads.t(), x, wide))
 
 
 def operands(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """What is multiplied: by tensor cores 16 bits as they are."""
     wide = compute_dtype(input.dtype)
     return (input, weight) if input.is_cuda else (input.to(wide), weight.to(wide))
-
-
-def without_autocast(t: Tensor) -> AbstractContextManager:
-    """What is in the dtype it shall be in stays so."""
-    return torch.autocast(t.device.type, enabled=False) if _checks.autocast_enabled() else nullcontext()
 
 
 def one_pass(

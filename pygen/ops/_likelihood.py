@@ -96,6 +96,7 @@ class Likelihood:
             if _dispatch.under_transform(self.op, name, params.device.type):
                 return self.reference.forward(params, x, *options)
             return self.registered(params, x, *options, name)
+        name = _dispatch.resolve(self.op, name, params.device.type)
         launcher = self._launcher(name, params)
         self.check_values(params, x, *options)
         if torch.is_grad_enabled() and (params.requires_grad or x.requires_grad):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pygen import _checks
 from pygen.native import masked_linear
-from pygen.ops._am_softmax import without_autocast
 from pygen.ops._likelihood import LEVEL_DTYPES, check_level_values
+from pygen.ops._products import wide_product
 from pygen.reference import rbm as reference
 from pygen.reference._likelihood import compute_dtype
 from pygen.reference.bernoulli_nll import LEVELS, targets
@@ -113,19 +113,11 @@ def _product(scaled: Tensor, weight: Tensor, wide: torch.dtype, on_cpu: bool) ->
         return masked_linear.dense_product(
             scaled, weight.to(wide).t(), scaled.new_empty((scaled.shape[0], weight.shape[1]))
         )
-    return _mm(scaled.to(weight.dtype), weight, wide)
+    return wide_product(scaled.to(weight.dtype), weight, wide)
 
 
 def _across(scaled: Tensor, x: Tensor, wide: torch.dtype, on_cpu: bool) -> Tensor:
     """scaled^T x, [.., D]"""
     if on_cpu:
         return masked_linear.dense_grad_weight(scaled, x, scaled.new_empty((scaled.shape[1], x.shape[1])))
-    return _mm(scaled.to(x.dtype).t(), x, wide)
-
-
-def _mm(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
-    """Sums of 16-bit numbers in float32, and so they come out."""
-    with without_autocast(a):
-        if a.dtype == wide:
-            return torch.mm(a, b)
-        return torch.mm(a, b, out_dtype=wide) if a.is_cuda else torch.mm(a.to(wide), b.to(wide))
+    return wide_product(scaled.to(x.dtype).t(), x, wide)

@@ -74,6 +74,7 @@ def affine_coupling(
         if _dispatch.under_transform(_OP, name, input.device.type):
             return reference.compose(input, shift, log_scale, *options)
         return torch.ops.pygen.affine_coupling(input, shift, log_scale, *options, name)
+    name = _dispatch.resolve(_OP, name, input.device.type)
     launcher = _dispatch.launcher(_OP, _OP, name, input)
     if torch.is_grad_enabled() and (
         input.requires_grad or shift.requires_grad or (log_scale is not None and log_scale.requires_grad)

@@ -9,7 +9,7 @@ from torch import Tensor
 from pygen import _checks, _dispatch
 from pygen.native._arguments import strided
 from pygen.ops import _library
-from pygen.ops._am_softmax import finished, one_pass, without_autocast
+from pygen.ops._am_softmax import finished, one_pass
 from pygen.ops._likelihood import check_level_values
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
@@ -120,7 +120,7 @@ def _forward(input, weight, target, scale, margin, reduction, backend, wanted):
     """The loss and, where `wanted` for input and weight, their gradients for finished()."""
     launcher = _kernels(backend, input, weight, target)
     check_level_values(_OP, target, weight.shape[0], "target", "classes")
-    with without_autocast(input):
+    with _checks.without_autocast(input):
         if launcher is None:
             return reference.forward(input, weight, target, scale, margin, reduction), ()
         upstream = (
@@ -136,7 +136,7 @@ def _launch_backward(grad_nll, input, weight, target, scale, margin, reduction, 
 
 def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, wanted):
     launcher = _kernels(backend, grad_nll, input, weight, target)
-    with without_autocast(input):
+    with _checks.without_autocast(input):
         if launcher is None:
             return reference.backward(grad_nll, input, weight, target, scale, margin, reduction)
         each = reduction == "none"
@@ -231,7 +231,7 @@ class _AmSoftmaxBackward(torch.autograd.Function):
         def formula(grad_nll, input, weight):
             return reference.backward(grad_nll, input, weight, target, *ctx.options)
 
-        with without_autocast(input):
+        with _checks.without_autocast(input):
             grads = composite_gradients(formula, (grad_nll, input, weight), ctx.needs_input_grad[1:4], grad_grads)
         return None, *grads, *(None,) * 5
 

@@ -178,6 +178,7 @@ def call(
         if _dispatch.under_transform(op, name, tensors[0].device.type):
             return reference.forward(real, fake, *options)
         return torch.ops.pygen.gan_loss(list(real), list(fake), *options, name)
+    name = _dispatch.resolve(op, name, tensors[0].device.type)
     launcher = _dispatch.launcher(op, _OP, name, tensors[0])
     if torch.is_grad_enabled():
         for t in tensors:

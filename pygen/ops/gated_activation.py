@@ -47,6 +47,7 @@ def gated_activation(
         if _dispatch.under_transform(_OP, name, input.device.type):
             return reference.compose(input, cond, color_groups)
         return torch.ops.pygen.gated_activation(input, cond, color_groups, name)
+    name = _dispatch.resolve(_OP, name, input.device.type)
     launcher = _dispatch.launcher(_OP, _OP, name, input)
     if torch.is_grad_enabled() and (input.requires_grad or (cond is not None and cond.requires_grad)):
         return _fast_apply(launcher, input, cond, color_groups, name)

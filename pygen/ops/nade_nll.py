@@ -123,6 +123,7 @@ def _logits(name: str, *tensors: Tensor) -> Tensor:
         if _dispatch.under_transform(_OP, name, tensors[1].device.type):
             return reference.forward(*tensors)
         return torch.ops.pygen.nade_nll_logits(*tensors, name)
+    name = _dispatch.resolve(_OP, name, tensors[1].device.type)
     launcher = _dispatch.launcher(_OP, _OP, name, tensors[1])
     _check_values(tensors[0])
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):

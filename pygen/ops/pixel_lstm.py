@@ -56,6 +56,7 @@ def pixel_lstm(
         if _dispatch.under_transform(_OP, name, input.device.type):
             return reference.compose(input, weight, direction, color_groups)[0]
         return torch.ops.pygen.pixel_lstm(input, weight, direction, color_groups, name)
+    name = _dispatch.resolve(_OP, name, input.device.type)
     launcher = _dispatch.launcher(_OP, _OP, name, input)
     if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
         return _fast_apply(launcher, input, weight, direction, color_groups, name)[0]

@@ -1,7 +1,5 @@
 """The restricted Boltzmann machine: its free energy, which learns, and block Gibbs sampling."""
 
-import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -124,10 +122,7 @@ def _check_options(v: Tensor, steps: Any, temperature: Any, known_mask: Any, ret
         raise _checks.fail(_GIBBS, "steps", "an int", type(steps).__name__, kind=TypeError)
     if not 0 <= steps <= _MOST_STEPS:
         raise _checks.fail(_GIBBS, "steps", "0 .. 2^30", steps)
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise _checks.fail(_GIBBS, "temperature", "a number", type(temperature).__name__, kind=TypeError)
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise _checks.fail(_GIBBS, "temperature", "a finite number > 0", temperature)
+    _checks.check_temperature(_GIBBS, temperature)
     if not isinstance(return_hidden, bool):
         raise _checks.fail(_GIBBS, "return_hidden", "a bool", type(return_hidden).__name__, kind=TypeError)
     if return_hidden and steps == 0:
@@ -163,6 +158,7 @@ def _energy(name: str, reduction: str, *tensors: Tensor) -> Tensor:
         if _dispatch.under_transform(_ENERGY, name, weight.device.type):
             return reduced(reference.forward(v, weight, visible_bias, hidden_bias)[0], reduction)
         return torch.ops.pygen.rbm_free_energy(*tensors, reduction, wanted, name)[0]
+    name = _dispatch.resolve(_ENERGY, name, weight.device.type)
     launcher = _dispatch.launcher(_ENERGY, _STEM, name, weight)
     check_values(_ENERGY, tensors[0])
     if wanted:
@@ -238,7 +234,7 @@ def _gradients(launcher, grad_energy, given, reduction, needs, backend) -> tuple
     if launcher is None:
         grads = iter(torch.ops.pygen.rbm_free_energy_backward(*args, backend))
     elif torch.is_grad_enabled():
-        grads = iter(_FreeEnergyBackward.apply(partial(_backward_on, launcher), *args))
+        grads = iter(_FreeEnergyBackward.apply(_launch_backward, *args, backend))
     else:
         grads = iter(_backward_on(launcher, *args))
     return tuple(next(grads) if n else None for n in needs)
@@ -248,11 +244,11 @@ class _FreeEnergyBackward(torch.autograd.Function):
     """The kernel forward, the composite of its formula backward."""
 
     @staticmethod
-    def forward(ctx, call, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, *backend):
+    def forward(ctx, call, grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend):
         ctx.set_materialize_grads(False)
         save(ctx, grad_energy, v, weight, visible_bias, hidden_bias)
-        ctx.reduction, ctx.needs, ctx.rest = reduction, needs, 3 + len(backend)
-        return tuple(call(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, *backend))
+        ctx.reduction, ctx.needs = reduction, needs
+        return tuple(call(grad_energy, v, weight, visible_bias, hidden_bias, units, reduction, needs, backend))
 
     @staticmethod
     def backward(ctx, *grad_grads):
@@ -260,7 +256,7 @@ class _FreeEnergyBackward(torch.autograd.Function):
             return reference.backward(spread(grad, v, ctx.reduction), v, *parameters, ctx.needs)
 
         grads = composite_gradients(formula, saved(ctx), ctx.needs_input_grad[1:6], grad_grads)
-        return None, *grads, *(None,) * ctx.rest
+        return None, *grads, *(None,) * 4
 
 
 _fast_apply = _library.fast_apply(_FreeEnergy)

@@ -86,6 +86,8 @@ def reparameterize_kl(
         _check_options(mu, num_samples, eps, seed, generator, free_bits)
     name = _dispatch.requested(_OP, backend)
     plain = _dispatch.is_plain(mu, logvar, prior_mu, prior_logvar, eps, seed)
+    if plain:
+        name = _dispatch.resolve(_OP, name, mu.device.type)
     launcher = _dispatch.launcher(_OP, _OP, name, mu) if plain else None
     composite = launcher is None and _dispatch.under_transform(_OP, name, mu.device.type)
     seed = None if eps is not None else _noise.resolve_seed(_OP, seed, generator, mu.device)

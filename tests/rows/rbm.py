@@ -1,5 +1,6 @@
 """The row of rbm_free_energy, of levels; and that of real numbers, which is differentiated too: test_rbm.py runs it."""
 
+import itertools
 import random
 
 import numpy as np
@@ -31,6 +32,17 @@ def tensors(n: int, visible: int, hidden: int, v: Tensor | None = None) -> dict[
     shapes = ((hidden, visible), (visible,), (hidden,))
     made = {k: 0.5 * torch.randn(s, generator=g, dtype=torch.float64) for k, s in zip(PARAMETERS, shapes, strict=True)}
     return {**made, "v": levels(n, visible) if v is None else v}
+
+
+def given(n, visible, hidden, target, dtype=torch.float32, v=None, scale=1.0) -> dict[str, Tensor]:
+    t = tensors(n, visible, hidden, v)
+    t = {k: scale * x if k in PARAMETERS else x for k, x in t.items()}
+    return {k: x.to(target.device, dtype if x.is_floating_point() else None) for k, x in t.items()}
+
+
+def states(units: int) -> Tensor:
+    """Every one of a layer."""
+    return torch.tensor(list(itertools.product((0, 1), repeat=units)), dtype=torch.uint8).view(-1, units)
 
 
 def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor]:
