@@ -139,6 +139,8 @@ def check_refusal(case: Case, seed: int) -> str:
                 and case.values != "special"
                 and not any(w in what for w in ("generator", "e+308", str(2**70)))
             ):
+                if op.judge and not a.is_floating_point():
+                    continue  # a decision may lie within rounding of its number: fuzz.check judges those
                 wide = torch.finfo(a.dtype).eps * 1000 if a.is_floating_point() else 0
                 torch.testing.assert_close(
                     a, b, rtol=wide, atol=wide * 100, equal_nan=True, msg=lambda m: f"{op} {what}: {m}"

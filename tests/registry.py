@@ -90,6 +90,10 @@ class Op:
     # Arguments to which fuzz.py gives no large values, and what it multiplies them by, of their shape; the row says why.
     gentle: Mapping[str, Callable[[Sequence[int]], float]] = field(default_factory=dict)
 
+    # Of a sampler: judge(tensors, options with a seed, *outputs) raises AssertionError unless each decision is that of its
+    # own uniform number, but for rounding. It has no gradients, and the generic tests leave it to its own: see SAMPLERS.
+    judge: Callable[..., None] | None = None
+
     # Arguments whose rows no layout makes the same: what is left of their gradients then is rounding errors, of nothing.
     distinct: frozenset[str] = frozenset()
 
@@ -120,7 +124,9 @@ def _load() -> list[Op]:
     return list(itertools.chain.from_iterable(importlib.import_module(f"rows.{stem}").ROWS for stem in stems))
 
 
-OPS = _load()
+_ROWS = _load()
+OPS = [op for op in _ROWS if not op.judge]
+SAMPLERS = [op for op in _ROWS if op.judge]  # for fuzz.py and the sanitizer
 each_op = pytest.mark.parametrize("op", OPS, ids=str)
 # Few samples by name would say nothing of options: one sample stands for each op where the claim is not about values.
 each_sample = pytest.mark.parametrize(

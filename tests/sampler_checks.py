@@ -1,6 +1,7 @@
 """How samplers are tested: each draw against its own uniform number, frequencies against chances, seeds, layouts and calls."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -25,6 +26,19 @@ def assert_inverts(levels: Tensor, chances: Tensor, u: Tensor, rounding: float) 
     to, own = up_to.gather(-1, index).squeeze(-1), chances.gather(-1, index).squeeze(-1)
     wrong = (u > to + rounding) | (u <= to - own - rounding) | (own == 0)
     assert not wrong.any(), f"{wrong.sum()} of {wrong.numel()} draws, first {wrong.nonzero()[0].tolist()}"
+
+
+def chances_of(logits: Tensor, temperature: float) -> Tensor:
+    """softmax(logits [..., L] / temperature), float64; where that is NaN, all of the first."""
+    chances = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
+    first = torch.zeros(chances.shape[-1], dtype=chances.dtype)
+    first[:1] = 1
+    return torch.where(chances.isnan().any(-1, keepdim=True), first, chances)
+
+
+def fuzz_options(rng: random.Random) -> dict[str, float | int]:
+    seed = rng.choice((0, -1, 2**63 - 1, -(2**63), rng.randrange(2**31), rng.randrange(2**62)))
+    return {"temperature": rng.choice((1.0, 1.0, 0.7, 2.5, 1e-3, 100.0, 3)), "seed": seed}
 
 
 def assert_frequencies(levels: Tensor, chances: Tensor) -> None:

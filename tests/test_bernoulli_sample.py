@@ -5,7 +5,8 @@ import math
 import layouts
 import pytest
 import torch
-from sampler_checks import ROUNDING, assert_frequencies, assert_inverts, check_calls, check_compiled, uniforms
+from registry import SAMPLERS
+from sampler_checks import assert_frequencies, check_calls, check_compiled
 from support import DTYPES, assert_same, dtype_name, fast_targets, instruction_set, isas, threads
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from pygen._noise import DOMAINS
 from pygen.functional import bernoulli_nll, bernoulli_sample
 from pygen.reference import bernoulli_sample as reference
 
+judge = next(op.judge for op in SAMPLERS if op.name == "bernoulli_sample")
 pytestmark = pytest.mark.usefixtures("poisoned")
 SEED = -0x123456789ABCDEF
 SHAPES = {
@@ -34,13 +36,7 @@ def logits_of(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def check(logits: Tensor, temperature: float, x: Tensor) -> None:
-    assert x.shape == logits.shape and x.dtype == torch.uint8
-    n, channels, *spatial = logits.shape if logits.dim() > 1 else (*logits.shape, 1)
-    shape = (n, channels, math.prod(spatial))
-    y = logits.cpu().double().reshape(shape) / temperature
-    u = uniforms(n, shape[2], channels, SEED, DOMAINS["bernoulli_sample"])
-    chances = torch.stack((torch.sigmoid(-y), torch.sigmoid(y)), -1)
-    assert_inverts(x.cpu().reshape(shape), chances, u, ROUNDING[logits.dtype])
+    judge({"logits": logits}, {"temperature": temperature, "seed": SEED}, x)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -5,14 +5,8 @@ import math
 import layouts
 import pytest
 import torch
-from sampler_checks import (
-    ROUNDING,
-    assert_frequencies,
-    assert_inverts,
-    check_calls,
-    check_compiled,
-    uniforms,
-)
+from registry import SAMPLERS
+from sampler_checks import assert_frequencies, check_calls, check_compiled
 from support import DTYPES, assert_same, dtype_name, fast_targets, instruction_set, isas, threads
 from torch import Tensor
 
@@ -20,6 +14,7 @@ from pygen._noise import DOMAINS
 from pygen.functional import categorical_nll, categorical_sample
 from pygen.reference import categorical_sample as reference
 
+judge = next(op.judge for op in SAMPLERS if op.name == "categorical_sample")
 pytestmark = pytest.mark.usefixtures("poisoned")
 SEED = -0x123456789ABCDEF
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -49,15 +44,7 @@ def logits_of(name: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, in
 
 
 def check(logits: Tensor, channels: int, temperature: float, levels: Tensor, seed: int = SEED) -> None:
-    n, numbers, *spatial = logits.shape
-    count = numbers // channels
-    assert levels.shape == (n, channels, *spatial)
-    assert levels.dtype == (torch.uint8 if count <= 256 else torch.int64)
-    places = math.prod(spatial)
-    blocks = logits.cpu().double().reshape(n, channels, count, places)
-    u = uniforms(n, places, channels, seed, DOMAINS["categorical_sample"])
-    chances = (blocks / temperature).softmax(2).transpose(2, 3)
-    assert_inverts(levels.cpu().reshape(n, channels, places), chances, u, ROUNDING[logits.dtype])
+    judge({"logits": logits}, {"channels": channels, "temperature": temperature, "seed": seed}, levels)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -8,7 +8,7 @@ import fuzz_moves
 import fuzz_refusals
 import pytest
 import torch
-from registry import OPS
+from registry import OPS, SAMPLERS
 
 SEED = 20
 SLICES = 8
@@ -106,7 +106,7 @@ def test_what_fuzzing_found_stays_found(name):
     fuzz.check(FOUND[name])
 
 
-@pytest.mark.parametrize("op", OPS, ids=str)
+@pytest.mark.parametrize("op", [*OPS, *SAMPLERS], ids=str)
 def test_a_tensor_whose_memory_was_freed_is_refused(op):
     """As FSDP leaves parameters: never read, and never taken for an argument that was not given."""
     names = op.sample("odd everything").tensors
@@ -124,11 +124,23 @@ def test_a_tensor_whose_memory_was_freed_is_refused(op):
 
 def test_fuzz_draws_every_row_and_the_same_case_again():
     cases = [fuzz.draw(3, i) for i in range(200)]
-    assert {c.op for c in cases} == set(fuzz.BY_ID) and len(fuzz.BY_ID) == len(OPS)
+    assert {c.op for c in cases} == set(fuzz.BY_ID) and len(fuzz.BY_ID) == len(OPS) + len(SAMPLERS)
     assert cases == [fuzz.draw(3, i) for i in range(200)]
     assert {fuzz.BY_ID[c.op].name for c in (fuzz.draw(3, i, ("gaussian_kl", "cpu")) for i in range(20))} == {
         "gaussian_kl"
     }
+
+
+@pytest.mark.parametrize("op", SAMPLERS, ids=str)
+def test_fuzz_judges_a_single_wrong_draw(op):
+    sample = op.sample("odd everything")
+    options = {**sample.options, "seed": 11}
+    first, *rest = op.composite(sample.tensors, options)
+    op.judge(sample.tensors, options, first, *rest)
+    wrong = first.clone()
+    wrong[-1, -1] = torch.where(first[-1, -1] > 0, 0, 1)
+    with pytest.raises(AssertionError, match="first"):
+        op.judge(sample.tensors, options, wrong, *rest)
 
 
 def _wrong_where(op, spoil):

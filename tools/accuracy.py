@@ -62,6 +62,8 @@ def measure(
 ) -> dict[tuple[str, str, str, str], list[tuple[float, int]]]:
     found = defaultdict(list)
     for op_id, op in fuzz.BY_ID.items():
+        if op.judge:
+            continue  # decisions, not numbers
         for backend in backends_of(op):
             if backend not in backends:
                 continue

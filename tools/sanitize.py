@@ -1,6 +1,6 @@
 """The C++ kernels under sanitizers: builds a copy of the sources so, and calls every op on its row's samples, and the samplers.
 
-    python tools/sanitize.py [address,undefined] [thread]        (`make sanitize` also runs the CUDA kernels on the host so)
+    python tools/sanitize.py [address,undefined] [thread] [op ...]     (`make sanitize` also runs the CUDA kernels on the host so)
 
 ThreadSanitizer knows nothing of OpenMP's runtime and would report every join as a race: for it the kernels get
 tools/openmp_threads.cpp in place of that, and csrc/cpu/parallel.h shares out the least of work to threads.
@@ -43,20 +43,25 @@ def library(name: str) -> str:
     return done.stdout.strip()
 
 
-def exercise_ops(makers: int) -> None:
-    """Forward and backward of every row that has C++ kernels: every dtype on every instruction set, on the last in layouts."""
+def exercise_ops(makers: int, only: list[str]) -> None:
+    """Forward and backward of every row that has C++ kernels: every dtype on every instruction set, on the last in layouts.
+
+    And what else the row has registered, without a gradient: paths, chains.
+    """
     import layouts
     import support
-    from registry import OPS, gradients, leaves
+    from registry import OPS, SAMPLERS, gradients, leaves
 
     target, calls = support.Target("cpu", "cpu"), 0
-    for op in OPS:
-        if not support.has_kernel(op.name, target):
+    for op in [*OPS, *SAMPLERS]:
+        if (only and op.name not in only) or not support.has_kernel(op.name, target):
             continue
         for isa in support.isas():
             with support.instruction_set(isa):
                 for sample in op.samples():
                     for dtype in support.DTYPES:
+                        for function, given in op.registered(sample, dtype):
+                            function(*given)
                         for maker in layouts.MAKERS[: makers if isa == support.isas()[-1] else 1]:
                             tensors = {k: maker(t) if t.dim() else t for k, t in sample.cast(dtype).items()}
                             marked, inputs = leaves(op, tensors)
@@ -89,18 +94,19 @@ def exercise_samplers() -> None:
     print("the samplers: no fault", flush=True)
 
 
-def exercise(root: Path, sanitizers: str) -> None:
+def exercise(root: Path, sanitizers: str, *only: str) -> None:
     sys.path.insert(0, str(root / "tests"))
     import conftest  # noqa: F401
     import torch
 
     torch.set_num_threads(1)  # torch's own operations; the launchers ask the following
     torch.get_num_threads = lambda: THREADS
-    exercise_samplers()
-    exercise_ops(2 if sanitizers == "thread" else 100)
+    if not only:
+        exercise_samplers()
+    exercise_ops(2 if sanitizers == "thread" else 100, list(only))
 
 
-def sanitize(sanitizers: str) -> int:
+def sanitize(sanitizers: str, only: list[str]) -> int:
     root = ROOT / "build" / f"sanitized-{sanitizers.partition(',')[0]}"
     copy(root)
     if sanitizers == "thread":
@@ -111,7 +117,7 @@ def sanitize(sanitizers: str) -> int:
         return 1
     preload = ":".join(library(LIBRARIES[name]) for name in sanitizers.split(","))
     env |= {**OPTIONS, "LD_PRELOAD": preload, "PYTHONPATH": str(root), "PYGEN_SANITIZED": str(root)}
-    command = [sys.executable, str(root / "tools" / "sanitize.py"), sanitizers]
+    command = [sys.executable, str(root / "tools" / "sanitize.py"), sanitizers, *only]
     code = subprocess.run(command, cwd=root, env=env).returncode
     print(f"no fault found by {sanitizers}" if code == 0 else f"{shlex.join(command)} ended with {code}", flush=True)
     return code
@@ -119,6 +125,8 @@ def sanitize(sanitizers: str) -> int:
 
 if __name__ == "__main__":
     if root := os.environ.get("PYGEN_SANITIZED"):
-        exercise(Path(root), sys.argv[1])
+        exercise(Path(root), *sys.argv[1:])
     else:
-        sys.exit(any([sanitize(names) for names in sys.argv[1:] or ("address,undefined", "thread")]))
+        asked = [name for name in sys.argv[1:] if name.partition(",")[0] in LIBRARIES]
+        only = [name for name in sys.argv[1:] if name not in asked]
+        sys.exit(any([sanitize(names, only) for names in asked or ("address,undefined", "thread")]))

@@ -225,11 +225,11 @@ def exercise_logistic_mixture_sample(launcher) -> None:
 
 
 def exercise_row(name: str) -> None:
-    """The samples of the generic tests, forward and backward, each dtype."""
+    """The samples of the generic tests, forward and backward, each dtype; and what else the row has registered."""
     import registry
     import torch
 
-    ops = [op for op in registry.OPS if op.name == name or op.name.startswith(f"{name}_")]
+    ops = [op for op in (*registry.OPS, *registry.SAMPLERS) if op.name == name or op.name.startswith(f"{name}_")]
     assert ops, f"{name}: neither exercise_{name} nor a row of the generic tests"
     for op in ops:
         for sample in [*op.samples(), *(op.more_samples or list)()]:
@@ -238,6 +238,8 @@ def exercise_row(name: str) -> None:
             for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
                 marked, inputs = registry.leaves(op, sample.cast(dtype))
                 registry.gradients(op.run(marked, sample.options, "cpu"), inputs)
+                for function, given in op.registered(sample, dtype):
+                    function(*given)
 
 
 def exercise(module: Path, *names: str) -> None:

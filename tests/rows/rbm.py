@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from layouts import fuzz_size
 from registry import ErrorInput, Op, Sample
+from sampler_checks import ROUNDING, fuzz_options
+from support import compute_dtype
 from torch import Tensor
 
 from pygen import nn as pnn
-from pygen.functional import rbm_free_energy
+from pygen.functional import rbm_free_energy, rbm_gibbs
+from pygen.reference import rbm as reference
 
 PARAMETERS = ("weight", "visible_bias", "hidden_bias")
 
@@ -149,6 +152,47 @@ def call(t: dict[str, Tensor], options: dict, backend: str | None) -> tuple[Tens
     return (rbm_free_energy(**t, **{"backend": backend} | options),)
 
 
+def call_gibbs(t: dict[str, Tensor], options: dict, backend: str | None) -> tuple[Tensor, Tensor]:
+    mask = t.get("known_mask")  # drawn as integers; a view keeps its strides
+    if isinstance(mask, Tensor):
+        t = t | {"known_mask": mask.view(torch.bool) if mask.dtype == torch.uint8 else mask.bool()}
+    return rbm_gibbs(**t, **{"backend": backend, "return_hidden": True} | options)
+
+
+def composite_gibbs(t: dict[str, Tensor], options: dict) -> tuple[Tensor, Tensor]:
+    mask = t["known_mask"].bool() if "known_mask" in t else None
+    given = (options.get("steps", 1), options.get("temperature", 1.0), mask, torch.tensor(options["seed"]))
+    return reference.gibbs(t["v"], *(t[k] for k in PARAMETERS), *given)
+
+
+def judge_gibbs(t: dict[str, Tensor], options: dict, v: Tensor, h: Tensor) -> None:
+    """The last visible units given the hidden ones, and of one step those given v: chances in float64 against their numbers."""
+    w, b, c = (t[k].cpu().double() for k in PARAMETERS)
+    steps, temperature = options.get("steps", 1), options.get("temperature", 1.0)
+    wide = compute_dtype(t["weight"].dtype)
+    halves = [(2 * steps - 1, h, v, w.t(), b)] + ([(0, t["v"], h, w, c)] if steps == 1 else [])
+    for half, x, drawn, matrix, bias in halves:
+        x, drawn = x.cpu().double(), drawn.cpu()
+        a, size = F.linear(x, matrix, bias), F.linear(x.abs(), matrix.abs(), bias.abs())
+        p = (a / temperature).sigmoid().nan_to_num(0)
+        off = ROUNDING[wide] + 4 * torch.finfo(wide).eps * (p * (1 - p) * size / temperature).nan_to_num(0, 0, 0)
+        u = reference.uniforms(*p.shape, half, torch.tensor(options["seed"])).double()
+        wrong = ((drawn == 1) != (u <= p)) & ((u - p).abs() > off) | (drawn != 0) & (drawn != 1)
+        if half and "known_mask" in t:
+            known = t["known_mask"].bool().cpu()
+            wrong = torch.where(known, drawn != t["v"].cpu(), wrong)
+        assert not wrong.any(), (
+            f"half step {half}: {wrong.sum()} of {wrong.numel()}, first {wrong.nonzero()[0].tolist()}"
+        )
+
+
+def fuzz_gibbs(rng: random.Random) -> tuple[dict, dict]:
+    shapes, _ = fuzz(rng)
+    if rng.random() < 0.3:
+        shapes["known_mask"] = shapes["v"]
+    return shapes, {"steps": rng.choice((1, 1, 2, 3))} | fuzz_options(rng)
+
+
 ROWS = [
     Op(
         name="rbm_free_energy",
@@ -166,6 +210,21 @@ ROWS = [
         modules={"RBMFreeEnergy": _module},
         integers={"v": 2},
         saved_extra=8 * 157 * 37,  # the hidden units' chances
+    ),
+    Op(
+        name="rbm_gibbs",
+        outputs=("v", "h"),
+        differentiable=(),
+        call=call_gibbs,
+        composite=composite_gibbs,
+        samples=lambda: [Sample(s.name, s.tensors, {"steps": 2}) for s in samples()],
+        errors=list,
+        options={"steps": (1, 2), "temperature": (0.5, 2.0)},
+        seeded=True,
+        fuzz=fuzz_gibbs,
+        integers={"v": 2, "known_mask": 2},
+        finite=frozenset({"weight"}),  # as the op asks
+        judge=judge_gibbs,
     ),
 ]
 
