@@ -40,6 +40,15 @@ def _features(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
+_RECURRENT = {
+    "rnn": Case("PixelRNN", {"hidden_channels": 4, "num_blocks": 2}),
+    "rnn-row-grey": Case(
+        "PixelRNN", {"hidden_channels": 4, "num_blocks": 2, "kind": "row", "num_levels": 5, "first_kernel_size": 3}
+    ),
+    "rnn-rgb": Case(
+        "PixelRNN", {"in_channels": 3, "color_groups": 3, "hidden_channels": 6, "num_blocks": 1, "num_levels": 3}
+    ),
+}
 # Widths are small; kernels, groups, levels and conditions all vary.
 CASES = {
     "plain": Case("PixelCNN", {"hidden_channels": 8, "num_blocks": 2}),
@@ -97,21 +106,10 @@ CASES = {
         lambda n, h, w: _features(n, 2, h, w),
         gain=1.0,
     ),
+    **_RECURRENT,
 }
-# Without a sampling program.
-RECURRENT = {
-    "rnn": Case("PixelRNN", {"hidden_channels": 4, "num_blocks": 2}),
-    "rnn-row-grey": Case(
-        "PixelRNN", {"hidden_channels": 4, "num_blocks": 2, "kind": "row", "num_levels": 5, "first_kernel_size": 3}
-    ),
-    "rnn-rgb": Case(
-        "PixelRNN", {"in_channels": 3, "color_groups": 3, "hidden_channels": 6, "num_blocks": 1, "num_levels": 3}
-    ),
-}
-ALL = CASES | RECURRENT
-
-
-SINGLE_SCALE = [name for name, case in CASES.items() if case.name != "PixelCNNPP"]
+RECURRENT = list(_RECURRENT)
+SINGLE_SCALE = [name for name, case in CASES.items() if case.name in ("PixelCNN", "GatedPixelCNN")]
 
 
 def randomise(model: nn.Module, gain: float = 2.0, seed: int = 0) -> nn.Module:
@@ -126,7 +124,7 @@ def randomise(model: nn.Module, gain: float = 2.0, seed: int = 0) -> nn.Module:
 
 def twins(case: Case | str, dtype: torch.dtype = torch.float64, **options: object) -> tuple[nn.Module, nn.Module]:
     """The plain one and pygen's."""
-    case = ALL[case] if isinstance(case, str) else case
+    case = CASES[case] if isinstance(case, str) else case
     plain = getattr(plain_models, case.name)(**case.options, **options)
     ours = getattr(models, case.name)(**case.options, **options)
     randomise(plain, case.gain)

@@ -94,6 +94,16 @@ def test_diagonal_bilstm_sees_all_that_comes_before_and_itself():
     assert torch.equal(seen_by(nn.DiagonalBiLSTM(2, 3), 4, 5), torch.ones(20, 20, dtype=torch.bool).tril())
 
 
+def test_diagonal_bilstm_of_one_row_is_its_right_half():
+    torch.manual_seed(0)
+    layer = nn.DiagonalBiLSTM(2, 3)
+    x = torch.randn(2, 2, 1, 4)
+    h = layer(x)
+    assert torch.equal(h, layer.right(x))
+    h.sum().backward()
+    assert all((parameter.grad == 0).all() for parameter in layer.left.parameters())
+
+
 def test_row_lstm_sees_its_triangle():
     torch.manual_seed(0)
     seen = seen_by(nn.RowLSTM(2, 3), 4, 7).view(4, 7, 4, 7)

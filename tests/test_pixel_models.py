@@ -7,12 +7,12 @@ import pickle
 
 import pytest
 import torch
-from pixel_twins import ALL, CASES, twins
+from pixel_twins import CASES, twins
 
 from pygen import models
 from pygen.reference import models as plain_models
 
-each_case = pytest.mark.parametrize("name", ALL)
+each_case = pytest.mark.parametrize("name", CASES)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def _one_thread() -> None:
 
 @each_case
 def test_pixel_model_equals_its_twin_in_values_and_gradients(name: str) -> None:
-    case = ALL[name]
+    case = CASES[name]
     plain, ours = twins(case)
     x, cond = case.images(6), case.conditions(6)
     for method in (
@@ -45,7 +45,7 @@ def test_pixel_model_equals_its_twin_in_values_and_gradients(name: str) -> None:
 
 @each_case
 def test_pixel_model_log_prob_is_the_sum_of_its_conditionals(name: str) -> None:
-    case = ALL[name]
+    case = CASES[name]
     _, model = twins(case)
     x, cond = case.images(4), case.conditions(4)
     log_p = torch.log_softmax(model.logits(x, cond), dim=2)
@@ -59,7 +59,7 @@ def test_pixel_model_log_prob_is_the_sum_of_its_conditionals(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "plain-rgb", "gated", "gated-classes", "pp", "pp-map", "rnn"])
 def test_pixel_model_trains_as_its_twin_step_by_step(name: str) -> None:
-    case = ALL[name]
+    case = CASES[name]
     sides = twins(case)
     optimizers = [torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.1) for model in sides]
     for step in range(20):
@@ -84,7 +84,7 @@ def test_data_twin_computes_the_same() -> None:
 
 @each_case
 def test_pixel_model_state_dict_loads_both_ways(name: str) -> None:
-    case = ALL[name]
+    case = CASES[name]
     plain, ours = (getattr(m, case.name)(**case.options) for m in (plain_models, models))
     assert list(plain.state_dict()) == list(ours.state_dict())
     x, cond = case.images(3), case.conditions(3)
@@ -126,7 +126,7 @@ def test_pixel_model_dead_weights_do_not_matter() -> None:
 
 @pytest.mark.parametrize("name", ["plain", "gated-classes", "gated-map", "pp-rgb", "pp-map", "rnn"])
 def test_pixel_model_survives_deepcopy_and_pickle(name: str) -> None:
-    case = ALL[name]
+    case = CASES[name]
     _, model = twins(case)
     x, cond = case.images(3), case.conditions(3)
     model.loss(x, cond).backward()

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
-from pixel_twins import ALL, RECURRENT, jacobian, randomise, twins
+from pixel_twins import CASES, RECURRENT, jacobian, randomise, twins
+from sampling_cases import FAST
+from support import poisoned_memory
 
 from pygen.models import PixelRNN, _engines
+
+ENGINES = [name for name in FAST if _engines.why_not(PixelRNN(num_blocks=0), name) is None]
 
 
 @pytest.mark.parametrize("name", RECURRENT)
@@ -12,26 +16,57 @@ def test_pixel_rnn_samples_are_its_twins(name):
     plain, ours = twins(name)
     shape = (3, 4)
     expected = plain.sample(3, shape, seed=5)
-    for engine in ("naive", "fixed_point", None):
+    for engine in ("naive", *ENGINES, None):
         assert torch.equal(ours.sample(3, shape, seed=5, engine=engine), expected)
     assert len(expected.flatten(1).unique(dim=0)) == 3
 
 
 def test_pixel_rnn_samples_keep_what_is_known():
-    case = ALL["rnn"]
+    case = CASES["rnn"]
     _, model = twins(case)
     known = case.images(4, 3, 3)
     mask = torch.arange(9).view(3, 3) < 5
-    for engine in ("naive", "fixed_point"):
+    for engine in ("naive", *ENGINES):
         drawn = model.sample(4, (3, 3), known=known, known_mask=mask, seed=2, engine=engine)
         assert torch.equal(drawn[..., mask], known[..., mask])
 
 
-def test_pixel_rnn_has_no_sampling_program():
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"in_channels": 4, "color_groups": 2, "hidden_channels": 6, "num_blocks": 2, "num_levels": 17},
+        {"in_channels": 4, "color_groups": 2, "hidden_channels": 6, "num_blocks": 2, "num_levels": 17, "kind": "row"},
+        {"in_channels": 2, "hidden_channels": 5, "num_blocks": 1, "num_levels": 300},
+        {"hidden_channels": 3, "num_blocks": 3, "first_kernel_size": 1},  # nothing of a pixel but what LSTMs bring
+        {"hidden_channels": 3, "num_blocks": 1, "first_kernel_size": 1, "kind": "row"},
+        {"hidden_channels": 3, "num_blocks": 0},
+    ],
+    ids=["groups", "groups-row", "300-levels", "kernel-1", "kernel-1-row", "no-block"],
+)
+def test_pixel_rnn_engines_draw_as_naive(options, engine):
+    """Guided too; and neither what a batch is nor what memory was before matters."""
+    model = randomise(PixelRNN(**options)).double()
+    torch.manual_seed(1)
+    for shape in ((1, 4), (3, 5), (4, 1)):
+        known = torch.randint(0, model.num_levels, (9, model.in_channels, *shape))
+        mask = torch.rand(known.shape) < 0.3
+        for args in ({}, {"known": known, "known_mask": mask, "temperature": 0.7}):
+            expected = model.sample(9, shape, seed=3, engine="naive", **args)
+            with poisoned_memory():
+                assert torch.equal(model.sample(9, shape, seed=3, engine=engine, **args), expected)
+        alone = model.sample(2, shape, seed=3, engine=engine, **{**args, "known": known[:2], "known_mask": mask[:2]})
+        assert torch.equal(alone, expected[:2])
+
+
+def test_pixel_rnn_takes_the_fastest_engine_that_can():
     model = PixelRNN(hidden_channels=2, num_blocks=1)
-    assert _engines.choose(model, None) == "naive"
-    for engine in ("cached", "cpu"):
-        with pytest.raises(RuntimeError, match=r"PixelRNN: engine .* cannot run: PixelRNN defines _logits without a"):
+    assert _engines.choose(model, None) == "cached"
+    assert _engines.choose(model.bfloat16(), None) == "cached"
+    for engine in ("cpu", "cuda"):
+        with pytest.raises(
+            RuntimeError, match=rf"PixelRNN: engine '{engine}' cannot run: it has no recurrent stage yet"
+        ):
             model.sample(1, (2, 2), engine=engine)
 
 

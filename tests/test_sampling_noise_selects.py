@@ -44,7 +44,7 @@ def test_engine_draws_what_the_noise_selects_in_large_images(name: str, engine: 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_cached_draws_what_the_noise_selects_in_low_precision(dtype: torch.dtype) -> None:
     """Where the tolerance leaves much undecided: as near to the noise's choice in float64 as the naive engine."""
-    for name in ("plain-grey", "gated"):
+    for name in ("plain-grey", "gated", "rnn"):
         assert verdict(name, "cached", dtype, 64, (8, 8), "known").wrong == 0
         truth, _ = twins(name)
         _, model = twins(name, dtype)

@@ -7,14 +7,26 @@ from pixel_twins import CASES, twins
 from torch import Tensor
 
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, Elu, Gate, MultiScaleProgram, Program, Up
+from pygen.models._program import Conv, Elu, Gate, Lstm, MultiScaleProgram, Program, RecurrentProgram, Sum, Up
 
 
 def streams(program: Program, x: Tensor) -> list[Tensor]:
-    """All streams over whole images at once, as the words of `_program` define them."""
-    made = [torch.cat([x, torch.ones_like(x[:, :1])], 1) if isinstance(program, MultiScaleProgram) else x]
+    """All streams over whole images at once, as the words of `_program` define them.
+
+    What an early convolution reads of a stream that comes later is right for one row more in each round.
+    """
+    image = torch.cat([x, torch.ones_like(x[:, :1])], 1) if isinstance(program, MultiScaleProgram) else x
+    made = [image, *(x.new_zeros(len(x), channels, *x.shape[2:]) for channels in program.channels[1:])]
+    for _ in range(x.shape[2] if isinstance(program, RecurrentProgram) else 1):
+        made = one_round(program, image, made)
+    return made
+
+
+def one_round(program: Program, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+    """before: what the last round made."""
+    made = [x]
     for s, stage in enumerate(program.stages, start=1):
-        source = made[stage.source]
+        source = made[stage.source] if stage.source < s else before[stage.source]
         height, width = (-(-size // program.strides[s]) for size in x.shape[2:])
         if isinstance(stage, Elu):
             out = F.elu(torch.cat([source, -source], 1) if stage.concat else source)
@@ -22,6 +34,10 @@ def streams(program: Program, x: Tensor) -> list[Tensor]:
             blocks = (source if stage.cond is None else source + stage.cond).unflatten(1, (stage.groups, -1))
             a, b = blocks.chunk(2, dim=2)
             out = ((a if stage.linear else torch.tanh(a)) * torch.sigmoid(b)).flatten(1, 2)
+        elif isinstance(stage, Lstm):
+            out = scanned(stage, source)
+        elif isinstance(stage, Sum):
+            out = source
         else:
             out = x.new_zeros(len(x), program.channels[s], height, width)
             if stage.bias is not None:
@@ -41,6 +57,22 @@ def streams(program: Program, x: Tensor) -> list[Tensor]:
             out = out + made[stage.add]
         made.append(out)
     return made
+
+
+def scanned(stage: Lstm, sums: Tensor) -> Tensor:
+    """h [n, H, R, W], pixel after pixel."""
+    n, gates, rows, columns = sums.shape
+    h, c = (sums.new_zeros(n, gates // 4, rows + 1, columns + 2) for _ in range(2))  # zeros above and at both sides
+    dy, dx = stage.before
+    for y in range(stage.first_row, rows):
+        for x in range(columns) if dx <= 0 else reversed(range(columns)):
+            there = ..., y + 1 + dy, x + 1 + dx
+            sum = sums[..., y, x] if stage.weight is None else sums[..., y, x] + h[there] @ stage.weight.T
+            o, f, i, g = sum.unflatten(1, (stage.groups, 4, -1)).unbind(2)
+            o, f, i, g = (t.flatten(1) for t in (o.sigmoid(), f.sigmoid(), i.sigmoid(), g.tanh()))
+            c[..., y + 1, x + 1] = f * c[there] + i * g
+            h[..., y + 1, x + 1] = o * c[..., y + 1, x + 1].tanh()
+    return h[:, :, 1:, 1:-1]
 
 
 def moved(source: Tensor, dy: int, dx: int) -> Tensor:

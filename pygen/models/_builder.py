@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pygen._taps import MaskType, dense_mask
 
-from ._program import Conv, Elu, Gate, MultiScaleProgram, Program, Stage, Tap, Up
+from ._program import Conv, Elu, Gate, Lstm, MultiScaleProgram, Program, RecurrentProgram, Stage, Sum, Tap, Up
 from ._shifted import weight_of
 
 
@@ -34,15 +34,8 @@ class Builder:
 
     def conv(self, layer: Any, source: int, *, relu: bool = False, add: int | None = None) -> int:
         """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1."""
-        masked = hasattr(layer, "live_mask")
-        mask, groups = (layer.mask_type, layer.color_groups) if masked else ("B", 1)
-        split = _taps(mask, groups, layer.kernel_size, layer.dilation[0])
-        weight, bias = _detached(layer.weight), _detached(layer.bias)
-        assert weight is not None
-        if split.partly:  # dead entries at live taps
-            live = layer.live_mask().to(weight.device)
-            weight = torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        return self._split(split, Conv(source, (), weight, bias, relu, add, mask == "A"), 1)
+        split, strict = _taps_of(layer)
+        return self._split(split, Conv(source, (), _live(layer, split), _detached(layer.bias), relu, add, strict), 1)
 
     def shifted(
         self, layer: Any, source: int, *, add: int | None = None, then: Callable[[int], int] | None = None
@@ -96,6 +89,32 @@ class Builder:
         gate = Gate(source, 1 if early else self.groups, cond, linear, add)
         return self._append(gate, self.channels[source] // 2, early, self.strides[source])
 
+    def lstm(self, layer: Any, source: int) -> int:
+        """Of a RowLSTM, or of one direction of a DiagonalBiLSTM: "left" moved down by a row, and so early."""
+        weight = _detached(layer.state_to_state)
+        assert weight is not None
+        gates, hidden, kernel = weight.shape
+        down, left = layer.direction == "down", layer.direction == "left"
+        weight = weight.permute(2, 0, 1)  # [k, 4 H, H]
+        above = tuple((-1, tap - kernel // 2) for tap in range(kernel)) if down else ((-1, 0),)
+        h = len(self.channels) + 2  # what it reads of itself, and its sums, come before it
+        own = self._append(Conv(h, above, weight[: len(above)], None), gates, True)
+        given = layer.input_to_state
+        if left:
+            split, _ = _taps_of(given)
+            weights, bias = split.together.of(_live(given, split)), _detached(given.bias)
+            sums = self._append(Conv(source, ((-1, 0),), weights, bias, add=own), gates, True)
+        else:
+            sums = self.conv(given, source, add=own)
+        before = (-1, 0) if down else (0, 1) if left else (0, -1)
+        stage = Lstm(sums, layer.color_groups, before, None if down else weight[1], int(left))
+        made = self._append(stage, hidden, left)
+        assert made == h
+        return made
+
+    def sum(self, source: int, add: int) -> int:
+        return self._append(Sum(source, add), self.channels[source], self.early[source] and self.early[add])
+
     def elu(self, source: int, *, concat: bool) -> int:
         channels = self.channels[source] * (1 + concat)
         return self._append(Elu(source, concat), channels, self.early[source], self.strides[source])
@@ -123,6 +142,9 @@ class Builder:
     def program(self) -> Program:
         return Program(**self._parts())
 
+    def recurrent_program(self) -> RecurrentProgram:
+        return RecurrentProgram(**self._parts())
+
     def multi_scale_program(self, num_mixtures: int, min_log_scale: float) -> MultiScaleProgram:
         return MultiScaleProgram(**self._parts(), num_mixtures=num_mixtures, min_log_scale=min_log_scale)
 
@@ -134,6 +156,22 @@ class Builder:
 def _detached(t: Tensor | None) -> Tensor | None:
     """Views of it know of no gradient."""
     return t if t is None or not torch.is_grad_enabled() else t.detach()
+
+
+def _taps_of(layer: Any) -> tuple[_Split, bool]:
+    """Of a MaskedConv2d, or of an nn.Conv2d of kernel 1x1; and whether its mask is strict."""
+    mask, groups = (layer.mask_type, layer.color_groups) if hasattr(layer, "live_mask") else ("B", 1)
+    return _taps(mask, groups, layer.kernel_size, layer.dilation[0]), mask == "A"
+
+
+def _live(layer: Any, split: _Split) -> Tensor:
+    """Its weight, without the dead entries at live taps."""
+    weight = _detached(layer.weight)
+    assert weight is not None
+    if not split.partly:
+        return weight
+    live = layer.live_mask().to(weight.device)
+    return torch.where(live, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,16 @@ time, with one matrix product a stage over the row's gathered taps, late ones pi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import _cached_made, _cached_nade
 from ._cached_late import Late
-from ._program import Conv, DenseProgram, Elu, Gate, NadeProgram, Program, Stage, Tap, Up
+from ._cached_lstm import LstmCells
+from ._program import Conv, DenseProgram, Elu, Gate, Lstm, NadeProgram, Program, Stage, Sum, Tap, Up
 from ._rows import Ring, row_of
 from ._task import Task, Watch
 
@@ -55,6 +58,8 @@ class _Early:
         self.rings = {
             s: Ring(like, n, -(-width // self.strides[s]), program.channels[s], back[s], m) for s, m in margins.items()
         }
+        self.cells = {s: LstmCells(program, s, n, width) for s, stage in self.stages if isinstance(stage, Lstm)}
+        self.calls: dict[tuple[int, int, int], list[Callable[[], object]]] = {}
 
     def make_row(self, y: int) -> None:
         """Of every stream that has one with the image's row y."""
@@ -68,6 +73,10 @@ class _Early:
                 self._gate(s, stage, row)
             elif isinstance(stage, Up):
                 self._up(s, stage, row)
+            elif isinstance(stage, Lstm):
+                self._lstm(s, stage, row)
+            elif isinstance(stage, Sum):
+                torch.add(*(self.rings[t].row(row) for t in (stage.source, stage.add)), out=self.rings[s].row(row))
             else:
                 self._elu(s, stage, row)
 
@@ -103,6 +112,24 @@ class _Early:
         if stage.concat:
             torch.neg(source, out=out[..., channels:])
         F.elu_(out)
+
+    def _lstm(self, s: int, stage: Lstm, y: int) -> None:
+        """Its calls are made once for the places that the rows have in the rings."""
+        if y < stage.first_row:
+            return
+        source, own, cells = self.rings[stage.source], self.rings[s], self.cells[s]
+        key = (s, y % source.slots, y % own.slots)
+        if key not in self.calls:
+            sums, h = source.row(y), own.row(y)
+            self.calls[key] = [
+                call
+                for x in cells.columns()
+                for call in cells.pixel(
+                    x, range(stage.groups), sums[x], None if cells.first(x) else h[x + stage.before[1]], h[x]
+                )
+            ]
+        for call in self.calls[key]:
+            call()
 
     def _up(self, s: int, stage: Up, y: int) -> None:
         row = self.rings[s].row(y)

@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ._cached_lstm import LstmCells
 from ._decision import decision_of
-from ._program import Conv, Elu, Gate, Program, Stage, Up
+from ._program import Conv, Elu, Gate, Lstm, Program, Stage, Sum, Up
 from ._rows import Ring, Row, row_of
 from ._sampling import Drawing
 
@@ -40,8 +41,12 @@ class Late:
         self.rows, self.rectified = self._make_rows()
         self.base: dict[int, Tensor] = {}
         self.of_row: dict[int, list[Callable[[int], Tensor]]] = {}
+        self.cells = {
+            s: LstmCells(program, s, self.n, self.width) for s, stage in self.stages if isinstance(stage, Lstm)
+        }
         for s, stage in self.stages:
-            self._make_base(s, stage)
+            if not isinstance(stage, Lstm | Sum):
+                self._make_base(s, stage)
         self.matrices = {
             (s, g): self._matrix(s, stage, g)
             for s, stage in self.stages
@@ -99,7 +104,7 @@ class Late:
         read, rectified = {0, last} | {s for s, _ in self.stages}, set()
         for _, stage in self.stages:
             read.add(stage.source)
-            if isinstance(stage, Gate) and stage.add is not None:
+            if isinstance(stage, Gate | Sum) and stage.add is not None:
                 read.add(stage.add)
             if isinstance(stage, Conv):
                 left[stage.source] = max([left[stage.source], *(-dx for _, dx in stage.taps)])
@@ -175,6 +180,13 @@ class Late:
             return self._gate(s, stage, x, g)
         if isinstance(stage, Up):
             return self._up(s, stage, y, x)
+        if isinstance(stage, Lstm):
+            sums, h = self.rows[stage.source].pixel(x, self._block(s, g, 4)), self.rows[s]
+            before = None if self.cells[s].first(x) else h.pixel(x + stage.before[1], slice(None))
+            return self.cells[s].pixel(x, range(g, g + 1), sums, before, h.pixel(x, self._block(s, g)))
+        if isinstance(stage, Sum):
+            source, add, out = (self.rows[t].pixel(x, self._block(s, g)) for t in (stage.source, stage.add, s))
+            return iter([partial(torch.add, source, add, out=out)])
         return self._elu(s, stage, x)
 
     def _rectify(self, s: int, x: int, g: int) -> Calls:

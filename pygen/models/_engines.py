@@ -15,7 +15,7 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
-from ._program import FLAT, DenseProgram, MultiScaleProgram, Unsupported
+from ._program import FLAT, DenseProgram, MultiScaleProgram, RecurrentProgram, Unsupported
 from ._task import Task, Watch, modules_of, parameters_of
 
 _PIXELS_AT_ONCE = 1 << 18  # what a forward of whole images works on
@@ -63,6 +63,8 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     reason = _no_program(model)
     if reason is not None:
         return reason
+    if model.program_type is RecurrentProgram:
+        return "it has no recurrent stage yet"
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"

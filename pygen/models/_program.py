@@ -7,6 +7,9 @@ others are *late*: at each pixel, colour group after colour group. The channels 
 and block g of a pixel depends on blocks 0 .. g of it at most. A late stage reads its sources in the present row only, at and left
 of the pixel: `_builder` splits a convolution into what it takes from rows above, an early stage, and the rest.
 
+A stage reads streams that come before its own. Only an `Lstm` closes a circle: in a `RecurrentProgram` an early convolution reads
+its h, a stream that comes later, in the rows above.
+
 Streams of stride t have a pixel for every t-th row and column of the image alone: pixel (y, x) of theirs is made with the
 image's (t y, t x), and stands for it. A program with such streams is a `MultiScaleProgram`.
 """
@@ -74,7 +77,29 @@ class Up:
     bias: Tensor | None
 
 
-Stage = Conv | Gate | Elu | Up
+@dataclass(frozen=True)
+class Lstm:
+    """h of PixelRNN's LSTM, H channels, from the source's 4 H sums; both are `groups` blocks, the sums' of gates o, f, i, g.
+
+    o, f, i = sigmoid, g = tanh of the sums, c = f c[before] + i g, h = o tanh(c); c is the stage's own, 0 outside of the image.
+    """
+
+    source: int
+    groups: int
+    before: Tap  # (-1, 0), (0, -1) or, in an early stream, (0, 1): then a row is made from its last pixel to its first
+    weight: Tensor | None  # [4 H, H], for a `before` in the same row: the sums are the source plus weight @ h[before]
+    first_row: int = 0  # in an early stream: h and c of the rows before it are 0
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The source plus the stream `add`."""
+
+    source: int
+    add: int
+
+
+Stage = Conv | Gate | Elu | Up | Lstm | Sum
 
 
 @dataclass(frozen=True)
@@ -101,7 +126,7 @@ class Program:
         """Of an engine that knows no others. Raises Unsupported."""
         plain = tuple(stage for stage in self.stages if isinstance(stage, Conv | Gate))
         if len(plain) < len(self.stages) or any(isinstance(stage, Gate) and stage.linear for stage in plain):
-            raise Unsupported("a network of several resolutions")
+            raise Unsupported("stages that it does not know")
         return plain
 
     def rows_back(self) -> tuple[int, ...]:
@@ -111,6 +136,11 @@ class Program:
             if isinstance(stage, Conv) and stage.taps:
                 back[stage.source] = max(back[stage.source], -min(dy for dy, _ in stage.taps))
         return tuple(back)
+
+
+@dataclass(frozen=True)
+class RecurrentProgram(Program):
+    """Of a network with `Lstm` stages. Strides are 1."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.nn import DiagonalBiLSTM, MaskedConv2d, RowLSTM
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
+from ._builder import Builder
 from ._pixel_model import PixelModel, in_layout_of
+from ._program import RecurrentProgram
 from .pixel_cnn import output_head, pointwise
 
 
@@ -18,7 +22,7 @@ class PixelRNN(PixelModel):
 
     One type A convolution to 2 H features, then blocks x + conv1x1(LSTM(x)) of H hidden channels, then relu, 1x1, relu, 1x1. The
     LSTM is `pygen.nn.DiagonalBiLSTM`, or `pygen.nn.RowLSTM`, which sees a triangle above. The twin is
-    `pygen.reference.models.PixelRNN`: same keys, same methods. Engines that sample: "naive" and "fixed_point".
+    `pygen.reference.models.PixelRNN`: same keys, same methods.
 
     Args:
         in_channels: of the images.
@@ -30,6 +34,8 @@ class PixelRNN(PixelModel):
         kind: "diagonal" or "row".
         first_kernel_size: that of the first convolution, odd.
     """
+
+    program_type = RecurrentProgram
 
     def __init__(
         self,
@@ -56,6 +62,20 @@ class PixelRNN(PixelModel):
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
         return self.head(self.blocks(in_layout_of(self.blocks, self.first(x))))
+
+    def _program(self, cond: Tensor | None) -> RecurrentProgram:
+        b = Builder(self.in_channels, self.num_levels, self.color_groups)
+        x = b.conv(self.first, 0)
+        for block in self.blocks:
+            x = b.conv(block.widen, _program_of(block.lstm, b, x), add=x)
+        b.conv(self.head[3], b.conv(self.head[1], x, relu=True), relu=True)
+        return b.recurrent_program()
+
+
+def _program_of(layer: Any, b: Builder, x: int) -> int:
+    if isinstance(layer, DiagonalBiLSTM):
+        return b.sum(b.lstm(layer.right, x), b.lstm(layer.left, x))
+    return b.lstm(layer, x)
 
 
 class _Block(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygen.models._program import Conv, Gate, MultiScaleProgram, Stage, Up
+from pygen.models._program import Conv, Elu, Gate, MultiScaleProgram, Stage, Up
 from pygen.native import _sampling_cluster as cluster
 from pygen.native import _sampling_scales_early as early
 from pygen.native._arguments import DTYPE_NAMES
@@ -126,6 +126,7 @@ def structure(program: MultiScaleProgram) -> tuple:
         if isinstance(stage, Up):
             phases = tuple((taps, weight.shape, weight.stride()) for taps, weight in stage.phases)
             return stage.source, phases, stage.bias is None
+        assert isinstance(stage, Elu)
         return stage.source, stage.concat
 
     shared = (program.channels, program.early, program.strides, program.groups, program.in_channels)

@@ -7,7 +7,19 @@ from torch import Tensor
 
 from pygen import _backends
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, DenseProgram, Gate, MultiScaleProgram, NadeProgram, Program, Stage, Tap, Up
+from pygen.models._program import (
+    Conv,
+    DenseProgram,
+    Gate,
+    Lstm,
+    MultiScaleProgram,
+    NadeProgram,
+    Program,
+    Stage,
+    Sum,
+    Tap,
+    Up,
+)
 
 from . import nade_nll
 from ._arguments import DTYPE_NAMES, on_gpu, target
@@ -93,6 +105,11 @@ def _stage(stage: Stage, given: _Given) -> tuple:
         is_map = stage.cond is not None and stage.cond.shape[2:] != (1, 1)
         cond = given.address(stage.cond)
         return ("gate", stage.source, stage.groups, cond, is_map, stage.linear, stage.add)
+    if isinstance(stage, Lstm):
+        along = (((stage.before,), *given.matrix(stage.weight.unsqueeze(0))),) if stage.weight is not None else ()
+        return ("lstm", stage.source, along, stage.groups, stage.before, stage.first_row)
+    if isinstance(stage, Sum):
+        return ("sum", stage.source, stage.add)
     return ("elu", stage.source, stage.concat)
 
 

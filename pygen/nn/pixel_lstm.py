@@ -132,5 +132,5 @@ class DiagonalBiLSTM(nn.Module):
         self.left = _PixelLSTM(in_channels, hidden_channels, 2, "left", *options)
 
     def forward(self, input: Tensor) -> Tensor:  # [N, Cin, R, W] -> [N, H, R, W]
-        later = self.left(input[:, :, :-1])  # nobody sees the last row's
+        later = self.left(input[:, :, : max(1, input.shape[2] - 1)])  # nobody sees the last row's
         return self.right(input) + F.pad(later, (0, 0, 1, 0))[:, :, : input.shape[2]]
