@@ -82,7 +82,7 @@ def pixel_lstm_bwd_kernel(
                         grad_h = dot(sums, w, grad_h, PRECISION)
                 channel = unit.to(tl.int64)[None, :]
                 grad_h += tl.load(from_ptr + channel * grad_channel, mask=both, other=0.0).to(WIDE)
-                part_ptr, along = keep_ptr + channel * kept_channel, hidden * kept_channel
+                part_ptr, along = keep_ptr + channel * kept_channel, hidden.to(tl.int64) * kept_channel
                 o = tl.load(part_ptr, mask=both, other=0.0).to(WIDE)
                 f = tl.load(part_ptr + along, mask=both, other=0.0).to(WIDE)
                 i = tl.load(part_ptr + 2 * along, mask=both, other=0.0).to(WIDE)
@@ -105,7 +105,7 @@ def pixel_lstm_bwd_kernel(
                 tl.store(sum_ptr + 3 * hidden, grad_g, mask=both)
                 T: tl.constexpr = grad_input_ptr.dtype.element_ty
                 gate_ptr = to_ptr + gate_channel(0, unit, each).to(tl.int64)[None, :] * input_channel
-                step = each * input_channel
+                step = each.to(tl.int64) * input_channel
                 tl.store(gate_ptr, cast(grad_o, T), mask=both)
                 tl.store(gate_ptr + step, cast(grad_f, T), mask=both)
                 tl.store(gate_ptr + 2 * step, cast(grad_i, T), mask=both)

@@ -53,7 +53,7 @@ def categorical_sample_kernel(
     LOWEST: tl.constexpr = -1.7976931348623157e308 if tl.float64 == WIDE else -3.402823466e38
     draw = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # position after position of each channel
     live = draw < count
-    per_image = channels * positions
+    per_image = (tl.zeros((), tl.int64) + channels) * positions
     image, rest = draw // per_image, draw % per_image
     channel, position = rest // positions, rest % positions
     inverse = bits_float(inverse_bits, WIDE)

@@ -99,7 +99,7 @@ def logistic_mixture_sample_kernel(
             mean += tanh_of(_number(base, 9, component, components, strides[1], live, WIDE))[0] * green
         word = word1 if c == 0 else (word2 if c == 1 else word3)
         level = tl.where(exists, _level(mean, log_scale, uniform_of(word).to(WIDE), last, WIDE), 0.0)
-        tl.store(to + c * x_strides[1], level.to(x_ptr.dtype.element_ty), mask=live)
+        tl.store(to + (tl.zeros((), tl.int64) + c) * x_strides[1], level.to(x_ptr.dtype.element_ty), mask=live)
         if c == 0:
             red = (level * 2.0 - last) / last
         else:

@@ -97,7 +97,7 @@ def pixel_lstm_fwd_kernel(
                         i = dot(h, tl.load(w_ptr + 2 * matrix, mask=seen, other=0.0), i, PRECISION)
                         g = dot(h, tl.load(w_ptr + 3 * matrix, mask=seen, other=0.0), g, PRECISION)
                 channel = gate_channel(0, unit, each).to(tl.int64)[None, :]
-                step = each * input_channel
+                step = each.to(tl.int64) * input_channel
                 gate_ptr = in_ptr + channel * input_channel
                 o = sigmoid(o + tl.load(gate_ptr, mask=both, other=0.0).to(WIDE))
                 f = sigmoid(f + tl.load(gate_ptr + step, mask=both, other=0.0).to(WIDE))
@@ -112,7 +112,7 @@ def pixel_lstm_fwd_kernel(
                 tl.store(out_ptr + unit.to(tl.int64)[None, :] * output_channel, cast(h_now, T), mask=both)
                 if KEEP:
                     part_ptr = keep_ptr + unit.to(tl.int64)[None, :] * kept_channel
-                    along = hidden * kept_channel
+                    along = hidden.to(tl.int64) * kept_channel
                     tl.store(part_ptr, cast(o, T), mask=both)
                     tl.store(part_ptr + along, cast(f, T), mask=both)
                     tl.store(part_ptr + 2 * along, cast(i, T), mask=both)

@@ -65,7 +65,7 @@ def backward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict:
     return _turned(tuple(in_degrees), tuple(out_degrees), strict)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=256)  # as many as copies: a plan made anew would be copied anew
 def dense_plan(sources: int, targets: int) -> Plan:
     """Of a product in which everything is live, as of equal degrees."""
     return Plan(torch.arange(sources), torch.arange(targets), torch.full((targets,), sources), True, True)

@@ -1,11 +1,12 @@
-"""The index arithmetic of the row kernels beyond 2^31 and 2^32, run alone: no tensor need be that large."""
+"""The index arithmetic of the row kernels beyond 2^31 and 2^32, run alone: no tensor need be that large. And pixel_lstm's."""
 
 import pytest
 import torch
-from support import TARGETS
+from support import TARGETS, assert_same
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
+from pygen.functional import pixel_lstm  # noqa: E402
 from pygen.kernels import _rows  # noqa: E402
 
 DEVICES = sorted({t.device for t in TARGETS if t.backend == "triton"})
@@ -58,3 +59,15 @@ def test_rows_and_offsets_beyond_32_bits(device, row_size, first_row):
             inner, rest = expected % 11, expected // 11
             assert offs[r, i] == row * strides[0] + inner * strides[3] + rest % 7 * strides[2] + rest // 7 * strides[1]
     assert seen
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_pixel_lstm_gates_further_apart_than_2_to_the_31(device):
+    """Of one unit, in memory of which four numbers are touched."""
+    apart = 2**30 - 1
+    input = torch.empty(3 * apart + 1, dtype=torch.float16, device=device)[::apart].view(1, 4, 1, 1)
+    input.copy_(torch.tensor([0.5, -1.0, 2.0, 0.25]).view(1, 4, 1, 1))
+    assert input.stride(1) == apart
+    weight = torch.zeros(4, 1, 2, dtype=torch.float16, device=device)
+    got = pixel_lstm(input, weight, direction="right", backend="triton")
+    assert_same(got, pixel_lstm(input.contiguous(), weight, direction="right", backend="triton"))

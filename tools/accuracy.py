@@ -58,12 +58,12 @@ def backends_of(op: fuzz.Op) -> list[str]:
 
 
 def measure(
-    cases: int, seed: int, backends: tuple[str, ...]
+    cases: int, seed: int, backends: tuple[str, ...], only: tuple[str, ...]
 ) -> dict[tuple[str, str, str, str], list[tuple[float, int]]]:
     found = defaultdict(list)
     for op_id, op in fuzz.BY_ID.items():
-        if op.judge:
-            continue  # decisions, not numbers
+        if op.judge or (only and op.name not in only):
+            continue  # of a sampler: decisions, not numbers
         for backend in backends_of(op):
             if backend not in backends:
                 continue
@@ -99,7 +99,16 @@ def measure(
     return found
 
 
-def report(found: dict, cases: int, seed: int) -> str:
+def kept(page: str, only: tuple[str, ...]) -> tuple[list[str], list[str], str]:
+    """Of the page as it is the rows and the calls of other ops, and its last chapter."""
+    body, _, end = page.partition("\n## Noise\n") if only else ("", "", "")
+    lines = [line for line in body.splitlines() if not line.startswith(tuple(f"{m} {o}" for m in "|-" for o in only))]
+    rows = [line for line in lines if line.count(" | ") == 7][2:]
+    return rows, [line for line in lines if line.startswith("- ")], f"\n## Noise\n{end}"
+
+
+def report(found: dict, cases: int, seed: int, rows: list[str], calls: list[str]) -> str:
+    """rows, calls: of ops that have not been measured."""
     lines = [
         "# Accuracy",
         "",
@@ -112,16 +121,22 @@ def report(found: dict, cases: int, seed: int) -> str:
         "| op | backend | dtype | direction | results | median | 99th percentile | worst |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (op, backend, dtype, direction), rows in sorted(found.items()):
-        values = np.array([v for v, _ in rows])
+    made = list(rows)
+    for (op, backend, dtype, direction), results in found.items():
+        values = np.array([v for v, _ in results])
         usual, worst = np.percentile(values, 99), values.max()
         mark = lambda v, goal: f"**{v:.2f}**" if v > goal else f"{v:.2f}"  # noqa: E731
-        lines.append(
+        made.append(
             f"| {op} | {backend} | {dtype} | {direction} | {len(values)} | {np.median(values):.2f} | "
             f"{mark(usual, USUAL)} | {mark(worst, WORST)} |"
         )
-    beyond = {(op, number) for (op, *_), rows in found.items() for value, number in rows if value > WORST}
-    if beyond:
+    lines += sorted(made, key=lambda row: row.split(" | ")[:4])
+    beyond = sorted({(op, n) for (op, *_), results in found.items() for value, n in results if value > WORST})
+    calls = list(calls)
+    for op, number in beyond:
+        case = fuzz.draw(seed, number, (op,))
+        calls.append(f"- {op}, call {number}: {dict(case.shapes)}, {dict(case.options)}")
+    if calls:
         lines += [
             "",
             "Beyond the goal. Where one number is the sum of many that cancel, its error beside eager's is chance. The",
@@ -129,9 +144,7 @@ def report(found: dict, cases: int, seed: int) -> str:
             "kernels keep it.",
             "",
         ]
-    for op, number in sorted(beyond):
-        case = fuzz.draw(seed, number, (op,))
-        lines.append(f"- {op}, call {number}: {dict(case.shapes)}, {dict(case.options)}")
+    lines += sorted(calls, key=lambda call: call.partition(",")[0])
     return "\n".join(lines) + "\n"
 
 
@@ -185,10 +198,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draws", type=float, default=1e8)
     parser.add_argument("--backends", default=f"cpu,composite,reference,triton,{HOST}")
+    parser.add_argument("--only", default="", help="ops, the rows of which are put into the page as it is")
     options = parser.parse_args()
-    found = measure(options.cases, options.seed, tuple(options.backends.split(",")))
-    text = report(found, options.cases, options.seed) + noise(int(options.draws))
-    (ROOT / "docs" / "accuracy.md").write_text(text)
+    page = ROOT / "docs" / "accuracy.md"
+    only = tuple(name for name in options.only.split(",") if name)
+    rows, calls, end = kept(page.read_text(), only)
+    found = measure(options.cases, options.seed, tuple(options.backends.split(",")), only)
+    text = report(found, options.cases, options.seed, rows, calls) + (end if only else noise(int(options.draws)))
+    page.write_text(text)
     print(text)
 
 

@@ -40,7 +40,7 @@ struct PixelLstmTraits {
 };
 
 template <class Acc>
-struct alignas(4 * sizeof(Acc)) LstmQuad {
+struct alignas(16) LstmQuad {  // as shared memory is
   Acc v[4];
 };
 
