@@ -81,6 +81,7 @@ def place_of(tiles, positions, strides, BLOCK: tl.constexpr):
 
 @triton.jit
 def level_of(x_ptr, image, position, live, channel, strides, num_levels, WIDE: tl.constexpr):
-    x = tl.load(x_ptr + image * strides[0] + channel * strides[1] + position * strides[2], mask=live, other=0)
+    at = image * strides[0] + (tl.zeros((), tl.int64) + channel) * strides[1] + position * strides[2]
+    x = tl.load(x_ptr + at, mask=live, other=0)
     v, edge = scaled_level(x.to(tl.int64), num_levels, WIDE)
     return v[:, None], edge[:, None]

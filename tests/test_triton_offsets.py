@@ -1,4 +1,4 @@
-"""The index arithmetic of the row kernels beyond 2^31 and 2^32, run alone: no tensor need be that large. And pixel_lstm's."""
+"""The index arithmetic of the row kernels beyond 2^31 and 2^32, run alone: no tensor need be that large. And of two ops."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from support import TARGETS, assert_same
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
-from pygen.functional import pixel_lstm  # noqa: E402
+from pygen.functional import logistic_mixture_nll, pixel_lstm  # noqa: E402
 from pygen.kernels import _rows  # noqa: E402
 
 DEVICES = sorted({t.device for t in TARGETS if t.backend == "triton"})
@@ -59,6 +59,17 @@ def test_rows_and_offsets_beyond_32_bits(device, row_size, first_row):
             inner, rest = expected % 11, expected // 11
             assert offs[r, i] == row * strides[0] + inner * strides[3] + rest % 7 * strides[2] + rest // 7 * strides[1]
     assert seen
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_logistic_mixture_nll_channels_of_levels_further_apart_than_2_to_the_30(device):
+    """As a channel lies behind another of a whole data set; of memory of which three numbers are touched."""
+    apart = 2**30 + 1
+    x = torch.empty(2 * apart + 1, dtype=torch.uint8, device=device)[::apart].view(1, 3, 1)
+    x.copy_(torch.tensor([7, 200, 31]).view(1, 3, 1))
+    params = torch.linspace(-1, 1, 10, device=device).view(1, 10, 1)
+    got = logistic_mixture_nll(params, x, backend="triton")
+    assert_same(got, logistic_mixture_nll(params, x.clone(), backend="triton"))
 
 
 @pytest.mark.parametrize("device", DEVICES)
