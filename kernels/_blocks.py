@@ -48,6 +48,7 @@ CRF_TILE_WARPS = 8
 CRF_GROUPS = 64  # of sequences, each with a partial sum of that gradient
 CRF_SUMS_ROWS = 16
 CRF_SUMS_COLUMNS = 64
+CRF_DRAW_WARPS = 1
 LSTM_PIXELS = (16, 32)  # of a line at once; 16 is the least that tl.dot takes
 LSTM_UNITS = 16  # of four gates each; 32 spill
 LSTM_DEPTH = 32  # units of the line before; float64: 16
@@ -120,6 +121,14 @@ def crf_tile(dtype: torch.dtype, tags: int) -> tuple[int, int]:
     while warps < 32 and numbers > warps * 32 * CRF_REGISTERS:
         warps *= 2
     return block, warps
+
+
+def crf_draws(samples: int, block: int) -> int:
+    """Samples of one program of CRF_DRAW_WARPS warps, of rows of `block` tags: 16 weights a thread at most."""
+    draws = 1
+    while draws < samples and draws * block < CRF_DRAW_WARPS * 32 * 16:
+        draws *= 2
+    return draws
 
 
 def lstm_tile(dtype: torch.dtype, length: int) -> dict[str, int]:

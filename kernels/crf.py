@@ -13,11 +13,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pygen._noise import DOMAINS
+
 from . import _blocks
 from ._compat import OPTIONS, device_of, float_bits, tl_wide
 from ._crf_backward import crf_bwd_kernel, crf_bwd_transitions_kernel, crf_sums_kernel
 from ._crf_best import crf_best_kernel, crf_decode_kernel
 from ._crf_chain import RUNTIME, finite, log_sum, matrix, read, score, span, vector, weights
+from ._crf_sample import crf_sample_kernel
 from ._loss_sums import add_up
 
 MOST_TAGS = 64  # with more, a program would spill its matrix
@@ -256,3 +259,28 @@ def decode(
             call.transitions, call.end, call.lengths, states, totals, tags, scores, *call.sizes, **call.constants
         )
     return tags, scores
+
+
+def sample(
+    emissions: Tensor,  # [N, T, K]
+    transitions: Tensor,  # [K, K]
+    start: Tensor | None,  # [K]
+    end: Tensor | None,  # [K]
+    lengths: Tensor | None,  # [N]
+    seed: Tensor,  # 0-dim int64
+    num_samples: int,  # S
+) -> Tensor:
+    """Tags drawn from the chain, [S, N, T], -1 past the length."""
+    tags = torch.empty((num_samples, *emissions.shape[:2]), dtype=torch.int64, device=emissions.device)
+    if tags.numel() == 0:
+        return tags
+    call = _Call(emissions, transitions, start, end, None, lengths)
+    kept, draws = call.kept(), _blocks.crf_draws(num_samples, call.block)
+    with device_of(emissions):
+        call.forward(None, kept)
+        crf_sample_kernel[(call.sequences * triton.cdiv(num_samples, draws),)](
+            call.transitions, call.end, call.lengths, kept, seed, tags, call.sequences, *call.sizes, num_samples,
+            WIDE=call.constants["WIDE"], BLOCK=call.block, DRAWS=draws, DOMAIN=DOMAINS["crf_sample"],
+            num_warps=_blocks.CRF_DRAW_WARPS, **OPTIONS,
+        )  # fmt: skip
+    return tags

@@ -7,6 +7,7 @@ from pygen.ops.bernoulli_sample import bernoulli_sample
 from pygen.ops.categorical_nll import categorical_nll
 from pygen.ops.categorical_sample import categorical_sample
 from pygen.ops.crf import crf_decode, crf_log_partition, crf_marginals, crf_nll
+from pygen.ops.crf_sample import crf_sample
 from pygen.ops.gan_loss import GanStats, discriminator_loss, generator_loss
 from pygen.ops.gated_activation import gated_activation
 from pygen.ops.gated_masked_conv2d import gated_masked_conv2d
@@ -34,6 +35,7 @@ __all__ = [
     "crf_log_partition",
     "crf_marginals",
     "crf_nll",
+    "crf_sample",
     "discriminator_loss",
     "gated_activation",
     "gated_masked_conv2d",

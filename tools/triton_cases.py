@@ -373,6 +373,8 @@ def _crf(n: int, steps: int, tags: int, dtype, *, given=True):
     crf.backward(nll, e, a, *ends, *rest, "batchmean", (True, True, given, given), kept)
     crf.backward(torch.ones(n, dtype=nll.dtype), e, a, *ends, *rest, "none", (True, False, False, False), None)
     crf.decode(e, a, *ends, rest[1])
+    for samples in (1, 100):
+        crf.sample(e, a, *ends, rest[1], torch.tensor(1), samples)
 
 
 def _crf_cases() -> Iterator[tuple[str, Callable[[], None]]]:

@@ -8,7 +8,7 @@
 namespace pygen {
 
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void crf_forward(const CrfForward&); void crf_backward(const CrfBackward&);
-                   void crf_decode(const CrfDecode&))
+                   void crf_decode(const CrfDecode&); void crf_sample(const CrfSample&))
 
 // (dtype, (N, T, K), (address, strides) of emissions, addresses of transitions, start, end, tags, lengths and kept,
 // whether there is that, which None says too)
@@ -89,6 +89,20 @@ inline void bind_crf(py::module_& m) {
         table[isa_in_use()](p);
       },
       "the call, tags and scores (written), threads");
+  m.def(
+      "crf_sample",
+      [](py::tuple call, py::handle drawn, int64_t samples, int64_t seed, int threads) {
+        CrfSample p;
+        parse_crf(call, p);
+        p.drawn = static_cast<int64_t*>(const_cast<void*>(parse_pointer(drawn)));
+        p.samples = samples;
+        p.seed = static_cast<uint64_t>(seed);
+        p.threads = threads;
+        const py::gil_scoped_release release;
+        constexpr decltype(&baseline::crf_sample) table[] = PYGEN_ISA_TABLE(crf_sample);
+        table[isa_in_use()](p);
+      },
+      "the call with what forward has kept, tags (written), how many samples, seed, threads");
 }
 
 }  // namespace pygen

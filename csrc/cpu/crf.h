@@ -45,4 +45,10 @@ struct CrfDecode : Crf {
   void* scores;      // [N]
 };
 
+struct CrfSample : Crf {  // of what forward has kept
+  uint64_t seed;
+  int64_t samples;
+  int64_t* drawn;  // [samples, N, T]
+};
+
 }  // namespace pygen

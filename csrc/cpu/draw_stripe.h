@@ -3,6 +3,7 @@
 // reach the uniform number.
 #pragma once
 
+#include "cpu/running_sums.h"
 #include "cpu/softmax_row.h"
 
 namespace pygen {
@@ -10,7 +11,6 @@ inline namespace PYGEN_ISA {
 namespace {
 
 constexpr int64_t kWideTileLevels = 256;  // up to so many, vectors of draws go four abreast
-constexpr int64_t kChain = 64;            // additions one after the other
 
 template <class Real>
 struct StripeScratch {
@@ -44,19 +44,12 @@ __attribute__((noinline)) void draw_stripe(const StripeChoice<Real>& p, const T*
     for (int64_t j = 0; j < rows; ++j)
       for (int v = 0; v < kVectors; ++v) top[v] = larger(load<V>(s.tile + j * kRow + v * kW), top[v]);
   }
+  const Real inverse = p.inverse;
   const auto cumulate = [&](int64_t rows) PYGEN_INLINE_LAMBDA {  // goes on from `sum`
-    for (int64_t start = 0; start < rows; start += kChain) {
-      for (int v = 0; v < kVectors; ++v) {
-        V run{};
-        const V before = sum[v], most_of_draw = top[v];
-        for (int64_t j = start; j < std::min(start + kChain, rows); ++j) {
-          Real* at = s.tile + j * kRow + v * kW;
-          run = run + exp_minus(V((most_of_draw - load<V>(at)) * p.inverse));
-          store(at, V(before + run));
-        }
-        sum[v] = before + run;
-      }
-    }
+    add_up<kVectors, kRow>(s.tile, rows, sum, [&](int v) PYGEN_INLINE_LAMBDA {
+      const V most_of_draw = top[v];
+      return [most_of_draw, inverse](V x) PYGEN_INLINE_LAMBDA { return exp_minus(V((most_of_draw - x) * inverse)); };
+    });
   };
   for (int v = 0; v < kVectors; ++v) sum[v] = V{};
   for (int64_t chunk = 0; chunk < chunks; ++chunk) cumulate(chunks == 1 ? p.levels : read(chunk));
@@ -70,9 +63,7 @@ __attribute__((noinline)) void draw_stripe(const StripeChoice<Real>& p, const T*
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     int64_t rows = p.levels;
     if (chunks > 1) cumulate(rows = read(chunk));
-    for (int64_t j = 0; j < rows; ++j)
-      for (int v = 0; v < kVectors; ++v)
-        below[v] = below[v] + Lanes<V>::select(load<V>(s.tile + j * kRow + v * kW) < wanted[v], V{} + Real(1), V{});
+    count_below<kVectors, kRow>(s.tile, rows, wanted, below);
   }
   for (int v = 0; v < kVectors; ++v) store(s.level + v * kW, below[v]);
 }

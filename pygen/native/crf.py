@@ -137,3 +137,24 @@ def decode(
     kept = call.kept(True)  # lives as long as the call
     call.compiled.crf_decode(call.arguments(kept), tags.data_ptr(), scores.data_ptr(), *call.where)
     return tags, scores
+
+
+def sample(
+    emissions: Tensor,  # [N, T, K]
+    transitions: Tensor,  # [K, K]
+    start: Tensor | None,  # [K]
+    end: Tensor | None,  # [K]
+    lengths: Tensor | None,  # [N]
+    seed: Tensor,  # 0-dim int64
+    num_samples: int,  # S
+) -> Tensor:
+    """Tags drawn from the chain, [S, N, T], -1 past the length."""
+    tags = torch.empty((num_samples, *emissions.shape[:2]), dtype=torch.int64, device=emissions.device)
+    if tags.numel() == 0:
+        return tags
+    call = _Call(emissions, transitions, start, end, None, lengths)
+    kept = call.kept(True)
+    call.compiled.crf_forward(call.arguments(kept), None, None, False, 1.0, *call.where)
+    given = seed.data_ptr() if on_gpu((call.compiled, call.where)) else seed.item()
+    call.compiled.crf_sample(call.arguments(kept), tags.data_ptr(), num_samples, given, *call.where)
+    return tags

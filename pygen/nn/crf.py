@@ -1,10 +1,10 @@
 """The module over the crf functions."""
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from pygen._checks import check_reduction, check_tensor, fail
-from pygen.functional import crf_decode, crf_marginals, crf_nll
+from pygen.functional import crf_decode, crf_marginals, crf_nll, crf_sample
 
 _OP = "LinearChainCRF"
 
@@ -68,6 +68,24 @@ class LinearChainCRF(nn.Module):
         return crf_marginals(
             emissions, *self._scores(), lengths=self._lengths(emissions, lengths, mask), backend=self.backend
         )
+
+    def sample(
+        self,
+        emissions: Tensor,  # [N, T, K]
+        num_samples: int | None = None,
+        lengths: Tensor | None = None,  # [N], int64
+        *,
+        mask: Tensor | None = None,  # as forward's
+        temperature: float = 1.0,
+        seed: int | Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Tags drawn from the distribution whose nll forward gives: [N, T], int64, or [num_samples, N, T]; -1 past the length."""
+        given = self._lengths(emissions, lengths, mask)
+        return crf_sample(
+            emissions, *self._scores(), num_samples=num_samples, lengths=given, temperature=temperature,
+            seed=seed, generator=generator, backend=self.backend,
+        )  # fmt: skip
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.transitions, self.start_transitions, self.end_transitions

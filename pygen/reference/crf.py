@@ -17,6 +17,11 @@ backwards v_{L-1} = end - log sum_j e^(a_{L-1}[j] + end[j]) and, of u_t = v_t + 
 These are the gradients of log Z. Scores of -inf are what cannot come; where all is so, log Z = -inf and its gradient 0, and a
 loss whose tags cannot come is +inf. Steps past a sequence's length count for nothing, whatever they hold. Of no steps log Z = 0.
 `backward` is itself differentiable, so it serves second order. Computed in float32 (float64 for float64).
+
+`sample` draws y from p(y), from the last tag on: y_{L-1} = j with weight e^(a_{L-1}[j] + end[j]), then y_{t-1} = i with weight
+e^(a_{t-1}[i] + A[i, y_t]) (filtering forwards, sampling backwards: Fruehwirth-Schnatter 1994, Scott 2002), each by inversion of
+its own number u: reference/categorical_sample.py. u is word t % 4 of the Philox counter (t // 4, k, n, domain) of sample k,
+sequence n.
 """
 
 import math
@@ -25,7 +30,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen.reference import noise
 from pygen.reference._likelihood import compute_dtype, laid_out, reduced
+from pygen.reference.categorical_sample import first_to_reach
+
+DOMAIN = 5  # of the samples' noise; pygen/_noise.py has the list
 
 
 def _finite(t: Tensor) -> Tensor:
@@ -201,3 +210,30 @@ def decode(
                 tag = torch.where(chain.live[:, t], before, tag)
     total = total.masked_fill(chain.wrong, math.nan)
     return tags, total.to(compute_dtype(emissions.dtype))
+
+
+def sample(
+    emissions: Tensor,  # [N, T, K]
+    transitions: Tensor,  # [K, K]
+    start: Tensor | None,  # [K]
+    end: Tensor | None,  # [K]
+    lengths: Tensor | None,  # [N]
+    seed: Tensor,  # 0-dim int64
+    num_samples: int,  # S
+) -> Tensor:
+    """Tags drawn from p(y), [S, N, T] int64; -1 past the length, and throughout where that is wrong."""
+    n, steps, _ = emissions.shape
+    tags = torch.full((num_samples, n, steps), -1, dtype=torch.int64, device=emissions.device)
+    if tags.numel() == 0:
+        return tags
+    chain = _Chain(emissions, transitions, start, end, None, lengths)
+    a, _, _ = chain.forwards()
+    u = noise.uniforms(n, steps, seed, DOMAIN, samples=num_samples).view(num_samples, n, steps).to(a[0].dtype)
+    x = (a[-1] + chain.end).expand(num_samples, -1, -1)
+    for t in reversed(range(steps)):
+        live = chain.live[:, t] & ~chain.wrong
+        tag = first_to_reach(x, u[:, :, t], 2, 1.0)
+        tags[:, :, t] = torch.where(live, tag, -1)
+        if t:
+            x = torch.where(live.unsqueeze(1), a[t - 1] + chain.transitions.t()[tag], x)
+    return tags

@@ -46,15 +46,16 @@ def uniform(word: Tensor) -> Tensor:
 _QUADS_AT_ONCE = 1 << 18  # Philox works in a dozen int64 tensors
 
 
-def uniforms(n: int, draws: int, seed: Tensor, domain: int, high: int = 0) -> Tensor:
-    """float32 in (0, 1], [n, draws]: number j of row i is word j % 4 of the counter (j // 4, high, i, domain)."""
+def uniforms(n: int, draws: int, seed: Tensor, domain: int, high: int = 0, samples: int = 1) -> Tensor:
+    """float32 in (0, 1], [samples n, draws]: number j of row k n + i is word j % 4 of counter (j // 4, high + k, i, domain)."""
     quads = (draws + 3) // 4
     quad = torch.arange(quads, device=seed.device)
     key = (seed & _MASK, (seed >> 32) & _MASK)
     rows = []
-    for some in torch.arange(n, device=seed.device).split(max(1, _QUADS_AT_ONCE // max(1, quads))):
+    for some in torch.arange(samples * n, device=seed.device).split(max(1, _QUADS_AT_ONCE // max(1, quads))):
+        sample, image = (some // max(1, n)).unsqueeze(1), (some % max(1, n)).unsqueeze(1)
         zero = torch.zeros(len(some), quads, dtype=torch.int64, device=seed.device)
-        counter = (zero + (quad & _MASK), zero + (quad >> 32) + high, zero + some.unsqueeze(1), zero + domain)
+        counter = (zero + (quad & _MASK), zero + (quad >> 32) + high + sample, zero + image, zero + domain)
         rows.append(uniform(torch.stack(philox4x32_10(counter, key), dim=-1)).flatten(1)[:, :draws])
     return torch.cat(rows)
 
