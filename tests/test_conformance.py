@@ -24,7 +24,7 @@ from pygen import functional
 
 # Made of sample_dot; or what comes out has no gradient. Each has tests in the file of its name.
 WITHOUT_ROWS = {
-    *("gradient_penalty", "crf_decode", "crf_marginals", "rbm_gibbs"),
+    *("gradient_penalty", "crf_decode", "crf_marginals", "crf_sample", "rbm_gibbs"),
     *("bernoulli_sample", "categorical_sample", "logistic_mixture_sample"),
 }
 

@@ -66,6 +66,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cuda": _host("categorical_sample"),
     },
     "crf": {"triton": (*GENERIC, "tests/test_crf.py"), "cpu": (*GENERIC, "tests/test_crf.py"), "cuda": _host("crf")},
+    "crf_sample": {
+        "triton": ("tests/test_crf_sample.py",),
+        "cpu": ("tests/test_crf_sample.py",),
+        "cuda": _host("crf_sample"),
+    },
     "logistic_mixture_nll": {
         "triton": (*GENERIC, "tests/test_triton_logistic_mixture_nll.py"),
         "cpu": (*GENERIC, "tests/test_logistic_mixture_nll.py"),
