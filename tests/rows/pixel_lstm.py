@@ -69,12 +69,19 @@ def samples() -> list[Sample]:
 
 
 def more_samples() -> list[Sample]:
-    """A large batch, and strides that say little."""
+    """A large batch, strides that say little, and two pixels of each set of options, to be traced."""
     last = tensors(3, 5, 3, 5)
     last["input"] = last["input"].contiguous(memory_format=torch.channels_last)
     turned = {k: t.transpose(0, -1).contiguous().transpose(0, -1) for k, t in tensors(3, 2, 3, 5).items()}
     named = {"batch 65536": tensors(65536, 1, 1, 2), "channels_last": last, "transposed": turned}
-    return [Sample(name, t, {"direction": "right"}) for name, t in named.items()]
+    two = {
+        "two, left": ((1, 1, 1, 2), {"direction": "left"}),
+        "two, left, groups": ((1, 3, 1, 2), {"direction": "left", "color_groups": 3}),
+        "two, rows": ((1, 1, 2, 1, 3), {"direction": "down"}),
+        "two, rows, groups": ((1, 2, 2, 1, 1), {"direction": "down", "color_groups": 2}),
+    }
+    small = [Sample(name, tensors(*sizes), options) for name, (sizes, options) in two.items()]
+    return small + [Sample(name, t, {"direction": "right"}) for name, t in named.items()]
 
 
 def registered(sample: Sample, dtype: torch.dtype) -> list:
