@@ -61,13 +61,10 @@ def test_pixel_rnn_engines_draw_as_naive(options, engine):
 
 def test_pixel_rnn_takes_the_fastest_engine_that_can():
     model = PixelRNN(hidden_channels=2, num_blocks=1)
-    assert _engines.choose(model, None) == "cached"
+    assert _engines.choose(model, None) == ("cpu" if "cpu" in ENGINES else "cached")
     assert _engines.choose(model.bfloat16(), None) == "cached"
-    for engine in ("cpu", "cuda"):
-        with pytest.raises(
-            RuntimeError, match=rf"PixelRNN: engine '{engine}' cannot run: it has no recurrent stage yet"
-        ):
-            model.sample(1, (2, 2), engine=engine)
+    with pytest.raises(RuntimeError, match=r"PixelRNN: engine 'cuda' cannot run: it has no recurrent stage yet"):
+        model.sample(1, (2, 2), engine="cuda")
 
 
 def test_row_pixel_rnn_sees_a_triangle():

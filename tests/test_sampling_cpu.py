@@ -1,10 +1,11 @@
 """The C++ sampling engine draws what whole forwards draw: exactly in float64, whatever the batch, the threads, the program."""
 
+import dataclasses
 import threading
 
 import pytest
 import torch
-from pixel_twins import CASES, SINGLE_SCALE, randomise, twins
+from pixel_twins import CASES, RECURRENT, SINGLE_SCALE, randomise, twins
 from support import instruction_set, isas, threads
 from test_sampling_program import streams
 
@@ -13,7 +14,7 @@ from pygen import models
 from pygen.models import _sampling
 from pygen.models._builder import Builder
 from pygen.models._levels import scale_levels
-from pygen.models._program import Conv, Program
+from pygen.models._program import Conv, Lstm, Program, Sum
 from pygen.nn import MaskedConv2d
 
 pytestmark = pytest.mark.skipif(pygen.backends()["cpu"] is not None, reason="the C++ module did not load")
@@ -57,7 +58,7 @@ def expected(program: Program, u, known=None, known_mask=None, temperature=1.0, 
 
 
 @pytest.mark.parametrize("n", [1, 3, 17])
-@pytest.mark.parametrize("name", SINGLE_SCALE)
+@pytest.mark.parametrize("name", [*SINGLE_SCALE, *RECURRENT])
 def test_sampling_cpu_equals_naive_in_float64(name, n):
     case = CASES[name]
     _, model = twins(name)
@@ -68,7 +69,7 @@ def test_sampling_cpu_equals_naive_in_float64(name, n):
 
 
 @pytest.mark.parametrize("isa", isas())
-@pytest.mark.parametrize("name", SINGLE_SCALE)
+@pytest.mark.parametrize("name", [*SINGLE_SCALE, *RECURRENT])
 def test_sampling_cpu_equals_naive_on_each_instruction_set_and_any_threads(name, isa):
     """64 images, guided, at another temperature."""
     case = CASES[name]
@@ -119,9 +120,14 @@ def test_sampling_cpu_in_float32_draws_what_its_logits_in_float64_say(name):
     assert (u <= upper + error).all() and (u > lower - error).all()
 
 
-def test_sampling_cpu_depends_on_neither_batch_nor_threads_to_the_last_bit():
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(models.GatedPixelCNN, {}), (models.PixelRNN, {}), (models.PixelRNN, {"kind": "row"})],
+    ids=["gated", "rnn", "rnn-row"],
+)
+def test_sampling_cpu_depends_on_neither_batch_nor_threads_to_the_last_bit(kind, options):
     """A large number common to all logits makes the last bits of sums decide: PyTorch's order of summation draws otherwise."""
-    model = randomise(models.GatedPixelCNN(hidden_channels=6, num_blocks=2, num_levels=300))
+    model = randomise(kind(hidden_channels=6, num_blocks=2, num_levels=300, **options))
     with torch.no_grad():
         model.head[3].weight.add_(1e5)
     u = uniforms(17, 1, 6, 5)
@@ -262,6 +268,23 @@ def test_sampling_cpu_runs_any_program(make, isa):
         for height, width in ((4, 6), (1, 2)):
             u = uniforms(5, program.in_channels, height, width)
             assert torch.equal(draw(program, u), expected(program, u)), (height, width)
+
+
+def test_sampling_cpu_refuses_lstms_and_sums_of_other_forms():
+    _, model = twins("rnn")
+    program, u = model._program(None), uniforms(1, 1, 2, 2)
+    at = next(i for i, stage in enumerate(program.stages) if isinstance(stage, Lstm))
+    total = next(i for i, stage in enumerate(program.stages) if isinstance(stage, Sum))
+    for i, change in (
+        (at, {"weight": None}),
+        (at, {"before": (-1, 0)}),
+        (total, {"source": 1}),
+        (total, {"add": at + 1}),
+    ):
+        stages = list(program.stages)
+        stages[i] = dataclasses.replace(stages[i], **change)
+        with pytest.raises(ValueError, match=r"sampling: (an LSTM along the row|a sum of other streams)"):
+            draw(dataclasses.replace(program, stages=tuple(stages)), u)
 
 
 def test_sampling_cpu_refuses_a_program_whose_channels_do_not_divide():

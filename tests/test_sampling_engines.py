@@ -37,7 +37,7 @@ def test_engine_equals_naive_in_float64(name: str, engine: str) -> None:
 
 @pytest.mark.slow
 @each_fast
-@pytest.mark.parametrize("name", ["plain", "plain-rgb", "gated", "gated-map"])
+@pytest.mark.parametrize("name", ["plain", "plain-rgb", "gated", "gated-map", "rnn"])
 def test_engine_equals_naive_on_large_images(name: str, engine: str) -> None:
     _, model = twins(name)
     args = {"cond": CASES[name].conditions(N, 28, 28), "seed": 3}

@@ -13,13 +13,15 @@ PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_draw(const Sampling&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_dense_draw(const DenseSampling&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sampling_uniforms(const SamplingUniforms&))
 
+inline SamplingStage::Tap parse_sampling_tap(py::tuple tap) {
+  return {py::handle(tap[0]).cast<int64_t>(), py::handle(tap[1]).cast<int64_t>()};
+}
+
 // (taps, weight, its strides)
 inline SamplingStage::Phase parse_sampling_phase(py::tuple phase) {
   SamplingStage::Phase p;
-  for (py::handle tap : py::handle(phase[0])) {
-    const py::tuple pair = py::reinterpret_borrow<py::tuple>(tap);
-    p.taps.push_back({py::handle(pair[0]).cast<int64_t>(), py::handle(pair[1]).cast<int64_t>()});
-  }
+  for (py::handle tap : py::handle(phase[0]))
+    p.taps.push_back(parse_sampling_tap(py::reinterpret_borrow<py::tuple>(tap)));
   p.weight = parse_pointer(phase[1]);
   const py::tuple strides = phase[2];
   p.tap_stride = py::handle(strides[0]).cast<int64_t>();
@@ -29,12 +31,19 @@ inline SamplingStage::Phase parse_sampling_phase(py::tuple phase) {
 }
 
 // ("conv", source, phases, bias, relu, add, strict), ("up", source, phases, bias), ("gate", source, groups, cond,
-// cond_is_map, linear, add) or ("elu", source, concat).
+// cond_is_map, linear, add), ("elu", source, concat), ("lstm", source, phases, groups, before, first_row) or ("sum",
+// source, add).
 inline SamplingStage parse_sampling_stage(py::tuple stage) {
   using Kind = SamplingStage::Kind;
   SamplingStage s;
   const auto kind = py::handle(stage[0]).cast<std::string_view>();
-  s.kind = kind == "conv" ? Kind::Conv : kind == "up" ? Kind::Up : kind == "gate" ? Kind::Gate : Kind::Elu;
+  for (const auto& [name, of_name] : {std::pair{"conv", Kind::Conv},
+                                      {"gate", Kind::Gate},
+                                      {"elu", Kind::Elu},
+                                      {"up", Kind::Up},
+                                      {"lstm", Kind::Lstm},
+                                      {"sum", Kind::Sum}})
+    if (kind == name) s.kind = of_name;
   s.source = py::handle(stage[1]).cast<int64_t>();
   const auto parse_add = [&](int at) {
     if (!py::handle(stage[at]).is_none()) s.add = py::handle(stage[at]).cast<int64_t>();
@@ -47,9 +56,16 @@ inline SamplingStage parse_sampling_stage(py::tuple stage) {
     s.linear = py::handle(stage[5]).cast<bool>();
     parse_add(6);
   }
-  if (!s.convolves()) return s;
+  if (s.kind == Kind::Sum) parse_add(2);
+  if (s.kind == Kind::Lstm) {
+    s.groups = py::handle(stage[3]).cast<int64_t>();
+    s.before = parse_sampling_tap(stage[4]);
+    s.first_row = py::handle(stage[5]).cast<int64_t>();
+  }
+  if (!s.convolves() && s.kind != Kind::Lstm) return s;
   for (py::handle phase : py::handle(stage[2]))
     s.phases.push_back(parse_sampling_phase(py::reinterpret_borrow<py::tuple>(phase)));
+  if (s.kind == Kind::Lstm) return s;
   s.bias = parse_pointer(stage[3]);
   if (s.kind == Kind::Up) return s;
   s.relu = py::handle(stage[4]).cast<bool>();

@@ -9,11 +9,11 @@ namespace pygen {
 
 // Stage s makes stream s + 1.
 struct SamplingStage {
-  enum class Kind { Conv, Gate, Elu, Up };
+  enum class Kind { Conv, Gate, Elu, Up, Lstm, Sum };
   struct Tap {
     int64_t dy, dx;
   };
-  // What a pixel reads: of a convolution one, of Up one for each (y % 2, x % 2).
+  // What a pixel reads: of a convolution one, of Up one for each (y % 2, x % 2), of an LSTM along the row its own h.
   struct Phase {
     std::vector<Tap> taps;
     const void* weight = nullptr;  // [T, Cout, Cin] in these strides
@@ -25,13 +25,16 @@ struct SamplingStage {
   std::vector<Phase> phases;
   const void* bias = nullptr;  // [Cout] or absent
   bool relu = false, strict = false;
-  int64_t add = -1;  // a stream, or -1; of a linear gate too
-  // Of a gate.
+  int64_t add = -1;  // a stream, or -1; of a linear gate and a sum too
+  // Of a gate; groups of an LSTM too.
   int64_t groups = 1;
   const void* cond = nullptr;  // [n, C] or [n, C, H, W] of the stream's pixels, or absent
   bool cond_is_map = false, linear = false;
   // Of Elu.
   bool concat = false;
+  // Of an LSTM.
+  Tap before{0, 0};
+  int64_t first_row = 0;
 
   bool convolves() const { return kind == Kind::Conv || kind == Kind::Up; }
 };

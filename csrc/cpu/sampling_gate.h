@@ -1,7 +1,8 @@
-// What is taken of sums pixel by pixel: gates, and elu of what convolutions and gates made.
+// What is taken of sums pixel by pixel: gates, LSTMs, and elu of what convolutions and gates made.
 #pragma once
 
 #include "common/elu.h"
+#include "common/pixel_lstm.h"
 #include "cpu/sampling_tile.h"
 
 namespace pygen {
@@ -93,6 +94,22 @@ void gate_run(const Real* in, const Real* cond, const Real* added, int64_t pitch
     forms.put(at + i, value);
   }
   if (tameness) tameness->add(seen);
+}
+
+// `pitch` numbers of each gate o, f, i, g; c: of the pixel before, and then of this one. added: like the result, which
+// goes to `sums` with it; may be nullptr.
+template <class Real>
+void lstm_run(const Real* in, Real* c, bool first, const Real* added, int64_t pitch, const SamplingForms<Real>& forms,
+              const SamplingForms<Real>& sums, int64_t at) {
+  using V = SamplingVector<Real>;
+  for (int64_t i = 0; i < pitch; i += SamplingTameness<Real>::kN) {
+    const auto sum = [&](int64_t gate) PYGEN_INLINE_LAMBDA { return load<V>(in + gate * pitch + i); };
+    LstmUnit<V> u{sum(0), sum(1), sum(2), sum(3), V{}};
+    const V h = lstm_step(u, first ? V{} : load<V>(c + i));
+    store(c + i, u.c);
+    forms.put(at + i, h);
+    if (added) sums.put(at + i, V(h + load<V>(added + at + i)));
+  }
 }
 
 }  // namespace PYGEN_ISA

@@ -103,16 +103,19 @@ enum class SamplingReach { Same, Down, Up };
 
 struct SamplingUnit {
   int conv = -1, gate = -1;                // stages; without a convolution the gate's source is copied
+  int sum = -1;                            // the stage that adds to an LSTM's h
   int stream = -1, source = -1, add = -1;  // streams: made by the convolution, read, added
   int form = kRaw;                         // of the source
-  int gate_add = -1;                       // added to the gate
+  int gate_add = -1;                       // added to the gate, or by `sum`
   SamplingReach reach = SamplingReach::Same;
   int pass = -1;  // of early units
   std::vector<SamplingPart> parts;
   bool in_pairs = false;  // by minimal filtering, sampling_pairs.h: then a run is a row of taps,
   int64_t split = 0;      // and what its products multiply lies here in local memory
   int64_t cond = -1;      // of an image in the shared memory
+  int64_t cells = 0;      // an LSTM's c: along the row in the local memory, down the columns in the shared one
   int gate_stream() const { return gate + 1; }
+  int sum_stream() const { return sum + 1; }
 };
 
 // An early pass at column c of the image needs the columns up to c + right of another pass's row, or of the pixels

@@ -34,9 +34,10 @@ class SamplingPlaces {
     const SamplingUnit* unit;
     int64_t stride;
     std::vector<BoundPart> parts;
-    Place own[kSamplingForms], gate[kSamplingForms], gate_add;
+    Place own[kSamplingForms], gate[kSamplingForms], gate_add, sum[kSamplingForms];
     bool is_matrix;  // its pixels are rows of one matrix, and what they read of another
     bool has_elu;    // of its own
+    bool idle;       // in rows that its LSTM leaves zero
     int phase = 0;   // of Up in this row, at even columns
   };
 
@@ -61,7 +62,9 @@ class SamplingPlaces {
     for (int form = 0; form < kSamplingForms; ++form) {
       b.own[form] = place(unit.stream, form, y);
       if (unit.gate >= 0) b.gate[form] = place(unit.gate_stream(), form, y);
+      if (unit.sum >= 0) b.sum[form] = place(unit.sum_stream(), form, y);
     }
+    b.idle = unit.gate >= 0 && y < p_.stages[unit.gate].first_row;
     if (unit.gate_add >= 0) b.gate_add = place(unit.gate_add, kRaw, y);
     b.has_elu = made.forms[kElu].present || made.forms[kConcatElu].present;
     b.is_matrix =

@@ -139,6 +139,7 @@ struct SamplingPlan : SamplingUnits {
       local += rows * split_size(unit);
     }
     for (SamplingUnit& unit : units) {
+      if (is_lstm(unit)) place_cells(unit);
       if (unit.gate < 0 || !p.stages[unit.gate].cond) continue;
       unit.cond = shared;
       const SamplingStream& made = streams[unit.stream];
@@ -146,8 +147,21 @@ struct SamplingPlan : SamplingUnits {
     }
   }
 
+  void place_cells(SamplingUnit& unit) {
+    const SamplingStream& made = streams[unit.gate_stream()];
+    if (scans(unit)) {
+      unit.cells = local;
+      local += images * made.layout.width();
+    } else {
+      unit.cells = shared;
+      shared += made.columns * made.layout.width();
+    }
+  }
+
   // Registers of a tile: two where there are rows enough.
-  int columns_of(const SamplingUnit& unit) const { return streams[unit.stream].early ? 2 : sampling_columns(images); }
+  int columns_of(const SamplingUnit& unit) const {
+    return streams[unit.stream].early && !scans(unit) ? 2 : sampling_columns(images);
+  }
 
   SamplingPart make_part(const SamplingUnit& unit, int group, size_t phase) {
     SamplingPart part;

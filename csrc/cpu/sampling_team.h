@@ -95,6 +95,7 @@ class SamplingTeam {
       const int64_t there = need.pass < 0 ? above : passes_[need.pass].made.load(std::memory_order_acquire) - first;
       if (there < width) end = std::min(end, there - need.right);
     }
+    if (plan_.pass_scans[pass]) return end < width ? begin : first + width;
     end = std::min(end, begin - first + kMostColumns * stride);
     if (end < width) end -= end % (2 * stride);
     return end - (begin - first) < std::min(kLeastColumns * stride, width - (begin - first)) ? begin : first + end;

@@ -23,13 +23,14 @@ class SamplingWorker : SamplingPlaces<Real> {
     row_of_pass_.assign(plan.passes, -1);
   }
 
-  // Columns [begin, end) of row y of the image, of an early pass. Pixels of all images are numbered column by column: m
-  // = x * images + image.
+  // Columns [begin, end) of row y of the image, of an early pass; of one that scans all. Pixels of all images are
+  // numbered column by column: m = x * images + image.
   void early(int pass, int64_t y, int64_t begin, int64_t end) {
     const int64_t stride = plan_.pass_strides[pass];
     if (y % stride) return;
     if (begin == 0) take_conditions(pass, y);
     if (row_of_pass_[pass] != y) bind_pass(pass, y);
+    if (plan_.pass_scans[pass]) return scan(pass);
     const int64_t chunk = sampling_chunk(images_);
     const int64_t first = (begin + stride - 1) / stride * images_, last = (end + stride - 1) / stride * images_;
     for (int64_t m = first; m < last; m += chunk)
@@ -83,8 +84,16 @@ class SamplingWorker : SamplingPlaces<Real> {
       if (y % bound_[i].stride == 0) bind(bound_[i], y / bound_[i].stride);
     if (pass < plan_.passes) row_of_pass_[pass] = y;
   }
+  // The LSTM of a pass, along the row.
+  void scan(int pass) {
+    const Bound& b = bound_[begin_of(pass)];
+    const int64_t width = p_.width;
+    const bool from_right = p_.stages[b.unit->gate].before.dx > 0;
+    for (int64_t i = 0; i < width; ++i) run(b, 0, (from_right ? width - 1 - i : i) * images_, images_);
+  }
   // Pixels [m, m + rows) of one unit.
   void run(const Bound& b, int group, int64_t m, int64_t rows) {
+    if (b.idle) return;
     const SamplingPart& part = b.unit->parts[group];
     const BoundPart& bound = b.parts[group];
     if (b.is_matrix) {
@@ -101,7 +110,11 @@ class SamplingWorker : SamplingPlaces<Real> {
       for (int64_t r = 0; r < rows; ++r)
         elu_run(SamplingForms<Real>(b.own, width, m, r), width, tameness_of(b.unit->stream, r));
     }
-    if (b.unit->gate >= 0) gate(b, group, m, rows);
+    if (plan_.is_lstm(*b.unit)) {
+      lstm(b, group, m, rows);
+    } else if (b.unit->gate >= 0) {
+      gate(b, group, m, rows);
+    }
   }
   void pairs(const SamplingUnit& unit, const SamplingPart& part, const BoundPart& bound, int64_t m, int64_t rows) {
     const int64_t width = plan_.streams[unit.source].layout_of(unit.form).width(), columns = rows / images_;
@@ -151,6 +164,23 @@ class SamplingWorker : SamplingPlaces<Real> {
           gate_run<false>(in + at, here, added, from.pitch, forms, result, tameness);
         }
       }
+    }
+  }
+
+  void lstm(const Bound& b, int group, int64_t m, int64_t rows) {
+    const SamplingUnit& unit = *b.unit;
+    const SamplingStage& stage = p_.stages[unit.gate];
+    const ChannelLayout &from = plan_.streams[unit.stream].layout, &to = plan_.streams[unit.gate_stream()].layout;
+    const int64_t blocks = to.blocks / static_cast<int64_t>(unit.parts.size());
+    const bool along = stage.before.dy == 0;
+    const bool first = along && m == (stage.before.dx > 0 ? (p_.width - 1) * images_ : 0);
+    Real* c = along ? local_ + unit.cells : shared_ + unit.cells * images_ + m * to.width();
+    for (int64_t r = 0; r < rows; ++r, c += to.width()) {
+      const SamplingForms<Real> forms(b.gate, to.width(), m, r), sums(b.sum, to.width(), m, r);
+      const Real *in = b.own[kRaw].at(m, r), *added = unit.gate_add < 0 ? nullptr : b.gate_add.at(m, r);
+      for (int64_t block = group * blocks; block < (group + 1) * blocks; ++block)
+        lstm_run(in + 4 * block * from.pitch, c + block * to.pitch, first, added, to.pitch, forms, sums,
+                 block * to.pitch);
     }
   }
 

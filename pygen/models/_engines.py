@@ -63,7 +63,7 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     reason = _no_program(model)
     if reason is not None:
         return reason
-    if model.program_type is RecurrentProgram:
+    if backend == "cuda" and model.program_type is RecurrentProgram:
         return "it has no recurrent stage yet"
     weight = next(model.parameters())
     if weight.device.type != backend:

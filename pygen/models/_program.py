@@ -87,7 +87,9 @@ class Lstm:
     source: int
     groups: int
     before: Tap  # (-1, 0), (0, -1) or, in an early stream, (0, 1): then a row is made from its last pixel to its first
-    weight: Tensor | None  # [4 H, H], for a `before` in the same row: the sums are the source plus weight @ h[before]
+    weight: (
+        Tensor | None
+    )  # [4 H, H], where `before` is in the same row: the sums are the source plus weight @ h[before]
     first_row: int = 0  # in an early stream: h and c of the rows before it are 0
 
 
