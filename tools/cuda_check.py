@@ -1,6 +1,6 @@
 """Compiles every CUDA and Triton kernel for GPUs that need not be there; prints registers, spills and shared memory.
 
-    python tools/cuda_check.py [--only nvcc|triton] [--archs 90a,100] [--every 1] [--device-only] [--update]
+    python tools/cuda_check.py [--only nvcc|triton] [--archs 90a,100] [--every 1] [--of crf,rbm] [--device-only] [--update]
 
 Fails if anything does not compile, warns, or spills more than TOLERATED, or if a Triton kernel takes more than the committed
 tools/triton_resources.json says of the same Triton; --update writes that anew.
@@ -90,7 +90,8 @@ def all_nvcc(archs: list[str], device_only: bool = False) -> Iterator[Row]:
             yield from sorted(rows, key=lambda row: row.kernel)
 
 
-def all_triton(archs: list[int], every: int = 1) -> Iterator[Row]:
+def all_triton(archs: list[int], every: int = 1, of: tuple[str, ...] = ("",)) -> Iterator[Row]:
+    """of: words of which the name of a case's function in tools/triton_cases.py has one."""
     sys.path.insert(0, str(ROOT))
     from pygen.kernels import _aot
 
@@ -99,6 +100,8 @@ def all_triton(archs: list[int], every: int = 1) -> Iterator[Row]:
     for arch in archs:
         with _aot.compile_only(arch) as compiled:
             for name, call in itertools.islice(cases(), None, None, every):
+                if not any(word in call.__qualname__ for word in of):
+                    continue
                 compiled.clear()
                 call()
                 for c in compiled:
@@ -123,10 +126,12 @@ def worse(rows: list[Row], baseline: dict) -> list[str]:
     return found
 
 
-def write_baseline(rows: list[Row]) -> None:
+def write_baseline(rows: list[Row], kept: dict[str, list[int]]) -> None:
+    """kept: what the baseline says of other kernels."""
     import triton
 
-    most: dict[str, list[int]] = {}
+    made = {f"{row.arch} {row.kernel}" for row in rows}
+    most = {name: used for name, used in kept.items() if name not in made}
     for row in rows:  # a case may compile a kernel more than once, for arguments that Triton specialises on
         name, used = f"{row.arch} {row.kernel}", [row.registers, row.spills, row.shared]
         most[name] = [max(pair) for pair in zip(most.get(name, used), used, strict=True)]
@@ -143,6 +148,7 @@ def main() -> int:
     parser.add_argument(
         "--device-only", action="store_true", help="nvcc: leave out the host's part, which takes a quarter"
     )
+    parser.add_argument("--of", help="of Triton's cases those of these ops, crf,rbm: with --update other rows stay")
     parser.add_argument("--update", action="store_true", help="take Triton's figures as the baseline")
     options = parser.parse_args()
     if os.environ.pop("TRITON_INTERPRET", None):  # fixed when a kernel is decorated
@@ -158,7 +164,8 @@ def main() -> int:
             sources.append(("nvcc", all_nvcc(archs, options.device_only)))
     if options.only != "nvcc":
         numbers = [int(a.rstrip("a")) for a in archs]
-        sources.append(("triton", all_triton([n for n in numbers if n in TRITON_ARCHS], options.every)))
+        of = tuple((options.of or "").split(","))
+        sources.append(("triton", all_triton([n for n in numbers if n in TRITON_ARCHS], options.every, of)))
     spilled, waiting, of_triton = 0, 0, []
     print(f"{'arch':8}{'registers':>10}{'spilled':>9}{'shared':>8}  kernel")
     for compiler, rows in sources:
@@ -170,7 +177,7 @@ def main() -> int:
             note = "  <- spills too much" if too_many else "  <- hangs in setmaxnreg" if hangs(row) else ""
             print(f"{row.arch:8}{row.registers:>10}{row.spills:>9}{row.shared:>8}  {row.kernel}{note}", flush=True)
     if options.update:
-        write_baseline(of_triton)
+        write_baseline(of_triton, json.loads(BASELINE.read_text())["rows"] if options.of else {})
     more = worse(of_triton, json.loads(BASELINE.read_text())) if of_triton else []
     for line in more:
         print(f"more than the baseline (if that is meant: --update): {line}")
