@@ -1,4 +1,4 @@
-"""crf_nll and crf_decode against the recursion as people write it (as pytorch-crf does), eager and with its step compiled."""
+"""crf_nll, crf_decode and crf_sample against the recursion as people write it (pytorch-crf), eager and with its step compiled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from harness import DEVICE, Measurement, Work
 from torch import Tensor
 
 import pygen
-from pygen.functional import crf_decode, crf_nll
+from pygen.functional import crf_decode, crf_marginals, crf_nll, crf_sample
 
 OP = "crf"
 # (N, T, K): tagging with few and with many tags, and short sentences.
 SHAPES = [(64, 512, 8), (64, 512, 64), (64, 32, 8), (64, 32, 64)]
 # hard: one transition in eight cannot come, so that kernels sum logarithms.
 CASES = [(shape, False) for shape in SHAPES] + [((64, 512, 8), True)]
-DIRECTIONS = ("forward", "forward+backward", "decode")
+MANY = 16  # samples of each sequence
+DIRECTIONS = ("forward", "forward+backward", "decode", "sample", f"{MANY} samples")
 
 Case = tuple[tuple[int, int, int], bool]
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # emissions, tags, transitions, start, end
@@ -56,6 +57,44 @@ def plain_decode(emissions: Tensor, tags: Tensor, transitions: Tensor, start: Te
     return torch.stack(path[::-1], 1)
 
 
+def draw_step(weights: Tensor) -> Tensor:
+    """A tag of each row of logarithms of weights, by torch.multinomial."""
+    return torch.multinomial(weights.softmax(-1), 1).squeeze(1)
+
+
+def race_step(weights: Tensor) -> Tensor:
+    """The same as a race of exponential clocks, which needs no second pass and can be compiled."""
+    p = weights.softmax(-1)
+    return (p / torch.empty_like(p).exponential_()).argmax(-1)
+
+
+def plain_sample(samples: int, advance: Op, draw: Op) -> Op:
+    """Forward filtering, backward sampling: tags [samples * N, T], all samples of a batch side by side."""
+
+    def sample(emissions: Tensor, tags: Tensor, transitions: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        states = [start + emissions[:, 0]]
+        for t in range(1, emissions.shape[1]):
+            states.append(advance(states[-1], emissions[:, t], transitions))
+        back, path = transitions.t(), [draw((states[-1] + end).repeat(samples, 1))]
+        for state in reversed(states[:-1]):
+            path.append(draw(state.repeat(samples, 1) + back[path[-1]]))
+        return torch.stack(path[::-1], 1)
+
+    return sample
+
+
+def _sample(name: str, samples: int) -> Op:
+    def sample(emissions: Tensor, tags: Tensor, *scores: Tensor) -> Tensor:
+        return crf_sample(emissions, *scores, num_samples=samples, seed=5, backend=name)
+
+    return sample
+
+
+def _samples(direction: str) -> int:
+    """Of each sequence; 0 where nothing is drawn."""
+    return {"sample": 1, f"{MANY} samples": MANY}.get(direction, 0)
+
+
 def _decode(name: str) -> Op:
     def decode(emissions: Tensor, tags: Tensor, *scores: Tensor) -> Tensor:
         return crf_decode(emissions, *scores, backend=name)[0]
@@ -67,13 +106,18 @@ def _providers(direction: str) -> dict[str, Op]:
     torch._dynamo.reset()
     decoding = direction == "decode"
     ops: dict[str, Op] = {"eager": plain_decode if decoding else plain(step)}
-    if not decoding:
+    samples = _samples(direction)
+    if samples:
+        advance = harness.compiled(step)
+        ops = {"eager": plain_sample(samples, step, draw_step), "eager race": plain_sample(samples, step, race_step)}
+        ops["compiled"] = plain_sample(samples, advance, harness.compiled(race_step))
+    elif not decoding:
         ops["compiled"] = plain(harness.compiled(step))
     for name, reason in pygen.backends().items():
         runs_here = name in (("cpu",) if DEVICE.type == "cpu" else ("triton", "cuda"))
         if reason is None and runs_here:
             nll = lambda *given, name=name: crf_nll(*given, backend=name)  # noqa: E731
-            ops[f"pygen {name}"] = _decode(name) if decoding else nll
+            ops[f"pygen {name}"] = _sample(name, samples) if samples else _decode(name) if decoding else nll
     return ops
 
 
@@ -91,6 +135,8 @@ def _checked_error(name: str, op: Op, direction: str, inputs: Inputs) -> float:
         error = (op(*inputs) != plain_decode(*inputs)).double().mean().item()
         assert not name.startswith("pygen ") or error < 1e-3, f"{name}: {error} of the tags differ"
         return error
+    if _samples(direction):
+        return _drawn_error(name, op, inputs)
     results = []
     for double in (True, False):
         run = plain(step) if double else op
@@ -100,6 +146,18 @@ def _checked_error(name: str, op: Op, direction: str, inputs: Inputs) -> float:
         results.append([loss, *torch.autograd.grad(loss, [t for t in given if t.requires_grad])])
     error = max(((b - a).abs().max() / a.abs().max()).item() for a, b in zip(*results, strict=True))
     assert not name.startswith("pygen ") or error <= 2e-5, f"{name} is off by {error}"
+    return error
+
+
+def _drawn_error(name: str, op: Op, inputs: Inputs) -> float:
+    """How far the tags' frequencies over the batch lie from the sum of their marginals, in standard deviations."""
+    emissions, _, *scores = inputs
+    chances = crf_marginals(emissions.double(), *(t.double() for t in scores), backend="reference")
+    drawn = op(*inputs).view(-1, *emissions.shape[:2])
+    counts = torch.nn.functional.one_hot(drawn, emissions.shape[2]).double().sum((0, 1, 2))
+    spread = (chances * (1 - chances)).sum((0, 1)) * len(drawn)  # of independent steps
+    error = ((counts - chances.sum((0, 1)) * len(drawn)).abs() / spread.clamp(min=1).sqrt()).max().item()
+    assert error < 8, f"{name}: a tag's frequency is off by {error} standard deviations"
     return error
 
 
@@ -125,14 +183,14 @@ def group(request, collect) -> dict[str, Measurement]:
     inputs, ops = _inputs(case), _providers(direction)
     errors = {name: _checked_error(name, op, direction, inputs) for name, op in ops.items()}
     works = {name: _work(op, direction, inputs) for name, op in ops.items()}
-    passes = 5 if direction == "forward+backward" else 1  # emissions and states both ways, and the gradient
+    passes = 5 if direction == "forward+backward" else 3 if _samples(direction) else 1  # states both ways; the gradient
     measured = harness.compare(works, passes * inputs[0].numel() * 4, errors)
     collect(OP, _case_id(case), direction, measured)
     return measured
 
 
 GROUPS = harness.groups(CASES, DIRECTIONS, _case_id)
-NAMES = list(_providers("forward"))
+NAMES = list(dict.fromkeys(name for direction in ("forward", "sample") for name in _providers(direction)))
 NAMES += [f"{name} graphed" for name in NAMES] if DEVICE.type == "cuda" else []
 
 

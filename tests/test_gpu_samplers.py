@@ -3,18 +3,31 @@
 import pytest
 import torch
 from support import assert_same
+from torch import Tensor
 
 import pygen
-from pygen.functional import bernoulli_sample, categorical_sample, logistic_mixture_sample
+from pygen.functional import bernoulli_sample, categorical_sample, crf_sample, logistic_mixture_sample
 
 BACKENDS = [name for name in ("triton", "cuda") if torch.cuda.is_available() and pygen.backends()[name] is None]
 pytestmark = pytest.mark.skipif(not BACKENDS, reason="needs an NVIDIA GPU and its kernels")
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def chain(emissions: Tensor, **options) -> Tensor:
+    """Of transitions that are the same numbers everywhere, made on the device: in a graph nothing can be copied there."""
+    k = emissions.shape[2]
+    transitions = (torch.arange(k * k, device=emissions.device) * 5 % 13 - 6).view(k, k).to(emissions.dtype) / 4
+    return crf_sample(emissions, transitions, transitions[0], transitions[1], num_samples=8, **options)
+
+
 # The function, the shape of its parameters, its options.
 CASES = {
     "categorical": (categorical_sample, (16, 3 * 256, 32, 32), {"channels": 3}),
     "tokens": (categorical_sample, (8, 50257), {}),
     "bernoulli": (bernoulli_sample, (16, 3, 64, 64), {}),
+    "chain": (chain, (64, 100, 20), {}),
+    "chain of many tags": (chain, (8, 40, 64), {"temperature": 0.7}),
+    "chain by logarithms": (lambda e, **options: chain(60 * e, **options), (16, 40, 33), {"temperature": 50.0}),
     "mixture": (logistic_mixture_sample, (16, 100, 32, 32), {}),
 }
 each_case = pytest.mark.parametrize("case", CASES)
@@ -64,3 +77,24 @@ def test_gpu_sampler_runs_on_the_current_stream(case, backend):
         got = function(late, seed=3, backend=backend, **options)
     stream.synchronize()
     assert_same(got, expected)
+
+
+@each_backend
+@each_case
+def test_gpu_sampler_never_waits_for_the_device(case, backend):
+    function, params, options = made(case, torch.float32)
+    params, seed = params.cuda(), torch.tensor(1, device="cuda")
+    function(params, seed=seed, backend=backend, **options)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        function(params, seed=seed, backend=backend, **options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@each_backend
+def test_gpu_chain_of_a_wrong_length_is_no_tags(backend):
+    e = torch.randn(4, 6, 3, device="cuda")
+    lengths = torch.tensor([6, 7, -1, 2], device="cuda")
+    tags = crf_sample(e, e[0, :3], lengths=lengths, num_samples=5, seed=1, backend=backend)
+    assert (tags >= 0).sum((0, 2)).tolist() == [30, 0, 0, 10]

@@ -123,31 +123,15 @@ __global__ void __launch_bounds__(Tr::kThreads)
   if (!draw.live) return;  // of all lanes
   Terms<Acc> terms = draw.sweep(lane, 32, p.levels);
   join_lanes(terms, draw.inverse);
-  const Acc wanted = draw.u * terms.others;
-  int found = 0, last = 0;
-  if (terms.others > 0) {
-    Acc before = 0;
-    bool reached = false;
-    for (int start = 0; start < p.levels && !reached; start += 32) {
-      const Acc term =
-          start + lane < p.levels ? exp_term((draw.logit(start + lane) - terms.top) * draw.inverse) : Acc(0);
-      Acc up_to = term;
-#pragma unroll
-      for (int delta = 1; delta < 32; delta *= 2) {
-        const Acc other = __shfl_up_sync(kAll, up_to, delta);
-        if (lane >= delta) up_to += other;
-      }
-      if (term > 0) last = start + lane;
-      const unsigned reaching = __ballot_sync(kAll, term > 0 && before + up_to >= wanted);
-      reached = reaching != 0;
-      if (reached) found = start + __ffs(static_cast<int>(reaching)) - 1;
-      before += __shfl_sync(kAll, up_to, 31);
-    }
-    if (!reached) {  // rounding left the last one short of the sum
-      for (int mask = 16; mask > 0; mask /= 2) last = max(last, __shfl_xor_sync(kAll, last, mask));
-      found = last;
-    }
+  WarpSearch<Acc> search{draw.u * terms.others};
+  Acc before = 0;
+  for (int start = 0; terms.others > 0 && start < p.levels && !search.reached; start += 32) {
+    const Acc term = start + lane < p.levels ? exp_term((draw.logit(start + lane) - terms.top) * draw.inverse) : Acc(0);
+    const Acc up_to = sum_up_to_lane(term);
+    search.take(start, term, before + up_to);
+    before += __shfl_sync(kAll, up_to, 31);
   }
+  const int found = search.result();
   if (lane == 0) store_level(p.x.data, draw.x, found, p.wide_levels);
 }
 

@@ -76,6 +76,18 @@ inline void bind_crf(py::module_& m) {
         crf_decode(p);
       },
       "the call, tags and scores (written), device, stream");
+  m.def(
+      "crf_sample",
+      [](py::tuple call, std::uintptr_t drawn, int64_t samples, std::uintptr_t seed, int device,
+         std::uintptr_t stream) {
+        CrfSampleCall p;
+        parse_crf(call, device, stream, p);
+        p.drawn = drawn;
+        p.samples = samples;
+        p.seed = seed;
+        crf_sample(p);
+      },
+      "the call with what forward has kept, tags (written), how many samples, the seed's address, device, stream");
 }
 
 }  // namespace pygen::cuda

@@ -46,6 +46,12 @@ struct CrfDecodeCall : CrfCall {
   std::uintptr_t scores;   // [N]
 };
 
+struct CrfSampleCall : CrfCall {  // of what forward has kept
+  std::uintptr_t seed;            // int64
+  int64_t samples;
+  std::uintptr_t drawn;  // int64 [samples, N, T]
+};
+
 // Numbers: the matrices that sums are made with, the states of a forward pass, what backward works on.
 int64_t crf_weights(int64_t tags);
 int64_t crf_states(int64_t sequences, int64_t steps, int64_t tags);
@@ -54,5 +60,6 @@ int64_t crf_sums(int64_t sequences, int64_t steps, int64_t tags);
 void crf_forward(const CrfForwardCall& call);
 void crf_backward(const CrfBackwardCall& call);
 void crf_decode(const CrfDecodeCall& call);
+void crf_sample(const CrfSampleCall& call);
 
 }  // namespace pygen::cuda

@@ -26,9 +26,11 @@ struct CrfParams {
   const void* grad;
   int64_t grad_stride;
   double scale;
-  void *u, *ends;  // [N, T, K] and [2, N, K], or null
-  long long* decoded;
+  void *u, *ends;      // [N, T, K] and [2, N, K], or null
+  long long* decoded;  // or drawn
   void* scores;
+  const int64_t* seed;
+  int64_t samples;
   int64_t sequences, steps;
   int k;
 };

@@ -46,6 +46,39 @@ __device__ __forceinline__ int first_to_reach(int begin, int end, const Read& re
   return last;
 }
 
+// Sums of a warp's numbers up to each lane's.
+template <class Acc>
+__device__ __forceinline__ Acc sum_up_to_lane(Acc x) {
+#pragma unroll
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const Acc other = __shfl_up_sync(0xffffffffu, x, delta);
+    if (static_cast<int>(threadIdx.x) % 32 >= delta) x += other;
+  }
+  return x;
+}
+
+// A warp looks for the first number, of 32 at a time, whose term is above 0 and whose sum with all before it reaches
+// `wanted`; where rounding leaves all short of it, it is the last above 0.
+template <class Acc>
+struct WarpSearch {
+  Acc wanted;
+  bool reached = false;
+  int found = 0, last = 0;
+
+  __device__ __forceinline__ void take(int start, Acc term, Acc up_to) {
+    if (term > 0) last = start + static_cast<int>(threadIdx.x) % 32;
+    const unsigned reaching = __ballot_sync(0xffffffffu, term > 0 && up_to >= wanted);
+    if (!reached && reaching) found = start + __ffs(static_cast<int>(reaching)) - 1;
+    reached |= reaching != 0;
+  }
+  __device__ __forceinline__ int result() const {
+    if (reached) return found;
+    int most = last;
+    for (int mask = 16; mask > 0; mask /= 2) most = max(most, __shfl_xor_sync(0xffffffffu, most, mask));
+    return most;
+  }
+};
+
 __device__ __forceinline__ void store_level(char* x, int64_t at, int64_t level, bool wide) {
   if (wide) {
     reinterpret_cast<int64_t*>(x)[at] = level;

@@ -224,6 +224,19 @@ def exercise_logistic_mixture_sample(launcher) -> None:
                 launcher.forward(given, torch.tensor(5), channels, 256, -7.0, 1.0)
 
 
+def exercise_crf(launcher) -> None:
+    """The rows of the generic tests; samples of few and many tags, of steps that fill a warp and not, of ends and none."""
+    import torch
+
+    exercise_row("crf")
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        for n, steps, tags, samples in ((1, 1, 1, 1), (3, 33, 5, 3), (2, 4, 65, 5), (2, 3, 129, 1)):
+            scores, lengths = torch.zeros(tags, tags, dtype=dtype), torch.arange(n).clamp(max=steps)
+            for ends, given in ((None, None), (scores[0], lengths)):
+                emissions = torch.zeros(n, steps, tags, dtype=dtype)
+                launcher.sample(emissions, scores, ends, ends, given, torch.tensor(5), samples)
+
+
 def exercise_row(name: str) -> None:
     """The samples of the generic tests, forward and backward, each dtype; and what else the row has registered."""
     import registry
