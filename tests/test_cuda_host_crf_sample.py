@@ -23,7 +23,7 @@ TARGET = Host(BACKEND, "cpu")
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 def test_cuda_host_crf_sample_inverts_the_distribution_functions(dtype):
-    for n, steps, k, samples in SHAPES.values():
+    for n, steps, k, samples in list(SHAPES.values())[: None if dtype == torch.float32 else 2]:
         for wide, rounding in ((1.0, 0.0), (15.0, 2e-5)):
             t = given(n, steps, k, dtype=dtype, wide=wide, ends=k % 2 == 0)
             tags = crf_sample(**t, num_samples=samples, seed=SEED, backend=BACKEND)
