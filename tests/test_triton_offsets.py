@@ -6,8 +6,9 @@ from support import TARGETS, assert_same
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
-from pygen.functional import logistic_mixture_nll, pixel_lstm  # noqa: E402
 from pygen.kernels import _rows  # noqa: E402
+
+from pygen.functional import logistic_mixture_nll, pixel_lstm  # noqa: E402
 
 DEVICES = sorted({t.device for t in TARGETS if t.backend == "triton"})
 pytestmark = pytest.mark.skipif(not DEVICES, reason="Triton does not run here")
