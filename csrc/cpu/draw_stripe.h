@@ -48,7 +48,8 @@ __attribute__((noinline)) void draw_stripe(const StripeChoice<Real>& p, const T*
   const auto cumulate = [&](int64_t rows) PYGEN_INLINE_LAMBDA {  // goes on from `sum`
     add_up<kVectors, kRow>(s.tile, rows, sum, [&](int v) PYGEN_INLINE_LAMBDA {
       const V most_of_draw = top[v];
-      return [most_of_draw, inverse](V x) PYGEN_INLINE_LAMBDA { return exp_minus(V((most_of_draw - x) * inverse)); };
+      return [most_of_draw, inverse](V x, int64_t)
+                 PYGEN_INLINE_LAMBDA { return exp_minus(V((most_of_draw - x) * inverse)); };
     });
   };
   for (int v = 0; v < kVectors; ++v) sum[v] = V{};

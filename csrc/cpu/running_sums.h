@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kChain = 64;  // additions one after the other
 
-// Of rows of kRow numbers the first kVectors vectors; each goes on from its `sum`. term_of(v)(x): the weight that x is.
+// Of rows of kRow numbers the first kVectors vectors; each goes on from its `sum`. term_of(v)(x, j): the weight that x is in row j.
 template <int kVectors, int64_t kRow, class V, class Real, class TermOf>
 PYGEN_INLINE void add_up(Real* tile, int64_t rows, V (&sum)[kVectors], const TermOf& term_of) {
   constexpr int64_t kW = sizeof(V) / sizeof(Real);
@@ -23,7 +23,7 @@ PYGEN_INLINE void add_up(Real* tile, int64_t rows, V (&sum)[kVectors], const Ter
       const auto term = term_of(v);
       for (int64_t j = start; j < std::min(start + kChain, rows); ++j) {
         Real* at = tile + j * kRow + v * kW;
-        run = run + term(load<V>(at));
+        run = run + term(load<V>(at), j);
         store(at, V(before + run));
       }
       sum[v] = before + run;
