@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pygen import models
 from pygen.models import _engines as engine_table
 from pygen.models import _sampling
-from pygen.models._program import Conv, Up
+from pygen.models._program import Conv, Lstm, RecurrentProgram, Up
 from pygen.native import _sampling_cluster, _sampling_scales
 from pygen.reference import models as plain_models
 
@@ -87,6 +87,9 @@ def _cases() -> list[Case]:
     for batch in batches:
         cases.append(gated("256 levels 32x32 C=128 12 blocks", 32, batch, long=batch > 1, **wide))
         cases.append(gated("RGB 32x32 C=66", 32, batch, long=batch > 1, **rgb))
+    for kind in ("diagonal", "row"):
+        recurrent = (("hidden_channels", 32), ("kind", kind))
+        cases += [Case(f"PixelRNN {kind} binary 28x28 H=32", "PixelRNN", recurrent, 28, b) for b in batches[:3]]
     small = (("in_channels", 3), ("hidden_channels", 64), ("num_resnets", 2), ("num_scales", 3))
     cases += [Case("PixelCNN++ 16x16 C=64 2 layers", "PixelCNNPP", small, 16, b, long=b > 1) for b in (1, 16)]
     if DEVICE.type == "cuda":  # in float32 the largest ones are for --long
@@ -116,6 +119,8 @@ def _multiply_adds(case: Case) -> int:
         places = (-(-case.side // stride)) ** 2
         if isinstance(stage, Conv):
             total += places * int((stage.weight != 0).sum())
+        elif isinstance(stage, Lstm) and stage.weight is not None:
+            total += places * stage.weight.numel()
         elif isinstance(stage, Up):  # a quarter of the places each
             total += places * sum(weight.numel() for _, weight in stage.phases) // 4
     return total
@@ -139,6 +144,11 @@ def _size(case: Case) -> dict[str, object]:
     return {} if case.kind == "MADE" else {"shape": (case.side, case.side)}
 
 
+def _has_compiled(model: nn.Module) -> bool:
+    """Whether `compiled_cached` knows its stages."""
+    return model.program_type is not RecurrentProgram
+
+
 def _engines(model: nn.Module) -> dict[str, str]:
     """Provider -> engine. Where C++ does not run, "cached" is the best that pygen has."""
     able = [name for name in ("cached", "cpu", "cuda") if engine_table.why_not(model, name) is None]
@@ -155,7 +165,7 @@ def _check(case: Case) -> None:
     for name, images in drawn.items():
         assert torch.equal(images, first), f"{name} draws other images"
     redrawn, u = first.clone(), _noise(case, 2, 0)
-    for captured in (None, lambda work: work):
+    for captured in (None, lambda work: work) if _has_compiled(ours) else ():
         size = tuple(_size(case).get("shape", ()))
         plain_step = compiled_cached.sampler(ours, 2, size, compile_it=False, captured=captured)
         assert torch.equal(plain_step(u).to(first.dtype), first), "the step that is compiled draws other images"
@@ -221,7 +231,7 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
         works["pygen cuda, at barriers"] = (_with(one_launch, "MESSAGES", _sampling_cluster, _sampling_scales), 1.0)
         if case.kind == "PixelCNNPP":
             works["pygen cuda, early tiles as elsewhere"] = (_with(one_launch, "STAGED", _sampling_scales), 1.0)
-    if compile_too:
+    if compile_too and _has_compiled(ours):
         works["cached compiled"] = (_compiled_cached(case, ours, u), 1.0)
         if DEVICE.type == "cuda":
             works["cached compiled in graphs"] = (_compiled_cached(case, ours, u, harness.graphed), 1.0)

@@ -138,6 +138,7 @@ NADE_CU, NADE_PY = "csrc/cuda/nade_nll.cuh", "kernels/nade_nll.py"
 LSTM, LSTM_TRITON = "tests/test_pixel_lstm.py", _of("pixel_lstm", "triton")
 LSTM_CUDA = "tests/test_cuda_host_pixel_lstm.py"
 LSTM_LINES, LSTM_CPP, LSTM_BACK = (f"csrc/cpu/pixel_lstm{part}" for part in ("_lines.h", ".cpp", "_backward.cpp"))
+RNN = "tests/test_pixel_rnn.py tests/test_pixel_lstm.py -k 'rnn or one_row'"
 LSTM_CU, LSTM_PY = "csrc/cuda/pixel_lstm.cuh", "kernels/pixel_lstm.py"
 RBM, RBM_TRITON, RBM_CUDA = (
     "tests/test_rbm.py tests/test_rbm_gibbs.py -k 'not triton'",
@@ -635,6 +636,23 @@ FAULTS = (
     Fault("pixel_lstm, CUDA: lines that are read are written", LSTM_CU, "    Acc* const other = now;\n    now = last;\n    last = other;", "", LSTM_CUDA),
     Fault("pixel_lstm, CUDA: c goes on where a row of pixels begins", LSTM_CU, "d > 0 && pixel + m < l.end(d - 1)", "d > 0", LSTM_CUDA),
     Fault("pixel_lstm, CUDA: what fills up the units counts", "pygen/native/pixel_lstm.py", "    more = -hidden % _QUAD", "    more = 0", LSTM_CUDA),
+    Fault("PixelRNN: of one row nothing is left to scan", "pygen/nn/pixel_lstm.py", "max(1, input.shape[2] - 1)", "input.shape[2] - 1", RNN),
+    Fault("PixelRNN, samples: left begins a row too early", PROGRAM, "None if down else weight[1], int(left))", "None if down else weight[1])", RNN),
+    Fault("PixelRNN, samples: left sees its own row", PROGRAM, "Conv(source, ((-1, 0),), weights, bias, add=own)", "Conv(source, ((0, 0),), weights, bias, add=own)", RNN),
+    Fault("PixelRNN, samples: left goes from left to right", PROGRAM, "(0, 1) if left else (0, -1)", "(0, -1)", RNN),
+    Fault("PixelRNN, samples: of rows above the taps are mirrored", PROGRAM, "(-1, tap - kernel // 2)", "(-1, kernel // 2 - tap)", RNN),
+    Fault("PixelRNN, cached: a row begins with the last one's c", "pygen/models/_cached_lstm.py", "        if self.first(x):\n            yield partial(torch.mul", "        if False:\n            yield partial(torch.mul", RNN),
+    Fault("PixelRNN, cached: a row begins with the last one's h", "pygen/models/_cached_late.py", "None if self.cells[s].first(x) else h.pixel", "h.pixel", RNN),
+    Fault("PixelRNN, cached: places in the rings are mistaken for each other", "pygen/models/_cached.py", "key = (s, y % source.slots, y % own.slots)", "key = (s, y % source.slots, 0)", RNN),
+    Fault("PixelRNN: a GPU's engine takes what it does not know", "pygen/models/_engines.py", "if backend == \"cuda\" and model.program_type is RecurrentProgram:", "if False:", RNN),
+    Fault("PixelRNN, C++: a row begins with the last one's c", "csrc/cpu/sampling_gate.h", "first ? V{} : load<V>(c + i)", "load<V>(c + i)", RNN),
+    Fault("PixelRNN, C++: h is added to nothing", "csrc/cpu/sampling_gate.h", "V(h + load<V>(added + at + i))", "h", RNN),
+    Fault("PixelRNN, C++: left goes from left to right", "csrc/cpu/sampling_worker.h", "(from_right ? width - 1 - i : i)", "i", RNN),
+    Fault("PixelRNN, C++: the first row is made of nothing", "csrc/cpu/sampling_places.h", "y < p_.stages[unit.gate].first_row", "false", RNN),
+    Fault("PixelRNN, C++: what follows a scan joins its pass", "csrc/cpu/sampling_units.h", "scans(unit) || pass_scans.back()", "scans(unit)", RNN),
+    Fault("PixelRNN, C++: images share a c", "csrc/cpu/sampling_worker.h", "for (int64_t r = 0; r < rows; ++r, c += to.width()) {", "for (int64_t r = 0; r < rows; ++r) {", RNN),
+    Fault("PixelRNN, C++: a scan does not wait for its row", "csrc/cpu/sampling_team.h", "return end < width ? begin : first + width;", "return first + width;",
+          "tests/test_sampling_cpu.py -k 'last_bit and rnn'"),
     Fault("pixel_lstm, Triton: taps read the line that is written", LSTM_PY, "h = tl.load(last_ptr + at,", "h = tl.load(now_ptr + at,", LSTM_TRITON),
     Fault("pixel_lstm, Triton: c goes on where a row of pixels begins", "kernels/_lstm_backward.py", "known = both & (pixel < end_before)[:, None]", "known = both & (d > 0)", LSTM_TRITON),
     Fault("NADE: the slope of a unit is its complement", "csrc/common/nade_nll.h", "return h * (1.0f - h);", "return V(1.0f - h);", NADE),
