@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import host_cuda
 import pytest
 import torch
-from pixel_twins import CASES, SINGLE_SCALE, twins
+from pixel_twins import CASES, RECURRENT, SINGLE_SCALE, twins
 from sampling_check import check_samples
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ def sample(model: nn.Module, n: int, shape: tuple[int, int], engine: str, **args
     return model.sample(n, shape, seed=SEED, engine=engine, **args)
 
 
-@pytest.mark.parametrize("name", SINGLE_SCALE)
+@pytest.mark.parametrize("name", [*SINGLE_SCALE, *RECURRENT])
 def test_cuda_host_sampler_equals_naive_in_float64(name):
     _, model = twins(name)
     n, shape = 3, (3, 4)
@@ -53,7 +54,7 @@ def test_cuda_host_sampler_equals_naive_in_float64(name):
         assert torch.equal(ours, sample(model, n, shape, "naive", cond=cond, **args))
 
 
-@pytest.mark.parametrize("name", ["gated", "plain-rgb"])
+@pytest.mark.parametrize("name", ["gated", "plain-rgb", "rnn"])
 def test_cuda_host_sampler_in_float32_draws_what_the_noise_selects(name):
     plain, model = twins(name, torch.float32)
     truth, _ = twins(name)
@@ -63,8 +64,9 @@ def test_cuda_host_sampler_in_float32_draws_what_the_noise_selects(name):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1)], ids=str)
-def test_cuda_host_sampler_of_thin_images(shape):
-    _, model = twins("gated-k5")
+@pytest.mark.parametrize("name", ["gated-k5", "rnn", "rnn-row-grey"])
+def test_cuda_host_sampler_of_thin_images(name, shape):
+    _, model = twins(name)
     assert torch.equal(sample(model, 2, shape, "cuda"), sample(model, 2, shape, "naive"))
 
 
@@ -82,9 +84,11 @@ def test_cuda_host_sampler_of_many_levels(num_levels):
     assert torch.equal(ours, sample(model, 5, (3, 3), "naive"))
 
 
-@pytest.mark.parametrize("shared_bytes", [0, 600, 3000, 1 << 16])
-@pytest.mark.parametrize("images", [1, 3, 6])
-def test_cuda_host_sampler_does_not_depend_on_where_things_lie(shared_bytes, images, cuda_on_host, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "images", "shared_bytes"),
+    [*itertools.product(["gated-rgb"], [1, 3, 6], [0, 600, 3000, 1 << 16]), ("rnn", 1, 0), ("rnn", 3, 600)],
+)
+def test_cuda_host_sampler_does_not_depend_on_where_things_lie(name, images, shared_bytes, cuda_on_host, monkeypatch):
     """Images a block, and what of weights and rows fits into shared memory."""
 
     class Limited:
@@ -94,7 +98,7 @@ def test_cuda_host_sampler_does_not_depend_on_where_things_lie(shared_bytes, ima
         def sampling_limits(self, device):
             return 4, shared_bytes
 
-    _, model = twins("gated-rgb", torch.float32)
+    _, model = twins(name, torch.float32)
     expected = sample(model, 6, (3, 3), "cuda")
     monkeypatch.setattr(native, "target", lambda t: (Limited(), 0, 0))
     low = native.lower(Limited(), model._program(None), 3, images, shared_bytes)
@@ -102,6 +106,12 @@ def test_cuda_host_sampler_does_not_depend_on_where_things_lie(shared_bytes, ima
     draw = native.draw
     monkeypatch.setattr(native, "draw", lambda *args: draw(*args, images_per_block=images, threads=64))
     assert torch.equal(sample(model, 6, (3, 3), "cuda"), expected)
+
+
+def test_cuda_host_sampler_leaves_recurrent_programs_to_its_simple_kernel(cuda_on_host):
+    _, model = twins("rnn", torch.float32)
+    with pytest.raises(Unsupported):
+        _sampling_cluster.structure(model._program(None))
 
 
 def test_cuda_host_sampler_refuses_a_block_that_is_no_whole_warps(monkeypatch):

@@ -1,5 +1,7 @@
 """PixelRNN: samples, and what its Row LSTMs see; the rest it shares with the other pixel models' tests."""
 
+import types
+
 import pytest
 import torch
 from pixel_twins import CASES, RECURRENT, jacobian, randomise, twins
@@ -63,8 +65,15 @@ def test_pixel_rnn_takes_the_fastest_engine_that_can():
     model = PixelRNN(hidden_channels=2, num_blocks=1)
     assert _engines.choose(model, None) == ("cpu" if "cpu" in ENGINES else "cached")
     assert _engines.choose(model.bfloat16(), None) == "cached"
-    with pytest.raises(RuntimeError, match=r"PixelRNN: engine 'cuda' cannot run: it has no recurrent stage yet"):
-        model.sample(1, (2, 2), engine="cuda")
+
+
+def test_pixel_rnn_in_16_bits_is_left_to_cached_on_gpus():
+    class OnGpu(PixelRNN):
+        def parameters(self, recurse=True):
+            yield types.SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
+
+    reason = "it runs in float32 and float64, the model is in torch.bfloat16"
+    assert _engines.why_not(OnGpu(num_blocks=0), "cuda") == reason
 
 
 def test_row_pixel_rnn_sees_a_triangle():

@@ -139,6 +139,7 @@ LSTM, LSTM_TRITON = "tests/test_pixel_lstm.py", _of("pixel_lstm", "triton")
 LSTM_CUDA = "tests/test_cuda_host_pixel_lstm.py"
 LSTM_LINES, LSTM_CPP, LSTM_BACK = (f"csrc/cpu/pixel_lstm{part}" for part in ("_lines.h", ".cpp", "_backward.cpp"))
 RNN = "tests/test_pixel_rnn.py tests/test_pixel_lstm.py -k 'rnn or one_row'"
+RNN_CUDA = "tests/test_cuda_host_sampling.py -k rnn"
 LSTM_CU, LSTM_PY = "csrc/cuda/pixel_lstm.cuh", "kernels/pixel_lstm.py"
 RBM, RBM_TRITON, RBM_CUDA = (
     "tests/test_rbm.py tests/test_rbm_gibbs.py -k 'not triton'",
@@ -638,13 +639,18 @@ FAULTS = (
     Fault("pixel_lstm, CUDA: what fills up the units counts", "pygen/native/pixel_lstm.py", "    more = -hidden % _QUAD", "    more = 0", LSTM_CUDA),
     Fault("PixelRNN: of one row nothing is left to scan", "pygen/nn/pixel_lstm.py", "max(1, input.shape[2] - 1)", "input.shape[2] - 1", RNN),
     Fault("PixelRNN, samples: left begins a row too early", PROGRAM, "None if down else weight[1], int(left))", "None if down else weight[1])", RNN),
-    Fault("PixelRNN, samples: left sees its own row", PROGRAM, "Conv(source, ((-1, 0),), weights, bias, add=own)", "Conv(source, ((0, 0),), weights, bias, add=own)", RNN),
+    Fault("PixelRNN, samples: left sees its own row", PROGRAM, "Conv(source, ((-1, 0),), weights, bias, add=own)", "Conv(source, ((0, 0),), weights, bias, add=own)", "tests/test_sampling_program.py -k rnn"),
     Fault("PixelRNN, samples: left goes from left to right", PROGRAM, "(0, 1) if left else (0, -1)", "(0, -1)", RNN),
     Fault("PixelRNN, samples: of rows above the taps are mirrored", PROGRAM, "(-1, tap - kernel // 2)", "(-1, kernel // 2 - tap)", RNN),
     Fault("PixelRNN, cached: a row begins with the last one's c", "pygen/models/_cached_lstm.py", "        if self.first(x):\n            yield partial(torch.mul", "        if False:\n            yield partial(torch.mul", RNN),
     Fault("PixelRNN, cached: a row begins with the last one's h", "pygen/models/_cached_late.py", "None if self.cells[s].first(x) else h.pixel", "h.pixel", RNN),
     Fault("PixelRNN, cached: places in the rings are mistaken for each other", "pygen/models/_cached.py", "key = (s, y % source.slots, y % own.slots)", "key = (s, y % source.slots, 0)", RNN),
-    Fault("PixelRNN: a GPU's engine takes what it does not know", "pygen/models/_engines.py", "if backend == \"cuda\" and model.program_type is RecurrentProgram:", "if False:", RNN),
+    Fault("PixelRNN: a GPU's engine takes 16 bits", "pygen/models/_engines.py", "not in (DenseProgram, RecurrentProgram)", "is not DenseProgram", RNN),
+    Fault("PixelRNN, CUDA: a row begins with the last one's c", "csrc/cuda/sampling.cuh", "first ? T(0) : *c", "*c", RNN_CUDA),
+    Fault("PixelRNN, CUDA: the first row is made of nothing", "csrc/cuda/sampling.cuh", "y < stage.first_row ? T(0) : h", "h", RNN_CUDA),
+    Fault("PixelRNN, CUDA: left goes from left to right", "csrc/cuda/sampling.cuh", "along > 0 ? i : width - 1 - i", "i", RNN_CUDA),
+    Fault("PixelRNN, CUDA: early LSTMs have one block of channels", "csrc/cuda/sampling.cuh", "stage.early ? static_cast<int>(stage.groups) : 1", "1", RNN_CUDA),
+    Fault("PixelRNN, CUDA: c of a row lies in one place", "pygen/native/_sampling_lower.py", "            cols[c] = width\n", "            cols[c] = 1\n", RNN_CUDA),
     Fault("PixelRNN, C++: a row begins with the last one's c", "csrc/cpu/sampling_gate.h", "first ? V{} : load<V>(c + i)", "load<V>(c + i)", RNN),
     Fault("PixelRNN, C++: h is added to nothing", "csrc/cpu/sampling_gate.h", "V(h + load<V>(added + at + i))", "h", RNN),
     Fault("PixelRNN, C++: left goes from left to right", "csrc/cpu/sampling_worker.h", "(from_right ? width - 1 - i : i)", "i", RNN),

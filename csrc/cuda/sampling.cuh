@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "common/pixel_lstm.h"
 #include "cuda/launch.cuh"
 #include "cuda/sampling.h"
 #include "cuda/sampling_decide.cuh"
@@ -145,6 +146,43 @@ __device__ __forceinline__ void gate(const Place<T>& place, const SamplingStage&
   }
 }
 
+// An early one takes all its blocks at once.
+template <class T>
+__device__ __forceinline__ void lstm(const Place<T>& place, const SamplingStage& stage, int64_t y, int64_t x0,
+                                     int64_t x1, int g) {
+  const SamplingStream source = place.p.streams[stage.source], out = place.p.streams[stage.out],
+                       cells = place.p.streams[stage.cells];
+  const int outputs = static_cast<int>(out.channels / stage.groups);
+  const int blocks = stage.early ? static_cast<int>(stage.groups) : 1, first_block = stage.early ? 0 : g;
+  const int items = static_cast<int>(x1 - x0) * place.images * blocks * outputs;
+  for (int item = static_cast<int>(threadIdx.x); item < items; item += static_cast<int>(blockDim.x)) {
+    const int j = item % outputs, block = first_block + item / outputs % blocks;
+    const int i = item / outputs / blocks % place.images, at = block * outputs + j;
+    const int64_t x = x0 + item / outputs / blocks / place.images;
+    const bool first = stage.along ? x == (stage.along > 0 ? 0 : place.p.width - 1) : y == stage.first_row;
+    const T* const in = place.at(source, i, y, x) + 4 * block * outputs + j;
+    T* const c = place.at(cells, i, y, x) + at;
+    LstmUnit<T> unit{in[0], in[outputs], in[2 * outputs], in[3 * outputs], T(0)};
+    const T h = lstm_step(unit, first ? T(0) : *c);
+    *c = unit.c;
+    place.at(out, i, y, x)[at] = y < stage.first_row ? T(0) : h;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void sum(const Place<T>& place, const SamplingStage& stage, int64_t y, int64_t x0,
+                                    int64_t x1, int g) {
+  const SamplingStream source = place.p.streams[stage.source], add = place.p.streams[stage.add],
+                       out = place.p.streams[stage.out];
+  const int outputs = static_cast<int>(out.channels / stage.groups);
+  const int items = static_cast<int>(x1 - x0) * place.images * outputs;
+  for (int item = static_cast<int>(threadIdx.x); item < items; item += static_cast<int>(blockDim.x)) {
+    const int at = g * outputs + item % outputs, i = item / outputs % place.images;
+    const int64_t x = x0 + item / outputs / place.images;
+    place.at(out, i, y, x)[at] = place.at(source, i, y, x)[at] + place.at(add, i, y, x)[at];
+  }
+}
+
 template <class T>
 __device__ __forceinline__ void run(const Place<T>& place, int s, int64_t y, int64_t x0, int64_t x1, int g) {
   const SamplingStage stage = place.p.stages[s];  // in registers: what is written meanwhile cannot change it
@@ -152,10 +190,30 @@ __device__ __forceinline__ void run(const Place<T>& place, int s, int64_t y, int
     convolve<T, false>(place, stage, y, x0, x1, g);
   } else if (stage.kind == 1) {
     gate<T>(place, stage, y, x0, x1, g);
-  } else {
+  } else if (stage.kind == 2) {
     convolve<T, true>(place, stage, y, x0, x1, g);
+  } else if (stage.kind == 3) {
+    lstm<T>(place, stage, y, x0, x1, g);
+  } else {
+    sum<T>(place, stage, y, x0, x1, g);
   }
   __syncthreads();
+}
+
+// A row of an early stage; of an LSTM along the row and the convolution before it, pixel after pixel. How many stages.
+template <class T>
+__device__ __forceinline__ int run_row(const Place<T>& place, int s, int64_t y) {
+  const int64_t along = place.p.stages[s].along, width = place.p.width;
+  if (along == 0) {
+    run(place, s, y, 0, width, 0);
+    return 1;
+  }
+  for (int64_t i = 0; i < width; ++i) {
+    const int64_t x = along > 0 ? i : width - 1 - i;
+    run(place, s, y, x, x + 1, 0);
+    run(place, s + 1, y, x, x + 1, 0);
+  }
+  return 2;
 }
 
 // --- decisions
@@ -192,9 +250,7 @@ __global__ void __launch_bounds__(kThreads, 1) sampling_kernel(const SamplingPar
                        static_cast<int>(min(p.n - first, static_cast<int64_t>(p.images_per_block)))};
   __syncthreads();
   for (int64_t y = 0; y < p.height; ++y) {
-    for (int s = 0; s < p.num_stages; ++s) {
-      if (p.stages[s].early) run(place, s, y, 0, p.width, 0);
-    }
+    for (int s = 0; s < p.num_stages;) s += p.stages[s].early ? run_row(place, s, y) : 1;
     for (int64_t x = 0; x < p.width; ++x) {
       for (int g = 0; g < p.groups; ++g) {
         for (int s = 0; s < p.num_stages; ++s) {

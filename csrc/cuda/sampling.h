@@ -12,7 +12,7 @@ constexpr int kSamplingParts = 4;  // a sum over input channels is cut into so m
 
 // One step of a program (pygen/models/_program.py), in device memory. Offsets count elements.
 struct SamplingStage {
-  int64_t kind;          // 0: convolution; 1: gate; 2: convolution and, in the same breath, gate
+  int64_t kind;          // 0: convolution; 1: gate; 2: convolution and, in the same breath, gate; 3: LSTM; 4: sum
   int64_t early;         // made for the whole row before its first pixel
   int64_t source, out;   // streams
   int64_t add;           // the stream that is added, or -1
@@ -22,13 +22,16 @@ struct SamplingStage {
   int64_t bias;      // [computed]
   int64_t computed;  // channels of the convolution, twice the stream's where a gate follows
   int64_t channels_per_part, part_size;
-  int64_t groups;  // colour blocks of the out stream; 1 if early
+  int64_t groups;  // colour blocks of the out stream; 1 if early, but of LSTMs
   int64_t cond;    // address of what the gate adds to its input, or 0, and its strides
   int64_t cond_image, cond_channel, cond_row, cond_column;
+  // Of an LSTM, and of the convolution before it that reads its h of the pixel beside: from which side it goes along the
+  // row, 1 the left, -1 the right, 0: c comes from the row above. Its c, a stream, and the first row that is not zero.
+  int64_t along, cells, first_row;
 };
 inline constexpr const char* kSamplingStageFields =
     "kind early source out add relu strict taps num_taps weight bias computed channels_per_part part_size groups cond "
-    "cond_image cond_channel cond_row cond_column";
+    "cond_image cond_channel cond_row cond_column along cells first_row";
 
 // The rows of a stream that are still read: [rows, cols, channels] for each image; cols is 1 where one pixel is enough.
 struct SamplingStream {

@@ -41,12 +41,12 @@ class LstmCells:
     def pixel(
         self, x: int, groups: range, sums: Tensor, before: Tensor | None, out: Tensor
     ) -> Iterator[Callable[[], object]]:
-        """h of some groups into out [n, c] from sums [n, 4 c].  before: h [n, H] of the pixel that is first's neighbour."""
+        """h of some groups into out [n, c] from sums [n, 4 c].  before: h [n, H] of the pixel before, if there is one."""
         some = slice(groups.start, groups.stop)
         gates = self.gates[:, some]  # [n, g, 4, H / groups]
         c = self.c[0 if self.along_row else x][:, some]
         added, same = gates.flatten(1), gates.dtype is out.dtype
-        if self.weight is None or before is None or self.first(x):
+        if self.weight is None or before is None:
             yield partial(added.copy_, sums)
         else:
             made = added if same else torch.empty_like(sums)

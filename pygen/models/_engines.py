@@ -63,12 +63,10 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     reason = _no_program(model)
     if reason is not None:
         return reason
-    if backend == "cuda" and model.program_type is RecurrentProgram:
-        return "it has no recurrent stage yet"
     weight = next(model.parameters())
     if weight.device.type != backend:
         return f"it runs on {'CUDA devices' if backend == 'cuda' else 'the CPU'}, the model is on {weight.device}"
-    in_16_bits = backend == "cuda" and model.program_type is not DenseProgram
+    in_16_bits = backend == "cuda" and model.program_type not in (DenseProgram, RecurrentProgram)
     if weight.dtype not in (torch.float32, torch.float64) and not in_16_bits:
         return f"it runs in float32 and float64, the model is in {weight.dtype}"
     if _backends.status()[backend] is not None:

@@ -25,6 +25,7 @@ def exercise_sampling(compiled) -> None:
         ("gated-rgb", 600, 2, 64),
         ("gated-map", 1 << 16, 1, 32),
         ("plain", 0, 2, 32),
+        ("rnn-rgb", 600, 2, 64),
     ):
         limited.shared_bytes = shared
         _, model = twins(name)  # in float64: else the cluster's kernel draws
