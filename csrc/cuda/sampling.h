@@ -25,8 +25,9 @@ struct SamplingStage {
   int64_t groups;  // colour blocks of the out stream; 1 if early, but of LSTMs
   int64_t cond;    // address of what the gate adds to its input, or 0, and its strides
   int64_t cond_image, cond_channel, cond_row, cond_column;
-  // Of an LSTM, and of the convolution before it that reads its h of the pixel beside: from which side it goes along the
-  // row, 1 the left, -1 the right, 0: c comes from the row above. Its c, a stream, and the first row that is not zero.
+  // Of an LSTM, and of the convolution before it that reads its h of the pixel beside: from which side it goes along
+  // the row, 1 the left, -1 the right, 0: c comes from the row above. Its c, a stream, and the first row that is not
+  // zero.
   int64_t along, cells, first_row;
 };
 inline constexpr const char* kSamplingStageFields =
