@@ -49,7 +49,7 @@ def lengths_of(t: dict[str, Tensor]) -> Tensor:
     return t.get("lengths", torch.full((n,), steps))
 
 
-def check(t: dict[str, Tensor], tags: Tensor, seed: int = SEED, rounding: float = 0.0) -> None:
+def check(t: dict[str, Tensor], tags: Tensor, computed: torch.dtype | None = None) -> None:
     """Tags [S, N, T]: -1 past the length, else each where the chances given the tag after it reach its number."""
     dtype = t["emissions"].dtype
     t = {name: v.double() if v.is_floating_point() else v for name, v in t.items()}
@@ -59,7 +59,7 @@ def check(t: dict[str, Tensor], tags: Tensor, seed: int = SEED, rounding: float 
     tags, lengths = tags.cpu(), lengths_of(t)
     live = torch.arange(steps) < lengths.unsqueeze(1)
     assert ((tags >= 0) & (tags < k) == live).all() and (tags[:, ~live] == -1).all()
-    u = noise.uniforms(n, steps, torch.tensor(seed), DOMAINS["crf_sample"], samples=samples).view(samples, n, steps)
+    u = noise.uniforms(n, steps, torch.tensor(SEED), DOMAINS["crf_sample"], samples=samples).view(samples, n, steps)
     states = [t.get("start", e.new_zeros(k)) + e[:, 0]]
     for step in range(1, steps):
         states.append((states[-1].unsqueeze(2) + a).logsumexp(1) + e[:, step])
@@ -69,7 +69,7 @@ def check(t: dict[str, Tensor], tags: Tensor, seed: int = SEED, rounding: float 
         plus = torch.where(last, t.get("end", e.new_zeros(k)), a.t()[following.clamp(min=0)])
         chances = (states[step] + plus).softmax(2)
         here = live[:, step]
-        assert_inverts(tags[:, here, step], chances[:, here], u[:, here, step].double(), max(rounding, ROUNDING[dtype]))
+        assert_inverts(tags[:, here, step], chances[:, here], u[:, here, step].double(), ROUNDING[computed or dtype])
 
 
 def draw(target, t: dict[str, Tensor], samples: int | None, seed: int = SEED, **options) -> Tensor:
@@ -82,10 +82,10 @@ def test_every_tag_inverts_its_distribution_function(name, dtype, target):
     if target.slow and (name not in FEW or dtype == torch.float16):
         pytest.skip("too large for Triton's interpreter")
     n, steps, k, samples = SHAPES[name]
-    for wide, rounding in ((1.0, 0.0), (15.0, 2e-5)):  # scaled sums; of logarithms of 60 and more, whose digits count
-        for ends in (True, False):
+    for wide in (1.0, 15.0):  # scaled sums; of logarithms
+        for ends in (True, False) if not target.slow else (wide > 1,):
             t = given(n, steps, k, dtype=dtype, wide=wide, ends=ends)
-            check(t, draw(target, t, samples), rounding=rounding if dtype != torch.float64 else 0.0)
+            check(t, draw(target, t, samples))
 
 
 @fast_targets
@@ -172,13 +172,9 @@ def test_emissions_in_any_layout(target):
 def test_each_instruction_set(isa):
     with instruction_set(isa):
         for n, steps, k, samples in SHAPES.values():
-            for dtype, wide, rounding in (
-                (torch.float32, 1.0, 0.0),
-                (torch.float64, 1.0, 0.0),
-                (torch.float32, 15.0, 2e-5),
-            ):
+            for dtype, wide in ((torch.float32, 1.0), (torch.float64, 1.0), (torch.float32, 15.0)):
                 t = given(n, steps, k, dtype=dtype, wide=wide)
-                check(t, crf_sample(**t, num_samples=samples, seed=SEED, backend="cpu"), rounding=rounding)
+                check(t, crf_sample(**t, num_samples=samples, seed=SEED, backend="cpu"))
 
 
 # What cannot come, and what is no number
@@ -197,7 +193,7 @@ def test_what_cannot_come_is_never_drawn(target, dtype):
         if constrained:
             moves = set(zip(tags[..., :-1].flatten().tolist(), tags[..., 1:].flatten().tolist(), strict=True))
             assert not moves & {(0, 1), (3, 0), (3, 1), (3, 2)} and (tags[..., -1] != 1).all()
-        check(t, tags, rounding=0.0)
+        check(t, tags)
 
 
 def test_a_path_that_is_worth_nothing_until_its_last_step(target):
@@ -209,11 +205,13 @@ def test_a_path_that_is_worth_nothing_until_its_last_step(target):
             t = {"emissions": e, "transitions": e.new_zeros(2, 2), "end": e.new_zeros(2)}
             t[where][..., 0] -= span
             t = {name: v.float() for name, v in t.items()}
-            check(t, draw(target, t, 4 if target.slow else 40), rounding=2e-5)
+            check(t, draw(target, t, 4 if target.slow else 40))
 
 
 @pytest.mark.parametrize("where", ("emissions", "transitions", "start", "end"))
 def test_where_nothing_can_come_or_is_no_number_tags_are_tags(target, where):
+    if target.slow and where in ("start", "end"):
+        pytest.skip("two places are enough for Triton's interpreter")
     for value in (-math.inf, math.nan, math.inf)[: 2 if target.slow else 3]:
         t = given(5, 4, 3, dtype=torch.float32)
         if where == "emissions":
@@ -262,7 +260,7 @@ def test_temperature_divides_the_scores(target):
         check(
             {name: v.double() / temperature if v.is_floating_point() else v for name, v in t.items()},
             tags,
-            rounding=4e-6,
+            torch.float32,
         )
 
 
@@ -272,7 +270,7 @@ def test_temperatures_at_both_ends(target):
     best, _ = crf_decode(**t)
     for temperature in (1e-30, 1e-5):
         assert_same(draw(target, t, None, temperature=temperature).cpu(), best)
-    for temperature in (1e30, 1.7e308):
+    for temperature in (1e30, 1.7e308)[: 1 if target.slow else 2]:
         hot = draw(target, t, 40, temperature=temperature).cpu()
         assert set(hot[:, 0, 1:].flatten().tolist()) == {0, 1, 2} and set(hot[:, 0, 0].tolist()) == {0, 2}
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr int64_t kChain = 64;  // additions one after the other
 
-// Of rows of kRow numbers the first kVectors vectors; each goes on from its `sum`. term_of(v)(x, j): the weight that x is in row j.
+// Of rows of kRow numbers the first kVectors vectors; each goes on from its `sum`. term_of(v)(x, j): the weight that x
+// is in row j.
 template <int kVectors, int64_t kRow, class V, class Real, class TermOf>
 PYGEN_INLINE void add_up(Real* tile, int64_t rows, V (&sum)[kVectors], const TermOf& term_of) {
   constexpr int64_t kW = sizeof(V) / sizeof(Real);
