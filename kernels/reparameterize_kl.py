@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pygen._broadcast import sum_to
 from pygen._layout import empty_gradient, empty_output
+from pygen._sums import sum_to
 
 from . import _blocks
 from ._compat import OPTIONS, bits_float, device_of, float_bits, tl_wide

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen._sums import column_sums
 from pygen.models._program import NadeProgram, Unsupported
 from pygen.models._sampling import binary_thresholds
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
@@ -76,7 +77,7 @@ def backward(
     return (
         reference.grad_input(grad_logits, *given) if needs[0] else None,
         *(grad if n else None for grad, n in zip(grads, needs[1:4], strict=True)),
-        grad_logits.sum(0).to(weight.dtype) if needs[4] else None,
+        column_sums(grad_logits).to(weight.dtype) if needs[4] else None,
     )
 
 

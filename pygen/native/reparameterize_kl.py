@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from pygen._broadcast import sum_to
 from pygen._layout import empty_gradient, empty_output
+from pygen._sums import sum_to
 from pygen.native._arguments import DTYPE_NAMES, Argument, target, view
 
 

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from pygen import _checks
+from pygen._sums import column_sums, total
 from pygen.native import masked_linear
 from pygen.ops._likelihood import LEVEL_DTYPES, check_level_values
 from pygen.ops._products import wide_product
 from pygen.reference import rbm as reference
 from pygen.reference._likelihood import compute_dtype
 from pygen.reference.bernoulli_nll import LEVELS, targets
-
-_AT_ONCE = 1 << 14  # torch cuts longer sums by the number of threads
 
 
 def promoted(tensors: tuple) -> tuple:
@@ -52,12 +51,10 @@ def check_values(op: str, v: Tensor) -> None:
 
 
 def reduced(energy: Tensor, reduction: str) -> Tensor:
-    """energy [N], its sum, or that over N: in parts of a fixed size, so that no number of threads changes the sum."""
+    """energy [N], its sum, or that over N."""
     if reduction == "none":
         return energy
-    n = energy.shape[0]
-    total = energy.sum() if n <= _AT_ONCE else torch.stack([part.sum() for part in energy.split(_AT_ONCE)]).sum()
-    return total / n if reduction == "batchmean" else total
+    return total(energy) / energy.shape[0] if reduction == "batchmean" else total(energy)
 
 
 def spread(
@@ -101,9 +98,9 @@ def gradients(
     if needs[1]:
         grads[1] = _as(_across(scaled, x, wide, on_cpu), dtype)
     if needs[2]:
-        grads[2] = _as((g * x).sum(0), dtype)
+        grads[2] = _as(column_sums(x, g), dtype)
     if needs[3]:
-        grads[3] = _as(scaled.sum(0), dtype)
+        grads[3] = _as(column_sums(scaled), dtype)
     return tuple(grads)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from pygen import _checks
-from pygen._broadcast import sum_to
+from pygen._sums import sum_to
 from pygen.ops._likelihood import LEVEL_DTYPES, Likelihood, check_level_values
 from pygen.reference import bernoulli_nll as reference
 from pygen.reference._likelihood import laid_out

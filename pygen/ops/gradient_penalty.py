@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch
+from pygen._sums import total
 from pygen.ops.sample_dot import sample_dot
 
 _OP = "gradient_penalty"
@@ -77,13 +78,13 @@ def gradient_penalty(
     with torch.enable_grad():
         logits = discriminator(points)
         each = [logits] if isinstance(logits, Tensor) else list(logits)
-        total = torch.stack([t.sum() for t in each]).sum()
-        if not total.requires_grad:
+        both = torch.stack([t.sum() for t in each]).sum()
+        if not both.requires_grad:
             raise _checks.fail(
                 _OP, "discriminator", "logits that depend on its input", "logits that do not require grad"
             )
         (grad,) = torch.autograd.grad(
-            total, points, create_graph=create_graph, allow_unused=True, materialize_grads=True
+            both, points, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
         squared = sample_dot(grad, backend=backend)
         if kind in ("r1", "r2"):
@@ -93,9 +94,9 @@ def gradient_penalty(
             norm = torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
             penalty = gamma * (norm - target).square()
         if reduction == "mean":
-            penalty = penalty.mean()
+            penalty = total(penalty) / penalty.numel()
         elif reduction == "sum":
-            penalty = penalty.sum()
+            penalty = total(penalty)
     return penalty if create_graph else penalty.detach()
 
 

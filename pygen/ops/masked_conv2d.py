@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pygen import _checks, _dispatch, _taps
 from pygen._layout import empty_images
+from pygen._sums import channel_sums
 from pygen.ops import _library
 from pygen.ops._bilinear import Bilinear, Composites, Fakes
 from pygen.ops._saved import save, saved
@@ -142,7 +143,7 @@ products = Bilinear(
     shape=lambda weight: weight.shape[2:],
     shape_schema="SymInt[] kernel_size",
     trailing=2,
-    bias_alone=lambda grad: grad.sum((0, 2, 3)),
+    bias_alone=channel_sums,
 )
 
 
