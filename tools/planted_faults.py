@@ -648,7 +648,7 @@ FAULTS = (
     Fault("PixelRNN, cached: a row begins with the last one's h", "pygen/models/_cached_late.py", "None if self.cells[s].first(x) else h.pixel", "h.pixel", RNN),
     Fault("PixelRNN, cached: places in the rings are mistaken for each other", "pygen/models/_cached.py", "key = (s, y % source.slots, y % own.slots)", "key = (s, y % source.slots, 0)", RNN),
     Fault("PixelRNN: a GPU's engine takes 16 bits", "pygen/models/_engines.py", "not in (DenseProgram, RecurrentProgram)", "is not DenseProgram", RNN),
-    Fault("PixelRNN, CUDA: a row begins with the last one's c", "csrc/cuda/sampling.cuh", "first ? T(0) : *c", "*c", RNN_CUDA),
+    Fault("PixelRNN, CUDA: a row begins with the last one's c", "csrc/cuda/sampling.cuh", "first ? T(0) : *c", "first ? *c : *c", RNN_CUDA),
     Fault("PixelRNN, CUDA: the first row is made of nothing", "csrc/cuda/sampling.cuh", "y < stage.first_row ? T(0) : h", "h", RNN_CUDA),
     Fault("PixelRNN, CUDA: left goes from left to right", "csrc/cuda/sampling.cuh", "along > 0 ? i : width - 1 - i", "i", RNN_CUDA),
     Fault("PixelRNN, CUDA: early LSTMs have one block of channels", "csrc/cuda/sampling.cuh", "stage.early ? static_cast<int>(stage.groups) : 1", "1", RNN_CUDA),
