@@ -17,6 +17,8 @@
 #include "cpu/masked_conv2d.bind.h"
 #include "cpu/masked_linear.bind.h"
 #include "cpu/nade_nll.bind.h"
+#include "cpu/noise_contrastive.bind.h"
+#include "cpu/noise_sample.bind.h"
 #include "cpu/pixel_lstm.bind.h"
 #include "cpu/plain.h"
 #include "cpu/rbm.bind.h"
@@ -43,6 +45,8 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_masked_conv2d(m);
   pygen::bind_masked_linear(m);
   pygen::bind_nade_nll(m);
+  pygen::bind_noise_contrastive(m);
+  pygen::bind_noise_sample(m);
   pygen::bind_pixel_lstm(m);
   pygen::bind_plain(m);
   pygen::bind_rbm(m);

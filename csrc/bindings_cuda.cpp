@@ -14,6 +14,8 @@
 #include "cuda/masked_conv2d.bind.h"
 #include "cuda/masked_linear.bind.h"
 #include "cuda/nade_nll.bind.h"
+#include "cuda/noise_contrastive.bind.h"
+#include "cuda/noise_sample.bind.h"
 #include "cuda/pixel_lstm.bind.h"
 #include "cuda/rbm.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
@@ -44,6 +46,8 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_masked_conv2d(m);
   pygen::cuda::bind_masked_linear(m);
   pygen::cuda::bind_nade_nll(m);
+  pygen::cuda::bind_noise_contrastive(m);
+  pygen::cuda::bind_noise_sample(m);
   pygen::cuda::bind_pixel_lstm(m);
   pygen::cuda::bind_rbm(m);
   pygen::cuda::bind_reparameterize_kl(m);

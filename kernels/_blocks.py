@@ -31,6 +31,12 @@ AM_SOFTMAX_CLASSES = 2048  # of a row at once: 8 a thread
 AM_SOFTMAX_WARPS = 8
 AM_SOFTMAX_FEATURES = 512
 AM_SOFTMAX_FEATURE_WARPS = 4
+CONTRAST_CLASSES = 16  # rows of the weights at once, times
+CONTRAST_FEATURES = 128  # numbers of each: 16 a thread
+CONTRAST_SHARED_CLASSES = 1024  # products at once
+CONTRAST_WARPS = 4
+CONTRAST_ENTRIES = 8  # of one class at once
+NOISE_DRAWS = 256  # of one program
 CATEGORICAL_ELEMENTS = 2048  # units times levels of one program: 8 a thread, of levels that lie together 16
 CATEGORICAL_LEVELS = 64  # at once, where units lie together: 32 of them, 64 bytes in 16 bits
 CATEGORICAL_LEVELS_TOGETHER = 512  # where levels do
@@ -109,6 +115,22 @@ def categorical_tile(dtype: torch.dtype, levels: int, together: bool) -> tuple[i
         at_once *= 2
     elements = CATEGORICAL_ELEMENTS * (2 if together else 1) // (4 if dtype == torch.float64 else 1)
     return min(max(elements // at_once, 1), CATEGORICAL_UNITS), at_once
+
+
+def contrast_tile(dtype: torch.dtype, count: int, features: int, shared: bool) -> dict[str, int]:
+    """Classes by features of a sample at once, products where negatives are shared."""
+    wide = 2 if dtype == torch.float64 else 1
+    classes = CONTRAST_SHARED_CLASSES if shared else CONTRAST_CLASSES
+    at_once = {"BLOCK_K": power_of_2(count, classes // wide), "BLOCK_D": power_of_2(features, CONTRAST_FEATURES)}
+    return {**at_once, "num_warps": CONTRAST_WARPS}
+
+
+def power_of_2(count: int, most: int) -> int:
+    """The first that reaches count, 2 .. most."""
+    size = 2
+    while size < min(count, most):
+        size *= 2
+    return size
 
 
 def crf_tile(dtype: torch.dtype, tags: int) -> tuple[int, int]:

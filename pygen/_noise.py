@@ -19,6 +19,7 @@ DOMAINS = {
     "logistic_mixture_sample": 4,
     "crf_sample": 5,
     "rbm": 6,
+    "noise_sample": 7,
 }
 
 _INT64_MIN = -(2**63)

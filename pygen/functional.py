@@ -18,6 +18,8 @@ from pygen.ops.logistic_mixture_sample import logistic_mixture_sample
 from pygen.ops.masked_conv2d import masked_conv2d
 from pygen.ops.masked_linear import masked_linear
 from pygen.ops.nade_nll import nade_nll
+from pygen.ops.noise_contrastive import nce_loss, negative_sampling_loss, sampled_softmax_loss
+from pygen.ops.noise_sample import noise_sample, noise_table
 from pygen.ops.pixel_lstm import pixel_lstm
 from pygen.ops.rbm import rbm_free_energy, rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
@@ -47,9 +49,14 @@ __all__ = [
     "masked_conv2d",
     "masked_linear",
     "nade_nll",
+    "nce_loss",
+    "negative_sampling_loss",
+    "noise_sample",
+    "noise_table",
     "pixel_lstm",
     "rbm_free_energy",
     "rbm_gibbs",
     "reparameterize_kl",
     "sample_dot",
+    "sampled_softmax_loss",
 ]

@@ -25,7 +25,8 @@ from pygen import functional
 # Made of sample_dot; or what comes out has no gradient. Each has tests in the file of its name.
 WITHOUT_ROWS = {
     *("gradient_penalty", "crf_decode", "crf_marginals", "crf_sample", "rbm_gibbs"),
-    *("bernoulli_sample", "categorical_sample", "logistic_mixture_sample"),
+    *("bernoulli_sample", "categorical_sample", "logistic_mixture_sample", "noise_sample", "noise_table"),
+    *("negative_sampling_loss", "sampled_softmax_loss"),  # kinds of nce_loss, which has samples of them
 }
 
 pytestmark = pytest.mark.usefixtures("poisoned")

@@ -81,6 +81,16 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_nade_nll.py"),
         "cuda": _host("nade_nll"),
     },
+    "noise_contrastive": {
+        "triton": (*GENERIC, "tests/test_noise_contrastive.py"),
+        "cpu": (*GENERIC, "tests/test_noise_contrastive.py"),
+        "cuda": _host("noise_contrastive"),
+    },
+    "noise_sample": {
+        "triton": ("tests/test_noise_sample.py",),
+        "cpu": ("tests/test_noise_sample.py",),
+        "cuda": _host("noise_sample"),
+    },
     "pixel_lstm": {
         "triton": GENERIC,
         "cpu": (*GENERIC, "tests/test_pixel_lstm.py"),

@@ -146,6 +146,16 @@ RBM, RBM_TRITON, RBM_CUDA = (
     "tests/test_rbm.py tests/test_rbm_gibbs.py -k triton",
     "tests/test_cuda_host_rbm.py",
 )
+CONTRAST, CONTRAST_TRITON, CONTRAST_CUDA = (
+    "tests/test_noise_contrastive.py -k 'not Triton'",
+    "tests/test_noise_contrastive.py -k Triton",
+    "tests/test_cuda_host_noise_contrastive.py",
+)
+CONTRAST_CPP, CONTRAST_CU, CONTRAST_PY, CONTRAST_OP = (
+    *("csrc/cpu/noise_contrastive.cpp", "csrc/cuda/noise_contrastive.cuh"),
+    *("kernels/noise_contrastive.py", "pygen/ops/_noise_contrastive.py"),
+)
+NOISE_SAMPLE = "tests/test_noise_sample.py"
 RBM_MODEL, RBM_CPP, RBM_LAYER = "tests/test_rbm_model.py", "csrc/cpu/rbm.cpp", "csrc/cpu/rbm_layer.h"
 RBM_CU, RBM_PY = "csrc/cuda/rbm.cuh", "kernels/rbm.py"
 
@@ -703,6 +713,27 @@ FAULTS = (
     Fault("RBM: chains that persist begin anew", "pygen/models/rbm.py", "start = self.chains if len(self.chains) else data", "start = data", RBM_MODEL),
     Fault("RBM: annealing forgets the first chances", "pygen/models/_partition.py", "_softplus(b.double().unsqueeze(0))[0] + len(w)", "w.shape[1] * math.log(2) + len(w)", RBM_MODEL),
     Fault("RBM: annealing weighs after it moves", "pygen/models/_partition.py", "log_weight += _softplus(beta * a) - _softplus(before * a)", "log_weight += _softplus(beta * a) - _softplus(beta * a)", RBM_MODEL),
+    Fault("Contrast: accidental hits count", CONTRAST_CPP, "scores[k] = p.remove_hits && classes[k] == target ? kNone", "scores[k] = false ? kNone", CONTRAST),
+    Fault("Contrast: shared accidental hits count", CONTRAST_CPP, "scores[k] = classes[k] == target ? kNone : scores[k];", "scores[k] = scores[k];", CONTRAST),
+    Fault("Contrast: the target is not corrected", CONTRAST_CPP, "return score(target);", "return dot<T, Real>(input, row(target), p.features);", CONTRAST),
+    Fault("Contrast: log K is left out", CONTRAST_CPP, "p.log_noise_stride] + p.log_count)", "p.log_noise_stride])", CONTRAST),
+    Fault("Contrast: a class's later places are left out", CONTRAST_CPP, "while (last < p.entries && p.classes[last] == p.classes[first]) ++last;", "", CONTRAST),
+    Fault("Contrast: a run's sum takes the place of those before", CONTRAST_CPP, "total[v] = total[v] + sum[v];", "total[v] = sum[v];", CONTRAST),
+    Fault("Contrast: digits are sorted anew each time", CONTRAST_CPP, "std::swap(now, then);", "if (shift == 0) std::swap(now, then);", "tests/test_noise_contrastive.py -k order"),
+    Fault("Contrast: a negative's slope keeps its sign for the target", CONTRAST_CPP, "return {target.loss + (static_cast<Real>(sum_lanes(sum)) + rest), -target.slope};", "return {target.loss + (static_cast<Real>(sum_lanes(sum)) + rest), target.slope};", CONTRAST),
+    Fault("Contrast: the products' part of input's gradient is left out", CONTRAST_OP, "made.grad_x += part", "made.grad_x += 0 * part", CONTRAST),
+    Fault("Contrast: shared rows get the upstream gradient of one", CONTRAST_OP, "tail, sums = tail * grad_nll, sums * grad_nll", "tail, sums = tail, sums * grad_nll", CONTRAST + " tests/test_conformance.py -k 'nce_loss and shared'"),
+    Fault("Contrast: sparse rows are the first places'", CONTRAST_OP, "first.cumsum(0) - 1", "torch.arange(len(first), device=first.device)", CONTRAST),
+    Fault("Contrast, CUDA: a class that is none is read", CONTRAST_CU, "if (!known(c)) return Acc(NAN);", "", CONTRAST_CUDA),
+    Fault("Contrast, CUDA: hits count", CONTRAST_CU, "p.remove_hits && c == target ? -Acc(INFINITY)", "false ? -Acc(INFINITY)", CONTRAST_CUDA),
+    Fault("Contrast, CUDA: rows are whole units wherever they begin", "csrc/cuda/noise_contrastive.cu", "call.features * size % 16 == 0", "true", CONTRAST_CUDA),
+    Fault("Contrast, CUDA: later negatives are their class's neighbours'", CONTRAST_CU, "(e - p.targets) / p.per * p.tail_stride", "(e - p.targets) * p.tail_stride / p.per", CONTRAST_CUDA),
+    Fault("Contrast, Triton: later blocks of features replace the first", CONTRAST_PY, "sums += tl.sum(w * x[None, :], axis=1)", "sums = tl.sum(w * x[None, :], axis=1)", CONTRAST_TRITON),
+    Fault("Contrast, Triton: a class's later entries replace the first", CONTRAST_PY, "total += tl.sum(v * scale[:, None], axis=0)", "total = tl.sum(v * scale[:, None], axis=0)", CONTRAST_TRITON),
+    Fault("Noise: all rows have the draws of the first", "csrc/common/noise_sample.h", "static_cast<uint32_t>(n), NoiseDomain", "static_cast<uint32_t>(n * 0), NoiseDomain", NOISE_SAMPLE),
+    Fault("Noise: columns are told by 32 bits", "csrc/common/noise_sample.h", "(w[1] * count >> 32)", "0 * (w[1] * count >> 32)", NOISE_SAMPLE + " -k 'many_classes_on'"),
+    Fault("Noise: what rounding leaves is filled", "pygen/reference/noise_sample.py", "keep[c], alias[c] = min(int(rest[c] * _ONE), _ONE - 1), likeliest", "keep[c] = _ONE - 1", NOISE_SAMPLE),
+    Fault("Noise, Triton: columns are told by 32 bits", "kernels/noise_sample.py", "+ (w1.to(tl.int64) * every >> 32)", "", NOISE_SAMPLE + " -k 'many_classes_on'"),
     Fault("AM-Softmax, C++: the largest logit is taken before the margin", AM_SOFTMAX_CPP, "products[target] = -std::numeric_limits<Real>::infinity();", "",
           "tests/test_conformance.py -k 'accurate and cpu and float32 and am_softmax'"),
     Fault("AM-Softmax, C++: a target of a later tile is looked for in the first", AM_SOFTMAX_CPP, "tile[target - first] = logit", "tile[target % count] = logit", AM_SOFTMAX),
@@ -713,7 +744,7 @@ FAULTS = (
     Fault("AM-Softmax: float16 has room for 1 / |x|", AM_SOFTMAX_OP, "if x.dtype == torch.float16 else None", "if False else None", AM_SOFTMAX_CUDA),
     Fault("AM-Softmax: a run's part of a sample's gradient takes the place of those before", AM_SOFTMAX_OP, "to += part", "to.copy_(part)", AM_SOFTMAX),
     Fault("AM-Softmax: what forward held is handed out twice", "pygen/ops/am_softmax.py", "ready, ctx.ready = ctx.ready, ()", "ready = ctx.ready", AM_SOFTMAX),
-    Fault("AM-Softmax, CUDA: a warp's sum is not brought to the largest logit", AM_SOFTMAX_CU, "sums[warp] * exp_term(tops[warp] - terms.top)", "sums[warp]", AM_SOFTMAX_CUDA),
+    Fault("AM-Softmax, CUDA: a warp's sum is not brought to the largest logit", "csrc/cuda/softmax_terms.cuh", "sums[warp] * exp_term(tops[warp] - terms.top)", "sums[warp]", AM_SOFTMAX_CUDA),
     Fault("AM-Softmax, CUDA: the target keeps its margin", AM_SOFTMAX_CU, "j == target ? scaled - shift : scaled", "scaled", AM_SOFTMAX_CUDA),
     Fault("AM-Softmax, CUDA: rows past the last are changed", AM_SOFTMAX_CU, "if (row >= p.rows) return;", "", STRAY + " am_softmax"),
     Fault("AM-Softmax, Triton: lanes keep their own largest logit", AM_SOFTMAX_PY, "tl.sum(sums * tl.exp(tops - top), axis=0)", "tl.sum(sums, axis=0)", AM_SOFTMAX_TRITON),

@@ -21,6 +21,8 @@ from pygen.kernels import (
     masked_conv2d,
     masked_linear,
     nade_nll,
+    noise_contrastive,
+    noise_sample,
     pixel_lstm,
     rbm,
     reparameterize_kl,
@@ -362,6 +364,37 @@ def _am_softmax_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "the loss alone, no factor", lambda: _am_softmax(64, 10575, torch.float32, gradients=False, scaled=False)
 
 
+def _noise_contrastive(n: int, features: int, count: int, dtype, *, softmax=False, shared=False, given=True, grad=True):
+    """given: a bias, a correction and hits that are left out."""
+    wide = torch.promote_types(dtype, torch.float32)
+    x, w = torch.zeros(n, features, dtype=dtype), torch.zeros(100, features, dtype=dtype)
+    target, scores = torch.zeros(n, dtype=torch.int64), torch.zeros(n, count, dtype=wide)
+    negatives = torch.zeros((count,) if shared else (n, count), dtype=torch.int64)
+    bias, log_noise = (w[:, 0].contiguous(), torch.zeros(100, dtype=torch.float64)) if given else (None, None)
+    shift, slopes = (scores[0] if shared else None), torch.zeros(n, dtype=wide)
+    noise_contrastive.rows(x, w, bias, (target, negatives), log_noise, 1.0, softmax, given, shift, scores, slopes, grad)
+    vectors = (x.to(wide), scores.new_zeros(count, features)) if shared else (x, x)
+    entries = torch.cat((target, negatives.flatten()))
+    scale = torch.zeros(len(entries), dtype=wide)
+    noise_contrastive.sums(*torch.sort(entries), None, scale, None, *vectors, w.clone(), bias)
+
+
+def _noise_contrastive_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        for softmax in (False, True):
+            for shared in (False, True):
+                kind = f"{'softmax' if softmax else 'NCE'}{', shared' if shared else ''}"
+                options = {"softmax": softmax, "shared": shared}
+                yield f"{name} {kind}", lambda d=dtype, o=options: _noise_contrastive(64, 128, 64, d, **o)
+    yield (
+        "few negatives, the loss alone",
+        lambda: _noise_contrastive(64, 300, 5, torch.float32, given=False, grad=False),
+    )
+    table, seed = torch.zeros(100, 3, dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+    yield "draws by an alias table", lambda: noise_sample.forward(table, seed, 64, 5)
+
+
 def _crf(n: int, steps: int, tags: int, dtype, *, given=True):
     """given: with start, end, tags and lengths."""
     e, a = torch.zeros(n, steps, tags, dtype=dtype), torch.zeros(tags, tags, dtype=dtype)
@@ -419,6 +452,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _pixel_lstm_cases()
     yield from _rbm_cases()
     yield from _am_softmax_cases()
+    yield from _noise_contrastive_cases()
 
     yield from _crf_cases()
     yield from _sample_dot_cases()

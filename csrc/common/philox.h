@@ -18,7 +18,8 @@ enum class NoiseDomain : uint32_t {
   BernoulliSample = 3,
   LogisticMixtureSample = 4,
   CrfSample = 5,
-  Rbm = 6
+  Rbm = 6,
+  NoiseSample = 7
 };
 
 // One 32-bit word in a register of its own. SIMD carriers live in csrc/cpu/simd.h.

@@ -44,21 +44,6 @@ struct AmSoftmaxTraits {
 
 // --- kernels
 
-// Those of a block's warps, in each of its threads.
-template <int kWarps, class Acc>
-__device__ __forceinline__ void join_warps(Terms<Acc>& terms) {
-  __shared__ Acc tops[kWarps], sums[kWarps];
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread % 32 == 0) {
-    tops[thread / 32] = terms.top;
-    sums[thread / 32] = terms.others;
-  }
-  __syncthreads();
-  for (int warp = 0; warp < kWarps; ++warp) terms.top = tops[warp] > terms.top ? tops[warp] : terms.top;
-  terms.others = 0;
-  for (int warp = 0; warp < kWarps; ++warp) terms.others += sums[warp] * exp_term(tops[warp] - terms.top);
-}
-
 template <class Tr, bool kGrad>
 __global__ void __launch_bounds__(Tr::kThreads) am_softmax_rows_kernel(const __grid_constant__ AmSoftmaxRows p) {
   using T = typename Tr::T;

@@ -63,4 +63,19 @@ __device__ __forceinline__ void join_lanes(Terms<Acc>& terms, Acc scale = 1) {
   for (int mask = 16; mask > 0; mask /= 2) terms.others += __shfl_xor_sync(0xffffffffu, terms.others, mask);
 }
 
+// Those of a block's warps, in each of its threads.
+template <int kWarps, class Acc>
+__device__ __forceinline__ void join_warps(Terms<Acc>& terms) {
+  __shared__ Acc tops[kWarps], sums[kWarps];
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread % 32 == 0) {
+    tops[thread / 32] = terms.top;
+    sums[thread / 32] = terms.others;
+  }
+  __syncthreads();
+  for (int warp = 0; warp < kWarps; ++warp) terms.top = tops[warp] > terms.top ? tops[warp] : terms.top;
+  terms.others = 0;
+  for (int warp = 0; warp < kWarps; ++warp) terms.others += sums[warp] * exp_term(tops[warp] - terms.top);
+}
+
 }  // namespace pygen::cuda

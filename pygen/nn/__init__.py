@@ -10,6 +10,7 @@ from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.nade_nll import NADENLL
+from pygen.nn.noise_contrastive import NCELoss, NegativeSamplingLoss, SampledSoftmaxLoss
 from pygen.nn.pixel_lstm import DiagonalBiLSTM, RowLSTM
 from pygen.nn.rbm import RBMFreeEnergy
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
@@ -28,7 +29,10 @@ __all__ = [
     "LogisticMixtureNLL",
     "MaskedConv2d",
     "MaskedLinear",
+    "NCELoss",
+    "NegativeSamplingLoss",
     "RBMFreeEnergy",
     "ReparameterizeKL",
     "RowLSTM",
+    "SampledSoftmaxLoss",
 ]
