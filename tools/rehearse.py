@@ -32,6 +32,7 @@ from pygen.models import _engines  # noqa: E402
 from pygen.native import _sampling_cluster, _sampling_cuda, _sampling_dense_cuda, _sampling_scales  # noqa: E402
 
 SIZES = (2, 32, 4)  # of a shape: images, channels, what is left
+KEPT = (100,)  # channels: what PixelCNN++ says of a pixel by ten components
 FIELDS = {"batch": 2, "side": 4, "channels": 32, "blocks": 2, "ins": 66, "outs": 132}
 OPTIONS = {"hidden_channels": 24, "num_blocks": 2, "num_resnets": 1, "num_inputs": 16, "hidden_sizes": (12, 12)}
 
@@ -80,7 +81,7 @@ def small(value: Any, at: int = 0) -> Any:
     if isinstance(value, tuple):
         return tuple(small(part, i) for i, part in enumerate(value))
     if isinstance(value, int) and not isinstance(value, bool):
-        return min(value, SIZES[min(at, len(SIZES) - 1)])
+        return value if value in KEPT else min(value, SIZES[min(at, len(SIZES) - 1)])
     return value
 
 
