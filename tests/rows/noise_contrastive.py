@@ -208,6 +208,7 @@ ROWS = [
         fuzz=fuzz,
         integers={"target": num_classes, "negatives": num_classes, "noise": 9},
         bytes=False,
+        saved_extra=8 * 64,  # log q, which `call` makes
         distinct=frozenset({"negatives"}),  # all of one class, whose bias gets sums of both signs
         double_eps=40.0,  # of a sampled softmax whose scores are large
     )
