@@ -7,8 +7,9 @@ from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch, _noise
 from pygen.ops import _library
-from pygen.ops._crf import launcher_of, too_many
+from pygen.ops._crf import launcher_of
 from pygen.ops._crf_checks import check_lengths, check_values, floating_arguments
+from pygen.ops.crf import how as how  # for pygen.explain
 from pygen.reference._sampler import inverse_temperature
 
 _OP = "crf_sample"
@@ -90,11 +91,6 @@ def _check_samples(num_samples: Any) -> None:
         raise _checks.fail(_OP, "num_samples", "an int or None", type(num_samples).__name__, kind=TypeError)
     if num_samples < 0 or num_samples > 2**29:
         raise _checks.fail(_OP, "num_samples", "0 .. 2^29", num_samples)
-
-
-def how(backend: str, emissions: Tensor, *rest: object, **options: object) -> str:
-    """For pygen.explain."""
-    return too_many(backend, emissions) or ""
 
 
 def _launch(emissions, transitions, start, end, lengths, seed, num_samples, backend):
