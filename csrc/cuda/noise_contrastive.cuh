@@ -44,6 +44,7 @@ struct ContrastTraits {
   using Acc = typename Element<T>::Acc;
   static constexpr int kThreads = 128;
   static constexpr int kWarps = kThreads / 32;
+  static constexpr int kMinBlocks = 4;          // that fit a multiprocessor: left to itself ptxas spills to fit more
   static constexpr int kBatch = 4;              // rows, or scores, in flight
   static constexpr int kUnit = 16 / sizeof(T);  // elements of one 128-bit access
 };
@@ -147,7 +148,8 @@ struct ContrastSample {
 };
 
 template <class Tr, bool kShared, bool kAligned>
-__global__ void __launch_bounds__(Tr::kThreads) noise_contrastive_rows_kernel(const __grid_constant__ ContrastRows p) {
+__global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
+    noise_contrastive_rows_kernel(const __grid_constant__ ContrastRows p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   __shared__ Acc target_score;
