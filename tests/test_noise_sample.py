@@ -8,6 +8,7 @@ from philox_numpy import words as philox_words
 from support import SEED, TARGETS, assert_same, fast_targets, threads
 
 from pygen.functional import noise_sample, noise_table
+from pygen.reference import noise_sample as reference
 
 each_target = pytest.mark.parametrize("target", TARGETS, ids=str)
 
@@ -42,6 +43,16 @@ def test_noise_table_has_the_law_of_the_counts(counts):
         torch.testing.assert_close(table[:, 2].view(torch.float64).exp(), q, rtol=1e-12, atol=0)
         never = counts == 0
         assert (table[never, 0] == 0).all() and not torch.isin(table[:, 1], never.nonzero()).any()
+
+
+def test_noise_table_of_chances_whose_sum_is_not_1():
+    """What is left over then goes to the likeliest class, never to one of chance 0."""
+    q = torch.tensor([0.0, 0.0, 0.5, 0.2, 0.0, 0.3], dtype=torch.float64)
+    for scale in (0.3, 1 - 1e-7, 1 + 1e-7, 1.1):
+        chances = law(reference.table(q * scale))
+        assert not chances[q == 0].any()
+        torch.testing.assert_close(chances.sum(), torch.tensor(1.0, dtype=torch.float64))
+        torch.testing.assert_close(chances, q, rtol=0, atol=2 * abs(scale - 1))
 
 
 @fast_targets
