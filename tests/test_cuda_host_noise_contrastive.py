@@ -27,10 +27,10 @@ def test_cuda_host_noise_contrastive_values_and_gradients_are_accurate(sample, d
     check_against_truth(OP, sample.cast(dtype), sample.options, BACKEND)
 
 
-# Features: odd, a warp's units of float32 less one, all, and more than a block's threads; negatives: a warp's batch and a
-# block's, one more, and more than a block's threads.
-@pytest.mark.parametrize("features", (1, 4, 127, 128, 132, 260))
-@pytest.mark.parametrize("count", (1, 3, 4, 16, 130))
+# Features: odd, a warp's units of float32 less one, all, and more than a block's threads; negatives: few, with the target one
+# more than a warp's batch, and more than a block's threads.
+@pytest.mark.parametrize("features", (1, 127, 128, 260))
+@pytest.mark.parametrize("count", (1, 4, 130))
 def test_cuda_host_noise_contrastive_of_any_features_and_negatives(features, count):
     for dtype in (torch.float32, torch.bfloat16):
         for kind in LOSSES:
