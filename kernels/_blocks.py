@@ -49,7 +49,7 @@ NADE_WARPS = 1
 NADE_PARTS = 16  # copies of the weights' gradients, at most
 CRF_REGISTERS = 32  # of a thread: numbers of the matrix
 CRF_TILE = 64  # tags by tags of the transitions' gradient
-CRF_STEPS = 32  # at once
+CRF_STEPS = 32  # at once; float64: half of it, all of it spills on sm_100
 CRF_TILE_WARPS = 8
 CRF_GROUPS = 64  # of sequences, each with a partial sum of that gradient
 CRF_SUMS_ROWS = 16
@@ -58,6 +58,7 @@ CRF_DRAW_WARPS = 1
 LSTM_PIXELS = (16, 32)  # of a line at once; 16 is the least that tl.dot takes
 LSTM_UNITS = 16  # of four gates each; 32 spill
 LSTM_DEPTH = 32  # units of the line before; float64: 16
+LSTM_WARPS = 4  # 8 spill float64 on sm_80
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -157,7 +158,7 @@ def lstm_tile(dtype: torch.dtype, length: int) -> dict[str, int]:
     """Pixels of a line by units, and units of the line before at once."""
     pixels = LSTM_PIXELS[0] if length <= LSTM_PIXELS[0] or dtype == torch.float64 else LSTM_PIXELS[1]
     depth = LSTM_DEPTH // 2 if dtype == torch.float64 else LSTM_DEPTH
-    return {"PIXELS": pixels, "UNITS": LSTM_UNITS, "DEPTH": depth, "num_warps": num_warps(dtype)}
+    return {"PIXELS": pixels, "UNITS": LSTM_UNITS, "DEPTH": depth, "num_warps": LSTM_WARPS}
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,9 @@ def pixel_lstm_bwd_kernel(
                 tl.store(sum_ptr + 2 * hidden, grad_i, mask=both)
                 tl.store(sum_ptr + 3 * hidden, grad_g, mask=both)
                 T: tl.constexpr = grad_input_ptr.dtype.element_ty
-                gate_ptr = to_ptr + gate_channel(0, unit, each).to(tl.int64)[None, :] * input_channel
-                step = each.to(tl.int64) * input_channel
-                tl.store(gate_ptr, cast(grad_o, T), mask=both)
-                tl.store(gate_ptr + step, cast(grad_f, T), mask=both)
-                tl.store(gate_ptr + 2 * step, cast(grad_i, T), mask=both)
-                tl.store(gate_ptr + 3 * step, cast(grad_g, T), mask=both)
+                channel = gate_channel(0, unit, each).to(tl.int64)[None, :]
+                tl.store(to_ptr + channel * input_channel, cast(grad_o, T), mask=both)
+                tl.store(to_ptr + (channel + each) * input_channel, cast(grad_f, T), mask=both)
+                tl.store(to_ptr + (channel + 2 * each) * input_channel, cast(grad_i, T), mask=both)
+                tl.store(to_ptr + (channel + 3 * each) * input_channel, cast(grad_g, T), mask=both)
         tl.debug_barrier()

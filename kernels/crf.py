@@ -220,10 +220,10 @@ def _transitions(call: _Call, kept: Tensor, grad: Tensor, u: Tensor, upstream: t
     groups = min(n, _blocks.CRF_GROUPS)
     each = -(-n // groups)
     groups = -(-n // each)
-    partial = call.empty(groups, k, k)
+    partial, steps = call.empty(groups, k, k), _blocks.CRF_STEPS // (2 if call.wide == torch.float64 else 1)
     crf_bwd_transitions_kernel[(groups, triton.cdiv(k, tile) ** 2)](
         call.transitions, call.tags, call.lengths, kept, grad, u, partial, call.transitions.amax(), n, each, *call.sizes,
-        *upstream, WIDE=tl_wide(call.wide), TILE=tile, STEPS=_blocks.CRF_STEPS, num_warps=_blocks.CRF_TILE_WARPS, **OPTIONS,
+        *upstream, WIDE=tl_wide(call.wide), TILE=tile, STEPS=steps, num_warps=_blocks.CRF_TILE_WARPS, **OPTIONS,
     )  # fmt: skip
     call.sums(partial, out)
 

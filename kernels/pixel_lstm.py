@@ -97,12 +97,10 @@ def pixel_lstm_fwd_kernel(
                         i = dot(h, tl.load(w_ptr + 2 * matrix, mask=seen, other=0.0), i, PRECISION)
                         g = dot(h, tl.load(w_ptr + 3 * matrix, mask=seen, other=0.0), g, PRECISION)
                 channel = gate_channel(0, unit, each).to(tl.int64)[None, :]
-                step = each.to(tl.int64) * input_channel
-                gate_ptr = in_ptr + channel * input_channel
-                o = sigmoid(o + tl.load(gate_ptr, mask=both, other=0.0).to(WIDE))
-                f = sigmoid(f + tl.load(gate_ptr + step, mask=both, other=0.0).to(WIDE))
-                i = sigmoid(i + tl.load(gate_ptr + 2 * step, mask=both, other=0.0).to(WIDE))
-                g = tanh(g + tl.load(gate_ptr + 3 * step, mask=both, other=0.0).to(WIDE))
+                o = sigmoid(o + tl.load(in_ptr + channel * input_channel, mask=both, other=0.0).to(WIDE))
+                f = sigmoid(f + tl.load(in_ptr + (channel + each) * input_channel, mask=both, other=0.0).to(WIDE))
+                i = sigmoid(i + tl.load(in_ptr + (channel + 2 * each) * input_channel, mask=both, other=0.0).to(WIDE))
+                g = tanh(g + tl.load(in_ptr + (channel + 3 * each) * input_channel, mask=both, other=0.0).to(WIDE))
                 own = place[:, None] * hidden + unit[None, :]
                 c = f * tl.load(c_ptr + own, mask=both, other=0.0) + i * g
                 h_now = o * tanh(c)
