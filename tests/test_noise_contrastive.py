@@ -251,6 +251,18 @@ def test_a_class_that_is_none_is_refused_or_makes_nan(target):
                 assert nll.isnan().tolist() == [False, True, False, False]
 
 
+@pytest.mark.parametrize("wrong", ("target", "noise", "num_negatives", "reduction", "backend"))
+def test_refusals_come_before_anything_is_drawn(wrong):
+    x, w = torch.randn(4, 3), torch.randn(5, 3)
+    valid = {"target": torch.zeros(4).long(), "noise": noise_table(torch.ones(5)), "num_negatives": 2}
+    given = {"target": torch.full((4,), 5), "noise": noise_table(torch.ones(4)), "num_negatives": 0}
+    given |= {"reduction": "mean", "backend": "cuda"}
+    before = torch.get_rng_state()
+    with pytest.raises((ValueError, RuntimeError), match=f"^nce_loss: {wrong}"):
+        nce_loss(x, w, **(valid | {wrong: given[wrong]}))
+    assert_same(torch.get_rng_state(), before)
+
+
 @fast_targets
 @pytest.mark.parametrize("shared", (False, True))
 def test_gradients_repeat_at_any_thread_count(target, shared):

@@ -1,7 +1,7 @@
 // noise_contrastive on CPUs. Formula: pygen/reference/noise_contrastive.py.
 // Traffic of a sample: its own D numbers and 1 + K rows of the weights, D T bytes each from anywhere in memory, asked
-// for one row ahead; where a gradient is wanted they are read again, out of the caches. Multiply-adds are as many as
-// numbers read: beyond the caches memory sets the pace.
+// for kAhead rows before; where a gradient is wanted they are read again, out of the caches. Multiply-adds are as many
+// as numbers read: beyond the caches memory sets the pace.
 #include "cpu/noise_contrastive.h"
 
 #include <algorithm>
@@ -17,11 +17,13 @@ inline namespace PYGEN_ISA {
 namespace {
 
 constexpr int64_t kAtOnce = 4;  // vectors of a row: as many chains of additions
+constexpr int64_t kAhead = 6;   // rows, the next sample's too
 
 template <class T>
 PYGEN_INLINE void fetch(const T* row, int64_t count) {
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t j = 0; j < count; j += kLine) __builtin_prefetch(row + j);
+  if (count) __builtin_prefetch(row + count - 1);  // rows begin anywhere in a line
 }
 
 template <class T, class Real>
@@ -71,13 +73,15 @@ PYGEN_INLINE void combine(int64_t count, int64_t features, const Scale& scale, c
 template <class T, class Real>
 struct Sample {
   const ContrastRows& p;
+  int64_t n;
   const T *input, *weight, *bias;
   int64_t target;
   const int64_t* classes;
   Real* scores;
 
-  PYGEN_INLINE Sample(const ContrastRows& params, int64_t n)
+  PYGEN_INLINE Sample(const ContrastRows& params, int64_t sample)
       : p(params),
+        n(sample),
         input(static_cast<const T*>(p.input.data) + n * p.input.stride),
         weight(static_cast<const T*>(p.weight.data)),
         bias(static_cast<const T*>(p.bias)),
@@ -92,11 +96,20 @@ struct Sample {
     if (p.log_noise) s -= static_cast<Real>(p.log_noise[c * p.log_noise_stride] + p.log_count);
     return s;
   }
+  // For what is read kAhead rows after row i, of which the target's is the first.
+  PYGEN_INLINE void ask_ahead(int64_t i) const {
+    const int64_t later = i + kAhead, over = later - 1 - p.negatives;
+    if (over < 0) {
+      fetch(row(classes[later - 1]), p.features);
+    } else if (n + 1 < p.samples && over <= p.negatives) {
+      fetch(row(over ? classes[p.negatives + over - 1] : p.target[n + 1]), p.features);
+    }
+  }
   // Of the negatives, into `scores`; returns the target's.
   PYGEN_INLINE Real all_scores() const {
     constexpr Real kNone = -std::numeric_limits<Real>::infinity();
-    fetch(row(target), p.features);
     if (p.shift) {
+      if (n + 1 < p.samples) fetch(row(p.target[n + 1]), p.features);
       const Real* shift = static_cast<const Real*>(p.shift);
       for (int64_t k = 0; k < p.negatives; ++k) scores[k] += shift[k];
       if (p.remove_hits) {
@@ -104,10 +117,10 @@ struct Sample {
       }
       return score(target);
     }
-    if (p.negatives) fetch(row(classes[0]), p.features);
+    ask_ahead(0);
     const Real own = score(target);
     for (int64_t k = 0; k < p.negatives; ++k) {
-      if (k + 1 < p.negatives) fetch(row(classes[k + 1]), p.features);
+      ask_ahead(k + 1);
       scores[k] = p.remove_hits && classes[k] == target ? kNone : score(classes[k]);
     }
     return own;

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pygen import _checks
+from pygen._sums import column_sums
 from pygen.native import masked_linear
 from pygen.ops._am_softmax import _ByTorch, _OnCpu, _Products, operands
 from pygen.reference._likelihood import compute_dtype
@@ -114,7 +115,7 @@ def gradients(
     if shared:
         others = made.others.mul_(up) if each else made.others
         tail = _products(x).grad_w(None, others.to(x.dtype), x) if len(x) else made.flat.new_zeros(len(w), x.shape[1])
-        sums = others.sum(0)
+        sums = column_sums(others)
         if not each:
             tail, sums = tail * grad_nll, sums * grad_nll
         scale = torch.cat((made.flat, made.flat.new_ones(len(w))))

@@ -3,6 +3,7 @@
 from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch
+from pygen.ops._likelihood import check_level_values
 from pygen.ops._noise_contrastive_autograd import OPS, call
 from pygen.ops._noise_contrastive_checks import check, check_draws, check_negatives, check_noise
 from pygen.ops.noise_sample import noise_sample
@@ -148,6 +149,8 @@ def _loss(
     name = _dispatch.requested(op, backend)
     if negatives is None:
         _dispatch.resolve(op, name, input.device.type)
+        if _dispatch.is_plain(target):  # before a generator moves on
+            check_level_values(op, target, len(weight), "target", "classes")
         size = num_negatives if shared else (len(input), num_negatives)
         negatives = noise_sample(noise, size, seed=seed, generator=generator, backend=backend)
     else:
