@@ -18,8 +18,16 @@ PICTURE, PICTURE_END = "<!-- picture: written by tools/readme_figures.py -->", "
 
 # What a newcomer reads first. The range beside it keeps it honest.
 HEADLINES = {
-    "sampling": [("binary 28x28 C=32 B=16", "sample"), ("PixelCNN++ 16x16 C=64 2 layers B=1", "sample")],
+    "sampling": [
+        (case, "sample")
+        for case in (
+            "binary 28x28 C=32 B=16",
+            "PixelCNN++ 16x16 C=64 2 layers B=1",
+            "PixelRNN diagonal binary 28x28 H=32 B=16",
+        )
+    ],
     "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward+backward")],
+    "gated_pixelcnn": [("7 blocks C=32 N=16 28x28 float32", "zero_grad, loss, backward, Adam")],
     "reparameterize_kl": [("1024x256 float32", "forward+backward")],
     "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward")],
     "logistic_mixture_nll": [("64x3x32x32 K=10 float32 contiguous", "forward+backward")],
@@ -32,7 +40,8 @@ HEADLINES = {
     "rbm": [("512x784 H=1024 13% ones float32", "CD-1 step")],
     "affine_coupling": [("64x12x32x32 checkerboard exp float32", "forward+backward")],
     "am_softmax": [("N=1024 C=10575 D=512 float32", "forward+backward")],
-    "crf": [("N=64 T=512 K=64", "forward+backward")],
+    "noise_contrastive": [("N=1024 C=71000 D=300 K=20", "sparse gradients")],
+    "crf": [("N=64 T=512 K=64", "forward+backward"), ("N=64 T=512 K=64", "16 samples")],
 }
 
 
