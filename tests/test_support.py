@@ -188,9 +188,8 @@ def test_what_is_tested_on_each_target_runs_on_its_device():
         for f in ast.walk(ast.parse(source)):
             if isinstance(f, ast.FunctionDef) and "target" in [a.arg for a in f.args.args]:
                 body = ast.get_source_segment(source, f) or ""
-                if not any(
-                    use in body for use in ("target.device", "target=target", ", target)", ", target, ", "on(target, ")
-                ):
+                uses = ("target.device", "target=target", ", target)", ", target, ", "on(target, ", "draw(target, ")
+                if not any(use in body for use in uses):
                     forgetful.append(f"{path.name}: {f.name}")
     assert not forgetful
 

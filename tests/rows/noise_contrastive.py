@@ -32,6 +32,10 @@ def tensors(
 
 
 def log_q(quarters: Tensor) -> Tensor:
+    if quarters.numel() and not quarters.untyped_storage().size():  # of a tensor without memory another such
+        gone = torch.empty(quarters.shape, dtype=torch.float64)
+        gone.untyped_storage().resize_(0)
+        return gone
     return quarters.double() * -0.25
 
 
