@@ -11,7 +11,7 @@ from test_conformance import check_against_truth
 
 from pygen import nn as pnn
 from pygen.functional import am_softmax
-from pygen.ops import _am_softmax
+from pygen.ops import _am_softmax, _products
 
 OP = next(op for op in OPS if op.name == "am_softmax")
 TRITON = next((t for t in TARGETS if t.backend == "triton"), None)
@@ -74,7 +74,7 @@ def test_am_softmax_of_some_samples_at_a_time_is_the_same(target, reduction, mon
     whole = run()
     monkeypatch.setattr(_am_softmax, "_LEAST_SAMPLES", 16)
     monkeypatch.setattr(_am_softmax, "_PRODUCTS_AT_ONCE", {"cpu": 50 * 32, "cuda": 50 * 32})
-    monkeypatch.setattr(_am_softmax, "_RUN", 20)
+    monkeypatch.setattr(_products, "_RUN", 20)
     at_once = _am_softmax.samples_at_once(50, target.device)
     monkeypatch.setattr(_am_softmax, "samples_at_once", lambda *a: seen.append(at_once) or at_once)
     parts = run()

@@ -10,7 +10,7 @@ from support import DTYPES, dtype_name
 from test_conformance import check_against_truth
 
 from pygen.native import am_softmax as native
-from pygen.ops import _am_softmax
+from pygen.ops import _am_softmax, _products
 
 pytestmark = host_cuda.MARKS
 OP = next(op for op in OPS if op.name == "am_softmax")
@@ -40,7 +40,7 @@ def test_cuda_host_am_softmax_across_takes_away_what_points_along(features, dtyp
 def test_cuda_host_am_softmax_of_a_sample_of_zeros_in_float16(monkeypatch):
     """Products of 16 bits, as on a GPU: 1 / |x| is beyond float16, and 0 times infinity must not reach the weights."""
     monkeypatch.setattr(_am_softmax, "operands", lambda input, weight: (input, weight))
-    monkeypatch.setattr(_am_softmax.masked_linear, "has_dense", lambda x: False)
+    monkeypatch.setattr(_products.masked_linear, "has_dense", lambda x: False)
     t = {k: v.half() if v.is_floating_point() else v for k, v in tensors(5, 7, 6).items()}
     t["input"][1] = 0
     t["input"][2] *= 2e-3

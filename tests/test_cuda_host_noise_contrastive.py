@@ -8,7 +8,7 @@ from rows.noise_contrastive import LOSSES, tensors
 from support import DTYPES, assert_same, dtype_name
 from test_conformance import check_against_truth
 
-from pygen.ops import _noise_contrastive
+from pygen.ops import _noise_contrastive, _products
 
 pytestmark = host_cuda.MARKS
 OP = next(op for op in OPS if op.name == "nce_loss")
@@ -18,7 +18,7 @@ BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
 @pytest.fixture(autouse=True)
 def _products_of_torch(monkeypatch):
     """Shared negatives: products as on a GPU, in float32 of what torch would multiply in 16 bits."""
-    monkeypatch.setattr(_noise_contrastive.masked_linear, "has_dense", lambda t: False)
+    monkeypatch.setattr(_products.masked_linear, "has_dense", lambda t: False)
 
 
 @pytest.mark.parametrize("sample", [s for s in OP.samples() if s.small], ids=lambda s: s.name)

@@ -5,111 +5,22 @@ Neither logits, nor probabilities, nor their gradients of all samples are ever t
 are made with the loss, as the products are there then: three matrix products in all, as many as of a saved softmax.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from pygen.native import masked_linear
-from pygen.ops._products import wide_product
+from pygen.ops._products import operands, products_of
 from pygen.reference._likelihood import compute_dtype
 from pygen.reference.am_softmax import EPS, norms
 
 _PRODUCTS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 29}
 _LEAST_SAMPLES = 64  # fewer would wait for the weights, and each part of the samples adds to all of their gradient
-_RUN = 4096  # classes of one product on a CPU: longer sums, and wider ones, leave the caches
 
 
 def samples_at_once(classes: int, device_type: str) -> int:
     return max(_LEAST_SAMPLES, _PRODUCTS_AT_ONCE.get(device_type, 1 << 29) // max(classes, 1))
-
-
-class _Products:
-    """The three matrix products of some samples: who multiplies."""
-
-    def products(
-        self,
-        x: Tensor,  # [n, D]
-        w: Tensor,  # [C, D]
-    ) -> Tensor:
-        """x w^T, [n, C], in the dtype computed in."""
-        raise NotImplementedError
-
-    def grad_x(
-        self,
-        to: Tensor,  # [n, D], written
-        grads: Tensor,  # [n, C], of the products
-        w: Tensor,  # [C, D]
-    ) -> None:
-        """to = grads w"""
-        raise NotImplementedError
-
-    def grad_w(
-        self,
-        before: Tensor | None,  # [C, D], may be overwritten
-        grads: Tensor,  # [n, C]
-        x: Tensor,  # [n, D]
-    ) -> Tensor:
-        """before + grads^T x, [C, D]"""
-        raise NotImplementedError
-
-
-class _OnCpu(_Products):
-    """By the C++ kernels, whose sums do not depend on threads or addresses, as those of torch.mm do."""
-
-    @staticmethod
-    def _runs(classes: int) -> Iterator[slice]:
-        return (slice(start, start + _RUN) for start in range(0, classes, _RUN))
-
-    def products(self, x: Tensor, w: Tensor) -> Tensor:
-        out = x.new_empty((len(x), len(w)))
-        for run in self._runs(len(w)):
-            masked_linear.dense_product(x, w[run], out[:, run])
-        return out
-
-    def grad_x(self, to: Tensor, grads: Tensor, w: Tensor) -> None:
-        part = to
-        for run in self._runs(len(w)):
-            masked_linear.dense_product(grads[:, run], w[run].t(), part)
-            if part is to:
-                part = torch.empty_like(to)
-            else:
-                to += part
-
-    def grad_w(self, before: Tensor | None, grads: Tensor, x: Tensor) -> Tensor:
-        classes, features = grads.shape[1], x.shape[1]
-        total = x.new_empty((classes, features)) if before is None else before
-        part = total if before is None else x.new_empty((min(_RUN, classes), features))
-        for run in self._runs(classes):
-            own = total[run]
-            if before is None:
-                masked_linear.dense_grad_weight(grads[:, run], x, own)
-            else:
-                own += masked_linear.dense_grad_weight(grads[:, run], x, part[: len(own)])
-        return total
-
-
-class _ByTorch(_Products):
-    """cuBLAS: 16 bits are summed, and come out, in float32."""
-
-    def products(self, x: Tensor, w: Tensor) -> Tensor:
-        return wide_product(x, w.t(), compute_dtype(x.dtype))
-
-    def grad_x(self, to: Tensor, grads: Tensor, w: Tensor) -> None:
-        to.copy_(wide_product(grads, w, to.dtype))
-
-    def grad_w(self, before: Tensor | None, grads: Tensor, x: Tensor) -> Tensor:
-        wide = compute_dtype(x.dtype)
-        if before is None:
-            return wide_product(grads.t(), x, wide)
-        return before.addmm_(grads.t(), x) if x.dtype == wide else before.add_(wide_product(grads.t(), x, wide))
-
-
-def operands(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What is multiplied: by tensor cores 16 bits as they are."""
-    wide = compute_dtype(input.dtype)
-    return (input, weight) if input.is_cuda else (input.to(wide), weight.to(wide))
 
 
 def one_pass(
@@ -138,7 +49,7 @@ def one_pass(
         grad_x = torch.empty(x.shape, dtype=wide, device=x.device)
     if upstream is not None and wanted[1] and not len(x):
         grad_w = torch.zeros(w.shape, dtype=wide, device=x.device)
-    by: _Products = _OnCpu() if masked_linear.has_dense(x) else _ByTorch()
+    by = products_of(x)
     at_once = samples_at_once(len(w), x.device.type)
     for start in range(0, len(x), at_once):
         some = slice(start, start + at_once)

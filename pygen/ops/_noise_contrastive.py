@@ -14,8 +14,7 @@ from torch import Tensor
 
 from pygen import _checks
 from pygen._sums import column_sums
-from pygen.native import masked_linear
-from pygen.ops._am_softmax import _ByTorch, _OnCpu, _Products, operands
+from pygen.ops._products import operands, products_of
 from pygen.reference._likelihood import compute_dtype
 from pygen.reference.noise_contrastive import log_probabilities
 
@@ -28,10 +27,6 @@ def _rows(t: Tensor) -> Tensor:
 def _within(classes: Tensor, weight: Tensor) -> Tensor:
     """Of a class that there is none some other: the kernels make NaN of its scores, where torch's would end the process."""
     return classes if classes.is_cpu else classes.clamp(0, len(weight) - 1)
-
-
-def _products(t: Tensor) -> _Products:
-    return _OnCpu() if masked_linear.has_dense(t) else _ByTorch()
 
 
 @dataclass
@@ -66,7 +61,7 @@ def one_pass(
     if negatives.dim() == 1:
         there = _within(negatives, weight)
         x, w = operands(input, weight[there])
-        flat, others = torch.empty(n, dtype=wide, device=input.device), _products(x).products(x, w)
+        flat, others = torch.empty(n, dtype=wide, device=input.device), products_of(x).products(x, w)
         shift = torch.zeros(k, dtype=wide, device=input.device) if bias is None else bias[there].to(wide)
         if log_noise is not None:
             shift -= (log_noise[there] + log_count).to(wide)
@@ -103,7 +98,7 @@ def gradients(
     if needs[0] and made.grad_x is not None:
         if shared:
             part = torch.empty_like(made.grad_x)
-            _products(x).grad_x(part, made.others.to(x.dtype), w)
+            products_of(x).grad_x(part, made.others.to(x.dtype), w)
             made.grad_x += part
         grads[0] = made.grad_x.mul_(up).to(input.dtype)
     if not (needs[1] or needs[2]):
@@ -114,7 +109,7 @@ def gradients(
     made.flat[: len(target)] *= grad_nll
     if shared:
         others = made.others.mul_(up) if each else made.others
-        tail = _products(x).grad_w(None, others.to(x.dtype), x) if len(x) else made.flat.new_zeros(len(w), x.shape[1])
+        tail = products_of(x).grad_w(None, others.to(x.dtype), x) if len(x) else made.flat.new_zeros(len(w), x.shape[1])
         sums = column_sums(others)
         if not each:
             tail, sums = tail * grad_nll, sums * grad_nll

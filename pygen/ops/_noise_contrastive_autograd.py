@@ -10,7 +10,7 @@ from pygen.native._arguments import strided
 from pygen.ops import _library
 from pygen.ops._likelihood import check_level_values
 from pygen.ops._noise_contrastive import Made, gradients, one_pass
-from pygen.ops._rbm import reduced, spread
+from pygen.ops._reduction import reduced, spread
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import noise_contrastive as reference

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pygen import _checks
-from pygen._sums import column_sums, total
+from pygen._sums import column_sums
 from pygen.native import masked_linear
 from pygen.ops._likelihood import LEVEL_DTYPES, check_level_values
 from pygen.ops._products import wide_product
@@ -48,25 +48,6 @@ def check(op: str, v: Any, weight: Any, visible_bias: Any, hidden_bias: Any) -> 
 def check_values(op: str, v: Tensor) -> None:
     if v.dtype in LEVEL_DTYPES:
         check_level_values(op, v, 2, "v")
-
-
-def reduced(energy: Tensor, reduction: str) -> Tensor:
-    """energy [N], its sum, or that over N."""
-    if reduction == "none":
-        return energy
-    return total(energy) / energy.shape[0] if reduction == "batchmean" else total(energy)
-
-
-def spread(
-    grad: Tensor,  # [N] or []
-    v: Tensor,  # [N, D]
-    reduction: str,
-) -> Tensor:
-    """The gradient of each energy, [N]."""
-    if reduction == "none":
-        return grad
-    n = v.shape[0]
-    return (grad / n if reduction == "batchmean" else grad).expand(n)
 
 
 def _as(t: Tensor, dtype: torch.dtype) -> Tensor:

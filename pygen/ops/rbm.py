@@ -7,7 +7,8 @@ from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch, _noise
 from pygen.ops import _library
-from pygen.ops._rbm import check, check_values, gradients, promoted, reduced, spread
+from pygen.ops._rbm import check, check_values, gradients, promoted
+from pygen.ops._reduction import reduced, spread
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import rbm as reference
