@@ -105,7 +105,7 @@ CRF, CRF_CUDA, CRF_TRITON = (
     "tests/test_crf.py -k triton",
 )
 CRF_SAMPLE, CRF_SAMPLE_CUDA, CRF_SAMPLE_TRITON = (
-    "tests/test_crf_sample.py -k 'not triton'",
+    "tests/test_crf_sample.py tests/test_crf_sample_calls.py -k 'not triton'",
     "tests/test_cuda_host_crf_sample.py",
     "tests/test_crf_sample.py -k triton",
 )
