@@ -5,18 +5,18 @@ import math
 import layouts
 import pytest
 import torch
-from sampler_checks import ROUNDING, assert_frequencies, assert_inverts
+from registry import SAMPLERS
+from sampler_checks import assert_frequencies
 from support import DTYPES, assert_same, dtype_name, fast_targets, instruction_set, isas, threads
 from test_crf import paths, tensors, without_tags
 from torch import Tensor
 
 import pygen
-from pygen._noise import DOMAINS
 from pygen.functional import crf_decode, crf_marginals, crf_sample
-from pygen.reference import noise
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 SEED = -0x123456789ABCDEF
+judge = next(op.judge for op in SAMPLERS if op.name == "crf_sample")
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 # (sequences, steps, tags, samples): why. Lengths vary, one is 0.
 SHAPES = {
@@ -47,27 +47,8 @@ def lengths_of(t: dict[str, Tensor]) -> Tensor:
     return t.get("lengths", torch.full((n,), steps))
 
 
-def check(t: dict[str, Tensor], tags: Tensor, computed: torch.dtype | None = None) -> None:
-    """Tags [S, N, T]: -1 past the length, else each where the chances given the tag after it reach its number."""
-    dtype = t["emissions"].dtype
-    t = {name: v.double() if v.is_floating_point() else v for name, v in t.items()}
-    e, a = t["emissions"], t["transitions"]
-    (n, steps, k), samples = e.shape, tags.shape[0]
-    assert tags.shape == (samples, n, steps) and tags.dtype == torch.int64
-    tags, lengths = tags.cpu(), lengths_of(t)
-    live = torch.arange(steps) < lengths.unsqueeze(1)
-    assert ((tags >= 0) & (tags < k) == live).all() and (tags[:, ~live] == -1).all()
-    u = noise.uniforms(n, steps, torch.tensor(SEED), DOMAINS["crf_sample"], samples=samples).view(samples, n, steps)
-    states = [t.get("start", e.new_zeros(k)) + e[:, 0]]
-    for step in range(1, steps):
-        states.append((states[-1].unsqueeze(2) + a).logsumexp(1) + e[:, step])
-    for step in range(steps):
-        following = tags[:, :, step + 1] if step + 1 < steps else tags[:, :, step]
-        last = (step + 1 == lengths).view(1, n, 1)
-        plus = torch.where(last, t.get("end", e.new_zeros(k)), a.t()[following.clamp(min=0)])
-        chances = (states[step] + plus).softmax(2)
-        here = live[:, step]
-        assert_inverts(tags[:, here, step], chances[:, here], u[:, here, step].double(), ROUNDING[computed or dtype])
+def check(t: dict[str, Tensor], tags: Tensor, temperature: float = 1.0) -> None:
+    judge(t, {"seed": SEED, "num_samples": len(tags), "temperature": temperature}, tags)
 
 
 def draw(target, t: dict[str, Tensor], samples: int | None, seed: int = SEED, **options) -> Tensor:
@@ -255,11 +236,7 @@ def test_temperature_divides_the_scores(target):
     for temperature in (0.5, 3.0):
         t = given(5, 4, 3, dtype=torch.float32)
         tags = draw(target, t, 5, temperature=temperature)
-        check(
-            {name: v.double() / temperature if v.is_floating_point() else v for name, v in t.items()},
-            tags,
-            torch.float32,
-        )
+        check(t, tags, temperature)
 
 
 def test_temperatures_at_both_ends(target):

@@ -90,6 +90,11 @@ FOUND = {  # once
         values="special",
         seed=800081512,
     ),
+    "classes without features": fuzz.Case(
+        "nce_loss/nll",
+        {"input": (3, 0), "weight": (2, 0), "target": (3,), "noise": (2,), "negatives": (3, 4), "bias": (2,)},
+        backend="reference",
+    ),
     "equal weights and gradients, whose rounding errors all have one sign": fuzz.Case(
         "masked_conv2d/output",
         {"input": (1, 21, 2, 7), "weight": (46, 21, 5, 7)},

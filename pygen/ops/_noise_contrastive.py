@@ -124,6 +124,13 @@ def gradients(
     return grads
 
 
+def _sparse_rows(which: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Coalesced, as of nn.Embedding(sparse=True): torch.sparse_coo_tensor of torch 2.11 warns whatever it is told of checks."""
+    form = {"dtype": rows.dtype, "device": rows.device, "layout": torch.sparse_coo, "is_coalesced": True}
+    make = torch.ops.aten._sparse_coo_tensor_with_dims_and_tensors
+    return make(1, 1, list(shape), which.unsqueeze(0), rows, **form)
+
+
 def _of_classes(
     launcher: ModuleType,
     entries: Tensor,  # [M], classes
@@ -150,9 +157,8 @@ def _of_classes(
     if len(entries):
         launcher.sums(sorted_classes, order, place, scale, bias_scale, *vectors, out, out_bias)
     if found is not None:
-        indices, size = found.unsqueeze(0), tuple(weight.shape)
         if needs[0]:
-            out = torch.sparse_coo_tensor(indices, out, size, is_coalesced=True, check_invariants=False)
+            out = _sparse_rows(found, out, weight.shape)
         if out_bias is not None and bias is not None:
             out_bias = torch.zeros_like(bias, memory_format=torch.contiguous_format).index_put_((found,), out_bias)
     return [out if needs[0] else None, out_bias]

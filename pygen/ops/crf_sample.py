@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch, _noise
+from pygen.native._arguments import strided
 from pygen.ops import _library
 from pygen.ops._crf import launcher_of
 from pygen.ops._crf_checks import check_lengths, check_values, floating_arguments
@@ -66,6 +67,9 @@ def crf_sample(
     launcher = launcher_of(_OP, name, floating[0]) if plain else None
     if plain:
         check_values(_OP, *floating, None, lengths)
+        for t in floating:
+            if t is not None and not t.is_meta:
+                strided(t)  # raises where there is no memory, before a temperature has torch read it
     drawn = _noise.resolve_seed(_OP, seed, generator, device)
     with torch.no_grad():
         scores = floating if temperature == 1 else tuple(_tempered(t, float(temperature)) for t in floating)

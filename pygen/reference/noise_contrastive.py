@@ -124,7 +124,7 @@ def _accumulated(
     like: Tensor,  # [C, ...]
 ) -> Tensor:
     """The sums of what came for each class, [C, ...], in the order of the places."""
-    where, values = classes.reshape(-1), values.reshape(-1, *like.shape[1:])
+    where, values = classes.reshape(-1), values.reshape(classes.numel(), *like.shape[1:])
     zeros = torch.zeros_like(like, memory_format=torch.contiguous_format)
     if like.is_cuda:  # index_add would add in any order
         return zeros.index_put((where,), values, accumulate=True)

@@ -151,16 +151,24 @@ def _errors(nll: bool) -> list[ErrorInput]:
     ]  # fmt: skip
 
 
-def _fuzz(rng: random.Random, nll: bool) -> tuple[dict, dict]:
+def draw_shapes(rng: random.Random) -> dict[str, tuple[int, ...]]:
     k = rng.choice((2, 3, 5, 7, 8, 9, 16, 17, 33, 65))  # of one tag all gradients are 0, and any rounding is too much
     n, steps = fuzz_size(rng, 40), fuzz_size(rng, max(1, 3000 // k**2 // 10 + 4))
-    shapes = {"emissions": (n, steps, k)} | ({"tags": (n, steps)} if nll else {}) | {"transitions": (k, k)}
+    shapes = {"emissions": (n, steps, k), "transitions": (k, k)}
     if rng.random() < 0.7:
         shapes |= {"start": (k,), "end": (k,)}
     if rng.random() < 0.7:
         shapes["lengths"] = (n,)
+    return shapes
+
+
+def _fuzz(rng: random.Random, nll: bool) -> tuple[dict, dict]:
+    shapes = draw_shapes(rng)
+    n = shapes["emissions"][0]
     reductions = ("none", "sum") if n == 0 else ("none", "sum", "batchmean")
-    return shapes, {"reduction": rng.choice(reductions)} if nll else {}
+    if not nll:
+        return shapes, {}
+    return shapes | {"tags": shapes["emissions"][:2]}, {"reduction": rng.choice(reductions)}
 
 
 def _num_tags(shapes: Mapping[str, tuple[int, ...]]) -> int:
