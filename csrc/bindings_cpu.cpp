@@ -25,6 +25,7 @@
 #include "cpu/reparameterize_kl.bind.h"
 #include "cpu/sample_dot.bind.h"
 #include "cpu/sampling.bind.h"
+#include "cpu/vector_quantize.bind.h"
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "pygen's C++ kernels for CPUs. Called by pygen.native; the arguments are not checked here.";
@@ -53,4 +54,5 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_reparameterize_kl(m);
   pygen::bind_sample_dot(m);
   pygen::bind_sampling(m);
+  pygen::bind_vector_quantize(m);
 }

@@ -26,6 +26,7 @@
 #include "cuda/sampling_dense.bind.h"
 #include "cuda/sampling_draws.bind.h"
 #include "cuda/sampling_scales.bind.h"
+#include "cuda/vector_quantize.bind.h"
 
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "pygen's CUDA C++ kernels. Called by pygen.native; the arguments are not checked here.";
@@ -57,4 +58,5 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_sampling_dense(m);
   pygen::cuda::bind_sampling_scales(m);
   pygen::cuda::bind_sampling_uniforms(m);
+  pygen::cuda::bind_vector_quantize(m);
 }

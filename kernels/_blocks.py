@@ -59,6 +59,13 @@ LSTM_PIXELS = (16, 32)  # of a line at once; 16 is the least that tl.dot takes
 LSTM_UNITS = 16  # of four gates each; 32 spill
 LSTM_DEPTH = 32  # units of the line before; float64: 16
 LSTM_WARPS = 4  # 8 spill float64 on sm_80
+QUANTIZE_POSITIONS = 64  # of one program; float64: 32
+QUANTIZE_CODES = 64  # at once; float64: 32
+QUANTIZE_DEPTH = (16, 32, 64)  # channels at once; where they are all, positions stay in registers. float64: 32
+QUANTIZE_ROWS = 32  # positions of input's gradient, times
+QUANTIZE_COLUMNS = 64  # channels
+QUANTIZE_SUMMED = 16  # positions of a code at once
+QUANTIZE_WARPS = 4
 CONV_PIXELS = 128  # of one program; float64: 64
 CONV_CHANNELS = (16, 32, 64, 128)  # 16 is the least that tl.dot takes
 CONV_SPLIT_PROGRAMS = 512  # the weight's gradient: with fewer programs the pixels are dealt to several,
@@ -152,6 +159,14 @@ def crf_draws(samples: int, block: int) -> int:
     while draws < samples and draws * block < CRF_DRAW_WARPS * 32 * 16:
         draws *= 2
     return draws
+
+
+def quantize_tile(dtype: torch.dtype, channels: int) -> tuple[int, int, int]:
+    """(positions, codes, channels) of one product."""
+    depth = next((d for d in QUANTIZE_DEPTH if d >= channels), QUANTIZE_DEPTH[-1])
+    if dtype == torch.float64:
+        return QUANTIZE_POSITIONS // 2, QUANTIZE_CODES // 2, min(depth, 32)
+    return QUANTIZE_POSITIONS, QUANTIZE_CODES, depth
 
 
 def lstm_tile(dtype: torch.dtype, length: int) -> dict[str, int]:

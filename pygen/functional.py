@@ -24,6 +24,7 @@ from pygen.ops.pixel_lstm import pixel_lstm
 from pygen.ops.rbm import rbm_free_energy, rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
+from pygen.ops.vector_quantize import code_statistics, vector_quantize
 
 __all__ = [
     "GanStats",
@@ -33,6 +34,7 @@ __all__ = [
     "bernoulli_sample",
     "categorical_nll",
     "categorical_sample",
+    "code_statistics",
     "crf_decode",
     "crf_log_partition",
     "crf_marginals",
@@ -59,4 +61,5 @@ __all__ = [
     "reparameterize_kl",
     "sample_dot",
     "sampled_softmax_loss",
+    "vector_quantize",
 ]

@@ -41,6 +41,7 @@ from pygen.native import (
     rbm,
     reparameterize_kl,
     sample_dot,
+    vector_quantize,
 )
 from pygen.ops import _gan_common, _linear_common
 
@@ -66,6 +67,7 @@ LAUNCHERS = (
     rbm,
     reparameterize_kl,
     sample_dot,
+    vector_quantize,
 )
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "tests" / "cuda_host"

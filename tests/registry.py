@@ -97,6 +97,10 @@ class Op:
     # Arguments whose rows no layout makes the same: what is left of their gradients then is rounding errors, of nothing.
     distinct: frozenset[str] = frozenset()
 
+    # Straight through, or with terms that stop gradients: these are not the derivatives of the values, and differences of values
+    # say nothing of them. They are held against the composite's, which autograd makes, and closed forms.
+    surrogate: bool = False
+
     def __str__(self) -> str:
         return self.name
 

@@ -26,6 +26,7 @@ from pygen import functional
 WITHOUT_ROWS = {
     *("gradient_penalty", "crf_decode", "crf_marginals", "crf_sample", "rbm_gibbs"),
     *("bernoulli_sample", "categorical_sample", "logistic_mixture_sample", "noise_sample", "noise_table"),
+    "code_statistics",
     *("negative_sampling_loss", "sampled_softmax_loss"),  # kinds of nce_loss, which has samples of them
 }
 

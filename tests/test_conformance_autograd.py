@@ -194,6 +194,8 @@ def test_saved_tensor_hooks_may_move_what_is_saved(op, target):
 
 @each_op
 def test_gradcheck(op, target):
+    if op.surrogate:
+        pytest.skip("its gradients are not its derivatives")
     marked, inputs, options = tiny(op, target.device)
     names = [k for k in marked if k in op.differentiable]
 
@@ -205,6 +207,8 @@ def test_gradcheck(op, target):
 
 @each_op
 def test_gradgradcheck(op, target):
+    if op.surrogate:
+        pytest.skip("its gradients are not its derivatives")
     if target.slow:
         pytest.skip("second order is the composite's, as on the other backends; its first order is checked")
     marked, inputs, options = tiny(op, target.device)

@@ -81,6 +81,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_nade_nll.py"),
         "cuda": _host("nade_nll"),
     },
+    "vector_quantize": {
+        "triton": (*GENERIC, "tests/test_vector_quantize.py"),
+        "cpu": (*GENERIC, "tests/test_vector_quantize.py"),
+        "cuda": _host("vector_quantize"),
+    },
     "noise_contrastive": {
         "triton": (*GENERIC, "tests/test_noise_contrastive.py"),
         "cpu": (*GENERIC, "tests/test_noise_contrastive.py"),

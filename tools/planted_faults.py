@@ -155,6 +155,15 @@ CONTRAST_CPP, CONTRAST_CU, CONTRAST_PY, CONTRAST_OP = (
     *("csrc/cpu/noise_contrastive.cpp", "csrc/cuda/noise_contrastive.cuh"),
     *("kernels/noise_contrastive.py", "pygen/ops/_noise_contrastive.py"),
 )
+QUANTIZE, QUANTIZE_TRITON, QUANTIZE_CUDA = (
+    "tests/test_vector_quantize.py -k 'not triton and not compile'",
+    "tests/test_vector_quantize.py -k triton",
+    "tests/test_cuda_host_vector_quantize.py",
+)
+QUANTIZE_CPP, QUANTIZE_BACK, QUANTIZE_CU, QUANTIZE_PY = (
+    *("csrc/cpu/vector_quantize.cpp", "csrc/cpu/vector_quantize_backward.cpp"),
+    *("csrc/cuda/vector_quantize.cuh", "kernels/vector_quantize.py"),
+)
 NOISE_SAMPLE = "tests/test_noise_sample.py"
 RBM_MODEL, RBM_CPP, RBM_LAYER = "tests/test_rbm_model.py", "csrc/cpu/rbm.cpp", "csrc/cpu/rbm_layer.h"
 RBM_CU, RBM_PY = "csrc/cuda/rbm.cuh", "kernels/rbm.py"
@@ -735,6 +744,23 @@ FAULTS = (
     Fault("Noise: what rounding leaves is filled", "pygen/reference/noise_sample.py", "keep[c], alias[c] = min(int(rest[c] * _ONE), _ONE - 1), likeliest", "keep[c] = _ONE - 1", NOISE_SAMPLE),
     Fault("Noise: chances are summed in float32", "pygen/ops/noise_sample.py", "reference.table(weights / weights.sum())", "reference.table((weights.float() / weights.float().sum()).double())", NOISE_SAMPLE),
     Fault("Noise, Triton: columns are told by 32 bits", "kernels/noise_sample.py", "+ (w1.to(tl.int64) * every >> 32)", "", NOISE_SAMPLE + " -k 'many_classes_on'"),
+    Fault("Codes, C++: of equals the highest", QUANTIZE_CPP, "sum[r][v] < least", "sum[r][v] <= least", QUANTIZE),
+    Fault("Codes, C++: each block of codes begins anew", QUANTIZE_CPP, "static_cast<Index<Real>>(j * kCodes)", "static_cast<Index<Real>>((j - from) * kCodes)", QUANTIZE),
+    Fault("Codes, C++: positions of a later image lie in the first", "csrc/cpu/vector_quantize_tile.h", "      ++image;", "", QUANTIZE),
+    Fault("Codes, C++: a run of squares is left out", QUANTIZE_CPP, "total[k] += part[k]", "total[k] = part[k]", "tests/test_conformance.py -k 'accurate and cpu and float32 and vector_quantize'"),
+    Fault("Codes, C++: sums in the dtype computed in", QUANTIZE_BACK, "sum[c] += static_cast<double>(z[c]);", "sum[c] = static_cast<Real>(sum[c] + z[c]);", QUANTIZE),
+    Fault("Codes, C++: images have the factor of the first", QUANTIZE_BACK, "(flat ? s : n), flat", "(flat ? s : 0), flat", "tests/test_conformance.py -k 'accurate and cpu and float32 and vector_quantize'"),
+    Fault("Codes: moving averages move the codes that backward reads", "pygen/nn/vector_quantize.py", "self.codebook.clone() if moves else self.codebook", "self.codebook", QUANTIZE),
+    Fault("Codes: moving averages move where nothing is trained", "pygen/nn/vector_quantize.py", "self.decay is not None and self.training", "self.decay is not None", QUANTIZE),
+    Fault("Codes: sizes are smoothed to another total", "pygen/nn/vector_quantize.py", "(n + self.num_codes * self.epsilon)", "(n + self.epsilon)", QUANTIZE),
+    Fault("Codes: the codebook's gradient takes beta", "pygen/ops/_vector_quantize.py", "(2 * codebook_weight) * factor", "(2 * beta) * factor", QUANTIZE),
+    Fault("Codes: one sample's distances are summed by threads", "pygen/ops/_vector_quantize.py", "(total(each).view(1) if len(each) == 1 else each.sum(1))", "each.sum(0)", "tests/test_conformance.py -k 'accurate and cpu and float32 and vector_quantize'"),
+    Fault("Codes, CUDA: of equal scores any thread's code", QUANTIZE_CU, "(other == most && its < code)", "(other == most && its > code)", QUANTIZE_CUDA),
+    Fault("Codes, CUDA: a NaN's score is what was found", QUANTIZE_CU, "if (score > best[r]) {", "if (!(score <= best[r])) {", QUANTIZE_CUDA),
+    Fault("Codes, CUDA: warps' sums replace each other", QUANTIZE_CU, "sum += parts[other][lane]", "sum = parts[other][lane]", QUANTIZE_CUDA),
+    Fault("Codes, Triton: of equals the highest", QUANTIZE_PY, "tl.where(most > best, first, found)", "tl.where(most >= best, first, found)", QUANTIZE_TRITON),
+    Fault("Codes, Triton: codes past the last count", QUANTIZE_PY, "(score == score) & (k < codes)[None, :]", "(score == score)", QUANTIZE_TRITON),
+    Fault("Codes, Triton: a code's later positions replace the first", QUANTIZE_PY, "        sums += z", "        sums = z", QUANTIZE_TRITON),
     Fault("AM-Softmax, C++: the largest logit is taken before the margin", AM_SOFTMAX_CPP, "products[target] = -std::numeric_limits<Real>::infinity();", "",
           "tests/test_conformance.py -k 'accurate and cpu and float32 and am_softmax'"),
     Fault("AM-Softmax, C++: a target of a later tile is looked for in the first", AM_SOFTMAX_CPP, "tile[target - first] = logit", "tile[target % count] = logit", AM_SOFTMAX),

@@ -27,6 +27,7 @@ from pygen.kernels import (
     rbm,
     reparameterize_kl,
     sample_dot,
+    vector_quantize,
 )
 from torch import Tensor
 
@@ -395,6 +396,24 @@ def _noise_contrastive_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "draws by an alias table", lambda: noise_sample.forward(table, seed, 64, 5)
 
 
+def _vector_quantize(shape: tuple[int, ...], codes: int, dtype, *, last=False, above=True):
+    z, e = torch.zeros(shape, dtype=dtype), torch.zeros(codes, shape[1], dtype=dtype)
+    z = z.contiguous(memory_format=torch.channels_last) if last else z
+    _, indices, distances = vector_quantize.forward(z, e)
+    factor = torch.zeros(len(z), dtype=distances.dtype)
+    vector_quantize.grad_input(z if above else None, factor, z, e, indices)
+    vector_quantize.sums(z, indices, codes, e, factor)
+    vector_quantize.statistics(z, indices, codes)
+
+
+def _vector_quantize_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} codes of 64", lambda d=dtype: _vector_quantize((16, 64, 32, 32), 512, d)
+        yield f"{name} codes of 256", lambda d=dtype: _vector_quantize((16, 256, 32, 32), 1024, d, last=True)
+    yield "codes of 5, no gradient above", lambda: _vector_quantize((3, 5, 7), 9, torch.float32, above=False)
+
+
 def _crf(n: int, steps: int, tags: int, dtype, *, given=True):
     """given: with start, end, tags and lengths."""
     e, a = torch.zeros(n, steps, tags, dtype=dtype), torch.zeros(tags, tags, dtype=dtype)
@@ -453,7 +472,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _rbm_cases()
     yield from _am_softmax_cases()
     yield from _noise_contrastive_cases()
-
+    yield from _vector_quantize_cases()
     yield from _crf_cases()
     yield from _sample_dot_cases()
     yield from _gated_masked_conv2d_cases()

@@ -14,6 +14,7 @@ from pygen.nn.noise_contrastive import NCELoss, NegativeSamplingLoss, SampledSof
 from pygen.nn.pixel_lstm import DiagonalBiLSTM, RowLSTM
 from pygen.nn.rbm import RBMFreeEnergy
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
+from pygen.nn.vector_quantize import VectorQuantizer
 
 __all__ = [
     "NADENLL",
@@ -35,4 +36,5 @@ __all__ = [
     "ReparameterizeKL",
     "RowLSTM",
     "SampledSoftmaxLoss",
+    "VectorQuantizer",
 ]
