@@ -48,6 +48,18 @@ def test_cuda_host_noise_contrastive_of_rows_that_begin_anywhere():
     torch.testing.assert_close(OP.run(moved, {}, BACKEND)[0], whole, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("shared", (False, True), ids=("own", "shared"))
+def test_cuda_host_noise_contrastive_of_rows_that_end_within_a_unit(shared):
+    """Of wider rows, which begin where whole units do: what lies beyond the features is not read."""
+    t = {k: v.float() if v.is_floating_point() else v for k, v in tensors(3, 13, 9, 5, shared=shared).items()}
+    cut = {k: torch.nn.functional.pad(t[k], (0, 3), value=torch.nan)[:, :13] for k in ("input", "weight")}
+    for a, b in zip(
+        check_against_truth(OP, t | cut, {}, BACKEND), check_against_truth(OP, t, {}, BACKEND), strict=True
+    ):
+        for got, expected in zip(a, b, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_cuda_host_noise_contrastive_of_classes_that_are_none(monkeypatch):
     """Nothing is looked at to see it: such a sample's loss is NaN, the others' and other classes' gradients are not."""
     monkeypatch.setattr("pygen.ops._noise_contrastive_autograd.check_level_values", lambda *args: None)

@@ -1,5 +1,6 @@
 """Noise-contrastive losses: negative sampling, NCE and sampled softmax, one class among many by a few sampled others."""
 
+import torch
 from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch
@@ -148,7 +149,8 @@ def _loss(
     _checks.check_reduction(op, reduction)
     name = _dispatch.requested(op, backend)
     if negatives is None:
-        _dispatch.resolve(op, name, input.device.type)
+        if not torch.compiler.is_compiling():  # there the op itself asks, at run time
+            _dispatch.resolve(op, name, input.device.type)
         if _dispatch.is_plain(target):  # before a generator moves on
             check_level_values(op, target, len(weight), "target", "classes")
         size = num_negatives if shared else (len(input), num_negatives)

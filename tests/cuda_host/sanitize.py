@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from sanitize_contrast import exercise_noise_contrastive, exercise_noise_sample  # noqa: F401
 from sanitize_sampling import (  # noqa: F401
     exercise_sampling,
     exercise_sampling_cluster,
