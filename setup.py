@@ -30,7 +30,7 @@ AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -Wno-uninitial
 ISAS = {"baseline": (4, "")}
 if platform.machine().lower() in ("x86_64", "amd64"):
     ISAS = {"baseline": (4, "-Os")}  # for processors of before 2013: else a quarter of the wheel would be theirs
-    ISAS |= {"avx2x2": (16, AVX2), "avx512": (16, AVX512)}
+    ISAS |= {"avx2x2": (16, AVX2), "avx512": (16, AVX512), "avx512bf16": (16, AVX512 + " -mavx512bf16")}
 
 
 def files(*patterns):
@@ -141,7 +141,8 @@ class BuildExt(build_ext):
         # one runs on every machine that can reach it.
         for isa, (lanes, flags) in ISAS.items():
             variant = [*command, *flags.split(), f"-DPYGEN_ISA={isa}", f"-DPYGEN_LANES={lanes}"]
-            units += [(isa, source, variant) for source in files("cpu/*.cpp")]
+            pairs = isa == "avx512bf16"  # what multiplies pairs of bfloat16, and nothing else
+            units += [(isa, source, variant) for source in files("cpu/*.cpp") if source.endswith("_pairs.cpp") == pairs]
         # Without symbols, unless somebody asked for more of them: sanitizers name lines by them.
         return units, [*CXX, "-shared", "-fopenmp", *([] if "-g1" in command else ["-Wl,-s"])]
 

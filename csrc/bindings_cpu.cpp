@@ -32,6 +32,10 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("isa", &pygen::current_isa, "The instruction set in use.");
   m.def("isas", &pygen::usable_isas, "Those that this processor can run, best first.");
   m.def("set_isa", &pygen::set_isa, "Switches to one of isas(); for tests.");
+  m.def(
+      "bf16_products", [] { return pygen::bf16_products_in_use(); },
+      "Whether \"avx512\" multiplies bfloat16 by the processor's own products of pairs.");
+  m.def("set_bf16_products", &pygen::set_bf16_products, "Switches them off, and on where there are any; for tests.");
   pygen::bind_affine_coupling(m);
   pygen::bind_am_softmax(m);
   pygen::bind_bernoulli_nll(m);

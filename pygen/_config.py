@@ -56,6 +56,7 @@ def show_config() -> str:
     ]
     if _backends.status()["cpu"] is None:
         cpu = _backends.compiled("_cpu")
-        lines.append(f"instruction set {cpu.isa()} of {', '.join(cpu.isas())}")
+        own = ", with the processor's products of bfloat16" if cpu.isa() == "avx512" and cpu.bf16_products() else ""
+        lines.append(f"instruction set {cpu.isa()} of {', '.join(cpu.isas())}{own}")
     lines += [f"{name}: {reason or 'ready'}" for name, reason in _backends.status().items()]
     return "\n".join(lines)

@@ -132,6 +132,7 @@ ABSENT = (
     "Triton's compiled code: the interpreter runs the same source; `make cuda-check` compiles it for sm_80, 90 and 100. bf16 "
     "`tl.dot` is upcast by the interpreter.",
     "AVX-512 instructions where the processor has none: the 16-wide form runs over two AVX2 registers. NEON: `make arm-check`.",
+    "Products of bfloat16 pairs (`*_pairs.cpp`) where the processor has none: what widens runs there.",
 )
 
 

@@ -81,7 +81,8 @@ LINEAR_CU, LINEAR_PACK = "csrc/cuda/masked_linear.cuh", "csrc/cpu/masked_linear_
 KL_PY, KL_OP = "kernels/reparameterize_kl.py", "pygen/ops/reparameterize_kl.py"
 GAN_CPP, GAN_PY, GAN_OP = "csrc/cpu/gan_loss.cpp", "kernels/_gan.py", "pygen/ops/gan_loss.py"
 GAN_SHORT, PLAIN, GAN_COMMON = "pygen/ops/_gan_common.py", "csrc/cpu/plain.h", "tests/test_gan_loss_common.py"
-CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d.cpp", "csrc/cpu/masked_conv2d_weight.cpp"
+CONV_CPP, CONV_W = "csrc/cpu/masked_conv2d_direct.h", "csrc/cpu/masked_conv2d_weight.h"
+CONV_PAIRS = "tests/test_masked_conv2d_pairs.py"
 GATED_CU, GATED_OP = "csrc/cuda/conv_gate.cuh", "pygen/ops/gated_masked_conv2d.py"
 CONV_PY, CONV_W_PY = "kernels/masked_conv2d.py", "kernels/_weight_gradient.py"
 
@@ -428,7 +429,17 @@ FAULTS = (
           "k_begin, k_end = group * 0, (group + 1) * group_k", CONV_TRITON),
     Fault("convolution, Triton: dead weights get a gradient", CONV_W_PY, "live = mask & ((i_group < o_group) if STRICT else (i_group <= o_group))",
           "live = mask", CONV_TRITON),
-    Fault("convolution, C++: the bias's pixels are added in one run", CONV_W, "std::min(at + kRun, pixels)", "pixels", CONV_KERNELS),
+    Fault("convolution, C++: the bias's pixels are added in one run", CONV_W, "std::min(at + kRun / Product::kTerms, elements)", "elements", CONV_KERNELS),
+    Fault("convolution, C++: half an element of an odd row is multiplied with what lies behind", CONV_W,
+          "return Product::first_at(x + at);", "return Product::at(x + at);", CONV_PAIRS),
+    Fault("convolution, C++: a pair's empty half takes the next group's weight", CONV_CPP, "there > 1 ? at[next] : T{}", "at[next]", CONV_PAIRS),
+    Fault("convolution, C++: a pair's empty half takes the next group's channel", "csrc/cpu/masked_conv2d_fill.h", "Product::of(in[x * rows.pixel], {});",
+          "Product::of(in[x * rows.pixel], other[x * rows.pixel]);", CONV_PAIRS),
+    Fault("convolution, C++: the last pixel of an odd row has no gradient", CONV_W, "k * channel + width - 1], {}", "k * channel + width - 2], {}", CONV_PAIRS),
+    Fault("convolution, C++: words left over of four are not turned", "csrc/cpu/turn_words.h", "for (; i < n; ++i)\n    for (int k = 0; k < 4; ++k) std::memcpy(out + i * step",
+          "for (; i + 1 < n; ++i)\n    for (int k = 0; k < 4; ++k) std::memcpy(out + i * step", CONV),
+    Fault("convolution, C++: a run's last vector begins where it ends", "csrc/cpu/block_io.h", "store_as(out + n - kLanes, load<VecF>(in + n - kLanes));",
+          "store_as(out + n - kLanes, load<VecF>(in + i));", CONV),
     Fault("convolution: a batch of partial sums is left out", CONV_W, "for (int64_t k = 0; k < batches; ++k)\n        for",
           "for (int64_t k = 0; k < batches - (batches > 8); ++k)\n        for", CONV),
     Fault("convolution: dilation is ignored by the gradient of the input", CONV_PY,

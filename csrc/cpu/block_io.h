@@ -35,11 +35,16 @@
 namespace pygen {
 inline namespace PYGEN_ISA {
 
+// in and out apart: what is left of a run that has a vector ends with one more, over what has been done.
 template <class T, class Real>
 PYGEN_INLINE void widen_run(const T* in, Real* out, int64_t n) {
   int64_t i = 0;
   if constexpr (std::is_same_v<Real, float>) {
     for (; i + kLanes <= n; i += kLanes) store(out + i, load_as<VecF>(in + i));
+    if (i > 0 && i < n) {
+      store(out + n - kLanes, load_as<VecF>(in + n - kLanes));
+      return;
+    }
   }
   for (; i < n; ++i) out[i] = widen(in[i]);
 }
@@ -48,8 +53,30 @@ PYGEN_INLINE void narrow_run(const Real* in, T* out, int64_t n) {
   int64_t i = 0;
   if constexpr (std::is_same_v<Real, float>) {
     for (; i + kLanes <= n; i += kLanes) store_as(out + i, load<VecF>(in + i));
+    if (i > 0 && i < n) {
+      store_as(out + n - kLanes, load<VecF>(in + n - kLanes));
+      return;
+    }
   }
   for (; i < n; ++i) narrow(in[i], out + i);
+}
+
+// As memory has it, or widened.
+template <class Element, class T>
+PYGEN_INLINE Element element_of(T x) {
+  if constexpr (std::is_same_v<Element, T>) {
+    return x;
+  } else {
+    return widen(x);
+  }
+}
+template <class T, class Element>
+PYGEN_INLINE void element_run(const T* in, Element* out, int64_t n) {
+  if constexpr (std::is_same_v<Element, T>) {
+    std::memcpy(static_cast<void*>(out), in, n * sizeof(T));
+  } else {
+    widen_run(in, out, n);
+  }
 }
 
 // Calls run(offset, stride, at, count) for each innermost run of the block; `at` counts from the block's start.

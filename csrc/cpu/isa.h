@@ -55,6 +55,24 @@ inline int& isa_in_use() {
   static int index = first_usable_isa();
   return index;
 }
+// Products of bfloat16 pairs, which some processors with AVX-512 have: taken where "avx512" is in use.
+inline bool has_bf16_products() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return isa_usable("avx512") && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+inline bool& bf16_products_in_use() {
+  static bool use = has_bf16_products();
+  return use;
+}
+inline void set_bf16_products(bool use) {
+  if (use && !has_bf16_products()) throw std::invalid_argument("this processor has no products of bfloat16");
+  bf16_products_in_use() = use;
+}
+
 inline std::string current_isa() { return kIsaNames[isa_in_use()]; }
 
 inline void set_isa(const std::string& name) {

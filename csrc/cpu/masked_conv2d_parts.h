@@ -1,5 +1,5 @@
-// What the kernels of masked_conv2d share: the plan of a correlation over live taps, and strips of rows in scratch
-// memory.
+// What the kernels of masked_conv2d share: the plan of a correlation over live taps, and where strips of rows lie in
+// scratch memory.
 //
 // A strip holds some rows of one image, all channels, each channel a plane of rows with zeros between them: a row's
 // pitch is its width and as many zeros as a tap may reach to either side. So a tap is one offset, whatever the pixel,
@@ -55,11 +55,6 @@ struct Plan {
     if (flip) return {(strict ? g + 1 : g) * per_group, sources};
     return {0, (strict ? g : g + 1) * per_group};
   }
-  // Live (tap, source channel) pairs of one target channel in group g.
-  int64_t steps(int64_t g) const {
-    const Range r = joined(g);
-    return full_taps() * sources + (centre ? r.end - r.begin : 0);
-  }
 
  private:
   void add(const MaskedConv2d& p, int64_t index) {
@@ -102,53 +97,6 @@ int64_t best_rows(int64_t height, int64_t most, Cost cost) {
     }
   }
   return best;
-}
-
-constexpr int64_t kTogether = 8;  // channels whose pixels lie side by side are read together
-
-// Rows [row - above, row + rows + below) of some channels of image n of `source` into the planes, the first channel's
-// first; zeros outside the image and in the gaps.
-template <class T, class Real>
-void fill_channels(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
-                   int64_t height, int64_t width, int64_t begin, int64_t end, Real* planes) {
-  const T* image = static_cast<const T*>(source.data) + n * source.strides[0];
-  const int64_t sc = source.strides[1], sh = source.strides[2], sw = source.strides[3];
-  const int64_t first = row - plan.above, count = plan.above + strip.rows + plan.below;
-  const int64_t gap = strip.pitch - width;
-  for (int64_t c0 = begin; c0 < end; c0 += kTogether) {
-    const int64_t c1 = std::min(c0 + kTogether, end);
-    Real* base = planes + (c0 - begin) * strip.plane;
-    for (int64_t c = c0; c < c1; ++c) std::fill_n(planes + (c - begin) * strip.plane, strip.lead, Real(0));
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t y = first + r;
-      Real* out = base + strip.lead + r * strip.pitch;
-      const bool inside = y >= 0 && y < height;
-      if (inside && sw != 1 && sc == 1 && c1 - c0 == kTogether) {
-        const T* in = image + c0 + y * sh;
-        for (int64_t x = 0; x < width; ++x)
-          for (int64_t k = 0; k < kTogether; ++k) out[k * strip.plane + x] = widen(in[x * sw + k]);
-      }
-      for (int64_t k = 0; k < c1 - c0; ++k, out += strip.plane) {
-        if (!inside) {
-          std::fill_n(out, strip.pitch, Real(0));
-          continue;
-        }
-        const T* in = image + (c0 + k) * sc + y * sh;
-        if (sw == 1) {
-          widen_run(in, out, width);
-        } else if (sc != 1 || c1 - c0 != kTogether) {
-          for (int64_t x = 0; x < width; ++x) out[x] = widen(in[x * sw]);
-        }
-        for (int64_t x = width; x < width + gap; ++x) out[x] = 0;
-      }
-    }
-  }
-}
-
-template <class T, class Real>
-void fill_strip(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
-                int64_t height, int64_t width, Real* planes) {
-  fill_channels<T>(source, plan, strip, n, row, height, width, 0, plan.sources, planes);
 }
 
 }  // namespace PYGEN_ISA

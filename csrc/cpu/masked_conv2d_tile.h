@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cpu/masked_conv2d_write.h"
+#include "cpu/product.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -62,20 +63,22 @@ struct Slots {
   }
 };
 
-// The live taps of some consecutive source channels: a prefix or suffix of them also has the centre.
+// The live taps of some consecutive planes of source channels: a prefix or suffix of them also has the centre.
 struct Segment {
-  int64_t channels, taps;
+  int64_t planes, taps;
 };
 
-template <class Real>
+template <class Product>
 struct TileArguments {
-  const Real* source;      // the strip's pixel 0 in the first plane, before any tap's offset
-  int64_t plane;           // from channel to channel
+  using Real = typename Product::Real;
+  using Element = typename Product::Element;
+  const Element* source;   // the strip's pixel 0 in the first plane, before any tap's offset
+  int64_t plane;           // from plane to plane
   const int64_t* offsets;  // of the taps, the centre last
   Segment segments[2];
-  const Real* weights;  // [channel][tap][kChannels]
-  const Real* bias;     // [kChannels]
-  Real* target;         // [kChannels][target_pitch]
+  const Element* weights;  // [plane][tap][kChannels]
+  const Real* bias;        // [kChannels]
+  Real* target;            // [kChannels][target_pitch]
   int64_t target_pitch;
   const Slot* slots;
 };
@@ -100,25 +103,28 @@ PYGEN_INLINE void store_halves(Real* low, Real* high, V v) {
   std::memcpy(high, reinterpret_cast<const char*>(&v) + sizeof v / 2, sizeof v / 2);
 }
 
-template <class Real, bool kHalves, int kVectors, int kChannels>
-__attribute__((noinline)) void tile(const TileArguments<Real>& a) {
+template <class Product, bool kHalves, int kVectors, int kChannels>
+__attribute__((noinline)) void tile(const TileArguments<Product>& a) {
+  using Real = typename Product::Real;
+  using Element = typename Product::Element;
   using V = Reg<Real>;
   V sum[kChannels][kVectors];
   PYGEN_UNROLL
   for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
   for (int v = 0; v < kVectors; ++v) sum[o][v] = V{};
-  const Real *in[kVectors], *in_high[kVectors], *w = a.weights;
+  const Element *in[kVectors], *in_high[kVectors], *w = a.weights;
   PYGEN_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     in[v] = a.source + a.slots[v].source[0];
     in_high[v] = a.source + a.slots[v].source[1];
   }
   V before[kChannels][kVectors]{};  // the sums of earlier runs
-  int64_t channel = 0, runs = 0;
+  int64_t plane = 0, runs = 0;
+  constexpr int64_t run = kRun / Product::kTerms;
   for (const Segment& segment : a.segments) {
     const int64_t* const end = a.offsets + segment.taps;
-    const int64_t together = segment.taps < kRun ? kRun / std::max<int64_t>(segment.taps, 1) : 1;
-    for (int64_t left = segment.channels; left > 0; left -= together, ++runs) {
+    const int64_t together = segment.taps < run ? run / std::max<int64_t>(segment.taps, 1) : 1;
+    for (int64_t left = segment.planes; left > 0; left -= together, ++runs) {
       if (runs) {
         PYGEN_UNROLL
         for (int o = 0; o < kChannels; ++o) PYGEN_UNROLL
@@ -127,18 +133,18 @@ __attribute__((noinline)) void tile(const TileArguments<Real>& a) {
           sum[o][v] = V{};
         }
       }
-      for (int64_t c = std::min(together, left); c > 0; --c, channel += a.plane) {
+      for (int64_t c = std::min(together, left); c > 0; --c, plane += a.plane) {
         for (const int64_t* offset = a.offsets; offset < end; ++offset, w += kChannels) {
-          const int64_t at = channel + *offset;
+          const int64_t at = plane + *offset;
           V x[kVectors];
           PYGEN_UNROLL
           for (int v = 0; v < kVectors; ++v)
             x[v] = kHalves ? load_halves<V>(in[v] + at, in_high[v] + at) : load<V>(in[v] + at);
           PYGEN_UNROLL
           for (int o = 0; o < kChannels; ++o) {
-            const Real weight = w[o];
+            const Element weight = w[o];
             PYGEN_UNROLL
-            for (int v = 0; v < kVectors; ++v) sum[o][v] += x[v] * weight;
+            for (int v = 0; v < kVectors; ++v) sum[o][v] = Product::multiply_add(x[v], weight, sum[o][v]);
           }
         }
       }
@@ -165,22 +171,22 @@ __attribute__((noinline)) void tile(const TileArguments<Real>& a) {
   }
 }
 
-template <class Real>
-using TileFunction = void (*)(const TileArguments<Real>&);
+template <class Product>
+using TileFunction = void (*)(const TileArguments<Product>&);
 
-template <class Real, bool kHalves, int kVectors, int... kChannels>
-constexpr TileFunction<Real> tile_of(int channels, std::integer_sequence<int, kChannels...>) {
-  constexpr TileFunction<Real> table[] = {&tile<Real, kHalves, kVectors, kChannels + 1>...};
+template <class Product, bool kHalves, int kVectors, int... kChannels>
+constexpr TileFunction<Product> tile_of(int channels, std::integer_sequence<int, kChannels...>) {
+  constexpr TileFunction<Product> table[] = {&tile<Product, kHalves, kVectors, kChannels + 1>...};
   return table[channels - 1];
 }
-template <class Real, bool kHalves>
-TileFunction<Real> tile_of(size_t vectors, int channels) {
+template <class Product, bool kHalves>
+TileFunction<Product> tile_of(size_t vectors, int channels) {
   constexpr auto each = std::make_integer_sequence<int, kTileChannels>();
-  if constexpr (!kEven<Real>) {
-    if (vectors == 1) return tile_of<Real, kHalves, 1>(channels, each);
-    if (vectors == 2) return tile_of<Real, kHalves, 2>(channels, each);
+  if constexpr (!kEven<typename Product::Real>) {
+    if (vectors == 1) return tile_of<Product, kHalves, 1>(channels, each);
+    if (vectors == 2) return tile_of<Product, kHalves, 2>(channels, each);
   }
-  return tile_of<Real, kHalves, kTileVectors>(channels, each);
+  return tile_of<Product, kHalves, kTileVectors>(channels, each);
 }
 
 }  // namespace PYGEN_ISA

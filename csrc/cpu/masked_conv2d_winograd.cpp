@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/masked_conv2d_fill.h"
 #include "cpu/masked_conv2d_winograd_pack.h"
 #include "cpu/masked_conv2d_write.h"
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/masked_conv2d_parts.h"
+#include "cpu/turn_words.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -44,8 +45,13 @@ template <class T, class Real>
 void write_row(const Real* in, int64_t channel_pitch, int64_t channels, int64_t width, T* out, const int64_t* strides) {
   const int64_t sc = strides[1], sw = strides[3];
   if (sc == 1 && sw != 1) {
-    for (int64_t x = 0; x < width; ++x)
-      for (int64_t o = 0; o < channels; ++o) narrow(in[o * channel_pitch + x], out + x * sw + o);
+    int64_t o = 0;
+    if constexpr (sizeof(T) <= 4) {
+      for (; o + kWordChannels<T> <= channels; o += kWordChannels<T>)
+        join_channels(in + o * channel_pitch, channel_pitch, width, out + o, sw);
+    }
+    for (int64_t x = 0; x < width && o < channels; ++x)
+      for (int64_t k = o; k < channels; ++k) narrow(in[k * channel_pitch + x], out + x * sw + k);
     return;
   }
   for (int64_t o = 0; o < channels; ++o) {

@@ -70,6 +70,9 @@ PYGEN_INLINE RegF widen_register(const BFloat16* p) {
 #endif
 }
 PYGEN_INLINE void narrow_register(RegF x, BFloat16* p) {
+#if defined(__AVX512BF16__)  // where products of bfloat16 take subnormal numbers for zeros too
+  store(p, _mm512_cvtneps_pbh(x));
+#else
   const RegU bits = reinterpret_cast<RegU>(x);
   const RegU rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
   const RegU quiet = bits | 0x400000u;
@@ -81,6 +84,7 @@ PYGEN_INLINE void narrow_register(RegF x, BFloat16* p) {
   store(p, _mm_packus_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
 #else
   store(p, __builtin_convertvector(high, RegH));
+#endif
 #endif
 }
 PYGEN_INLINE RegF widen_register(const Float16* p) {
