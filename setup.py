@@ -47,6 +47,10 @@ def run(command, output):
     os.replace(part, output)
 
 
+def compiler_takes(flag):
+    return subprocess.run([*CXX, flag, "-xc++", "-fsyntax-only", os.devnull], capture_output=True).returncode == 0
+
+
 def find_toolkit():
     """The toolkit's root, or None. The nvcc on PATH may be a wrapper: its dry run says where the real one lies."""
     home = os.environ.get("CUDA_HOME")
@@ -139,7 +143,11 @@ class BuildExt(build_ext):
         units = [("python", "csrc/bindings_cpu.cpp", [*command, "-Os", *self.includes])]  # it only reads arguments
         # Plainest first: of an inline function that several variants emit the linker keeps the first, and that
         # one runs on every machine that can reach it.
-        for isa, (lanes, flags) in ISAS.items():
+        isas = dict(ISAS)
+        if not compiler_takes("-mavx512bf16"):  # GCC before 10
+            isas.pop("avx512bf16", None)
+            command.append("-DPYGEN_NO_PAIRS")
+        for isa, (lanes, flags) in isas.items():
             variant = [*command, *flags.split(), f"-DPYGEN_ISA={isa}", f"-DPYGEN_LANES={lanes}"]
             pairs = isa == "avx512bf16"  # what multiplies pairs of bfloat16, and nothing else
             units += [(isa, source, variant) for source in files("cpu/*.cpp") if source.endswith("_pairs.cpp") == pairs]

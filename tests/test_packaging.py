@@ -103,6 +103,17 @@ def test_packaging_shared_functions_run_on_plain_processors(cpu_module):
     assert {name for start, end, name in spans for address in avx if start <= address < end} == set()
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variants are those of x86-64")
+@pytest.mark.parametrize("stem", ("masked_conv2d", "masked_conv2d_weight"))
+def test_packaging_a_compiler_without_pairs_of_bfloat16_needs_none(stem, tmp_path):
+    """What setup.py then says: nothing may be left to link from the files that it leaves out."""
+    avx512 = [f"-m{flag}" for flag in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c")]
+    flags = ["-std=c++17", "-O0", "-w", "-fopenmp", "-Icsrc", "-DPYGEN_ISA=avx512", "-DPYGEN_LANES=16", *avx512]
+    for more, needs in (([], True), (["-DPYGEN_NO_PAIRS"], False)):
+        run("g++", *flags, *more, "-c", f"csrc/cpu/{stem}.cpp", "-o", tmp_path / "object.o")
+        assert ("avx512bf16" in run("nm", "-u", tmp_path / "object.o")) == needs
+
+
 def test_packaging_installed_wheel_runs_outside_the_checkout(clean_python, tmp_path):
     script = """
         import pygen, torch, pygen.kernels

@@ -6,6 +6,9 @@
 #include <vector>
 
 // What setup.py compiles csrc/cpu for, best first: X(name, argument).
+#if defined(__x86_64__) && !defined(PYGEN_NO_PAIRS)
+#define PYGEN_PAIRS 1  // and *_pairs.cpp for processors that multiply pairs of bfloat16
+#endif
 #if defined(__x86_64__)
 #define PYGEN_FOR_EACH_ISA(X, argument) X(avx512, argument) X(avx2x2, argument) X(baseline, argument)
 #else
@@ -57,7 +60,7 @@ inline int& isa_in_use() {
 }
 // Products of bfloat16 pairs, which some processors with AVX-512 have: taken where "avx512" is in use.
 inline bool has_bf16_products() {
-#if defined(__x86_64__)
+#if PYGEN_PAIRS
   __builtin_cpu_init();
   return isa_usable("avx512") && __builtin_cpu_supports("avx512bf16");
 #else

@@ -13,7 +13,7 @@ bool filters(const MaskedConv2d& p, const Plan& plan) { return !takes_pairs(p) &
 void correlate(const MaskedConv2d& p, bool flip) {
   const Plan plan(p, flip);
   if (filters(p, plan) && correlate_winograd(p, plan)) return;
-#if defined(__AVX512F__)
+#if PYGEN_PAIRS && defined(__AVX512F__)
   if (takes_pairs(p)) return avx512bf16::masked_conv2d_correlate(p, flip);
 #endif
   PYGEN_BY_DTYPE(p.dtype, (correlate_direct<T, Single<Real>>(p, plan)))

@@ -7,7 +7,7 @@
 
 namespace pygen {
 
-#if defined(__x86_64__)
+#if PYGEN_PAIRS
 namespace avx512bf16 {
 void masked_conv2d_correlate(const MaskedConv2d& p, bool flip);
 void masked_conv2d_grad_weight(const MaskedConv2d& p);
@@ -17,7 +17,7 @@ void masked_conv2d_grad_weight(const MaskedConv2d& p);
 inline namespace PYGEN_ISA {
 
 inline bool takes_pairs([[maybe_unused]] const MaskedConv2d& p) {
-#if defined(__AVX512F__)
+#if PYGEN_PAIRS && defined(__AVX512F__)
   return p.dtype == DType::BFloat16 && bf16_products_in_use();
 #else
   return false;

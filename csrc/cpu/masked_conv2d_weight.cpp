@@ -7,7 +7,7 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 
 void masked_conv2d_grad_weight(const MaskedConv2d& p) {
-#if defined(__AVX512F__)
+#if PYGEN_PAIRS && defined(__AVX512F__)
   if (takes_pairs(p)) return avx512bf16::masked_conv2d_grad_weight(p);
 #endif
   PYGEN_BY_DTYPE(p.dtype, (grad_weight<T, Single<Real>>(p)))
