@@ -49,6 +49,11 @@ class Case:
     dtype: torch.dtype
     blocks: int = 0  # 0: one layer; else a training step of a model of so many
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """The faster one of plain PyTorch."""
+        return torch.contiguous_format if DEVICE.type == "cpu" and self.dtype == torch.float32 else LAST
+
     def __str__(self) -> str:
         what = f"{self.blocks} blocks" if self.blocks else "layer"
         dtype = str(self.dtype).removeprefix("torch.")
@@ -57,6 +62,7 @@ class Case:
 
 if DEVICE.type == "cpu":
     CASES = [Case(32, 16, 28, torch.float32), Case(32, 16, 28, torch.float32, blocks=7)]
+    CASES += [Case(64, 16, 28, torch.bfloat16), Case(64, 16, 28, torch.bfloat16, blocks=7)]
 else:
     CASES = [Case(c, n, 32, torch.bfloat16) for c, n in ((128, 64), (256, 64), (128, 256))]
     CASES += [Case(128, 64, 32, torch.bfloat16, blocks=12), Case(32, 64, 28, torch.float32, blocks=7)]
@@ -84,7 +90,7 @@ def _on(model: nn.Module, backend: str) -> nn.Module:
 
 
 def _models(plain: nn.Module, ours: nn.Module) -> dict[str, nn.Module]:
-    """Equal weights; in each one's faster layout, which on a GPU is channels_last."""
+    """Equal weights."""
     ours.load_state_dict(plain.state_dict())
     models = {"eager": plain, "crop": _crop(copy.deepcopy(plain))}
     for name in ("cpu", "triton", "cuda"):
@@ -100,11 +106,10 @@ def _layer_works(case: Case, direction: str) -> tuple[dict[str, Work], Callable[
     plain = GatedLayer(case.channels, case.channels, 3, "B", 1, None)
     models = _models(plain, pygen.nn.GatedMaskedConv2d(case.channels, case.channels, 3, "B"))
     shape = (case.batch, case.channels, case.side, case.side)
-    given = [torch.randn(shape, device=DEVICE).to(case.dtype) for _ in range(4)]
-    given = [t.contiguous(memory_format=LAST) for t in given] if DEVICE.type == "cuda" else given
+    given = [torch.randn(shape, device=DEVICE).to(case.dtype, memory_format=case.layout) for _ in range(4)]
     works: dict[str, Work] = {}
     for name, model in models.items():
-        model.to(DEVICE, case.dtype, memory_format=LAST if DEVICE.type == "cuda" else torch.contiguous_format)
+        model.to(DEVICE, case.dtype, memory_format=case.layout)
         call = harness.compiled(model) if name.endswith("compiled") else model
         leaves = [t.detach().requires_grad_() for t in given[:2]]
         wanted = [*leaves, *model.parameters()]
@@ -140,7 +145,7 @@ def _step_works(case: Case) -> tuple[dict[str, Work], Callable[[], dict[str, flo
     x = (torch.rand(case.batch, 1, case.side, case.side) < 0.2).to(torch.uint8).to(DEVICE)
     works: dict[str, Work] = {}
     for name, model in models.items():
-        model.to(DEVICE, case.dtype, memory_format=LAST if DEVICE.type == "cuda" else torch.contiguous_format)
+        model.to(DEVICE, case.dtype, memory_format=case.layout)
         optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
         loss_of = harness.compiled(model.loss) if name.endswith("compiled") else model.loss
 
