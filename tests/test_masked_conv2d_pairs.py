@@ -24,6 +24,9 @@ CASES = {
     "dilated": ((3, 3), 8, 17, (5, 19), {"mask_type": "B", "dilation": 2}),
     "pattern": ((3, 3), 3, 8, (3, 5), {"mask_type": ((True, False, True), (False, True, True), (True, True, False))}),
     "wide": ((1, 3), 16, 33, (2, 70), {"mask_type": "B"}),
+    "registers of 5": ((3, 3), 7, 77, (5, 6), {"mask_type": "B"}),
+    "registers of 3": ((3, 3), 46, 47, (4, 5), {"mask_type": "A"}),
+    "registers of 2, few rows": ((5, 5), 30, 32, (1, 9), {"mask_type": "B", "dilation": 2}),
     "one pixel": ((1, 1), 1, 1, (1, 1), {"mask_type": "B"}),
 }
 each_case = pytest.mark.parametrize("case", CASES)
