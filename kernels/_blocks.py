@@ -61,7 +61,8 @@ LSTM_DEPTH = 32  # units of the line before; float64: 16
 LSTM_WARPS = 4  # 8 spill float64 on sm_80
 QUANTIZE_POSITIONS = 64  # of one program; float64: 32
 QUANTIZE_CODES = 64  # at once; float64: 32
-QUANTIZE_DEPTH = (16, 32, 64)  # channels at once; where they are all, positions stay in registers. float64: 32
+QUANTIZE_DEPTH = (16, 32, 64)  # channels at once; where they are all, positions stay in registers
+QUANTIZE_WIDE_DEPTH = 32  # of them at most, in float32 and float64: 64 spill on sm_80
 QUANTIZE_ROWS = 32  # positions of input's gradient, times
 QUANTIZE_COLUMNS = 64  # channels
 QUANTIZE_SUMMED = 16  # positions of a code at once
@@ -164,9 +165,10 @@ def crf_draws(samples: int, block: int) -> int:
 def quantize_tile(dtype: torch.dtype, channels: int) -> tuple[int, int, int]:
     """(positions, codes, channels) of one product."""
     depth = next((d for d in QUANTIZE_DEPTH if d >= channels), QUANTIZE_DEPTH[-1])
-    if dtype == torch.float64:
-        return QUANTIZE_POSITIONS // 2, QUANTIZE_CODES // 2, min(depth, 32)
-    return QUANTIZE_POSITIONS, QUANTIZE_CODES, depth
+    if dtype in (torch.float32, torch.float64):
+        depth = min(depth, QUANTIZE_WIDE_DEPTH)
+    half = 2 if dtype == torch.float64 else 1
+    return QUANTIZE_POSITIONS // half, QUANTIZE_CODES // half, depth
 
 
 def lstm_tile(dtype: torch.dtype, length: int) -> dict[str, int]:

@@ -42,6 +42,10 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ValueError(f"{'-n' if name == 'n' else '--' + name}: expected a number >= 1, got {value}")
     model = models.load(args.checkpoint, device=args.device)
+    if not hasattr(model, "sample"):
+        raise ValueError(
+            f"checkpoint: expected a model that draws samples, got a {type(model).__name__}: it decodes a prior's"
+        )
     known = inspect.signature(model.sample).parameters
     options: dict[str, Any] = {}
     for name in ("seed", "shape", "cond", "temperature", "engine"):

@@ -12,6 +12,7 @@ from .pixel_rnn import PixelRNN
 from .rbm import RBM
 from .real_nvp import RealNVP
 from .vae import VAE
+from .vqvae import VQVAE
 
 __all__ = [
     "GAN",
@@ -20,6 +21,7 @@ __all__ = [
     "NICE",
     "RBM",
     "VAE",
+    "VQVAE",
     "GatedPixelCNN",
     "PixelCNN",
     "PixelCNNPP",

@@ -11,6 +11,7 @@ from .pixel_rnn import PixelRNN
 from .rbm import RBM
 from .real_nvp import RealNVP
 from .vae import VAE
+from .vqvae import VQVAE
 
 __all__ = [
     "GAN",
@@ -19,6 +20,7 @@ __all__ = [
     "NICE",
     "RBM",
     "VAE",
+    "VQVAE",
     "DataPixelCNN",
     "GatedPixelCNN",
     "PixelCNN",
