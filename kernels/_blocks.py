@@ -63,6 +63,7 @@ QUANTIZE_POSITIONS = 64  # of one program; float64: 32
 QUANTIZE_CODES = 64  # at once; float64: 32
 QUANTIZE_DEPTH = (16, 32, 64)  # channels at once; where they are all, positions stay in registers
 QUANTIZE_WIDE_DEPTH = 32  # of them at most, in float32 and float64: 64 spill on sm_80
+QUANTIZE_WIDE_WARPS = 8  # of their products, for the same reason
 QUANTIZE_ROWS = 32  # positions of input's gradient, times
 QUANTIZE_COLUMNS = 64  # channels
 QUANTIZE_SUMMED = 16  # positions of a code at once

@@ -192,7 +192,7 @@ def forward(
             z, codebook, half, indices, written, distances, z.stride(), written.stride(), codebook.stride(),
             images * positions, positions, channels, len(codebook), PRECISION=product_precision(input),
             ONCE=channels <= depth, WIDE=tl_wide(input.dtype), BLOCK_P=rows, BLOCK_K=codes, BLOCK_D=depth,
-            num_warps=_blocks.QUANTIZE_WARPS, **OPTIONS,
+            num_warps=_blocks.QUANTIZE_WIDE_WARPS if input.dtype == wide else _blocks.QUANTIZE_WARPS, **OPTIONS,
         )  # fmt: skip
     return quantized, indices, distances
 
