@@ -114,9 +114,49 @@ void pack_lanes(const MaskedConv2d& p, const Plan& plan, const LaneBlock<Product
   }
 }
 
+// A row whose channels lie apart.
+template <class Product>
+void join_pairs(const BFloat16* in, int64_t channel, int64_t pixel, int64_t channels, int64_t width, int64_t wide,
+                BFloat16* out) {
+  typename Product::Element words[4][kTurnPixels];
+  for (int64_t c = 0; c < channels; c += 8) {
+    const int64_t pairs = std::min<int64_t>(4, (channels - c + 1) / 2);
+    for (int64_t first = 0; first < width; first += kTurnPixels) {
+      const int64_t count = std::min(kTurnPixels, width - first);
+      for (int64_t k = 0; k < pairs; ++k) {
+        const BFloat16* one = in + (c + 2 * k) * channel + first * pixel;
+        if (c + 2 * k + 1 == channels) {
+          for (int64_t i = 0; i < count; ++i) words[k][i] = Product::of(one[i * pixel], {});
+        } else if (pixel == 1) {
+          for (int64_t i = 0; i < count; ++i) words[k][i] = Product::of(one[i], one[channel + i]);
+        } else {
+          for (int64_t i = 0; i < count; ++i) words[k][i] = Product::of(one[i * pixel], one[channel + i * pixel]);
+        }
+      }
+      BFloat16* to = out + first * wide + c;
+      if (pairs == 4) {
+        join_words(words, sizeof words[0], count, to, 2 * wide);
+      } else {
+        for (int64_t i = 0; i < count; ++i)
+          for (int64_t k = 0; k < pairs; ++k) store(to + i * wide + 2 * k, words[k][i]);
+      }
+    }
+  }
+}
+
+// What a block has made of `width` pixels, to channels that lie apart.
+inline void split_row(const BFloat16* in, int64_t channels, int64_t width, BFloat16* out, int64_t channel,
+                      int64_t pixel) {
+  int64_t c = 0;
+  for (; pixel == 1 && c + 8 <= channels; c += 8) split_channels(in + c, channels, width, out + c * channel, channel);
+  for (; c < channels; ++c)
+    for (int64_t x = 0; x < width; ++x) out[c * channel + x * pixel] = in[x * channels + c];
+}
+
 // Rows between zeros, `wide` numbers to a pixel: its channels, and a zero beside an odd one.
-inline void fill_lanes(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
-                       int64_t height, int64_t width, int64_t wide, BFloat16* out) {
+template <class Product>
+void fill_lanes(const Tensor4& source, const Plan& plan, const StripLayout& strip, int64_t n, int64_t row,
+                int64_t height, int64_t width, int64_t wide, BFloat16* out) {
   const ImageRows<BFloat16> rows(source, plan, strip, n, row, height, width);
   std::fill_n(out, strip.lead * wide, BFloat16{});
   out += strip.lead * wide;
@@ -126,8 +166,10 @@ inline void fill_lanes(const Tensor4& source, const Plan& plan, const StripLayou
       std::fill_n(out, strip.pitch * wide, BFloat16{});
       continue;
     }
-    if (rows.pixel == wide) {
+    if (rows.channel == 1 && rows.pixel == wide) {
       element_run(in, out, width * wide);
+    } else if (rows.channel != 1) {
+      join_pairs<Product>(in, rows.channel, rows.pixel, plan.sources, width, wide, out);
     } else {
       for (int64_t x = 0; x < width; ++x) {
         element_run(in + x * rows.pixel, out + x * wide, plan.sources);
@@ -138,20 +180,20 @@ inline void fill_lanes(const Tensor4& source, const Plan& plan, const StripLayou
   }
 }
 
-// Where channels lie side by side on both sides, and not many lanes would be empty.
-inline bool lanes_pay(const Tensor4& source, const Tensor4& target, const Plan& plan) {
+// Where not many lanes would be empty.
+inline bool lanes_pay(const Plan& plan) {
   const int64_t lanes = (plan.targets + kPixelLanes - 1) / kPixelLanes * kPixelLanes;
-  return plan.groups == 1 && plan.sources > 1 && source.strides[1] == 1 && source.strides[3] != 1 &&
-         target.strides[1] == 1 && target.strides[3] != 1 && 3 * lanes <= 4 * plan.targets;
+  return plan.groups == 1 && plan.sources > 1 && 3 * lanes <= 4 * plan.targets;
 }
 
 template <class Product>
 bool correlate_lanes(const MaskedConv2d& p, const Plan& plan) {
   using Element = typename Product::Element;
   const Tensor4 &source = plan.flip ? p.output : p.input, &target = plan.flip ? p.input : p.output;
-  if (!lanes_pay(source, target, plan)) return false;
+  if (!lanes_pay(plan)) return false;
   const int64_t H = p.height, W = p.width, pairs = (plan.sources + 1) / 2, wide = 2 * pairs;
   if (p.batch == 0 || H == 0 || W == 0) return true;
+  const bool apart = target.strides[1] != 1;
   const std::vector<LaneBlock<Product>> blocks = lane_blocks<Product>(plan, pairs);
   Element* packed = thread_scratch<Element, 0>(blocks.back().packed);
   parallel_blocks(static_cast<int64_t>(blocks.size()) - 1, 8, p.threads,
@@ -174,11 +216,13 @@ bool correlate_lanes(const MaskedConv2d& p, const Plan& plan) {
     StripLayout strip = full;
     strip.rows = std::min(rows, H - row);
     BFloat16* pixels = thread_scratch<BFloat16, 1>(full.plane * wide);
-    fill_lanes(source, plan, strip, n, row, H, W, wide, pixels);
+    fill_lanes<Product>(source, plan, strip, n, row, H, W, wide, pixels);
     const int64_t count = strip.rows * W;
+    BFloat16* made = thread_scratch<BFloat16, 2>(apart ? count * 4 * kPixelLanes : 0);
     for (size_t b = 0; b + 1 < blocks.size(); ++b) {
       const LaneBlock<Product>& block = blocks[b];
-      BFloat16* image = static_cast<BFloat16*>(target.data) + n * target.strides[0] + block.first;
+      BFloat16* image = static_cast<BFloat16*>(target.data) + n * target.strides[0] + block.first * target.strides[1] +
+                        row * target.strides[2];
       LaneArguments<Product> a{{}, {}, offsets.data(), static_cast<int64_t>(offsets.size()), pairs, {}, {}, 0};
       a.weights = packed + block.packed;
       a.bias = bias.data() + block.first;
@@ -187,10 +231,15 @@ bool correlate_lanes(const MaskedConv2d& p, const Plan& plan) {
         for (int k = 0; k < block.pixels; ++k) {  // beyond the last the last again
           const int64_t pixel = std::min(at + k, count - 1), y = pixel / W, x = pixel % W;
           a.source[k] = pixels + (y * strip.pitch + x) * wide;
-          a.target[k] = image + (row + y) * target.strides[2] + x * target.strides[3];
+          a.target[k] = apart ? made + pixel * block.channels : image + y * target.strides[2] + x * target.strides[3];
         }
         block.tile(a);
       }
+      // Rows that follow each other are one.
+      const int64_t run = target.strides[2] == W * target.strides[3] ? count : W;
+      for (int64_t done = 0; apart && done < count; done += run)
+        split_row(made + done * block.channels, block.channels, run, image + done / W * target.strides[2],
+                  target.strides[1], target.strides[3]);
     }
   });
   return true;

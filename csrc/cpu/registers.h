@@ -41,7 +41,7 @@ __attribute__((noinline)) Real* thread_scratch(int64_t n) {
   if (n > size) {
     size = 0;  // where there is no more memory
     memory.reset();
-    memory.reset(new Real[n + 16]);
+    memory.reset(new Real[n + 64 / sizeof(Real)]);
     size = n;
   }
   const uintptr_t address = reinterpret_cast<uintptr_t>(memory.get());
