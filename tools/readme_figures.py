@@ -27,6 +27,7 @@ HEADLINES = {
         )
     ],
     "masked_conv2d": [("3x3 B C=64 N=16 28x28", "forward+backward")],
+    "gated_masked_conv2d": [("vertical 64->128 N=16 28x28 bfloat16", "forward+backward")],
     "gated_pixelcnn": [("7 blocks C=32 N=16 28x28 float32", "zero_grad, loss, backward, Adam")],
     "reparameterize_kl": [("1024x256 float32", "forward+backward")],
     "gan_loss": [("D nonsaturating 64x1x30x30", "forward+backward")],
@@ -40,6 +41,7 @@ HEADLINES = {
     "rbm": [("512x784 H=1024 13% ones float32", "CD-1 step")],
     "affine_coupling": [("64x12x32x32 checkerboard exp float32", "forward+backward")],
     "am_softmax": [("N=1024 C=10575 D=512 float32", "forward+backward")],
+    "vector_quantize": [("[16, 64, 32, 32] K=512 contiguous float32", "forward+backward")],
     "noise_contrastive": [("N=1024 C=71000 D=300 K=20", "sparse gradients")],
     "crf": [("N=64 T=512 K=64", "forward+backward"), ("N=64 T=512 K=64", "16 samples")],
 }
