@@ -11,11 +11,12 @@ from pygen import models
 from pygen.nn._pointwise import PointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("poisoned")
-SHAPES = [(1, 5, 3, 7), (3, 1, 4, 4), (2, 6, 1, 1), (4, 16, 9, 8), (0, 5, 2, 2)]
+SHAPES = [(1, 5, 3, 7), (3, 1, 4, 4), (2, 6, 1, 1), (4, 16, 9, 8), (0, 5, 2, 2), (3, 17, 5, 6)]
 
 
-def make(shape, dtype=torch.float32, outs=7):
+def make(shape, dtype=torch.float32, outs=None):
     torch.manual_seed(3)
+    outs = outs or (19 if shape[1] == 17 else 7)  # many channels go by the C++ kernel where there is AVX-512
     layer = PointwiseConv2d(shape[1], outs).to(dtype)
     return layer, torch.randn(shape).to(dtype), torch.randn(shape[0], outs, *shape[2:]).to(dtype)
 
