@@ -123,3 +123,12 @@ def test_masked_conv2d_by_pairs_adds_long_sums_in_runs():
     out = masked_conv2d(x, w, mask_type="B", backend="cpu")
     truth = masked_conv2d(x.double(), w.double(), mask_type="B", backend="reference")
     assert torch.equal(out, truth.bfloat16())
+
+
+@pytest.mark.parametrize("outs", (16, 5), ids=("lanes", "planes"))
+def test_masked_conv2d_by_pairs_an_odd_channel_meets_no_other_weight(outs):
+    """Beside the last of three channels lies the next target's first weight, here an infinite one."""
+    x, w = torch.randn(2, 3, 4, 5).bfloat16(), torch.randn(outs, 3, 3, 3).bfloat16()
+    w[1:, 0] = torch.inf
+    out = masked_conv2d(x, w, mask_type="B", backend="cpu")
+    assert out[:, 0].isfinite().all() and not out[:, 1:].isfinite().any()
