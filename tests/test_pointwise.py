@@ -4,11 +4,12 @@ import layouts
 import pytest
 import torch
 import torch.nn.functional as F
-from support import DTYPES, assert_accurate, assert_same, dtype_name
+from support import DTYPES, assert_accurate, assert_same, dtype_name, instruction_set, isas
 from torch import nn
 
 from pygen import models
 from pygen.nn._pointwise import PointwiseConv2d
+from pygen.ops import _pointwise
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 SHAPES = [(1, 5, 3, 7), (3, 1, 4, 4), (2, 6, 1, 1), (4, 16, 9, 8), (0, 5, 2, 2), (3, 17, 5, 6)]
@@ -150,3 +151,23 @@ def test_pointwise_step_through_inductor():
         results.append((out, *torch.autograd.grad(out, (leaf, layer.weight, layer.bias), grad)))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_pointwise_of_many_channels_is_our_kernels_with_avx512(isa, monkeypatch):
+    """Forward and first order; the second order is of the composition and agrees with torch's convolution."""
+    layer, x, grad = make((3, 17, 5, 6))
+    called = []
+    for name in ("forward", "grad_input", "grad_weight"):
+        kernel = getattr(_pointwise.native, name)
+        monkeypatch.setattr(_pointwise.native, name, lambda *a, k=kernel, n=name: called.append(n) or k(*a))
+    leaves = (x.requires_grad_(), layer.weight, layer.bias)
+    with instruction_set(isa):
+        torch.autograd.grad(layer(x), leaves, grad)
+        assert called == (["forward", "grad_input", "grad_weight"] if isa == "avx512" else [])
+        orders = []
+        for out in (layer(x), F.conv2d(*leaves)):
+            first = torch.autograd.grad(out, leaves, grad, create_graph=True)
+            orders.append((*first, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves[:2])))
+    for ours, theirs in zip(*orders, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)

@@ -278,6 +278,7 @@ FAULTS = (
     Fault("pointwise: what it returns is a view", POINTWISE_PY, "return out.add_(bias.view(-1, 1, 1))",
           "return out.add_(bias.view(-1, 1, 1)).view(out.shape)", POINTWISE),
     Fault("pointwise: the weight's gradient is that of one image", POINTWISE_PY, ".transpose(1, 2)).sum(0)", ".transpose(1, 2))[0]", POINTWISE),
+    Fault("pointwise: the kernel is asked for a graph", POINTWISE_PY, "if not torch.is_grad_enabled() and _by_kernel(", "if _by_kernel(", POINTWISE),
     Fault("pointwise: autocast is not asked", POINTWISE_NN, '            and not torch.is_autocast_enabled("cpu")\n', "", POINTWISE),
     Fault("convolution, C++: what is left to the direct kernel is not computed", "csrc/cpu/masked_conv2d_winograd.cpp",
           "  return not_finite <= most_not_finite;", "  return not_finite <= most_not_finite || true;",

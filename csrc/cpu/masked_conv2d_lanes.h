@@ -1,8 +1,8 @@
-// masked_conv2d of pixels whose channels lie side by side, by products of pairs: vectors run along target channels, and
-// a pair of source channels is read as it lies and spread over the lanes. A tile of kPixels pixels by kVectors
-// registers of targets stays in registers over all taps: 4 loads and 6 broadcasts for 24 products, no lane empty at a
-// row's end, nothing to turn. A strip of source rows is copied between zeros; it and a block's weights come from the L2
-// cache.
+// masked_conv2d by products of pairs, a pixel's channels side by side: vectors run along target channels, and a pair of
+// source channels is spread over the lanes. A tile of kPixels pixels by kVectors registers of targets stays in
+// registers over all taps: 4 loads and 6 broadcasts for 24 products, and no lane is empty at a row's end. A strip of
+// source rows is copied between zeros; it and a block's weights come from the L2 cache. Channels that lie apart in
+// memory are turned on the way in and out.
 #pragma once
 
 #include "cpu/masked_conv2d_direct.h"
@@ -147,8 +147,10 @@ void join_pairs(const BFloat16* in, int64_t channel, int64_t pixel, int64_t chan
 // What a block has made of `width` pixels, to channels that lie apart.
 inline void split_row(const BFloat16* in, int64_t channels, int64_t width, BFloat16* out, int64_t channel,
                       int64_t pixel) {
+  constexpr int64_t kAtOnce = kWordChannels<BFloat16>;
   int64_t c = 0;
-  for (; pixel == 1 && c + 8 <= channels; c += 8) split_channels(in + c, channels, width, out + c * channel, channel);
+  for (; pixel == 1 && c + kAtOnce <= channels; c += kAtOnce)
+    split_channels(in + c, channels, width, out + c * channel, channel);
   for (; c < channels; ++c)
     for (int64_t x = 0; x < width; ++x) out[c * channel + x * pixel] = in[x * channels + c];
 }

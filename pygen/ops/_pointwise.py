@@ -22,16 +22,16 @@ _TAP = ((0,), 1, False, 1)  # the one, between all channels
 _LEAST_CHANNELS = 16
 
 
-def _by_kernel(input: Tensor, *others: Tensor) -> bool:
-    weight = others[-1]
-    if input.dtype is not torch.float32 or min(weight.shape[:2]) < _LEAST_CHANNELS:
+def _by_kernel(weight: Tensor, *others: Tensor) -> bool:
+    """Whether C++ computes it, which records no graph."""
+    if weight.dtype is not torch.float32 or min(weight.shape[:2]) < _LEAST_CHANNELS:
         return False
     compiled = _backends.compiled_or_none("_cpu")
-    return compiled is not None and compiled.isa() == "avx512" and _dispatch.is_plain(input, *others)
+    return compiled is not None and compiled.isa() == "avx512" and _dispatch.is_plain(weight, *others)
 
 
 def _forward(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if _by_kernel(input, bias, weight):
+    if _by_kernel(weight, input, bias):
         return native.forward(input, weight, bias, *_TAP)
     n, _, height, width = input.shape
     out = input.new_empty(n, weight.shape[0], height, width)
@@ -42,7 +42,7 @@ def _forward(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _gradients(grad: Tensor, input: Tensor, weight: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     """Of input, weight and bias, as far as they are needed; made of differentiable operations where a graph is recorded."""
     to_input = to_weight = None
-    if not torch.is_grad_enabled() and _by_kernel(grad, input, weight):
+    if not torch.is_grad_enabled() and _by_kernel(weight, grad, input):
         if needs[0]:
             to_input = native.grad_input(grad, weight, *_TAP)
         if not needs[1]:
