@@ -49,6 +49,7 @@ def test_vqvae_encoding_moves_no_averages():
 
 def test_vqvae_on_digits_with_a_prior_over_its_codes(tmp_path):
     """It learns, its codes are a pixel model's levels, and what that draws are images."""
+    pytest.importorskip("sklearn")
     torch.manual_seed(0)
     x = digits(binarize=False).train_x[:256]
     levels = int(x.max()) + 1
