@@ -288,3 +288,16 @@ def test_autocast_keeps_the_codebook_wide():
         quantized, indices, _ = vector_quantize(z, e)
     assert quantized.dtype == torch.float32
     assert_same(indices, vector_quantize(z.float(), e)[1])
+
+
+def test_moving_averages_compiled_by_inductor_keep_the_codes_for_backward():
+    """A clone of the buffer, which Inductor removes, would leave backward the moved codes."""
+    torch._dynamo.reset()
+    plain = moving()
+    fast = torch.compile(copy.deepcopy(plain), fullgraph=True)
+    z, grads = torch.randn(3, 2, 5), []
+    for module in (plain, fast):
+        leaf = z.clone().requires_grad_()
+        grads.append(torch.autograd.grad(module(leaf)[2], leaf)[0])
+    assert_same(grads[1], grads[0])
+    assert_same(fast.codebook, plain.codebook)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pygen._checks import check_size, fail
 from pygen.functional import code_statistics, vector_quantize
+from pygen.ops._saved import snapshot
 
 
 class VectorQuantizer(nn.Module):
@@ -84,7 +85,7 @@ class VectorQuantizer(nn.Module):
         moves = self.decay is not None and self.training
         result = vector_quantize(
             input,
-            self.codebook.clone() if moves else self.codebook,  # backward reads what was looked up
+            snapshot(self.codebook) if moves else self.codebook,  # backward reads what was looked up
             beta=self.beta,
             codebook_weight=1.0 if self.decay is None else 0.0,
             reduction=self.reduction,
@@ -111,7 +112,7 @@ class VectorQuantizer(nn.Module):
         if self.restart_threshold is not None:
             dead = sizes < self.restart_threshold
             rows = input.movedim(1, -1).reshape(-1, self.dim)
-            drawn = rows[torch.randint(len(rows), (self.num_codes,), device=input.device)].to(sums.dtype)
+            drawn = rows[torch.randint(rows.shape[0], (self.num_codes,), device=input.device)].to(sums.dtype)
             codebook = torch.where(dead.unsqueeze(1), drawn, codebook)
             total = torch.where(dead.unsqueeze(1), drawn * self.restart_threshold, total)
             sizes = torch.where(dead, self.restart_threshold, sizes)

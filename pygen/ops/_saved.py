@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pygen.ops import _library
+
 Kind = tuple[torch.Size, torch.dtype, torch.device]
 
 
@@ -43,3 +45,20 @@ def saved(ctx: Any) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     check_kinds(tensors, ctx.kinds)
     return tensors
+
+
+_copied = _library.register(
+    "snapshot(Tensor t) -> Tensor",
+    torch.clone,
+    torch.clone,
+    lambda t: _copied(t),  # of what needs no gradient
+)
+
+
+def snapshot(t: Tensor) -> Tensor:
+    """A copy of a buffer, for a backward that comes after the buffer was written to.
+
+    Under torch.compile an op of its own: Inductor (torch 2.13) removes a clone as doing nothing, and then backward reads the
+    buffer itself, without an error.
+    """
+    return torch.ops.pygen.snapshot(t) if torch.compiler.is_compiling() else t.clone()
