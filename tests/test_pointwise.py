@@ -57,7 +57,7 @@ def test_pointwise_takes_every_layout(maker):
 
 def test_pointwise_is_a_product_where_that_is_faster_and_else_a_convolution(monkeypatch):
     called = []
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: called.append(x) or F.conv2d(x, self.weight, self.bias))
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", lambda self, *args: called.append(args) or F.conv2d(*args))
     layer, x, _ = make((2, 6, 5, 4))
     layer(x)
     layer.double()(x.double())
@@ -171,3 +171,46 @@ def test_pointwise_of_many_channels_is_our_kernels_with_avx512(isa, monkeypatch)
             orders.append((*first, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves[:2])))
     for ours, theirs in zip(*orders, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", (6, 17), ids=("products", "kernel"))
+def test_pointwise_takes_what_autograd_may_send(channels):
+    """Batches of gradients, zeros without memory, sparse ones; each as torch's convolution has it."""
+    layer, x, grad = make((3, channels, 5, 6))
+    leaves = (x.requires_grad_(), layer.weight, layer.bias)
+    several = torch.stack((grad, -2 * grad))
+    sent = [
+        (several, several, True),
+        (torch._efficientzerotensor(grad.shape), grad * 0, False),
+        (grad.to_sparse(), grad, False),
+    ]
+    for ours, theirs, batched in sent:
+        a = torch.autograd.grad(layer(x), leaves, ours, is_grads_batched=batched)
+        b = torch.autograd.grad(F.conv2d(*leaves), leaves, theirs, is_grads_batched=batched)
+        for one, other in zip(a, b, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_pointwise_refuses_what_was_replaced_before_backward():
+    layer, x, grad = make((3, 17, 5, 6))
+    out = layer(x.requires_grad_())
+    x.data = x.data[:1]
+    with pytest.raises(RuntimeError, match=r"replaced after the forward pass: expected \[3, 17, 5, 6\]"):
+        out.backward(grad)
+
+
+def test_pointwise_reads_a_parametrized_weight_once():
+    """Spectral norm in training mode makes a step of its power iteration at each reading."""
+    layer, x, _ = make((2, 6, 5, 4))
+    read = []
+
+    class Counted(nn.Module):
+        def forward(self, weight):
+            read.append(1)
+            return weight * 2
+
+    nn.utils.parametrize.register_parametrization(layer, "weight", Counted())
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        read.clear()
+        layer(given)
+        assert len(read) == 1

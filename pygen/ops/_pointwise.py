@@ -17,6 +17,7 @@ from torch import Tensor
 from pygen import _backends, _dispatch
 from pygen.native import masked_conv2d as native
 from pygen.ops import _library
+from pygen.ops._saved import save, saved
 
 _TAP = ((0,), 1, False, 1)  # the one, between all channels
 _LEAST_CHANNELS = 16
@@ -42,13 +43,13 @@ def _forward(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _gradients(grad: Tensor, input: Tensor, weight: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     """Of input, weight and bias, as far as they are needed; made of differentiable operations where a graph is recorded."""
     to_input = to_weight = None
-    if not torch.is_grad_enabled() and _by_kernel(weight, grad, input):
+    if not (torch.is_grad_enabled() or _dispatch.is_batched(grad)) and _by_kernel(weight, grad, input):
         if needs[0]:
             to_input = native.grad_input(grad, weight, *_TAP)
         if not needs[1]:
             return to_input, None, grad.sum((0, 2, 3)) if needs[2] else None
         return to_input, *native.grad_weight(grad, input, (1, 1), *_TAP, needs[2])
-    g = grad.flatten(2)
+    g = grad.reshape(*grad.shape[:2], input.shape[2] * input.shape[3])
     if needs[0]:
         to_input = torch.bmm(weight.flatten(1).t().expand(len(g), -1, -1), g).view(input.shape)
     if needs[1]:
@@ -61,7 +62,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, work: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(input, weight)
+        save(ctx, input, weight)
         ctx.set_materialize_grads(False)
         ctx.plain = work is _forward
         return work(input, weight, bias)
@@ -70,10 +71,10 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 4
-        needs, saved = ctx.needs_input_grad[1:], ctx.saved_tensors
+        grad, needs, tensors = _dispatch.readable(grad), ctx.needs_input_grad[1:], saved(ctx)
         if ctx.plain:
-            return None, *_gradients(grad, *saved, needs)
-        grads = iter(torch.ops.pygen.pointwise_conv2d_backward(grad, *saved, needs))
+            return None, *_gradients(grad, *tensors, needs)
+        grads = iter(torch.ops.pygen.pointwise_conv2d_backward(grad, *tensors, needs))
         return None, *(next(grads) if n else None for n in needs)
 
 
