@@ -28,15 +28,15 @@ class Plan:
 
 @lru_cache(maxsize=256)
 def _plan(source_degrees: tuple[int, ...], target_degrees: tuple[int, ...], strict: bool) -> Plan:
-    sources = torch.tensor(source_degrees, dtype=torch.int64)
-    targets, target_order = torch.tensor(target_degrees, dtype=torch.int64).sort(stable=True)
+    sources = torch.tensor(source_degrees, dtype=torch.int64, device="cpu")
+    targets, target_order = torch.tensor(target_degrees, dtype=torch.int64, device="cpu").sort(stable=True)
     sources, source_order = sources.sort(stable=True)
     live = torch.searchsorted(sources, targets, right=not strict)
     return Plan(source_order, target_order, live, _stays(source_order), _stays(target_order))
 
 
 def _stays(order: Tensor) -> bool:
-    return torch.equal(order, torch.arange(len(order)))
+    return torch.equal(order, torch.arange(len(order), device="cpu"))
 
 
 def on_device(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +68,9 @@ def backward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict:
 @lru_cache(maxsize=256)  # as many as copies: a plan made anew would be copied anew
 def dense_plan(sources: int, targets: int) -> Plan:
     """Of a product in which everything is live, as of equal degrees."""
-    return Plan(torch.arange(sources), torch.arange(targets), torch.full((targets,), sources), True, True)
+    here: dict = {"device": "cpu"}
+    live = torch.full((targets,), sources, **here)
+    return Plan(torch.arange(sources, **here), torch.arange(targets, **here), live, True, True)
 
 
 def flat_rows(t: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def _difference(layer: nn.Conv2d, options: dict[str, Any]) -> str | None:
         sides = tuple(4 * d * (k // 2) + 3 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
         generator = torch.Generator().manual_seed(0)
         shape = (2, layer.in_channels, *sides)
-        image = torch.randn(shape, generator=generator, dtype=torch.float64).to(layer.weight.device)
+        image = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(layer.weight.device)
         expected: list[Tensor] = []
         got: list[Tensor] = []
         with torch.enable_grad():
@@ -193,7 +193,7 @@ def _probe_copy(layer: nn.Conv2d) -> nn.Conv2d:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in original.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64, device="cpu"))
             parameter.requires_grad_()
     return original
 

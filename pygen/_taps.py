@@ -104,11 +104,11 @@ _live_taps_once = cache(_live_taps)
 def dense_mask(mask_type: MaskType, color_groups: int, shape: Sequence[int]) -> torch.Tensor:
     """The mask of the weight as other code writes it: bool [Cout, Cin, kH, kW]."""
     out_channels, in_channels, height, width = shape
-    mask = torch.zeros(out_channels, in_channels, height * width, dtype=torch.bool)
+    mask = torch.zeros(out_channels, in_channels, height * width, dtype=torch.bool, device="cpu")
     mask[:, :, list(_live_taps("mask", mask_type, color_groups, height, width))] = True
     if color_groups > 1:
-        group_out = torch.arange(out_channels).unsqueeze(1) // (out_channels // color_groups)
-        group_in = torch.arange(in_channels) // (in_channels // color_groups)
+        group_out = torch.arange(out_channels, device="cpu").unsqueeze(1) // (out_channels // color_groups)
+        group_in = torch.arange(in_channels, device="cpu") // (in_channels // color_groups)
         centre = (height // 2) * width + width // 2
         mask[:, :, centre] = group_in < group_out if mask_type == "A" else group_in <= group_out
     return mask.view(shape)

@@ -81,5 +81,5 @@ def _split(images: np.ndarray, labels: np.ndarray, threshold: int | None, num_le
         images, num_levels = images >= threshold, 2
     x = torch.from_numpy(images.astype("uint8"))
     y = torch.from_numpy(labels.astype("int64"))
-    test = torch.arange(len(x)) % _TEST_EVERY == 0
+    test = torch.arange(len(x), device="cpu") % _TEST_EVERY == 0
     return ImageData(x[~test], y[~test], x[test], y[test], num_levels)

@@ -25,7 +25,7 @@ def draw(program: DenseProgram, drawing: Drawing, watch: Watch) -> None:
     """drawing: of flat levels [n, D]."""
     sampler = _Sampler(program, drawing)
     n, inputs = drawing.levels.shape
-    for steps in torch.arange(inputs).split(_STEPS_PER_WATCH):
+    for steps in torch.arange(inputs, device="cpu").split(_STEPS_PER_WATCH):
         for step in steps.tolist():
             sampler.decide(step)
             sampler.enable(step)

@@ -24,7 +24,7 @@ def draw(program: NadeProgram, drawing: Drawing, watch: Watch) -> None:
     thresholds = _sampling.binary_thresholds(by_step(program, drawing.u), drawing.temperature)
     levels = torch.empty(inputs, n, dtype=torch.bool, device=weight.device)
     a = bias.expand(n, -1).clone()
-    for steps in torch.arange(inputs).split(_STEPS_PER_WATCH):
+    for steps in torch.arange(inputs, device="cpu").split(_STEPS_PER_WATCH):
         for d in steps.tolist():
             logits = torch.addmv(output_bias[d], a.sigmoid(), output[d])
             torch.lt(-logits.double(), thresholds[d], out=levels[d])

@@ -38,7 +38,7 @@ def draw(task: Task, watch: Watch) -> None:
 
 def _turns(task: Task) -> Tensor:
     """int64 [*shape]: the step of each position."""
-    turns = torch.empty(task.drawing.levels.shape[1:], dtype=torch.int64)
+    turns = torch.empty(task.drawing.levels.shape[1:], dtype=torch.int64, device="cpu")
     for i, where in enumerate(task.steps):
         turns[where[1:]] = i
     return turns.to(task.drawing.levels.device)

@@ -29,8 +29,10 @@ def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[i
 
 
 def free_to_look_at(x: Tensor) -> bool:
-    """Whether a look at its values waits for no device."""
-    return x.device.type == "cpu"
+    """Whether a look at its values waits for no device, nor is barred by torch.func.vmap."""
+    if x.device.type != "cpu":
+        return False
+    return torch.compiler.is_compiling() or not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def check_level_range(model: str, argument: str, x: Tensor, num_levels: int) -> None:
@@ -44,7 +46,8 @@ def check_level_range(model: str, argument: str, x: Tensor, num_levels: int) -> 
 def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
     """Levels to [-1, 1]: 2 x / (num_levels - 1) - 1.
 
-    On a GPU, where looking at the values would wait for the device, a wrong level becomes NaN and so does the loss.
+    On a GPU, where looking at the values would wait for the device, and under vmap, where one cannot look, a wrong level
+    becomes NaN and so does the loss.
     """
     scaled = x.to(dtype).mul_(2 / (num_levels - 1)).sub_(1)
     if free_to_look_at(x):

@@ -195,5 +195,5 @@ def order_degrees(num_inputs: int, k: int) -> Degrees:
     """Ordering k: raster order first, then random ones that no version of torch's generators can change."""
     if k == 0:
         return tuple(range(num_inputs))
-    words = noise.words(num_inputs, torch.tensor(k), 1, DOMAINS["sampling"]).flatten()[:num_inputs]
+    words = noise.words(num_inputs, torch.tensor(k, device="cpu"), 1, DOMAINS["sampling"]).flatten()[:num_inputs]
     return tuple(words.argsort(stable=True).tolist())

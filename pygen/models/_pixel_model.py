@@ -33,7 +33,7 @@ class ShapeMemory(Recorded):
     trained_shape: tuple[int, ...] = ()
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.trained_shape, dtype=torch.int64)
+        return torch.tensor(self.trained_shape, dtype=torch.int64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         self.trained_shape = tuple(state.tolist())

@@ -235,7 +235,7 @@ class GAN(Recorded):
         self._optimizers["generator"] = optimizer
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor([self.discriminator_steps, self.generator_steps])
+        return torch.tensor([self.discriminator_steps, self.generator_steps], device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         self.discriminator_steps, self.generator_steps = state.tolist()

@@ -64,11 +64,11 @@ class NICE(Flow):
         h = z * torch.exp(-self.log_scale)
         for coupling in reversed(self.couplings):
             h, _ = coupling(h, inverse=True)
-        return h.reshape(len(z), *shape), -self._log_det(h)
+        return h.reshape(z.shape[0], *shape), -self._log_det(h)
 
     def _log_det(self, h: Tensor) -> Tensor:
         wide = torch.promote_types(self.log_scale.dtype, torch.float32)
-        return self.log_scale.sum(dtype=wide).expand(len(h))
+        return self.log_scale.sum(dtype=wide).expand(h.shape[0])
 
     def _check_shape(self, x: Tensor) -> None:
         if x.dim() < 2 or math.prod(x.shape[1:]) != self.num_inputs:

@@ -78,7 +78,7 @@ class RealNVP(Flow):
                 channels = half
 
     def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        total = x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
         done: list[Tensor] = []
         h = x
         for scale, boards in enumerate(self.boards):
@@ -95,11 +95,11 @@ class RealNVP(Flow):
             channels, height, width = 2 * channels, height // 2, width // 2
             shapes.append((channels, height, width))
         parts = list(z.split([c * h * w for c, h, w in (*shapes, (channels, height, width))], dim=1))
-        h = parts[-1].reshape(len(z), channels, height, width)
-        total = z.new_zeros(len(z), dtype=torch.promote_types(z.dtype, torch.float32))
+        h = parts[-1].reshape(z.shape[0], channels, height, width)
+        total = z.new_zeros(z.shape[0], dtype=torch.promote_types(z.dtype, torch.float32))
         for scale in reversed(range(self.num_scales)):
             if scale < self.num_scales - 1:
-                h = torch.cat((parts[scale].reshape(len(z), *shapes[scale]), h), dim=1)
+                h = torch.cat((parts[scale].reshape(z.shape[0], *shapes[scale]), h), dim=1)
                 h, total = _through(self.channels[scale], h, total, inverse=True)
                 h = F.pixel_shuffle(h, 2)
             h, total = _through(self.boards[scale], h, total, inverse=True)

@@ -61,9 +61,9 @@ def lower(compiled: Any, program: Program, width: int, images_per_block: int, sh
     device = packed.like.device
     table = [[stages[i].get(name, 0) for name in fields] for i in range(len(steps))]
     return Lowered(
-        torch.tensor(table, dtype=torch.int64).to(device),
-        torch.tensor(streams, dtype=torch.int64).to(device),
-        torch.tensor(packed.taps or [(0, 0)], dtype=torch.int32).to(device),
+        torch.tensor(table, dtype=torch.int64, device=device),
+        torch.tensor(streams, dtype=torch.int64, device=device),
+        torch.tensor(packed.taps or [(0, 0)], dtype=torch.int32, device=device),
         torch.cat(packed.parts),
         late_weights if taken + late_weights <= room else 0,
         ring_size,

@@ -83,7 +83,7 @@ def forward(
     if on_gpu(where):
         return _forward_on_gpu(where, v, weight, visible_bias, hidden_bias, kept), units
     given, tensors = _given(v, weight, visible_bias, hidden_bias)
-    energy = torch.empty(v.shape[0], dtype=wide)
+    energy = torch.empty(v.shape[0], dtype=wide, device=v.device)
     where[0].rbm_free_energy(*given, _addresses(tensors), energy.data_ptr(), kept, *where[1])
     return energy, units
 
@@ -119,8 +119,8 @@ def gibbs(
         state, units = _gibbs_on_gpu(where, v, weight, visible_bias, hidden_bias, *options)
         return state.to(v.dtype).contiguous(), units.to(v.dtype).contiguous()
     given, tensors = _given(v, weight, visible_bias, hidden_bias)
-    state = torch.empty(v.shape, dtype=torch.uint8)
-    units = torch.empty((len(v), len(weight)), dtype=torch.uint8)
+    state = torch.empty(v.shape, dtype=torch.uint8, device=v.device)
+    units = torch.empty((len(v), len(weight)), dtype=torch.uint8, device=v.device)
     steps, inverse, seed, mask = options
     drawn = state.data_ptr(), units.data_ptr()
     where[0].rbm_gibbs(*given, _addresses(tensors), steps, inverse, int(seed), mask, *drawn, *where[1])

@@ -38,7 +38,8 @@ def draw(
         nade_nll.draw(program, levels, u, known, known_mask, temperature)
         return
     given = _Given(program.like.dtype)
-    scaled = scale_levels(torch.arange(program.num_levels), program.num_levels, program.like.dtype)
+    numbers = torch.arange(program.num_levels, device=levels.device)
+    scaled = scale_levels(numbers, program.num_levels, program.like.dtype)
     draws = (
         DTYPE_NAMES[given.dtype],
         program.num_levels,

@@ -55,7 +55,7 @@ class _Contrastive(nn.Module):
         self.shared, self.sparse, self.reduction, self.backend = shared, sparse, reduction, backend
         self.weight = nn.Parameter(torch.empty(num_classes, features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
-        table = noise_table(torch.ones(num_classes) if counts is None else counts, power)
+        table = noise_table(torch.ones(num_classes, device="cpu") if counts is None else counts, power)
         self.register_buffer("noise", table.to(self.weight.device))
         self.reset_parameters()
 

@@ -60,7 +60,7 @@ def check_values(op, emissions, transitions, start, end, tags, lengths) -> None:
         return
     least, most = (int(v) for v in tags.aminmax())
     if (least < 0 or most >= k) and lengths is not None:  # past the lengths anything may stand
-        inside = tags.where(torch.arange(steps) < lengths.unsqueeze(1), 0)
+        inside = tags.where(torch.arange(steps, device="cpu") < lengths.unsqueeze(1), 0)
         least, most = (int(v) for v in inside.aminmax())
     if least < 0 or most >= k:
         raise _checks.fail(op, "tags", f"tags 0 .. {k - 1}", f"{least} .. {most}")

@@ -54,11 +54,14 @@ def product(
         or _checks.autocast_enabled()
     ):
         return None
+    if (
+        not _dispatch.nothing_intercepts()
+    ):  # before a plan is made: it is kept, and its tensors must not be a transform's
+        return None
     plan = _plans.get((id(in_degrees), id(out_degrees), strict)) or _plan(in_degrees, out_degrees, strict)
     if (
         plan is None
         or (rows := plan.rows(plan.compiled, input, weight, bias)) is None
-        or not _dispatch.nothing_intercepts()
         or (backend is None and _dispatch.resolve(op.name, _dispatch.AUTO, "cpu") != "cpu")
     ):
         return None

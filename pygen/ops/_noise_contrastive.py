@@ -56,7 +56,7 @@ def one_pass(
     n, k = len(input), negatives.shape[-1]
     target, negatives = target.contiguous(), negatives.contiguous()
     log_noise = None if kind == "negative_sampling" or noise is None else log_probabilities(noise)
-    log_count = float(torch.tensor(float(k), dtype=torch.float64).log())
+    log_count = float(torch.tensor(float(k), dtype=torch.float64, device="cpu").log())
     shift = None
     if negatives.dim() == 1:
         there = _within(negatives, weight)

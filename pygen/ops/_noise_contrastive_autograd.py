@@ -85,7 +85,7 @@ def _backward(
             return [g if n else None for g, n in zip(grads, needs, strict=True)]
         if made is None:
             made = one_pass(launcher, *given, kind, hits, needs[0])[1]
-        each = grad_nll / len(input) if reduction == "batchmean" else grad_nll
+        each = grad_nll / input.shape[0] if reduction == "batchmean" else grad_nll
         return gradients(launcher, made, each, input, weight, bias, (target, negatives), needs, sparse)
 
 

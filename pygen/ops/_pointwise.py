@@ -71,7 +71,8 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 4
-        grad, needs, tensors = _dispatch.readable(grad), ctx.needs_input_grad[1:], saved(ctx)
+        tensors: tuple[Any, ...] = saved(ctx)
+        grad, needs = _dispatch.readable(grad), ctx.needs_input_grad[1:]
         if ctx.plain:
             return None, *_gradients(grad, *tensors, needs)
         grads = iter(torch.ops.pygen.pointwise_conv2d_backward(grad, *tensors, needs))

@@ -124,7 +124,7 @@ def _forward(input, weight, target, scale, margin, reduction, backend, wanted):
         if launcher is None:
             return reference.forward(input, weight, target, scale, margin, reduction), ()
         upstream = (
-            torch.ones(len(input), dtype=compute_dtype(input.dtype), device=input.device) if any(wanted) else None
+            torch.ones(input.shape[0], dtype=compute_dtype(input.dtype), device=input.device) if any(wanted) else None
         )
         nll, *grads = one_pass(launcher, input, weight, target, scale, margin, upstream, wanted)
         return reduced(nll, reduction), grads
@@ -140,14 +140,16 @@ def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend
         if launcher is None:
             return reference.backward(grad_nll, input, weight, target, scale, margin, reduction)
         each = reduction == "none"
-        upstream = grad_nll.contiguous() if each else torch.ones(len(input), dtype=grad_nll.dtype, device=input.device)
+        upstream = (
+            grad_nll.contiguous() if each else torch.ones(input.shape[0], dtype=grad_nll.dtype, device=input.device)
+        )
         _, *grads = one_pass(launcher, input, weight, target, scale, margin, upstream, wanted)
         return _finished(launcher, grads, None if each else grad_nll, input, weight, reduction)
 
 
 def _finished(launcher, grads, grad_nll, input, weight, reduction):
     """Of sums the upstream gradient comes last: what forward made and what backward makes are equal to the last bit."""
-    factor = grad_nll if reduction == "sum" or grad_nll is None else grad_nll / len(input)
+    factor = grad_nll if reduction == "sum" or grad_nll is None else grad_nll / input.shape[0]
     pairs = zip(grads, (input, weight), strict=True)
     return tuple(None if g is None else finished(launcher, g, t, factor) for g, t in pairs)
 

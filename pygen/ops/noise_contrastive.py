@@ -153,7 +153,7 @@ def _loss(
             _dispatch.resolve(op, name, input.device.type)
         if _dispatch.is_plain(target):  # before a generator moves on
             check_level_values(op, target, len(weight), "target", "classes")
-        size = num_negatives if shared else (len(input), num_negatives)
+        size = num_negatives if shared else (input.shape[0], num_negatives)
         negatives = noise_sample(noise, size, seed=seed, generator=generator, backend=backend)
     else:
         check_negatives(op, negatives, input)

@@ -38,7 +38,7 @@ def table(
     for c in low:
         keep[c], alias[c] = min(int(rest[c] * _ONE), _ONE - 1), likeliest
     bits = probabilities.log().view(torch.int64)
-    return torch.stack((torch.tensor(keep), torch.tensor(alias), bits), 1)
+    return torch.stack((torch.tensor(keep, device="cpu"), torch.tensor(alias, device="cpu"), bits), 1)
 
 
 def forward(

@@ -146,7 +146,9 @@ def statistics(
     num_codes: int,
 ) -> tuple[Tensor, Tensor]:
     """How many positions each code has [K], int64, and the sums of their vectors [K, D]."""
-    return torch.bincount(indices.reshape(-1), minlength=num_codes), sums(input, indices, num_codes)
+    flat = indices.reshape(-1)
+    counts = torch.zeros(num_codes, dtype=torch.int64, device=flat.device).scatter_add(0, flat, torch.ones_like(flat))
+    return counts, sums(input, indices, num_codes)
 
 
 def backward(
