@@ -269,7 +269,7 @@ FAULTS = (
     Fault("masked_linear's short way: degrees may be bools", "pygen/ops/_linear_common.py", "or not {*map(type, degrees)} <= {int}", "", LINEAR_COMMON),
     Fault("masked_linear's short way: another backend was chosen", "pygen/ops/_linear_common.py",
           '        or (backend is None and _dispatch.resolve(op.name, _dispatch.AUTO, "cpu") != "cpu")\n', "", LINEAR_COMMON),
-    Fault("masked_linear's short way: a plan may be made in a transform", "pygen/ops/_linear_common.py", "    if not _dispatch.nothing_intercepts():  #", "    if False:  #", "tests/test_programs.py -k degrees"),
+    Fault("masked_linear's short way: a plan may be made in a transform", "pygen/ops/_linear_common.py", "    if not _dispatch.nothing_intercepts():", "    if False:", "tests/test_programs.py -k degrees"),
     Fault("masked_linear: an order is taken to change nothing", "pygen/_degrees.py", 'return torch.equal(order, torch.arange(len(order), device="cpu"))',
           "return len(order) % 2 == 0", LINEAR_CUDA),
     Fault("sampling, C++: a row's last column without a neighbour is forgotten", "csrc/cpu/sampling_pairs.h",

@@ -54,9 +54,7 @@ def product(
         or _checks.autocast_enabled()
     ):
         return None
-    if (
-        not _dispatch.nothing_intercepts()
-    ):  # before a plan is made: it is kept, and its tensors must not be a transform's
+    if not _dispatch.nothing_intercepts():  # first: a plan is kept, and its tensors must not be a transform's
         return None
     plan = _plans.get((id(in_degrees), id(out_degrees), strict)) or _plan(in_degrees, out_degrees, strict)
     if (
