@@ -46,6 +46,7 @@ def test_cuda_host_vector_quantize_at_the_edges_of_a_block(positions, codes, cha
 
 def test_cuda_host_vector_quantize_of_what_is_not_finite():
     own.test_what_is_not_finite(HERE)
+    own.test_codes_that_are_not_finite_hide_no_other(HERE)
 
 
 def test_cuda_host_vector_quantize_in_closed_form():

@@ -111,6 +111,17 @@ def test_indices_and_sums_do_not_depend_on_threads(target):
             assert_same(x, y)
 
 
+def test_the_distances_of_one_sample_do_not_depend_on_threads():
+    """Long sums, which torch splits by threads; about every other one then has another last bit."""
+    g = torch.Generator().manual_seed(9)
+    inputs, e = [torch.randn((1, 1, 100_001), generator=g) for _ in range(8)], torch.tensor([[-1.0], [1.0]])
+    losses = []
+    for count in (1, 2, 3):
+        with threads(count):
+            losses.append([vector_quantize(z, e, reduction="none", backend="cpu")[2].item() for z in inputs])
+    assert losses[0] == losses[1] == losses[2]
+
+
 def test_what_is_not_finite(target):
     """Such a position gets code 0 and shows in the loss; such a code is never the nearest."""
     nan, inf = float("nan"), float("inf")
@@ -123,6 +134,16 @@ def test_what_is_not_finite(target):
     only = torch.tensor([[nan, 0.0], [inf, 1]])
     quantized, indices, loss = vector_quantize(*on(target, z[:1], only), backend=target.backend)
     assert indices.tolist() == [0] and quantized.isnan().any() and loss.isnan()
+
+
+def test_codes_that_are_not_finite_hide_no_other(target):
+    """Before it and after it, in each of the lanes and threads that compare codes."""
+    z, e = integers((2, 5, 40), 150, torch.float32)
+    numbers = torch.arange(150)
+    e[numbers % 3 == 0, 1] = torch.tensor([float("nan"), float("inf")]).repeat(25)
+    rest = numbers[numbers % 3 != 0]
+    expected = rest[first_nearest(z, e[rest])[0]]
+    assert_same(vector_quantize(*on(target, z, e), backend=target.backend)[1].cpu(), expected)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (8, 7)], ids=str)

@@ -775,7 +775,7 @@ FAULTS = (
     Fault("Codes: moving averages move where nothing is trained", "pygen/nn/vector_quantize.py", "self.decay is not None and self.training", "self.decay is not None", QUANTIZE),
     Fault("Codes: sizes are smoothed to another total", "pygen/nn/vector_quantize.py", "(n + self.num_codes * self.epsilon)", "(n + self.epsilon)", QUANTIZE),
     Fault("Codes: the codebook's gradient takes beta", "pygen/ops/_vector_quantize.py", "(2 * codebook_weight) * factor", "(2 * beta) * factor", QUANTIZE),
-    Fault("Codes: one sample's distances are summed by threads", "pygen/ops/_vector_quantize.py", "(total(each).view(1) if len(each) == 1 else each.sum(1))", "each.sum(0)", "tests/test_conformance.py -k 'accurate and cpu and float32 and vector_quantize'"),
+    Fault("Codes: one sample's distances are summed by threads", "pygen/ops/_vector_quantize.py", "(total(each).view(1) if len(each) == 1 else each.sum(1))", "each.sum(1)", QUANTIZE),
     Fault("Codes, CUDA: of equal scores any thread's code", QUANTIZE_CU, "(other == most && its < code)", "(other == most && its > code)", QUANTIZE_CUDA),
     Fault("Codes, CUDA: a NaN's score is what was found", QUANTIZE_CU, "if (score > best[r]) {", "if (!(score <= best[r])) {", QUANTIZE_CUDA),
     Fault("Codes, CUDA: warps' sums replace each other", QUANTIZE_CU, "sum += parts[other][lane]", "sum = parts[other][lane]", QUANTIZE_CUDA),
