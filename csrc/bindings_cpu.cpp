@@ -21,6 +21,7 @@
 #include "cpu/noise_sample.bind.h"
 #include "cpu/pixel_lstm.bind.h"
 #include "cpu/plain.h"
+#include "cpu/rational_quadratic_spline.bind.h"
 #include "cpu/rbm.bind.h"
 #include "cpu/reparameterize_kl.bind.h"
 #include "cpu/sample_dot.bind.h"
@@ -54,6 +55,7 @@ PYBIND11_MODULE(_cpu, m) {
   pygen::bind_noise_sample(m);
   pygen::bind_pixel_lstm(m);
   pygen::bind_plain(m);
+  pygen::bind_rational_quadratic_spline(m);
   pygen::bind_rbm(m);
   pygen::bind_reparameterize_kl(m);
   pygen::bind_sample_dot(m);

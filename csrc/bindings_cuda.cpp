@@ -17,6 +17,7 @@
 #include "cuda/noise_contrastive.bind.h"
 #include "cuda/noise_sample.bind.h"
 #include "cuda/pixel_lstm.bind.h"
+#include "cuda/rational_quadratic_spline.bind.h"
 #include "cuda/rbm.bind.h"
 #include "cuda/reparameterize_kl.bind.h"
 #include "cuda/runtime.h"
@@ -50,6 +51,7 @@ PYBIND11_MODULE(_cuda, m) {
   pygen::cuda::bind_noise_contrastive(m);
   pygen::cuda::bind_noise_sample(m);
   pygen::cuda::bind_pixel_lstm(m);
+  pygen::cuda::bind_rational_quadratic_spline(m);
   pygen::cuda::bind_rbm(m);
   pygen::cuda::bind_reparameterize_kl(m);
   pygen::cuda::bind_sample_dot(m);

@@ -27,6 +27,7 @@ MIXTURE_WARPS = 8
 MIXTURE_SAMPLE_ELEMENTS = 1024  # positions times components: 8 a thread
 MIXTURE_SAMPLE_WARPS = 4
 COUPLING_BLOCK = 1024  # places of one program
+SPLINE_BLOCK = 256  # the same: two a thread, as each holds thirty numbers
 AM_SOFTMAX_CLASSES = 2048  # of a row at once: 8 a thread
 AM_SOFTMAX_WARPS = 8
 AM_SOFTMAX_FEATURES = 512

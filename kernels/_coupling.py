@@ -1,8 +1,16 @@
-"""What the kernels of affine_coupling share: a log scale's factor, which element a lane has, and the copy of what passes."""
+"""What the kernels of couplings share: a log scale's factor, which element a lane has, the copy of what passes, the grid."""
 
+from collections.abc import Sequence
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from pygen._coupling import Part, Plan
+
+from . import _blocks
+from ._compat import OPTIONS, tl_wide
 from ._elementary import exp_terms, exp_terms_float64
 from ._softplus import log1p_positive
 
@@ -87,3 +95,39 @@ def copy_rest(from_ptr, to_ptr, row, e, mask, sizes, from_place, to_place, FLAT:
     else:
         value = tl.load(from_ptr + coupling_offsets(row, i, j, k, from_place, FLAT), mask=mask, other=0.0)
         tl.store(to_ptr + offs, value, mask=mask)
+
+
+class CouplingLaunch:
+    """The grid of a call, and its tensors' places as kernels take them."""
+
+    def __init__(self, plan: Plan, like: Tensor, elements: int) -> None:
+        self.live, self.rest = plan.live, plan.rest or Part((1, 1, 0), ())
+        self.parity, self.weights, self.even = plan.weights is not None, plan.weights or (0, 0, 0), int(plan.even)
+        self.rows, self.double = len(like), like.dtype == torch.float64
+        longest = max(self.live.count, self.rest.count, 1)
+        self.block = min(triton.next_power_of_2(longest), elements)
+        self.at_once = elements // self.block
+        self.tiles = -(-longest // self.block)
+        self.grid = (-(-self.rows // self.at_once) * self.tiles,)
+
+    @staticmethod
+    def places(part: Part, numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
+        """(offset, strides) of these tensors, by their number in the plan; zeros where there is none."""
+        found = [None if n is None or n >= len(part.places) else part.places[n] for n in numbers]
+        return [(0,) * 5 if place is None else (place[0], *place[1]) for place in found]
+
+    def arguments(self) -> tuple:
+        return (self.live.sizes, self.rest.sizes, self.weights, self.live.count, self.rest.count, self.rows, self.tiles,
+                self.even)  # fmt: skip
+
+    def constants(self, like: Tensor, inverse: bool) -> dict[str, object]:
+        return {
+            "INVERSE": inverse,
+            "FLAT": self.live.sizes[:2] == (1, 1),
+            "REST_FLAT": self.rest.sizes[:2] == (1, 1),
+            "WIDE": tl_wide(like.dtype),
+            "ROWS": self.at_once,
+            "BLOCK": self.block,
+            "num_warps": _blocks.num_warps(like.dtype),
+            **OPTIONS,
+        }

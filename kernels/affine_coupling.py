@@ -13,12 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pygen._coupling import Call, Part, empty_gradients, wide, zero_gradients
+from pygen._coupling import Call, empty_gradients, wide, zero_gradients
 from pygen._layout import empty_output
 
 from . import _blocks
-from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
-from ._coupling import copy_rest, coupling_factor, coupling_indices, coupling_offsets, coupling_place
+from ._compat import bits_float, cast, device_of, float_bits
+from ._coupling import CouplingLaunch, copy_rest, coupling_factor, coupling_indices, coupling_offsets, coupling_place
 from ._loss_sums import add_up
 
 _RUNTIME = ("count", "rest_count", "rows", "tiles", "even", "bound_bits", "grad_log_det_stride")
@@ -165,45 +165,6 @@ def affine_coupling_bwd_kernel(
         )
 
 
-class _Launch:
-    """The grid of a call, and its tensors' places as kernels take them."""
-
-    def __init__(self, call: Call, like: Tensor) -> None:
-        plan = call.plan
-        self.live, self.rest = plan.live, plan.rest or Part((1, 1, 0), ())
-        self.parity, self.weights, self.even = plan.weights is not None, plan.weights or (0, 0, 0), int(plan.even)
-        self.rows, self.double = len(like), like.dtype == torch.float64
-        longest = max(self.live.count, self.rest.count, 1)
-        self.block = min(triton.next_power_of_2(longest), _blocks.COUPLING_BLOCK)
-        self.at_once = _blocks.COUPLING_BLOCK // self.block
-        self.tiles = -(-longest // self.block)
-        self.grid = (-(-self.rows // self.at_once) * self.tiles,)
-
-    @staticmethod
-    def places(part: Part, numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
-        """(offset, strides) of these tensors, by their number in the plan; zeros where there is none."""
-        found = [None if n is None or n >= len(part.places) else part.places[n] for n in numbers]
-        return [(0,) * 5 if place is None else (place[0], *place[1]) for place in found]
-
-    def arguments(self, bound: float) -> tuple:
-        return (self.live.sizes, self.rest.sizes, self.weights, self.live.count, self.rest.count, self.rows, self.tiles,
-                self.even, float_bits(bound))  # fmt: skip
-
-    def constants(self, like: Tensor, scale: str, inverse: bool) -> dict[str, object]:
-        return {
-            "SCALE": scale,
-            "INVERSE": inverse,
-            "PARITY": self.parity,
-            "FLAT": self.live.sizes[:2] == (1, 1),
-            "REST_FLAT": self.rest.sizes[:2] == (1, 1),
-            "WIDE": tl_wide(like.dtype),
-            "ROWS": self.at_once,
-            "BLOCK": self.block,
-            "num_warps": _blocks.num_warps(like.dtype),
-            **OPTIONS,
-        }
-
-
 def forward(
     input: Tensor,  # [N, C, ...]
     shift: Tensor,  # like input, or its transformed half
@@ -222,7 +183,7 @@ def forward(
         return output, log_det
     half = shift.shape != input.shape
     call = Call(input, half, mask, flip, ([input], [shift, log_scale]), ([output], []))
-    at = _Launch(call, input)
+    at = CouplingLaunch(call.plan, input, _blocks.COUPLING_BLOCK)
     (x, out), (t, s) = call.whole, call.params
     partial = None
     if affine:
@@ -231,7 +192,7 @@ def forward(
     with device_of(input):
         affine_coupling_fwd_kernel[at.grid](
             x, t, s, out, rest, rest_out, partial, *at.places(at.live, (0, 2, 3, 1)), *at.places(at.rest, (0, 1)),
-            *at.arguments(bound), **at.constants(input, scale, inverse),
+            *at.arguments(), float_bits(bound), SCALE=scale, PARITY=at.parity, **at.constants(input, inverse),
         )  # fmt: skip
         if partial is not None and at.tiles > 1:
             add_up(partial, log_det, 1.0)
@@ -262,7 +223,7 @@ def backward(
     grad_input, grad_shift, grad_log_scale = grads if grad_output is not None else zero_gradients(grads)
     read = [like, grad_output if like is not grad_output else None]
     call = Call(like, half, mask, flip, (read, [shift, log_scale]), ([grad_input], [grad_shift, grad_log_scale]))
-    at = _Launch(call, like)
+    at = CouplingLaunch(call.plan, like, _blocks.COUPLING_BLOCK)
     first, second, to_input = call.whole
     t, s, to_shift, to_scale = call.params
     x, upstream, number = (None, first, 0) if input is None else (first, second, 1)
@@ -272,7 +233,7 @@ def backward(
             upstream, grad_log_det, x, t, s, to_input, to_shift, to_scale,
             upstream if rest else None, to_input if rest else None,
             *at.places(at.live, (number, 0, 3, 4, 2, 5, 6)), *at.places(at.rest, (number, 2)),
-            *at.arguments(bound), 0 if grad_log_det is None else grad_log_det.stride(0),
-            **at.constants(like, scale, inverse),
+            *at.arguments(), float_bits(bound), 0 if grad_log_det is None else grad_log_det.stride(0),
+            SCALE=scale, PARITY=at.parity, **at.constants(like, inverse),
         )  # fmt: skip
     return grads

@@ -1,9 +1,9 @@
-"""How the kernels of affine_coupling see a call: where the transformed places lie in each tensor, and where the others do.
+"""How the kernels of couplings see a call: where the transformed places lie in each tensor, and where the others do.
 
-"channel" and "even_odd" cut each tensor in two: the transformed part, and the rest, which is copied. "checkerboard", and
-"even_odd" of parameters that have the input's shape, which would be read with gaps, take the whole tensor as one part, in which
-the parity of weighted indices tells the transformed places. What is left after merging is three dims a sample, innermost in
-memory last.
+"all" has one part. "channel" and "even_odd" cut each tensor in two: the transformed part, and the rest, which is copied.
+"checkerboard", and "even_odd" of parameters that have the input's shape, which would be read with gaps, take the whole tensor as
+one part, in which the parity of weighted indices tells the transformed places. What is left after merging is three dims a
+sample, innermost in memory last.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ MAX_DIMS = 3
 
 def live_channels(channels: int, mask: str, flip: bool) -> tuple[int, int, int]:
     """(first, step, count) of the transformed indices of dim 1."""
+    if mask == "all":
+        return (0, 1, channels)
     middle = (channels + 1) // 2
     if mask == "channel":
         return (0, 1, middle) if flip else (middle, 1, channels - middle)
@@ -114,6 +116,8 @@ def plan(
     none = (0,) * (len(shape) - 1)
     params_cut = cut(params, 0, 1) if half else cut(params, first, step)
     live = _part((count, *shape[2:]), none, [*cut(whole, first, step), *params_cut])
+    if mask == "all":
+        return None if live is None else Plan(live[0], None, None, False)
     other = live_channels(shape[1], mask, not flip)
     rest = _part((other[2], *shape[2:]), none, cut(whole, *other[:2]))
     return None if live is None or rest is None else Plan(live[0], rest[0], None, False)
@@ -179,3 +183,47 @@ def zero_gradients(grads: list[Tensor | None]) -> list[Tensor | None]:
 
 def wide(like: Tensor) -> torch.dtype:
     return torch.promote_types(like.dtype, torch.float32)
+
+
+class SplineCall:
+    """Of parameters [N, C' * P, ...], P numbers for each transformed channel: where each place's first number lies, and how far
+    apart the others are.
+
+    Args:
+        whole_read, whole_written: tensors of input's shape [N, C, ...], the first of which is there.
+        params_read, params_written: of the parameters'. None where absent; what is written is dense.
+    """
+
+    def __init__(
+        self,
+        mask: str,
+        flip: bool,
+        tails: str,
+        whole_read: list[Tensor | None],
+        whole_written: list[Tensor | None],
+        params_read: list[Tensor],
+        params_written: list[Tensor | None],
+    ) -> None:
+        like = whole_read[0]
+        assert like is not None
+        self.images, self.mask, self.flip, self.like = len(like), mask, flip, like
+        self.numbers = params_read[0].shape[1] // live_channels(like.shape[1], mask, flip)[2]
+        self.bins = (self.numbers + (1 if tails == "linear" else -1)) // 3
+        made = self._plan([*whole_read, *whole_written], [*params_read, *params_written])
+        if made is None:
+            dense = [None if t is None else contiguous(t) for t in whole_read]
+            made = self._plan([*dense, *whole_written], [*(contiguous(t) for t in params_read), *params_written])
+            assert made is not None
+        self.plan: Plan = made
+
+    def _plan(self, whole: list[Tensor | None], params: list[Tensor | None]) -> Plan | None:
+        self.whole, self.params = whole, [None if t is None else t[:, :: self.numbers] for t in params]
+        self.steps = [0 if t is None else t.stride(1) for t in params]
+        strides = (tuple(None if t is None else t.stride() for t in tensors) for tensors in (whole, self.params))
+        return plan(tuple(self.like.shape), True, self.mask, self.flip, *strides)
+
+    @property
+    def geometry(self) -> tuple:
+        """As the compiled modules take it."""
+        rest = self.plan.rest
+        return self.images, self.plan.live.sizes, None if rest is None else rest.sizes

@@ -21,6 +21,7 @@ from pygen.ops.nade_nll import nade_nll
 from pygen.ops.noise_contrastive import nce_loss, negative_sampling_loss, sampled_softmax_loss
 from pygen.ops.noise_sample import noise_sample, noise_table
 from pygen.ops.pixel_lstm import pixel_lstm
+from pygen.ops.rational_quadratic_spline import rational_quadratic_spline
 from pygen.ops.rbm import rbm_free_energy, rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
@@ -56,6 +57,7 @@ __all__ = [
     "noise_sample",
     "noise_table",
     "pixel_lstm",
+    "rational_quadratic_spline",
     "rbm_free_energy",
     "rbm_gibbs",
     "reparameterize_kl",

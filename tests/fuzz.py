@@ -132,9 +132,9 @@ def truth(
     op = BY_ID[case.op]
     wide = {k: t.contiguous() for k, t in on_floating(lambda t: t.to(dtype), tensors).items()}
     finite = case.values != "special" or op.finite >= set(case.shapes)
-    if finite and not (exact and case.dtype == "float64"):
+    between = {"rounded": rounded} if rounded and op.rounds_between else {}
+    if between or (finite and not (exact and case.dtype == "float64")):
         options = {"seed": support.SEED, **case.options} if op.seeded else case.options
-        between = {"rounded": rounded} if rounded and op.rounds_between else {}
         with contextlib.suppress(RuntimeError):
             return answers(case, lambda t: op.composite(t, options, **between), wide, nudge)
     return answers(case, lambda t: op.run(t, case.options, "reference"), wide, nudge)
@@ -146,11 +146,12 @@ def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tenso
     A mean of terms that cancel, or a slope beside a kink, has no digits that any arithmetic could keep: here the inputs, the
     upstream gradients, the noise and the numbers among the options are moved by one ulp of the dtype computed in, each
     number that is stored once the same way wherever it is read, and the result may be off by a few times what that changes.
-    What kernels hand on rounded (Op.rounds_between) is off by half an eps of its dtype: it is moved by so much that those few
+    What is rounded in between (Op.rounds_between) is off by half an eps of its dtype: it is moved by so much that those few
     times are two such halves, as in a sum over many the luck of 16 draws of signs is what the luck of one call is held against.
     """
     op, eps = BY_ID[case.op], torch.finfo(compute_dtype(got.dtype)).eps
-    handed = torch.finfo(got.dtype).eps / ULPS
+    handed = torch.finfo(op.rounds_between(got.dtype) if op.rounds_between else got.dtype).eps / ULPS
+    handed = max(handed, torch.finfo(torch.float64).eps)  # what float64 can be moved by
     if op.noise and "eps" not in tensors:  # its last bits are no input's: backends promise 6 ulp of it, not equality
         tensors = {**tensors, "eps": op.noise(tensors, {"seed": support.SEED, **case.options})}
         case = replace(case, options={k: v for k, v in case.options.items() if k != "seed"})
@@ -160,7 +161,8 @@ def explained(case: Case, tensors: Mapping[str, Tensor], number: int, got: Tenso
         nudge = partial(nudged, eps=eps, g=g)
         near = on_floating(nudge, tensors)
         turned = {k: v * (1 + eps * (-1) ** i) if isinstance(v, float) else v for k, v in case.options.items()}
-        rounded = partial(move_rounded, eps=handed, g=g)
+        # NaN that a composite spreads moves nothing: every other draw is the reference's.
+        rounded = partial(move_rounded, eps=handed, g=g) if case.values != "special" or i % 2 else None
         moves = {"nudge": nudge, "rounded": rounded}
         outputs, grads = truth(replace(case, options=turned), near, torch.float64, exact=True, **moves)
         other = [*outputs, *grads][number]

@@ -14,21 +14,29 @@ def nudged(t: Tensor, eps: float, g: torch.Generator) -> Tensor:
     return t.double() * (1 + eps * (torch.randint(2, stored, generator=g).double() * 2 - 1))
 
 
+def _signs(t: Tensor, g: torch.Generator) -> Tensor:
+    """+-1 by the number and the draw alone: equal numbers are rounded alike, and sums of them add such errors up."""
+    odd, shift = (int(n) for n in torch.randint(2**31, (2,), generator=g))
+    key = t.float().view(torch.int32).long() * (2 * odd + 1) + shift
+    return ((key ^ (key >> 17)) * 0x9E3779B1 >> 40 & 1).double() * 2 - 1
+
+
 class _Rounded(torch.autograd.Function):
-    """Each element, or each of its gradient, moved by eps up or down."""
+    """Each element, or each of its gradient, moved by eps of itself or of size, up or down."""
 
     @staticmethod
-    def forward(ctx, x, gradient, eps, g):
+    def forward(ctx, x, size, gradient, eps, g):
         ctx.gradient, ctx.eps, ctx.g = gradient, eps, g
-        return x.clone() if gradient else nudged(x, eps, g)
+        return x.clone() if gradient else x + eps * (size or x) * _signs(x, g)
 
     @staticmethod
     def backward(ctx, grad):
-        return nudged(grad, ctx.eps, ctx.g) if ctx.gradient else grad, None, None, None
+        return grad * (1 + ctx.eps * _signs(grad, ctx.g)) if ctx.gradient else grad, None, None, None, None
 
 
-def move_rounded(x: Tensor, *, eps: float, g: torch.Generator, gradient: bool = False) -> Tensor:
-    return _Rounded.apply(x, gradient, eps, g)
+def move_rounded(x: Tensor, size: float = 0.0, *, eps: float, g: torch.Generator, gradient: bool = False) -> Tensor:
+    """size 0: that of each element."""
+    return _Rounded.apply(x, size, gradient, eps, g)
 
 
 def simpler(case: Any) -> Iterator[Any]:

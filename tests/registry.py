@@ -79,8 +79,9 @@ class Op:
     # Draws (argument -> shape, options) for fuzz.py; without one it varies the samples.
     fuzz: Callable[[random.Random], tuple[dict[str, tuple[int, ...]], dict]] | None = None
     finite: frozenset[str] = frozenset()  # arguments to which fuzz.py gives no NaN and no infinity; the row says why
-    # What one kernel hands the next is rounded to the dtype. The composite takes rounded= for each such number.
-    rounds_between: bool = False
+    # Of an output's dtype, what numbers in between are rounded to that the result does not forget: those that one kernel hands
+    # the next, or sums in the dtype computed in. The composite takes rounded= for each such number.
+    rounds_between: Callable[[torch.dtype], torch.dtype] | None = None
     # Of float64 there is no wider truth, and plain PyTorch's own error is not known: how many eps right answers may lie apart
     # there. More than the rule's 4 for a gradient whose weights are softmaxes of large logits, as fuzz.py has it.
     double_eps: float = OWN_EPS

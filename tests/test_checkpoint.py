@@ -15,7 +15,21 @@ from torch import nn
 from pygen import cli, models
 from pygen._picture import grid, write_png
 from pygen._sample import as_pixels
-from pygen.models import GAN, MADE, NADE, NICE, RBM, VAE, VQVAE, GatedPixelCNN, PixelCNN, PixelCNNPP, PixelRNN, RealNVP
+from pygen.models import (
+    GAN,
+    MADE,
+    NADE,
+    NICE,
+    NSF,
+    RBM,
+    VAE,
+    VQVAE,
+    GatedPixelCNN,
+    PixelCNN,
+    PixelCNNPP,
+    PixelRNN,
+    RealNVP,
+)
 
 MODELS = {
     "plain": lambda: PixelCNN(hidden_channels=4, num_blocks=1),
@@ -28,6 +42,7 @@ MODELS = {
     "nade": lambda: NADE(6, 4, num_orders=2),
     "rbm": lambda: RBM(6, 4),
     "nice": lambda: NICE(6, [4, 5], num_couplings=2, prior="normal"),
+    "nsf": lambda: NSF(6, [4, 5], num_couplings=2, num_bins=3, bound=2),
     "real-nvp": lambda: RealNVP((1, 4, 4), hidden_channels=3, num_blocks=1, num_levels=8),
     "vae": lambda: VAE((1, 4, 4), 2, hidden=5, beta=0.5),
     "vae-conv": lambda: VAE([1, 6, 4], 2, conv=True),

@@ -1,4 +1,4 @@
-"""NICE and RealNVP: densities that integrate to one, exact inverses, equal to their plain-PyTorch twins."""
+"""NICE, RealNVP and neural spline flows: densities that integrate to one, exact inverses, equal to their plain-PyTorch twins."""
 
 import math
 
@@ -36,6 +36,8 @@ CASES = {
     "NICE": ("NICE", NICE, (7, 5)),
     "NICE normal": ("NICE", NICE | {"prior": "normal", "num_couplings": 3}, (7, 5, 1)),
     "NICE levels": ("NICE", NICE | {"num_inputs": 6, "num_levels": 16}, (7, 2, 3)),
+    "NSF": ("NSF", NICE | {"num_bins": 5}, (7, 5)),
+    "NSF levels": ("NSF", NICE | {"num_inputs": 6, "num_bins": 2, "bound": 1.5, "num_levels": 16}, (7, 2, 3)),
     "RealNVP": ("RealNVP", REAL, (3, 1, 4, 4)),
     "RealNVP levels": ("RealNVP", REAL | {"image_shape": (3, 8, 4), "num_scales": 3, "num_levels": 256}, (3, 3, 8, 4)),
     "RealNVP one scale": ("RealNVP", REAL | {"num_scales": 1, "prior": "logistic", "image_shape": (2, 3, 5)}, (2, 2, 3, 5)),
@@ -114,6 +116,17 @@ def test_affine_coupling_density_integrates_to_one():
             total = total + log_det
         density = (total - 0.5 * h.square().sum(1) - math.log(2 * math.pi)).exp()
     assert abs(float(density.sum()) * 0.05**2 - 1) < 1e-6
+
+
+def test_nsf_density_integrates_to_one():
+    """In two dimensions: midpoints of cells, of which knots, where the slope has a kink, cut a few."""
+    model = randomised(models.NSF(2, (8,), num_bins=4, num_couplings=3), seed=5, scale=0.7).double()
+    side = (torch.arange(1200, dtype=torch.float64) + 0.5) / 75 - 8
+    grid = torch.cartesian_prod(side, side)
+    with torch.no_grad():
+        assert model.transform(grid[::999])[1].abs().max() > 0.5
+        total = sum(model.log_prob(part).exp().sum() for part in grid.split(1 << 18)) / 75**2
+    assert abs(float(total) - 1) < 2e-4
 
 
 @pytest.mark.parametrize("prior", ("logistic", "normal"))
@@ -252,6 +265,26 @@ def test_affine_coupling_module_hands_on_the_gradient_of_both_halves_as_it_lies(
     assert made.grad.untyped_storage().data_ptr() == seen[0].untyped_storage().data_ptr()
 
 
+def test_nsf_fits_what_lies_on_a_ring():
+    """A ring: the likelihood of other points of it rises by more than a nat."""
+    g = torch.Generator().manual_seed(0)
+    angle = torch.rand(1024, generator=g) * 2 * math.pi
+    x = torch.stack((angle.cos(), angle.sin()), 1) * 2 + 0.1 * torch.randn(1024, 2, generator=g)
+    torch.manual_seed(1)
+    model = models.NSF(2, (32,), num_couplings=4, num_bins=8)
+    before = model.loss(x[512:]).item()
+    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+    for _ in range(80):
+        loss = model.loss(x[:512])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert model.loss(x[512:]).item() < before - 1.0
+        radius = model.sample(500, seed=2).norm(dim=1)
+    assert 1.6 < radius.median() < 2.4
+
+
 REFUSED = {
     "num_inputs": (lambda: models.NICE(1, 4), r"NICE: num_inputs: expected a number >= 2, got 1"),
     "hidden_sizes": (lambda: models.NICE(4, ()), r"NICE: hidden_sizes: expected at least one width"),
@@ -260,6 +293,8 @@ REFUSED = {
     "image": (lambda: models.RealNVP((1, 6, 8), num_scales=3), r"RealNVP: image_shape: expected H and W .* 4, for 3 scales"),
     "image dims": (lambda: models.RealNVP((6, 8)), r"RealNVP: image_shape: expected \(C, H, W\)"),
     "bound": (lambda: models.RealNVP((1, 2, 2), bound=0), r"RealNVP: bound: expected 1e-6 <= bound"),
+    "bins": (lambda: models.NSF(4, 4, num_bins=257), r"NSF: num_bins: expected a number <= 256, got 257"),
+    "spline bound": (lambda: models.NSF(4, 4, bound=0.0), r"NSF: bound: expected 1e-6 <= bound"),
     "shape": (lambda: models.NICE(4, 4).log_prob(torch.zeros(2, 5)), r"NICE: x: expected shape \[N, ...\] with 4 elements"),
     "seed": (lambda: models.NICE(4, 4).log_prob(torch.zeros(2, 4), seed=1), r"NICE: seed: expected None, as nothing is drawn"),
     "cond": (lambda: models.NICE(4, 4).loss(torch.zeros(2, 4), torch.zeros(2)), r"NICE: cond: expected None"),

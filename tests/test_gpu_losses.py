@@ -8,7 +8,7 @@ from test_gpu_layers import DEVICE, each_backend, results
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 NAMES = ("affine_coupling", "am_softmax", "bernoulli_nll", "categorical_nll", "crf_log_partition", "crf_nll",
-         "logistic_mixture_nll", "nade_nll", "nce_loss", "vector_quantize")  # fmt: skip
+         "logistic_mixture_nll", "nade_nll", "nce_loss", "rational_quadratic_spline", "vector_quantize")  # fmt: skip
 each_op = pytest.mark.parametrize("op", [op for op in OPS if op.name in NAMES], ids=str)
 
 

@@ -24,6 +24,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_affine_coupling.py"),
         "cuda": _host("affine_coupling"),
     },
+    "rational_quadratic_spline": {
+        "triton": (*GENERIC, "tests/test_rational_quadratic_spline.py"),
+        "cpu": (*GENERIC, "tests/test_rational_quadratic_spline.py"),
+        "cuda": _host("rational_quadratic_spline"),
+    },
     "reparameterize_kl": {"triton": (*GENERIC, "tests/test_triton_reparameterize_kl.py"), "cpu": GENERIC, "cuda": HOST},
     "gan_loss": {"triton": (*GENERIC, "tests/test_gan_loss.py"), "cpu": GENERIC, "cuda": _host("gan_loss")},
     "masked_conv2d": {

@@ -40,6 +40,7 @@ HEADLINES = {
     "pixel_lstm": [("16x28x28 H=64 right float32", "forward+backward")],
     "rbm": [("512x784 H=1024 13% ones float32", "CD-1 step")],
     "affine_coupling": [("64x12x32x32 checkerboard exp float32", "forward+backward")],
+    "rational_quadratic_spline": [("64x12x32x32 K=8 float32", "forward+backward")],
     "am_softmax": [("N=1024 C=10575 D=512 float32", "forward+backward")],
     "vector_quantize": [("[16, 64, 32, 32] K=512 contiguous float32", "forward+backward")],
     "noise_contrastive": [("N=1024 C=71000 D=300 K=20", "sparse gradients")],

@@ -24,6 +24,7 @@ from pygen.kernels import (
     noise_contrastive,
     noise_sample,
     pixel_lstm,
+    rational_quadratic_spline,
     rbm,
     reparameterize_kl,
     sample_dot,
@@ -304,6 +305,35 @@ def _affine_coupling_cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "alone", lambda: _affine_coupling(image, torch.float32, alone=True)
 
 
+def _rational_quadratic_spline(
+    shape, bins: int, dtype, *, mask="all", tails="linear", inverse=False, last=False, alone=False
+):
+    """alone: of the log-determinant's gradient and the parameters' alone."""
+    live = shape[1] if mask == "all" else shape[1] // 2
+    numbers = 3 * bins - 1 if tails == "linear" else 3 * bins + 1
+    layout = torch.channels_last if last else torch.contiguous_format
+    both = (shape, (shape[0], live * numbers, *shape[2:]))
+    x, p = (torch.zeros(s, dtype=dtype).contiguous(memory_format=layout) for s in both)
+    options = (mask, False, tails, -3.0, 3.0, 1e-3, 1e-3, 1e-3, 1.0, inverse)
+    out, log_det = rational_quadratic_spline.forward(x, p, *options)
+    rational_quadratic_spline.backward(None if alone else out, log_det, x, p, *options, (not alone, True))
+
+
+def _rational_quadratic_spline_cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    image = (64, 12, 32, 32)
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        yield f"{name} channel", lambda d=dtype: _rational_quadratic_spline(image, 8, d, mask="channel")
+        yield (
+            f"{name} box inverse",
+            lambda d=dtype: _rational_quadratic_spline(image, 8, d, tails="none", inverse=True, last=True),
+        )
+    yield "vectors", lambda: _rational_quadratic_spline((4096, 64), 8, torch.float32, mask="even_odd")
+    yield "sixteen bins", lambda: _rational_quadratic_spline(image, 16, torch.float32, inverse=True)
+    yield "one bin", lambda: _rational_quadratic_spline((512, 2), 1, torch.float32)
+    yield "alone", lambda: _rational_quadratic_spline(image, 8, torch.float32, alone=True)
+
+
 def _nade_nll(n: int, inputs: int, hidden: int, dtype):
     x, weight = torch.zeros(n, inputs, dtype=torch.uint8), torch.zeros(inputs, hidden, dtype=dtype)
     logits = nade_nll.forward(x, weight, weight[0], weight, weight[:, 0])
@@ -467,6 +497,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield from _bernoulli_sample_cases()
     yield from _logistic_mixture_sample_cases()
     yield from _affine_coupling_cases()
+    yield from _rational_quadratic_spline_cases()
     yield from _nade_nll_cases()
     yield from _pixel_lstm_cases()
     yield from _rbm_cases()

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/affine_coupling_pieces.h"
+#include "cpu/coupling_blocks.h"
 #include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
 
@@ -14,10 +15,9 @@ namespace pygen {
 inline namespace PYGEN_ISA {
 namespace {
 
-constexpr int64_t kBlock = 1024;         // places; a block's scratch fits the L1 and L2 caches
+constexpr int64_t kBlock = kCouplingBlock;
 constexpr int64_t kBlocksPerThread = 4;  // about 8 us of work
-constexpr int64_t kRow = 64;  // rows this long are looked at one by one: many lie in memory as they are needed
-using Blocks = RowBlocks<kBlock>;
+using Blocks = CouplingBlocks;
 
 template <class Real>
 struct Scratch {
@@ -28,20 +28,6 @@ template <class Real>
 __attribute__((noinline)) Scratch<Real>& scratch() {
   static thread_local Scratch<Real> s;
   return s;
-}
-
-// Once in the module, as so many calls of them inlined would make most of its size.
-template <class T, class Real>
-__attribute__((noinline)) const Real* read_piece(const View& view, int64_t start, int64_t n, Real* to) {
-  return read_block<T>(view, start, n, to);
-}
-template <class T, class Real>
-__attribute__((noinline)) Real* piece_target(const View& view, int64_t start, int64_t n, Real* scratch) {
-  return block_target<T>(view, start, n, scratch);
-}
-template <class T, class Real>
-__attribute__((noinline)) void write_piece(const View& view, int64_t start, int64_t n, const Real* from) {
-  write_block<T>(view, start, n, from);
 }
 
 // Which places of a piece are transformed. Over two dims the answer has a period of two lines, and is made once.
@@ -85,14 +71,6 @@ class LivePlaces {
   std::vector<Real> pattern_;
 };
 
-// body(start, at, n) for the pieces of a block; `at` counts from the block's start.
-template <class Body>
-PYGEN_INLINE void for_each_piece(const Blocks& blocks, int64_t block, Body body) {
-  const int64_t start = blocks.start(block), size = blocks.size(block);
-  const int64_t step = blocks.blocks_per_row == 1 && blocks.cols >= kRow ? blocks.cols : size;
-  for (int64_t at = 0; at < size; at += step) body(start + at, at, std::min(step, size - at));
-}
-
 // Transformed and other places in turn in one run of memory, as of "even_odd": read and written as one.
 template <class T>
 struct Pairs {
@@ -126,36 +104,6 @@ struct Pairs {
     }
   }
 };
-
-// The places that pass unchanged of a block's rows, or its share of them.
-template <class T, class Real>
-void copy_rest(const AffineCoupling::Half& rest, const Blocks& blocks, int64_t block, Real* scratch) {
-  if (rest.count == 0 || !rest.output.present()) return;
-  const int64_t parts = blocks.blocks_per_row, part = parts > 1 ? block % parts : 0;
-  const int64_t row = blocks.first_row(block), rows = parts > 1 ? 1 : blocks.num_rows(block);
-  const int64_t first = row * rest.count + rest.count * part / parts;
-  const int64_t end = parts > 1 ? row * rest.count + rest.count * (part + 1) / parts : first + rows * rest.count;
-  for (int64_t at = first; at < end;) {
-    const int64_t left = rest.count >= kRow ? rest.count - at % rest.count : end - at;
-    const int64_t n = std::min(std::min(kBlock, end - at), left);
-    T* from = rest.input.present() ? run_in_place<T, T>(rest.input, at, n) : nullptr;
-    T* to = run_in_place<T, T>(rest.output, at, n);
-    if (from && to) {
-      std::copy_n(from, n, to);
-    } else {
-      const Real* values = scratch;
-      if (rest.input.present()) {
-        values = read_piece<T>(rest.input, at, n, scratch);
-      } else {
-        std::fill_n(scratch, n, Real(0));
-      }
-      Real* target = piece_target<T>(rest.output, at, n, scratch);
-      if (target != values) std::copy_n(values, n, target);
-      write_piece<T>(rest.output, at, n, target);
-    }
-    at += n;
-  }
-}
 
 // Whether the piece of each tensor that is there is one run of T.
 template <class T>
@@ -204,18 +152,6 @@ void forward(const AffineCoupling& p) {
   sums.finish(1.0);
 }
 
-// The gradient of log_det, at each place of a piece.
-template <class Real>
-const Real* spread_log_det(const AffineCoupling& p, int64_t start, int64_t n, Real* to) {
-  const Real* from = static_cast<const Real*>(p.grad_log_det);
-  for (int64_t i = 0; i < n;) {
-    const int64_t row = (start + i) / p.live.count, run = std::min((row + 1) * p.live.count - start, n) - i;
-    std::fill_n(to + i, run, from ? from[row * p.grad_log_det_stride] : Real(0));
-    i += run;
-  }
-  return to;
-}
-
 template <class T, class Real>
 void backward(const AffineCoupling& p) {
   const Blocks blocks(p.images, p.live.count);
@@ -229,7 +165,9 @@ void backward(const AffineCoupling& p) {
     Scratch<Real>& s = scratch<Real>();
     for_each_piece(blocks, block, [&](int64_t start, int64_t, int64_t n) {
       const Real *mask = live.of(start, n, s.live), bound = static_cast<Real>(p.bound);
-      const Real* to_log_det = p.log_scale.present() ? spread_log_det(p, start, n, s.grad_log_det) : nullptr;
+      const Real* to_log_det = p.log_scale.present() ? spread_log_det(p.grad_log_det, p.grad_log_det_stride,
+                                                                      p.live.count, start, n, s.grad_log_det)
+                                                     : nullptr;
       // Of log_det's gradient alone: zeros, of T too, and nothing that may be infinite or NaN times them.
       const bool alone = !p.live.input.present(), unread = alone && p.scale == CouplingScale::Exp;
       if (alone) {

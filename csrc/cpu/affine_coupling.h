@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/affine_coupling.h"
-#include "cpu/view.h"
+#include "cpu/coupling.h"
 
 namespace pygen {
 
@@ -10,17 +10,13 @@ namespace pygen {
 // what is copied. With `parity` a place of `live` is transformed where the sum of weights times indices is odd, or with
 // `even` where it is not.
 struct AffineCoupling {
-  struct Half {
-    View input, output;  // backward: the output's and the input's gradient
-    int64_t count = 0;   // a sample
-  };
   DType dtype;
   CouplingScale scale;
   bool inverse, parity, even;
   double bound;
   int64_t images;
   int64_t sizes[3], weights[3];
-  Half live, rest;
+  CouplingHalf live, rest;
   View input, shift, log_scale;  // input: backward alone
   void* log_det;                 // [images] of Real, or null
   View grad_shift, grad_log_scale;

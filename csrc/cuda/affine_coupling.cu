@@ -6,15 +6,6 @@
 namespace pygen::cuda {
 namespace {
 
-CouplingOperand operand(const CouplingArgument& t) {
-  return {reinterpret_cast<char*>(t.address), t.strides[0], t.strides[1], t.strides[2], t.strides[3]};
-}
-
-CouplingPart part(const int64_t (&sizes)[3], int unit) {
-  const int64_t line = (sizes[2] + unit - 1) / unit;
-  return {sizes[1], sizes[2], line, sizes[0] * sizes[1] * line};
-}
-
 template <class Tr>
 CouplingParams make_params(const AffineCouplingCall& call) {
   CouplingParams p{};
@@ -37,10 +28,7 @@ CouplingParams make_params(const AffineCouplingCall& call) {
   p.parity = call.parity;
   p.even = call.even;
   for (int d = 0; d < 3; ++d) p.weights[d] = static_cast<int>(call.weights[d]);
-  const int64_t units = p.live.units > p.rest.units ? p.live.units : p.rest.units;
-  while ((Tr::kThreads >> p.lane_bits) > 1 && (int64_t(1) << p.lane_bits) < units) ++p.lane_bits;
-  const int64_t each = int64_t(Tr::kSteps) << p.lane_bits;
-  p.tiles = units > 0 ? (units + each - 1) / each : 1;
+  deal_units<Tr>(p);
   return p;
 }
 

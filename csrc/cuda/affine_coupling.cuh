@@ -8,6 +8,7 @@
 #pragma once
 
 #include "common/affine_coupling.h"
+#include "cuda/coupling.cuh"
 #include "cuda/loss_sums.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/units.cuh"
@@ -16,16 +17,6 @@ namespace pygen::cuda {
 namespace {
 
 // --- params
-
-struct CouplingOperand {
-  char* data;                         // null: absent
-  int64_t row, outer, middle, inner;  // strides in elements
-};
-
-struct CouplingPart {
-  int64_t middle, inner;      // sizes
-  int64_t line_units, units;  // of one run along the inner dim; of a sample
-};
 
 struct CouplingParams {
   CouplingOperand from, to;  // forward: input and output; backward: their gradients
@@ -56,43 +47,10 @@ struct CouplingTraits {
 
 // --- kernels
 
-// Where a unit of a sample lies.
-struct UnitPlace {
-  int64_t row, outer, middle, inner;
-  int count;
-
-  __device__ __forceinline__ UnitPlace(const CouplingPart& part, int64_t row, int64_t unit, int width) : row(row) {
-    const auto quotient = [](int64_t a, int64_t b) {
-      return static_cast<int64_t>(divide(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
-    };
-    const int64_t line = part.units == part.line_units ? 0 : quotient(unit, part.line_units);
-    outer = line == 0 ? 0 : quotient(line, part.middle);
-    middle = line - outer * part.middle;
-    inner = (unit - line * part.line_units) * width;
-    const int64_t left = part.inner - inner;
-    count = left < width ? static_cast<int>(left) : width;
-  }
-  __device__ __forceinline__ int64_t offset(const CouplingOperand& t) const {
-    return row * t.row + outer * t.outer + middle * t.middle + inner * t.inner;
-  }
-  // Whether the unit's k-th element is transformed.
-  __device__ __forceinline__ bool live(const CouplingParams& p, int k) const {
-    const int64_t sum = outer * p.weights[0] + middle * p.weights[1] + (inner + k) * p.weights[2];
-    return !p.parity || ((sum + (p.even ? 1 : 0)) & 1) != 0;
-  }
-};
-
-// body(place) for each of the thread's units of a part.
-template <class Tr, class Body>
-__device__ __forceinline__ void for_each_unit(const CouplingParams& p, const CouplingPart& part, int64_t row,
-                                              int64_t tile, Body body) {
-  const int lanes = 1 << p.lane_bits, lane = static_cast<int>(threadIdx.x) & (lanes - 1);
-  if (row >= p.rows) return;
-  for (int step = 0; step < Tr::kSteps; ++step) {
-    const int64_t unit = (tile * Tr::kSteps + step) * lanes + lane;
-    if (unit >= part.units) return;
-    body(UnitPlace(part, row, unit, Tr::kUnit));
-  }
+// Whether the unit's k-th element is transformed.
+__device__ __forceinline__ bool is_live(const UnitPlace& at, const CouplingParams& p, int k) {
+  const int64_t sum = at.outer * p.weights[0] + at.middle * p.weights[1] + (at.inner + k) * p.weights[2];
+  return !p.parity || ((sum + (p.even ? 1 : 0)) & 1) != 0;
 }
 
 template <class Tr, bool kAligned>
@@ -143,7 +101,7 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
         out = coupling_value<kScale, false>(x[k], t[k], f);
         log = f.log;
       }
-      const bool live = at.live(p, k);
+      const bool live = is_live(at, p, k);
       x[k] = live ? out : x[k];
       sum += live && k < at.count ? log : Acc(0);
     }
@@ -186,7 +144,7 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
         const auto f = coupling_factor<kScale, false>(s[k], bound);
         coupling_gradients<kScale, false>(x[k], t[k], g[k], to_log_det, f, to_x, to_t, to_s);
       }
-      const bool live = at.live(p, k);
+      const bool live = is_live(at, p, k);
       g[k] = live ? to_x : g[k];
       grad_t[k] = live ? to_t : Acc(0);
       s[k] = live ? to_s : Acc(0);

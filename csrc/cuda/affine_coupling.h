@@ -4,13 +4,9 @@
 #include <cstdint>
 #include <string>
 
-namespace pygen::cuda {
+#include "cuda/coupling.h"
 
-// A part of a tensor: [images, three dims], strides in elements.
-struct CouplingArgument {
-  std::uintptr_t address = 0;  // 0: absent
-  int64_t strides[4] = {};
-};
+namespace pygen::cuda {
 
 struct AffineCouplingCall {
   int device;

@@ -50,8 +50,8 @@ class NICE(Flow):
         self.couplings = nn.ModuleList()
         for i in range(number):
             ins, outs = (even, self.num_inputs - even)[:: -1 if i % 2 else 1]
-            network = _network((ins, *hidden_sizes, outs))
-            self.couplings.append(AffineCoupling(network, mask="even_odd", flip=i % 2 == 1, additive=True))
+            conditioner = network((ins, *hidden_sizes, outs))
+            self.couplings.append(AffineCoupling(conditioner, mask="even_odd", flip=i % 2 == 1, additive=True))
         self.log_scale = nn.Parameter(torch.zeros(self.num_inputs))
 
     def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,8 @@ class NICE(Flow):
         return self.log_scale
 
 
-def _network(sizes: Sequence[int]) -> nn.Sequential:
+def network(sizes: Sequence[int]) -> nn.Sequential:
+    """A ReLU network of linear layers of these widths, whose last one starts as zeros."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]

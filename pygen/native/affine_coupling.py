@@ -10,7 +10,7 @@ from pygen._layout import empty_output
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, strided, target
 
 
-def _places(part: Part, tensors: Sequence[Tensor | None]) -> list[tuple[int, tuple[int, ...]] | None]:
+def places(part: Part, tensors: Sequence[Tensor | None]) -> list[tuple[int, tuple[int, ...]] | None]:
     """(address, strides) of that part of each tensor."""
     found: list[tuple[int, tuple[int, ...]] | None] = []
     for t, place in zip(tensors, part.places, strict=False):
@@ -45,8 +45,8 @@ def forward(
         return output, log_det
     half = shift.shape != input.shape
     call = Call(input, half, mask, flip, ([input], [shift, log_scale]), ([output], []))
-    x, out, t, s = _places(call.plan.live, (*call.whole, *call.params))
-    rest_x, rest_out = (None, None) if call.plan.rest is None else _places(call.plan.rest, call.whole)
+    x, out, t, s = places(call.plan.live, (*call.whole, *call.params))
+    rest_x, rest_out = (None, None) if call.plan.rest is None else places(call.plan.rest, call.whole)
     compiled, where = target(input)
     geometry = _geometry(call, input.shape[0])
     workspace = None
@@ -97,12 +97,12 @@ def backward(
     # The plan is made by the first: one that is there.
     read = [like, grad_output if like is not grad_output else None]
     call = Call(like, half, mask, flip, (read, [shift, log_scale]), ([grad_input], [grad_shift, grad_log_scale]))
-    first, second, *others = _places(call.plan.live, (*call.whole, *call.params))
+    first, second, *others = places(call.plan.live, (*call.whole, *call.params))
     x, upstream = (None, first) if like is grad_output else (first, second)
     to_input, t, s, to_shift, to_scale = others
     rest_from = rest_to = None
     if call.plan.rest is not None:
-        first, second, rest_to = _places(call.plan.rest, call.whole)
+        first, second, rest_to = places(call.plan.rest, call.whole)
         rest_from = first if like is grad_output else second
     compiled, where = target(like)
     compiled.affine_coupling_backward(

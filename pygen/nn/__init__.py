@@ -12,6 +12,7 @@ from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.nade_nll import NADENLL
 from pygen.nn.noise_contrastive import NCELoss, NegativeSamplingLoss, SampledSoftmaxLoss
 from pygen.nn.pixel_lstm import DiagonalBiLSTM, RowLSTM
+from pygen.nn.rational_quadratic_spline import SplineCoupling
 from pygen.nn.rbm import RBMFreeEnergy
 from pygen.nn.reparameterize_kl import DiagonalGaussian, ReparameterizeKL
 from pygen.nn.vector_quantize import VectorQuantizer
@@ -36,5 +37,6 @@ __all__ = [
     "ReparameterizeKL",
     "RowLSTM",
     "SampledSoftmaxLoss",
+    "SplineCoupling",
     "VectorQuantizer",
 ]

@@ -7,6 +7,14 @@ from pygen.functional import affine_coupling
 from pygen.ops._halves import halves
 
 
+def passing_half(x: Tensor, mask: str, flip: bool) -> Tensor:
+    """What passes unchanged of x [N, C, ...], a view; mask "channel" or "even_odd"."""
+    if mask == "even_odd":
+        return x[:, 1::2] if flip else x[:, ::2]
+    middle = (x.shape[1] + 1) // 2
+    return x[:, middle:] if flip else x[:, :middle]
+
+
 class AffineCoupling(nn.Module):
     """One coupling layer around a network of the user's: x -> (y, log_det), and y -> (x, log_det) with inverse=True.
 
@@ -70,10 +78,7 @@ class AffineCoupling(nn.Module):
             height, width = (torch.arange(n, device=x.device) for n in x.shape[-2:])
             live = (height[:, None] + width) % 2 == int(self.flip)
             return x.masked_fill(live, 0.0)
-        if self.mask == "even_odd":
-            return x[:, 1::2] if self.flip else x[:, ::2]
-        middle = (x.shape[1] + 1) // 2
-        return x[:, middle:] if self.flip else x[:, :middle]
+        return passing_half(x, self.mask, self.flip)
 
     def extra_repr(self) -> str:
         scale = "additive" if self.additive else f"scale={self.scale!r}"

@@ -186,7 +186,7 @@ ROWS = [
         fuzz=fuzz,
         # What is not finite in pre is so in its gradient, which meets the padding's zeros: NaN for torch, not for the reference.
         finite=frozenset(ARGUMENTS),
-        rounds_between=True,
+        rounds_between=lambda dtype: dtype,
         # The gate of a rounded number has the number's error: no rule for outputs of at most 1 holds where it is large.
         gentle={
             k: (lambda s: max(math.prod(s[1:]), 1) ** -0.5) if k.endswith("weight") else (lambda s: 1.0)

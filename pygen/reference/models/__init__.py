@@ -5,6 +5,7 @@ from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
 from .nade import NADE
 from .nice import NICE
+from .nsf import NSF
 from .pixel_cnn import DataPixelCNN, PixelCNN
 from .pixel_cnn_pp import PixelCNNPP
 from .pixel_rnn import PixelRNN
@@ -18,6 +19,7 @@ __all__ = [
     "MADE",
     "NADE",
     "NICE",
+    "NSF",
     "RBM",
     "VAE",
     "VQVAE",

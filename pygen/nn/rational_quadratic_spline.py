@@ -1,0 +1,70 @@
+"""The module over rational_quadratic_spline."""
+
+from torch import Tensor, nn
+
+from pygen.functional import rational_quadratic_spline
+from pygen.nn.affine_coupling import passing_half
+
+
+class SplineCoupling(nn.Module):
+    """One coupling layer of splines around a network of the user's: x -> (y, log_det), y -> (x, log_det) with inverse=True.
+
+    The conditioner is called with the half that passes unchanged, a view [N, C', ...], and gives the parameters of the other
+    half as pygen.functional.rational_quadratic_spline takes them: 3 K - 1 numbers for each channel of it along dim 1 (tails=None:
+    3 K + 1), as of a Linear or a Conv2d with so many outputs. K follows. No parameters beside the conditioner's. A conditioner of
+    nflows, whose widths and heights are divided by the root of its hidden size, carries over with identity_init=False and the
+    rows of its last layer that make them divided by that root.
+
+    Args:
+        conditioner: the network.
+        mask: "channel" or "even_odd".
+        flip, tails, bound, min_bin_width, min_bin_height, min_derivative, identity_init, backend: as of the function.
+    """
+
+    def __init__(
+        self,
+        conditioner: nn.Module,
+        *,
+        mask: str = "channel",
+        flip: bool = False,
+        tails: str | None = "linear",
+        bound: float | tuple[float, float] = 3.0,
+        min_bin_width: float = 1e-3,
+        min_bin_height: float = 1e-3,
+        min_derivative: float = 1e-3,
+        identity_init: bool = True,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.conditioner = conditioner
+        self.mask, self.flip, self.tails, self.bound = mask, flip, tails, bound
+        self.min_bin_width, self.min_bin_height, self.min_derivative = min_bin_width, min_bin_height, min_derivative
+        self.identity_init, self.backend = identity_init, backend
+
+    def forward(
+        self,
+        x: Tensor,  # [N, C, ...]
+        *args: Tensor,  # what the conditioner takes besides
+        inverse: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        return rational_quadratic_spline(
+            x,
+            self.conditioner(passing_half(x, self.mask, self.flip), *args),
+            mask=self.mask,
+            flip=self.flip,
+            tails=self.tails,
+            bound=self.bound,
+            min_bin_width=self.min_bin_width,
+            min_bin_height=self.min_bin_height,
+            min_derivative=self.min_derivative,
+            identity_init=self.identity_init,
+            inverse=inverse,
+            backend=self.backend,
+        )
+
+    def inverse(self, y: Tensor, *args: Tensor) -> tuple[Tensor, Tensor]:
+        """(x, log_det of the inverse map)"""
+        return self(y, *args, inverse=True)
+
+    def extra_repr(self) -> str:
+        return f"mask={self.mask!r}, flip={self.flip}, tails={self.tails!r}, bound={self.bound}"
