@@ -79,6 +79,7 @@ def test_vqvae_on_digits_with_a_prior_over_its_codes(tmp_path):
     [
         (lambda m, x: VQVAE((1, 6)), r"image_shape: expected \(C, H, W\), got \(1, 6\)"),
         (lambda m, x: VQVAE((1, 6, 8)), r"image_shape: expected height and width that 4 divides.* got \(1, 6, 8\)"),
+        (lambda m, x: VQVAE((1, 8, 8), num_residual=-1), r"num_residual: expected a number >= 0, got -1"),
         (lambda m, x: VQVAE((1, 8, 8), num_levels=1), r"num_levels: expected an int >= 2, got 1"),
         (lambda m, x: m.loss(x + 16), r"x: expected levels 0 .. 15, got"),
         (lambda m, x: m.loss(x, x), r"cond: expected None: this model is unconditional, got Tensor"),

@@ -154,6 +154,14 @@ def all_figures(devices: list[list[Measured]]) -> str:
         "Written by tools/readme_figures.py from `benchmarks/results/<device>/<op>.json`, which `make bench` stores. Times are",
         "medians of calls taken in turn, as a user makes them: allocation and autograd included. The best competitor is the",
         "fastest of eager PyTorch, `torch.compile(dynamic=False)` and, where there are several ways to write it, each of them.",
+        "",
+        "Competitors: `eager` is the usual composition, `compiled` the same under torch.compile. Of masked layers",
+        "`w*mask` masks the weight in each call, `masked before` outside the clock, `crop` cuts the kernel to its live",
+        "rows and `split` computes the current row apart; `crop` multiplies dead taps, so that a NaN leaks from a future",
+        "pixel. `cached eager` is pygen's own engine in plain PyTorch, each activation once; `naive` runs the whole",
+        "network for each pixel. Others are named after the torch function that they use. `compiled` behind a name: that",
+        'under torch.compile. "glibc kept from returning memory": MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ are',
+        "set, for all sides alike, so that the clock does not measure how the system makes fresh pages.",
     ]
     for reports in devices:
         parts.append(f"\n## {reports[0][0]['device']}")

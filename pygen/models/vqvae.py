@@ -13,6 +13,7 @@ from pygen._checks import check_size, check_tensor, fail
 from pygen.functional import vector_quantize
 from pygen.nn import VectorQuantizer
 
+from ._arguments import check_int
 from ._checkpoint import Recorded
 from ._levels import check_level_range, check_levels, scale_levels
 
@@ -70,6 +71,7 @@ class VQVAE(Recorded):
         sizes = {"hidden_channels": hidden_channels, "num_halvings": num_halvings}
         for name, value in (sizes | dict(zip(("channels", "height", "width"), shape, strict=True))).items():
             check_size("VQVAE", name, value)
+        check_int("VQVAE", "num_residual", num_residual, at_least=0)
         if isinstance(num_levels, bool) or not isinstance(num_levels, int) or num_levels < 2:
             raise fail("VQVAE", "num_levels", "an int >= 2", num_levels)
         step = 2**num_halvings

@@ -9,6 +9,10 @@ from pygen.functional import code_statistics, vector_quantize
 from pygen.ops._saved import snapshot
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 class VectorQuantizer(nn.Module):
     """input [N, dim, ...] -> (quantized, indices [N, ...], loss): see pygen.functional.vector_quantize.
 
@@ -21,7 +25,9 @@ class VectorQuantizer(nn.Module):
         codebook = sums / (n (sizes + epsilon) / (n + num_codes epsilon)), n the total of sizes
 
     They begin with sizes of 1 and sums equal to the codebook, so a code that nothing chooses stays where it is. Processes of a
-    distributed training see their own batches: DistributedDataParallel hands on the buffers of the first.
+    distributed training see their own batches: DistributedDataParallel hands on the buffers of the first. Keep them in float32
+    or wider (autocast does): 16 bits lose what a step adds. And outside of activation checkpointing: its second forward pass
+    would move them again and, as they have moved, find other codes than the first, without an error.
 
     Args:
         num_codes: K. The codebook is drawn uniformly from +-1 / K.
@@ -55,12 +61,16 @@ class VectorQuantizer(nn.Module):
         name = type(self).__name__
         check_size(name, "num_codes", num_codes)
         check_size(name, "dim", dim)
-        if decay is not None and not 0 < decay < 1:
-            raise fail(name, "decay", "None or 0 < decay < 1", decay)
-        if not epsilon > 0:
-            raise fail(name, "epsilon", "a number > 0", epsilon)
-        if restart_threshold is not None and (decay is None or not restart_threshold > 0):
-            raise fail(name, "restart_threshold", "None, or a number > 0 beside a decay", restart_threshold)
+        if not _is_number(beta) or not beta >= 0:
+            raise fail(name, "beta", "a number >= 0", repr(beta))
+        if decay is not None and not (_is_number(decay) and 0 < decay < 1):
+            raise fail(name, "decay", "None or 0 < decay < 1", repr(decay))
+        if not _is_number(epsilon) or not epsilon > 0:
+            raise fail(name, "epsilon", "a number > 0", repr(epsilon))
+        if restart_threshold is not None and (
+            decay is None or not _is_number(restart_threshold) or not restart_threshold > 0
+        ):
+            raise fail(name, "restart_threshold", "None, or a number > 0 beside a decay", repr(restart_threshold))
         self.num_codes, self.dim, self.beta, self.decay, self.epsilon = num_codes, dim, beta, decay, epsilon
         self.restart_threshold, self.reduction, self.backend = restart_threshold, reduction, backend
         codebook = torch.empty(num_codes, dim, device=device, dtype=dtype)
