@@ -26,7 +26,7 @@ _INT64_MIN = -(2**63)
 
 _library = torch.library.Library("pygen", "FRAGMENT")
 _library.define(
-    "draw_seed(Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag)
+    "draw_seed(*, Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag)
 )
 
 
@@ -52,7 +52,7 @@ def resolve_seed(op: str, seed: object, generator: Generator | None, device: tor
         raise fail(op, "generator", "at most one of eps, seed and generator", "both seed and generator")
     if seed is None:
         if generator is None:
-            return torch.ops.pygen.draw_seed(device) if torch.compiler.is_compiling() else draw_seed(device)
+            return torch.ops.pygen.draw_seed(device=device) if torch.compiler.is_compiling() else draw_seed(device)
         if not isinstance(generator, Generator):
             raise fail(op, "generator", "a torch.Generator", type(generator).__name__, kind=TypeError)
         if generator.device.type != device.type:

@@ -178,6 +178,11 @@ def test_pointwise_takes_what_autograd_may_send(channels):
     """Batches of gradients, zeros without memory, sparse ones; each as torch's convolution has it."""
     layer, x, grad = make((3, channels, 5, 6))
     leaves = (x.requires_grad_(), layer.weight, layer.bias)
+    out = layer(x), layer(x)
+    with torch.autocast("cpu", torch.bfloat16):  # backward runs in the dtypes of forward
+        inside = torch.autograd.grad(out[0], leaves, grad)
+    for one, other in zip(inside, torch.autograd.grad(out[1], leaves, grad), strict=True):
+        assert_same(one, other)
     several = torch.stack((grad, -2 * grad))
     sent = [
         (several, several, True),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from registry import each_op, gradients, leaves
 from support import FAST_TARGETS, assert_same, has_kernel
+from torch.utils.checkpoint import checkpoint
 
 import pygen.nn as pnn
 from pygen import _degrees, models
@@ -103,6 +104,7 @@ def test_degrees_met_first_in_a_transform_serve_plain_calls_later():
 
 EXPORTED = {
     "NICE": lambda: (models.NICE(6, [5]), (torch.rand(4, 6),)),
+    "NSF": lambda: (models.NSF(6, hidden_sizes=[5]), (torch.rand(4, 6),)),
     "NCELoss": lambda: (pnn.NCELoss(9, 3, num_negatives=2), (torch.randn(4, 3), torch.arange(4))),
     "VQVAE": lambda: (models.VQVAE((1, 4, 4), num_codes=5, code_dim=3, hidden_channels=4), (levels(4, 1, 4, 4),)),
 }
@@ -117,4 +119,29 @@ def test_exported_with_a_batch_of_any_size(make):
     for call in (program, module):
         torch.manual_seed(1)
         results.append(call(*(t[:3] for t in inputs)))
+    torch.testing.assert_close(*results)
+
+
+SEEDED = {
+    "ReparameterizeKL": lambda: (pnn.ReparameterizeKL(), (torch.randn(4, 3), torch.randn(4, 3))),
+    "NCELoss": lambda: (pnn.NCELoss(9, 3, num_negatives=2), (torch.randn(4, 3), torch.arange(4))),
+}
+
+
+@pytest.mark.parametrize("make", [pytest.param(m, id=n) for n, m in SEEDED.items()])
+def test_checkpointing_in_a_compiled_region_draws_the_noise_of_forward_again(make):
+    torch._dynamo.reset()
+    module, inputs = make()
+    inputs[0].requires_grad_()
+
+    def loss(*values):
+        made = module(*values)
+        return made if isinstance(made, torch.Tensor) else made[0].square().sum() + made[1]
+
+    compiled = torch.compile(lambda *v: checkpoint(loss, *v, use_reentrant=False), fullgraph=True, backend="aot_eager")
+    results = []
+    for call in (compiled, loss):
+        torch.manual_seed(5)
+        value = call(*inputs)
+        results.append((value, *torch.autograd.grad(value, inputs[0])))
     torch.testing.assert_close(*results)

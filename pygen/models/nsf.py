@@ -63,18 +63,18 @@ class NSF(Flow):
             self.couplings.append(SplineCoupling(conditioner, mask="even_odd", flip=i % 2 == 1, bound=bound))
 
     def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h, total = x.flatten(1), x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        h, total = x.flatten(1), x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
         for coupling in self.couplings:
             h, log_det = coupling(h)
             total = total + log_det
         return h, total
 
     def _inverse(self, z: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        h, total = z, z.new_zeros(len(z), dtype=torch.promote_types(z.dtype, torch.float32))
+        h, total = z, z.new_zeros(z.shape[0], dtype=torch.promote_types(z.dtype, torch.float32))
         for coupling in reversed(self.couplings):
             h, log_det = coupling(h, inverse=True)
             total = total + log_det
-        return h.reshape(len(z), *shape), total
+        return h.reshape(z.shape[0], *shape), total
 
     def _check_shape(self, x: Tensor) -> None:
         if x.dim() < 2 or math.prod(x.shape[1:]) != self.num_inputs:

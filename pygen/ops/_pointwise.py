@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygen import _backends, _dispatch
+from pygen import _backends, _checks, _dispatch
 from pygen.native import masked_conv2d as native
 from pygen.ops import _library
 from pygen.ops._saved import save, saved
@@ -50,10 +50,11 @@ def _gradients(grad: Tensor, input: Tensor, weight: Tensor, needs: tuple[bool, .
             return to_input, None, grad.sum((0, 2, 3)) if needs[2] else None
         return to_input, *native.grad_weight(grad, input, (1, 1), *_TAP, needs[2])
     g = grad.reshape(*grad.shape[:2], input.shape[2] * input.shape[3])
-    if needs[0]:
-        to_input = torch.bmm(weight.flatten(1).t().expand(len(g), -1, -1), g).view(input.shape)
-    if needs[1]:
-        to_weight = torch.bmm(g, input.flatten(2).transpose(1, 2)).sum(0).view(weight.shape)
+    with _checks.without_autocast(grad):
+        if needs[0]:
+            to_input = torch.bmm(weight.flatten(1).t().expand(len(g), -1, -1), g).view(input.shape)
+        if needs[1]:
+            to_weight = torch.bmm(g, input.flatten(2).transpose(1, 2)).sum(0).view(weight.shape)
     return to_input, to_weight, grad.sum((0, 2, 3)) if needs[2] else None
 
 
