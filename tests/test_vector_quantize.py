@@ -313,6 +313,7 @@ def test_autocast_keeps_the_codebook_wide():
     assert_same(indices, vector_quantize(z.float(), e)[1])
 
 
+@pytest.mark.slow
 def test_moving_averages_compiled_by_inductor_keep_the_codes_for_backward():
     """A clone of the buffer, which Inductor removes, would leave backward the moved codes."""
     torch._dynamo.reset()
