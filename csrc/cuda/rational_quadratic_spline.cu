@@ -29,8 +29,8 @@ SplineParams<Acc> make_params(const RationalQuadraticSplineCall& call) {
   return p;
 }
 
-template <class Tr>
-void run(const RationalQuadraticSplineCall& call, bool backward) {
+template <class Tr, class Numbers>
+void run_with(const RationalQuadraticSplineCall& call, bool backward, int shared_bytes) {
   const auto p = make_params<typename Tr::Acc>(call);
   if (p.rows == 0) return;
   const int64_t rows_a_block = Tr::kThreads >> p.lane_bits;
@@ -38,18 +38,29 @@ void run(const RationalQuadraticSplineCall& call, bool backward) {
   const auto stream = reinterpret_cast<cudaStream_t>(call.stream);
   if (backward) {
     launch("rational_quadratic_spline_bwd_kernel",
-           call.inverse ? &rational_quadratic_spline_bwd_kernel<Tr, true>
-                        : &rational_quadratic_spline_bwd_kernel<Tr, false>,
-           blocks, Tr::kThreads, stream, p);
+           call.inverse ? &rational_quadratic_spline_bwd_kernel<Tr, Numbers, true>
+                        : &rational_quadratic_spline_bwd_kernel<Tr, Numbers, false>,
+           blocks, Tr::kThreads, stream, p, shared_bytes);
     return;
   }
-  launch(
-      "rational_quadratic_spline_fwd_kernel",
-      call.inverse ? &rational_quadratic_spline_fwd_kernel<Tr, true> : &rational_quadratic_spline_fwd_kernel<Tr, false>,
-      blocks, Tr::kThreads, stream, p);
+  launch("rational_quadratic_spline_fwd_kernel",
+         call.inverse ? &rational_quadratic_spline_fwd_kernel<Tr, Numbers, true>
+                      : &rational_quadratic_spline_fwd_kernel<Tr, Numbers, false>,
+         blocks, Tr::kThreads, stream, p, shared_bytes);
   if (p.tiles > 1)
     launch_loss_sums<typename Tr::Acc>({p.partial, reinterpret_cast<void*>(call.log_det), p.tiles, 1.0}, p.rows,
                                        call.stream);
+}
+
+constexpr int64_t kMostShared = 48 << 10;  // what every kernel gets unasked: 31 bins, of float64 15
+
+template <class Tr>
+void run(const RationalQuadraticSplineCall& call, bool backward) {
+  using Near = SharedNumbers<typename Tr::T>;
+  const int64_t numbers = 3 * call.bins + (call.linear ? -1 : 1);
+  const int64_t bytes = Tr::kThreads * Near::stride_of(static_cast<int>(numbers)) * int64_t(sizeof(typename Tr::Acc));
+  if (bytes <= kMostShared) return run_with<Tr, Near>(call, backward, static_cast<int>(bytes));
+  run_with<Tr, DistantNumbers<typename Tr::T>>(call, backward, 0);
 }
 
 void run_dtype(const RationalQuadraticSplineCall& call, bool backward) {

@@ -3,34 +3,19 @@
 // Traffic of a transformed element of P = 3 K -+ 1 numbers, T = its bytes: forward reads (P + 1) T and writes T,
 // backward reads (P + 2) T and writes (P + 1) T; of another element T is read and written.
 //
-// A thread has one element at a time and goes through its bins three times: the largest logits, the sums of
-// exponentials, the bin; backward writes gradients in a fourth turn. Nothing of K numbers is held: what it reads again
-// comes from the L1 cache, and an exponential is cheaper than a register that spills. Sums depend on the sizes alone.
+// A thread has one element at a time. Its numbers lie in shared memory, in the dtype computed in: there exponentials
+// take the place of logits, and gradients theirs. Numbers that a linear layer puts side by side are copied by the warp
+// together: read one by one they would cost as many turns of the L1 cache as lines lie under a warp, P / 32 of each
+// load's 32. Of so many bins that they find no room there each is read, and its exponential made, wherever it is asked
+// for. Sums depend on the sizes alone.
 #pragma once
 
-#include "common/rational_quadratic_spline.h"
-#include "cuda/coupling.cuh"
 #include "cuda/loss_sums.cuh"
+#include "cuda/rational_quadratic_spline_numbers.cuh"
 #include "cuda/reduce.cuh"
 
 namespace pygen::cuda {
 namespace {
-
-// --- params
-
-template <class Acc>
-struct SplineParams {
-  CouplingOperand from, to;  // forward: input and output; backward: their gradients
-  CouplingOperand input, numbers, rest_from, rest_to, grad_numbers;
-  int64_t step, grad_step;
-  CouplingPart live, rest;
-  int64_t rows, tiles;
-  const Acc* grad_log_det;  // [rows], or null
-  int64_t grad_log_det_stride;
-  Acc* partial;  // forward: [rows, tiles]
-  SplineConstants<Acc> constants;
-  int lane_bits;
-};
 
 // --- traits
 
@@ -48,15 +33,6 @@ struct SplineTraits : SplineDeal {
 
 // --- kernels
 
-template <class T>
-__device__ __forceinline__ typename Element<T>::Acc number_at(const char* data, int64_t at) {
-  return static_cast<typename Element<T>::Acc>(reinterpret_cast<const T*>(data)[at]);
-}
-template <class T>
-__device__ __forceinline__ void put_number(char* data, int64_t at, typename Element<T>::Acc value) {
-  reinterpret_cast<T*>(data)[at] = static_cast<T>(value);
-}
-
 template <class Tr, class Params>
 __device__ __forceinline__ void copy_rest(const Params& p, int64_t row, int64_t tile) {
   using T = typename Tr::T;
@@ -68,35 +44,28 @@ __device__ __forceinline__ void copy_rest(const Params& p, int64_t row, int64_t 
   });
 }
 
-// The exponentials of an element's logits, made anew wherever one is asked for.
-template <class T>
-struct Exponentials {
-  using Acc = typename Element<T>::Acc;
-  const char* data;
-  int64_t at, step;  // of the columns; those of the rows follow
-  int bins;
-  Acc most[2], share[2];
+template <bool kInverse, class Numbers, class Acc>
+__device__ __forceinline__ SplineBin<Acc> bin_of(Acc v, Numbers& numbers, const SplineConstants<Acc>& c) {
+  numbers.normalise(c);
+  return spline_bin<kInverse>(
+      v, numbers.share, c, [&](int axis, int k) { return numbers.e(axis, k); },
+      [&](int j) { return numbers.number(2 * c.bins + j); });
+}
 
-  __device__ __forceinline__ Exponentials(const char* data, int64_t at, int64_t step, const SplineConstants<Acc>& c)
-      : data(data), at(at), step(step), bins(c.bins) {
-    for (int axis = 0; axis < 2; ++axis) {
-      Acc largest = logit(axis, 0), sum = 0;
-      for (int k = 1; k < bins; ++k) {
-        const Acc other = logit(axis, k);
-        largest = other > largest ? other : largest;
-      }
-      most[axis] = largest;
-      for (int k = 0; k < bins; ++k) sum += (*this)(axis, k);
-      share[axis] = c.share[axis] / sum;
-    }
+// body(place, whether the thread has an element there) in each of the block's turns, for all its threads.
+template <class Tr, class Body>
+__device__ __forceinline__ void for_each_turn(const SplineParams<typename Tr::Acc>& p, int64_t row, int64_t tile,
+                                              Body body) {
+  const int lanes = 1 << p.lane_bits, lane = static_cast<int>(threadIdx.x) & (lanes - 1);
+  for (int step = 0; step < Tr::kSteps; ++step) {
+    const int64_t first = (tile * Tr::kSteps + step) * lanes, unit = first + lane;
+    if (first >= p.live.units) return;
+    const bool has = row < p.rows && unit < p.live.units;
+    body(UnitPlace(p.live, row, has ? unit : 0, Tr::kUnit), has);
   }
-  __device__ __forceinline__ Acc logit(int axis, int k) const {
-    return number_at<T>(data, at + (axis * bins + k) * step);
-  }
-  __device__ __forceinline__ Acc operator()(int axis, int k) const { return exp_minus(most[axis] - logit(axis, k)); }
-};
+}
 
-template <class Tr, bool kInverse>
+template <class Tr, class Numbers, bool kInverse>
 __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 : 4)
     rational_quadratic_spline_fwd_kernel(const __grid_constant__ SplineParams<typename Tr::Acc> p) {
   using T = typename Tr::T;
@@ -105,19 +74,21 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
   const int64_t row_block = blockIdx.x / p.tiles, tile = blockIdx.x - row_block * p.tiles;
   const int64_t row = row_block * (Tr::kThreads >> p.lane_bits) + (static_cast<int>(threadIdx.x) >> p.lane_bits);
   const SplineConstants<Acc>& c = p.constants;
+  Numbers numbers(p);
   Acc sum = 0;
-  for_each_unit<Tr>(p, p.live, row, tile, [&](const UnitPlace& at) {
-    const Acc v = number_at<T>(p.from.data, at.offset(p.from));
-    Acc out = c.linear ? v : static_cast<Acc>(NAN), log = out == out ? Acc(0) : out;
-    if (spline_inside(v, c)) {
-      const int64_t first = at.offset(p.numbers), slopes = first + 2 * c.bins * p.step;
-      const Exponentials<T> e(p.numbers.data, first, p.step, c);
-      const auto bin = spline_bin<kInverse>(v, e.share, c, e,
-                                            [&](int j) { return number_at<T>(p.numbers.data, slopes + j * p.step); });
-      spline_value<kInverse>(bin, spline_place<kInverse>(v, bin, e.share, c), c, out, log);
+  for_each_turn<Tr>(p, row, tile, [&](const UnitPlace& at, bool has) {
+    numbers.read(has ? at.offset(p.numbers) : -1, -1);
+    if (has) {
+      const Acc v = number_at<T>(p.from.data, at.offset(p.from));
+      Acc out = c.linear ? v : static_cast<Acc>(NAN), log = out == out ? Acc(0) : out;
+      if (spline_inside(v, c)) {
+        const auto bin = bin_of<kInverse>(v, numbers, c);
+        spline_value<kInverse>(bin, spline_place<kInverse>(v, bin, numbers.share, c), c, out, log);
+      }
+      put_number<T>(p.to.data, at.offset(p.to), out);
+      sum += log;
     }
-    put_number<T>(p.to.data, at.offset(p.to), out);
-    sum += log;
+    numbers.write();
   });
   copy_rest<Tr>(p, row, tile);
   sum = group_sum<Tr::kThreads>(sum, lanes);
@@ -125,25 +96,23 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
 }
 
 // The gradients of an element's numbers, those of the bins' sizes by their softmaxes.
-template <class Tr, class Acc, class E>
-__device__ __forceinline__ void put_gradients(const SplineParams<Acc>& p, int64_t to, const SplineBin<Acc>& bin,
-                                              const SplineGradients<Acc>& grads, const E& e) {
-  using T = typename Tr::T;
-  const SplineConstants<Acc>& c = p.constants;
+template <class Numbers, class Acc>
+__device__ __forceinline__ void put_gradients(const Numbers& numbers, const SplineConstants<Acc>& c,
+                                              const SplineBin<Acc>& bin, const SplineGradients<Acc>& grads) {
   for (int axis = 0; axis < 2; ++axis) {
-    const auto by = spline_logits(grads, bin, axis, e.share[axis] * (Acc(1) / c.share[axis]));
-    for (int k = 0; k < c.bins; ++k, to += p.grad_step) {
+    const auto by = spline_logits(grads, bin, axis, numbers.share[axis] * (Acc(1) / c.share[axis]));
+    for (int k = 0; k < c.bins; ++k) {
       const Acc at = static_cast<Acc>(k);
       const Acc mine = at < bin.index ? by.before : at > bin.index ? by.after : by.own;
-      put_number<T>(p.grad_numbers.data, to, e.share[axis] * e(axis, k) * mine);
+      numbers.put(axis * c.bins + k, numbers.share[axis] * numbers.e(axis, k) * mine);
     }
   }
   const int first = static_cast<int>(bin.index) - (c.linear ? 1 : 0);
-  for (int j = 0; j < c.numbers() - 2 * c.bins; ++j, to += p.grad_step)
-    put_number<T>(p.grad_numbers.data, to, j == first ? grads.raw0 : j == first + 1 ? grads.raw1 : Acc(0));
+  for (int j = 0; j < c.numbers() - 2 * c.bins; ++j)
+    numbers.put(2 * c.bins + j, j == first ? grads.raw0 : j == first + 1 ? grads.raw1 : Acc(0));
 }
 
-template <class Tr, bool kInverse>
+template <class Tr, class Numbers, bool kInverse>
 __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 : 4)
     rational_quadratic_spline_bwd_kernel(const __grid_constant__ SplineParams<typename Tr::Acc> p) {
   using T = typename Tr::T;
@@ -151,25 +120,27 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
   const int64_t row_block = blockIdx.x / p.tiles, tile = blockIdx.x - row_block * p.tiles;
   const int64_t row = row_block * (Tr::kThreads >> p.lane_bits) + (static_cast<int>(threadIdx.x) >> p.lane_bits);
   const SplineConstants<Acc>& c = p.constants;
+  const bool wanted = p.grad_numbers.data != nullptr;
+  Numbers numbers(p);
   Acc g_log = 0;
   if (p.grad_log_det != nullptr && row < p.rows) g_log = p.grad_log_det[row * p.grad_log_det_stride];
-  for_each_unit<Tr>(p, p.live, row, tile, [&](const UnitPlace& at) {
-    const Acc v = number_at<T>(p.input.data, at.offset(p.input));
-    const Acc g = p.from.data == nullptr ? Acc(0) : number_at<T>(p.from.data, at.offset(p.from));
-    Acc to_input = c.linear ? g : Acc(0);
-    const int64_t to = p.grad_numbers.data == nullptr ? 0 : at.offset(p.grad_numbers);
-    if (spline_inside(v, c)) {
-      const int64_t first = at.offset(p.numbers), slopes = first + 2 * c.bins * p.step;
-      const Exponentials<T> e(p.numbers.data, first, p.step, c);
-      const auto bin = spline_bin<kInverse>(v, e.share, c, e,
-                                            [&](int j) { return number_at<T>(p.numbers.data, slopes + j * p.step); });
-      const auto grads = spline_gradients<kInverse>(spline_place<kInverse>(v, bin, e.share, c), g, g_log);
-      to_input = grads.input;
-      if (p.grad_numbers.data != nullptr) put_gradients<Tr>(p, to, bin, grads, e);
-    } else if (p.grad_numbers.data != nullptr) {
-      for (int j = 0; j < c.numbers(); ++j) put_number<T>(p.grad_numbers.data, to + j * p.grad_step, Acc(0));
+  for_each_turn<Tr>(p, row, tile, [&](const UnitPlace& at, bool has) {
+    numbers.read(has ? at.offset(p.numbers) : -1, has && wanted ? at.offset(p.grad_numbers) : -1);
+    if (has) {
+      const Acc v = number_at<T>(p.input.data, at.offset(p.input));
+      const Acc g = p.from.data == nullptr ? Acc(0) : number_at<T>(p.from.data, at.offset(p.from));
+      Acc to_input = c.linear ? g : Acc(0);
+      if (spline_inside(v, c)) {
+        const auto bin = bin_of<kInverse>(v, numbers, c);
+        const auto grads = spline_gradients<kInverse>(spline_place<kInverse>(v, bin, numbers.share, c), g, g_log);
+        to_input = grads.input;
+        if (wanted) put_gradients(numbers, c, bin, grads);
+      } else if (wanted) {
+        for (int k = 0; k < c.numbers(); ++k) numbers.put(k, Acc(0));
+      }
+      if (p.to.data != nullptr) put_number<T>(p.to.data, at.offset(p.to), to_input);
     }
-    if (p.to.data != nullptr) put_number<T>(p.to.data, at.offset(p.to), to_input);
+    numbers.write();
   });
   copy_rest<Tr>(p, row, tile);
 }
