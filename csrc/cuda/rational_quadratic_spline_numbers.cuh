@@ -112,7 +112,15 @@ struct SharedNumbers {
   __device__ __forceinline__ void read(int64_t from, int64_t target) {
     to = target;
     if (step != 1) {
-      for (int k = 0; from >= 0 && k < numbers; ++k) own[k] = number_at<T>(data, from + k * step);
+      for (int k = 0; from >= 0 && k < numbers; k += kAtOnce / 2) {
+        Acc got[kAtOnce / 2];
+#pragma unroll
+        for (int i = 0; i < kAtOnce / 2; ++i)
+          if (k + i < numbers) got[i] = number_at<T>(data, from + (k + i) * step);
+#pragma unroll
+        for (int i = 0; i < kAtOnce / 2; ++i)
+          if (k + i < numbers) own[k + i] = got[i];
+      }
       return;
     }
     for (int k = lane; k - lane < numbers; k += 32) {
