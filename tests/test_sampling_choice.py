@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -55,6 +57,56 @@ def test_programs_do_not_speak_for_what_they_do_not_know() -> None:
     assert _engines.choose(model, None) == "naive"
     handle.remove()
     assert _engines.choose(model, None) != "naive"
+
+
+@pytest.mark.parametrize("name", ("plain", "gated", "rnn", "pp", "made"))
+def test_programs_do_not_speak_for_layers_that_were_exchanged(name: str) -> None:
+    """Whatever layer it is; copies and parametrized weights are the layers that they were."""
+    model = {
+        "plain": lambda: models.PixelCNN(hidden_channels=4, num_blocks=1),
+        "gated": lambda: models.GatedPixelCNN(hidden_channels=4, num_blocks=1),
+        "rnn": lambda: models.PixelRNN(hidden_channels=4, num_blocks=1),
+        "pp": lambda: models.PixelCNNPP(
+            1, hidden_channels=4, num_resnets=1, num_scales=1, num_mixtures=2, weight_norm=False
+        ),
+        "made": lambda: models.MADE(6, [5, 4]),
+    }[name]()
+    assert _engines.choose(pickle.loads(pickle.dumps(model)), None) != "naive"
+    leaf = next(m for m in model.modules() if "weight" in m._parameters)
+    torch.nn.utils.parametrize.register_parametrization(leaf, "weight", torch.nn.Identity())
+    for same in (model, copy.deepcopy(model)):
+        assert _engines.choose(same, None) != "naive"
+    own = [(path, m) for path, m in model.named_modules() if path and "parametrizations" not in path]
+    for path, layer in own:
+        parent, _, last = path.rpartition(".")
+        parent = model.get_submodule(parent)
+        setattr(parent, last, torch.nn.Sequential(layer))
+        assert _engines.choose(model, None) == "naive"
+        with pytest.raises(RuntimeError, match="which its program does not know"):
+            _engines.choose(model, "cached")
+        setattr(parent, last, layer)
+        layer.forward = layer.forward
+        assert _engines.choose(model, None) == "naive"
+        del layer.forward
+        assert _engines.choose(model, None) != "naive"
+    model.added = torch.nn.GELU()  # which `_logits` does not call
+    assert _engines.choose(model, None) != "naive"
+
+
+def test_a_subclass_that_exchanges_a_layer_is_drawn_by_its_own() -> None:
+    class Softer(models.PixelCNN):
+        def __init__(self, width: int) -> None:
+            super().__init__(hidden_channels=width, num_blocks=0)
+            self.head[2] = torch.nn.GELU()
+
+    model = Softer(4)
+    with pytest.raises(RuntimeError, match=r"head.2 is a GELU, which its program does not know"):
+        model.sample(1, (2, 2), engine="cached")
+    assert torch.equal(model.sample(2, (3, 3), seed=0), model.sample(2, (3, 3), seed=0, engine="naive"))
+    model = models.PixelCNN(hidden_channels=4, num_blocks=0)
+    model.head.append(torch.nn.GELU())
+    with pytest.raises(RuntimeError, match=r"head has other layers than it was made with"):
+        model.sample(1, (2, 2), engine="cached")
 
 
 def test_cpu_engine_is_called_with_contiguous_tensors(monkeypatch: pytest.MonkeyPatch) -> None:

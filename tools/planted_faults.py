@@ -818,6 +818,8 @@ FAULTS = (
     Fault("coupling: rows of a board merge whatever their parity", "pygen/_coupling.py", "(weight - inner_weight * inner) % 2 == 0", "inner_weight * inner >= 0", COUPLING),
     Fault("coupling, reference: NaN of passing places leaks", "pygen/reference/affine_coupling.py", "return torch.where(live, t, torch.zeros((), dtype=t.dtype, device=t.device))", "return t", COUPLING),
     Fault("coupling: two gradients are taken for one that lies together", "pygen/ops/_halves.py", "second.storage_offset() - first.storage_offset() == first.shape[1] * first.stride(1) > 0", "True", "tests/test_flows.py"),
+    Fault("models: a layer put into another counts as none", "pygen/models/_layers.py", "if path and len(now) - (_PARAMETRIZATIONS in now) != len(layer.children):", "if False:", "tests/test_sampling_choice.py"),
+    Fault("models: an exchanged layer is drawn as if it were the old one", "pygen/models/_layers.py", "elif _kind(found) is not child.kind:", "elif False:", "tests/test_sampling_choice.py"),
     Fault("spline: a bin has the next one's slope on its left", SPLINE_H, "L::select(past, raw0, b.raw0);", "L::select(past, raw1, b.raw0);", SPLINE),
     Fault("spline: the ends of linear tails have slopes of parameters", SPLINE_H, "b.index == (c.linear ? Real(0) : never)", "b.index == never", SPLINE),
     Fault("spline: bins are left as narrow as rounding makes them", SPLINE_H, "b.stretch[0] = (c.high - (left + (share[0] * x + c.least[0]))) * c.over_range;", "", SPLINE),

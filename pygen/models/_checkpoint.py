@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,31 @@ from torch import nn
 import pygen
 from pygen._checks import fail
 
+from ._layers import Layer, layers_of
+
 _FORMAT = 1
 
 
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def __init__(self: Recorded, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.__dict__["_made_of"] = layers_of(self)
+
+    return __init__
+
+
 class Recorded(nn.Module):
-    """Remembers the arguments of its construction, for `save`."""
+    """Remembers the arguments of its construction, for `save`, and where a sampling program speaks for it the layers it was then
+    made of."""
 
     _arguments: tuple[tuple, dict[str, Any]]
+    _made_of: Layer | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "_program" in vars(cls) and "__init__" in vars(cls):
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)

@@ -15,6 +15,8 @@ from pygen import _backends
 from pygen._checks import fail
 
 from . import _cached, _fixed_point, _naive
+from ._checkpoint import Recorded
+from ._layers import changed
 from ._program import FLAT, DenseProgram, MultiScaleProgram, RecurrentProgram, Unsupported
 from ._task import Task, Watch, modules_of, parameters_of
 
@@ -47,7 +49,7 @@ def _always(model: nn.Module) -> str | None:
 
 
 def _no_program(model: nn.Module) -> str | None:
-    """A program speaks for the class whose `_logits` it stands beside, and not for what hooks add."""
+    """A program speaks for the class whose `_logits` it stands beside and the layers that class makes, not for what hooks add."""
     for cls in type(model).__mro__:
         if "_program" in vars(cls):
             break
@@ -55,7 +57,9 @@ def _no_program(model: nn.Module) -> str | None:
             return f"{cls.__name__} defines _logits without a sampling program"
     if any(module._forward_hooks or module._forward_pre_hooks for module in modules_of(model)):
         return "the model has forward hooks, which it would not call"
-    return None
+    assert isinstance(model, Recorded)
+    other = None if model._made_of is None else changed(model, model._made_of)
+    return None if other is None else f"{other}, which its program does not know"
 
 
 def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None:
