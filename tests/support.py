@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._device import _device_constructors
 
 import pygen
 from pygen import _backends, _dispatch
@@ -217,6 +218,8 @@ def poisoned_memory() -> Iterator[None]:
 
         return empty
 
+    # At its first use a default device lists the functions that make tensors, for good: torch's own, not these.
+    _device_constructors()
     names = ("empty", "empty_like", "empty_strided")
     saved = {name: getattr(torch, name) for name in names}
     try:

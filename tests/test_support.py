@@ -20,6 +20,7 @@ from support import (
     poisoned_memory,
     ulps,
 )
+from torch.utils._device import _device_constructors
 
 REF = torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]], dtype=torch.float64)
 BASE = REF.float()
@@ -215,3 +216,12 @@ def test_no_leak_notices_a_tensor_in_a_list():
 
 def test_instruction_sets_end_with_the_baseline():
     assert not isas() or isas()[-1] == "baseline"
+
+
+def test_default_devices_outlive_poisoned_memory():
+    """Though the first of a process came while memory was poisoned."""
+    _device_constructors.cache_clear()
+    with poisoned_memory(), torch.device("meta"):
+        torch.zeros(2)
+    with torch.device("meta"):
+        assert torch.empty(2).is_meta
