@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.nn import SplineCoupling
+from pygen.ops.rational_quadratic_spline import MOST_BINS
 
 from ._arguments import check_int, check_ints
 from ._flow import Flow
@@ -51,8 +52,8 @@ class NSF(Flow):
         if not hidden_sizes:
             raise fail("NSF", "hidden_sizes", "at least one width", "none")
         number, bins = check_int("NSF", "num_couplings", num_couplings), check_int("NSF", "num_bins", num_bins)
-        if bins > 256:
-            raise fail("NSF", "num_bins", "a number <= 256", bins)
+        if bins > MOST_BINS:
+            raise fail("NSF", "num_bins", f"a number <= {MOST_BINS}", bins)
         if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 1e-6 <= bound <= 1e6:
             raise fail("NSF", "bound", "1e-6 <= bound <= 1e6", repr(bound))
         even = (self.num_inputs + 1) // 2
