@@ -16,12 +16,10 @@ FAULTS = planted_faults.FAULTS
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
 def test_planted_fault_applies(fault):
     text = (ROOT / fault.file).read_text()
-    assert text.count(fault.old) == 1, (
-        f"{fault.file} has it {text.count(fault.old)} times: mend tools/planted_faults.py"
-    )
+    assert text.count(fault.old) == 1, f"{fault.file} has it {text.count(fault.old)} times: mend tools/planted_faults"
     assert fault.old != fault.new
     for path in re.findall(r"tests/\S+\.py", fault.tests):
-        assert (ROOT / path).exists(), f"{path} is gone: mend tools/planted_faults.py"
+        assert (ROOT / path).exists(), f"{path} is gone: mend tools/planted_faults"
 
 
 def test_planted_faults_are_many_and_of_every_room():

@@ -1,4 +1,4 @@
-"""Plants the faults of planted_faults.py one at a time and runs the tests that ought to see each: make mutants
+"""Plants the faults of planted_faults/ one at a time and runs the tests that ought to see each: make mutants
 
     python tools/mutants.py [--only TEXT] [--fresh]
 
@@ -122,9 +122,7 @@ def try_fault(fault: Fault) -> Result:
     path = COPY / fault.file
     before = path.read_text()
     if before.count(fault.old) != 1:
-        sys.exit(
-            f"{fault.name}: {fault.file} has its text {before.count(fault.old)} times: mend tools/planted_faults.py"
-        )
+        sys.exit(f"{fault.name}: {fault.file} has its text {before.count(fault.old)} times: mend tools/planted_faults")
     start = time.monotonic()
     path.write_text(before.replace(fault.old, fault.new))
     try:
@@ -149,7 +147,7 @@ def report(results: list[Result]) -> str:
     lines = [
         "# Planted faults",
         "",
-        "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults.py. Each is planted alone in",
+        "Written by `make mutants` (tools/mutants.py); the faults are in tools/planted_faults/. Each is planted alone in",
         "a copy of the sources and must be seen by the tests named there; `of` is a digest of the fault and its file.",
         "",
         f"Caught: {caught} of {len(results)} ({100 * caught / max(len(results), 1):.0f} %); "

@@ -1,0 +1,63 @@
+"""Planted faults of affine_coupling, rational_quadratic_spline and the flows."""
+# ruff: noqa: E501  (the table quotes lines of ours)
+
+from .fault import LOGISTIC, LOGISTIC_H, Fault
+
+COUPLING = "tests/test_conformance.py tests/test_affine_coupling.py -k 'affine_coupling and not triton'"
+COUPLING_CUDA = "tests/test_cuda_host_affine_coupling.py"
+COUPLING_TRITON = "tests/test_triton_affine_coupling.py"
+COUPLING_H = "csrc/common/affine_coupling.h"
+COUPLING_CPP = "csrc/cpu/affine_coupling.cpp"
+COUPLING_CU = "csrc/cuda/affine_coupling.cuh"
+COUPLING_PY = "kernels/affine_coupling.py"
+SPLINE = (
+    "tests/test_rational_quadratic_spline.py tests/test_conformance.py -k 'rational_quadratic_spline and not triton'"
+)
+SPLINE_CUDA = "tests/test_cuda_host_rational_quadratic_spline.py"
+SPLINE_TRITON = (
+    "tests/test_rational_quadratic_spline.py tests/test_conformance.py -k 'rational_quadratic_spline and triton'"
+)
+SPLINE_H = "csrc/common/rational_quadratic_spline.h"
+SPLINE_CPP = "csrc/cpu/rational_quadratic_spline.cpp"
+SPLINE_TILE = "csrc/cpu/rational_quadratic_spline_tile.h"
+SPLINE_CU = "csrc/cuda/rational_quadratic_spline.cuh"
+SPLINE_PY = "kernels/rational_quadratic_spline.py"
+
+FAULTS = (
+    Fault("logistic mixture: the near edge underflows to 0 / 0", LOGISTIC_H, "V near = L::at_least(exp_minus_abs(beyond), Least<Real>::kEdge);", "V near = exp_minus_abs(beyond);", LOGISTIC),
+    Fault("coupling: 0 times infinity at extreme scales", COUPLING_H, "L::at_most(f * 0.5f, 88.0f)", "L::at_most(f * 0.5f, 880.0f)", COUPLING),
+    Fault("coupling: a small bounded scale cancels", COUPLING_H, "L::select(x < 0.35f, V(p * (z * a) + a), far)", "far", COUPLING),
+    Fault("coupling, C++: a large bound takes the short exponential", COUPLING_H, "kCouplingNear = 40;", "kCouplingNear = 400;", COUPLING),
+    Fault("coupling: the inverse's log-determinant has the gradient of forward's", COUPLING_H, "grad_s = (kInverse ? V(-total) : total) * f.slope;", "grad_s = total * f.slope;", COUPLING),
+    Fault("coupling: sigmoid's slope is that of positive numbers", COUPLING_H, "L::select(negative, one, e) / total", "e / total", COUPLING),
+    Fault("coupling, C++: a share of a long sample's rest is not copied", "csrc/cpu/coupling_blocks.h", "row * rest.count + rest.count * (part + 1) / parts", "row * rest.count + rest.count * part / parts", COUPLING),
+    Fault("coupling, C++: every sample's board begins where the first one's block does", COUPLING_CPP, "p_.live.count % period_ == 0)", "true)", COUPLING),
+    Fault("coupling, C++: of pairs the first is always transformed", COUPLING_CPP, "live_first = a < b;", "live_first = true;", COUPLING),
+    Fault("coupling, C++: what is infinite is multiplied by no gradient", COUPLING_CPP, "{alone ? &none : &p.input,", "{&p.input,", COUPLING),
+    Fault("coupling: rows of a board merge whatever their parity", "pygen/_coupling.py", "(weight - inner_weight * inner) % 2 == 0", "inner_weight * inner >= 0", COUPLING),
+    Fault("coupling, reference: NaN of passing places leaks", "pygen/reference/affine_coupling.py", "return torch.where(live, t, torch.zeros((), dtype=t.dtype, device=t.device))", "return t", COUPLING),
+    Fault("coupling: two gradients are taken for one that lies together", "pygen/ops/_halves.py", "second.storage_offset() - first.storage_offset() == first.shape[1] * first.stride(1) > 0", "True", "tests/test_flows.py"),
+    Fault("spline: a bin has the next one's slope on its left", SPLINE_H, "L::select(past, raw0, b.raw0);", "L::select(past, raw1, b.raw0);", SPLINE),
+    Fault("spline: the ends of linear tails have slopes of parameters", SPLINE_H, "b.index == (c.linear ? Real(0) : never)", "b.index == never", SPLINE),
+    Fault("spline: bins are left as narrow as rounding makes them", SPLINE_H, "b.stretch[0] = (c.high - (left + (share[0] * x + c.least[0]))) * c.over_range;", "", SPLINE),
+    Fault("spline: the inverse's gradient is not divided by its slope", SPLINE_H, "/ (p.s * slope_over);", "* (p.s * slope_over);", SPLINE),
+    Fault("spline: outputs leave the bound by rounding", SPLINE_H, "out = L::at_most(V(L::at_least(out, c.low)), c.high);", "", SPLINE),
+    Fault("spline, C++: NaN of params outside leaks into gradients", SPLINE_CPP, "L::select(inside, V(share[axis] * e(axis, k) * mine), V{})", "V(share[axis] * e(axis, k) * mine)", SPLINE),
+    Fault("spline, C++: a tile's end loses its logarithms", SPLINE_CPP, "if (!kBackward) std::copy_n(s.tile_log, count, s.log + at + i);", "", SPLINE),
+    Fault("spline, C++: the last square of numbers begins past them", SPLINE_TILE, "k + 4 <= numbers ? k : numbers - 4", "k", SPLINE),
+    Fault("spline: the gradient of a softmax is not centred", SPLINE_H, "-(start * b.before[axis] + size * b.own[axis])};", "V{}};", SPLINE),
+    Fault("spline: the inverse's left knot moves what lies in the bin", SPLINE_H, "    out.start[0] = g;\n    g = -out.input;", "    out.start[0] = -out.input;\n    g = -out.input;", SPLINE),
+    Fault("spline: bins after the one are counted from the first", SPLINE_H, "L::select(past, V{}, V(b.after[0] + x))", "V(b.after[0] + x)", SPLINE),
+    Fault("spline, reference: NaN of params outside leaks", "pygen/reference/rational_quadratic_spline.py", "params = torch.where(inside.unsqueeze(2), params, zero)", "params = params + zero", SPLINE),
+    Fault("spline, CUDA: gradients outside are not written", SPLINE_CU, "for (int k = 0; k < c.numbers(); ++k) numbers.put", "for (int k = 1; k < c.numbers(); ++k) numbers.put", SPLINE_CUDA),
+    Fault("spline, CUDA: a warp copies another lane's numbers", "csrc/cuda/rational_quadratic_spline_numbers.cuh", "__shfl_sync(0xffffffffu, at, first + i)", "__shfl_sync(0xffffffffu, at, first + (i ^ 1))", SPLINE_CUDA),
+    Fault("spline, CUDA: numbers past the first 32 are not copied", "csrc/cuda/rational_quadratic_spline_numbers.cuh", "    for (int k = lane; k - lane < numbers; k += 32) {\n      for (int first = 0; first < 32; first += kAtOnce) {\n        Acc got", "    for (int k = lane; k - lane < 32; k += 32) {\n      for (int first = 0; first < 32; first += kAtOnce) {\n        Acc got", SPLINE_CUDA),
+    Fault("spline, CUDA: the slopes' gradients are one knot off", SPLINE_CU, "static_cast<int>(bin.index) - (c.linear ? 1 : 0)", "static_cast<int>(bin.index)", SPLINE_CUDA),
+    Fault("spline, Triton: places past the end count", SPLINE_PY, "tl.sum(tl.where(mask, log, 0.0), axis=1)", "tl.sum(log, axis=1)", SPLINE_TRITON),
+    Fault("coupling, CUDA: elements past a line's end count", COUPLING_CU, "live && k < at.count ? log : Acc(0)", "live ? log : Acc(0)", COUPLING_CUDA),
+    Fault("coupling, CUDA: a unit has one parity", COUPLING_CU, "(at.inner + k) * p.weights[2]", "at.inner * p.weights[2]", COUPLING_CUDA),
+    Fault("coupling, Triton: passing places count", COUPLING_PY, "mask & live if PARITY else mask, -f", "mask, -f", COUPLING_TRITON),
+    Fault("coupling, Triton: each program writes the first one's sum", COUPLING_PY, "partial_ptr + row * tiles + part", "partial_ptr + row * tiles", COUPLING_TRITON),
+    Fault("NICE: the scale's log-determinant is left out", "pygen/models/nice.py", "return h * torch.exp(self.log_scale), self._log_det(h)", "return h * torch.exp(self.log_scale), 0 * self._log_det(h)", "tests/test_flows.py"),
+    Fault("flows: levels count in their own scale", "pygen/models/_flow.py", "math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "math.log(2 / self.num_levels)", "tests/test_flows.py"),
+)  # fmt: skip

@@ -1,0 +1,31 @@
+"""Planted faults of noise: Philox, seeds, draws."""
+# ruff: noqa: E501  (the table quotes lines of ours)
+
+from .fault import KL_CUDA, Fault
+
+NOISE = "tests/test_noise.py"
+NOISE_TRITON = "tests/test_triton_noise.py"
+
+FAULTS = (
+    Fault("Philox: the counter's high word is dropped", "csrc/common/philox.h",
+          "c[1] = static_cast<uint32_t>(q >> 32);", "c[1] = 0u;", NOISE),
+    Fault("Philox: the SIMD counter is halved", "csrc/cpu/noise.h", "for (int g = 0; g < groups; ++g, q += kLanes) {",
+          "for (int g = 0; g < groups; ++g, q += kLanes / 2) {", NOISE),
+    Fault("Philox: the seed's high word is dropped", "csrc/cpu/noise.h", "(static_cast<uint32_t>(seed >> 32) + round * kPhiloxBump1)",
+          "(round * kPhiloxBump1)", NOISE),
+    Fault("Philox, Triton: the seed's high word is dropped", "kernels/_philox.py", "k1 = (key >> 32).to(tl.uint32)",
+          "k1 = (key >> 31).to(tl.uint32)", NOISE_TRITON),
+    Fault("Philox, Triton: nine rounds", "kernels/_philox.py", "for _ in tl.static_range(10):", "for _ in tl.static_range(9):", NOISE_TRITON),
+    Fault("Triton: sine and cosine swapped", "kernels/_philox.py", "return radius * cosine, radius * sine",
+          "return radius * sine, radius * cosine", NOISE_TRITON),
+    Fault("the uniform may be 0", "csrc/cpu/noise.h", "return float_of_words(even, odd) * 0x1p-32f + 0x1p-33f;",
+          "return float_of_words(even, odd) * 0x1p-32f;", NOISE),
+    Fault("CUDA: every unit has the noise of the first", "csrc/cuda/noise.cuh", "static_cast<uint64_t>(span[u].j + i) / 4",
+          "static_cast<uint64_t>(span[0].j + i) / 4", KL_CUDA),
+    Fault("the seed is drawn from 32 bits", "pygen/_noise.py", "return seed.random_(_INT64_MIN, None, generator=generator)",
+          "return seed.random_(0, 2**32, generator=generator)", "tests/test_noise.py tests/test_reparameterize_kl.py"),
+    Fault("the draw is not tagged as random", "pygen/_noise.py", "tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag)",
+          "tags=(torch.Tag.pt2_compliant_tag,)", "tests/test_noise.py tests/test_conformance_compile.py -k 'noise or reparameterize_kl'"),
+    Fault("generator= is ignored", "pygen/_noise.py", "return draw_seed(device, generator)", "return draw_seed(device)",
+          "tests/test_noise.py tests/test_reparameterize_kl.py"),
+)  # fmt: skip

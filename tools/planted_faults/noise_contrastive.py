@@ -1,0 +1,38 @@
+"""Planted faults of noise_contrastive and noise_sample."""
+# ruff: noqa: E501  (the table quotes lines of ours)
+
+from .fault import Fault
+
+CONTRAST = "tests/test_noise_contrastive.py -k 'not Triton'"
+CONTRAST_TRITON = "tests/test_noise_contrastive.py -k Triton"
+CONTRAST_CUDA = "tests/test_cuda_host_noise_contrastive.py"
+CONTRAST_CPP = "csrc/cpu/noise_contrastive.cpp"
+CONTRAST_CU = "csrc/cuda/noise_contrastive.cuh"
+CONTRAST_PY = "kernels/noise_contrastive.py"
+CONTRAST_OP = "pygen/ops/_noise_contrastive.py"
+NOISE_SAMPLE = "tests/test_noise_sample.py"
+
+FAULTS = (
+    Fault("Contrast: accidental hits count", CONTRAST_CPP, "scores[k] = p.remove_hits && classes[k] == target ? kNone", "scores[k] = false ? kNone", CONTRAST),
+    Fault("Contrast: shared accidental hits count", CONTRAST_CPP, "scores[k] = classes[k] == target ? kNone : scores[k];", "scores[k] = scores[k];", CONTRAST),
+    Fault("Contrast: the target is not corrected", CONTRAST_CPP, "return score(target);", "return dot<T, Real>(input, row(target), p.features);", CONTRAST),
+    Fault("Contrast: log K is left out", CONTRAST_CPP, "p.log_noise_stride] + p.log_count)", "p.log_noise_stride])", CONTRAST),
+    Fault("Contrast: a class's later places are left out", CONTRAST_CPP, "while (last < p.entries && p.classes[last] == p.classes[first]) ++last;", "", CONTRAST),
+    Fault("Contrast: a run's sum takes the place of those before", CONTRAST_CPP, "total[v] = total[v] + sum[v];", "total[v] = sum[v];", CONTRAST),
+    Fault("Contrast: digits are sorted anew each time", CONTRAST_CPP, "std::swap(now, then);", "if (shift == 0) std::swap(now, then);", "tests/test_noise_contrastive.py -k order"),
+    Fault("Contrast: a negative's slope keeps its sign for the target", CONTRAST_CPP, "return {target.loss + (static_cast<Real>(sum_lanes(sum)) + rest), -target.slope};", "return {target.loss + (static_cast<Real>(sum_lanes(sum)) + rest), target.slope};", CONTRAST),
+    Fault("Contrast: the products' part of input's gradient is left out", CONTRAST_OP, "made.grad_x += part", "made.grad_x += 0 * part", CONTRAST),
+    Fault("Contrast: shared rows get the upstream gradient of one", CONTRAST_OP, "tail, sums = tail * grad_nll, sums * grad_nll", "tail, sums = tail, sums * grad_nll", "tests/test_conformance.py -k 'nce_loss and shared and not triton'"),
+    Fault("Contrast: sparse rows are other classes'", CONTRAST_OP, "first.cumsum(0) - 1, sorted_classes[first]", "first.cumsum(0) - 1, sorted_classes[first].flip(0)", CONTRAST),
+    Fault("Contrast, CUDA: a class that is none is read", CONTRAST_CU, "if (!known(c)) return Acc(NAN);", "", CONTRAST_CUDA),
+    Fault("Contrast, CUDA: hits count", CONTRAST_CU, "p.remove_hits && c == target ? -Acc(INFINITY)", "false ? -Acc(INFINITY)", CONTRAST_CUDA),
+    Fault("Contrast, CUDA: rows are whole units wherever they begin", "csrc/cuda/noise_contrastive.cu", "call.features * size % 16 == 0", "true", CONTRAST_CUDA),
+    Fault("Contrast, CUDA: later negatives are their class's neighbours'", CONTRAST_CU, "(e - p.targets) / p.per * p.tail_stride", "(e - p.targets) * p.tail_stride / p.per", CONTRAST_CUDA),
+    Fault("Contrast, Triton: later blocks of features replace the first", CONTRAST_PY, "sums += tl.sum(w * x[None, :], axis=1)", "sums = tl.sum(w * x[None, :], axis=1)", CONTRAST_TRITON),
+    Fault("Contrast, Triton: a class's later entries replace the first", CONTRAST_PY, "total += tl.sum(v * scale[:, None], axis=0)", "total = tl.sum(v * scale[:, None], axis=0)", CONTRAST_TRITON),
+    Fault("Noise: all rows have the draws of the first", "csrc/common/noise_sample.h", "static_cast<uint32_t>(n), NoiseDomain", "static_cast<uint32_t>(n * 0), NoiseDomain", NOISE_SAMPLE),
+    Fault("Noise: columns are told by 32 bits", "csrc/common/noise_sample.h", "(w[1] * count >> 32)", "0 * (w[1] * count >> 32)", NOISE_SAMPLE + " -k 'many_classes_on'"),
+    Fault("Noise: what rounding leaves is filled", "pygen/reference/noise_sample.py", "keep[c], alias[c] = min(int(rest[c] * _ONE), _ONE - 1), likeliest", "keep[c] = _ONE - 1", NOISE_SAMPLE),
+    Fault("Noise: chances are summed in float32", "pygen/ops/noise_sample.py", "reference.table(weights / weights.sum())", "reference.table((weights.float() / weights.float().sum()).double())", NOISE_SAMPLE),
+    Fault("Noise, Triton: columns are told by 32 bits", "kernels/noise_sample.py", "+ (w1.to(tl.int64) * every >> 32)", "", NOISE_SAMPLE + " -k 'many_classes_on'"),
+)  # fmt: skip
