@@ -47,6 +47,12 @@ def check_broadcasts(op: str, argument: str, t: Tensor, name: str, shape: Sequen
         raise fail(op, argument, f"a shape that broadcasts to {list(shape)}, the shape of {name}", list(t.shape))
 
 
+def check_bool(op: str, argument: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise fail(op, argument, "True or False", repr(value), kind=TypeError)
+    return value
+
+
 def check_size(module: str, argument: str, value: object) -> None:
     """Of a module's layers."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -21,6 +21,17 @@ def check_kernel_size(op: str, argument: str, size: Iterable[int]) -> None:
             raise _checks.fail(op, argument, f"an odd kernel {name}", side)
 
 
+def kernel_sides(op: str, size: Any) -> tuple[int, int]:
+    """Of a module: (height, width), both odd."""
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) for side in sides):
+        raise _checks.fail(op, "kernel_size", "an int, or two (height, width)", repr(size), kind=TypeError)
+    if min(sides) < 1:
+        raise _checks.fail(op, "kernel_size", "at least 1", repr(size))
+    check_kernel_size(op, "kernel_size", sides)
+    return sides[0], sides[1]
+
+
 def normalize_mask_type(op: str, mask_type: object) -> MaskType:
     """ "A", "B", or a pattern as nested tuples of bool."""
     if isinstance(mask_type, str):

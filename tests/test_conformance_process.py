@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from module_cases import cast, each_module, run
 from registry import OPS, each_op, gradients, leaves, on_floating
 from support import FAST_TARGETS, Target, assert_same, has_kernel, threads
 
 import pygen
 
-each_module = pytest.mark.parametrize("make", [pytest.param(m, id=n) for op in OPS for n, m in op.modules.items()])
 KERNELS = [t for t in FAST_TARGETS if t.backend != "reference"]
 
 
@@ -147,16 +147,10 @@ def test_memory_is_flat_over_ten_thousand_calls(op, target):
     )
 
 
-def _run(module, inputs):
-    torch.manual_seed(4)
-    outputs = module(*inputs)
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
 @each_module
 def test_modules_copy_pickle_and_load(make):
     module, inputs = make()
-    expected = _run(module, inputs)
+    expected = run(module, inputs)
     buffer = io.BytesIO()
     torch.save(module.state_dict(), buffer)
     buffer.seek(0)
@@ -166,7 +160,7 @@ def test_modules_copy_pickle_and_load(make):
     missing = loaded.load_state_dict(torch.load(buffer, weights_only=True), strict=True)
     assert not missing.missing_keys and not missing.unexpected_keys
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), loaded):
-        for a, b in zip(_run(other, inputs), expected, strict=True):
+        for a, b in zip(run(other, inputs), expected, strict=True):
             assert_same(a, b)
         assert repr(other) == repr(module)
     for a, b in zip(copy.deepcopy(module).parameters(), module.parameters(), strict=True):
@@ -177,7 +171,7 @@ def test_modules_copy_pickle_and_load(make):
 def test_modules_move_between_dtypes(make):
     module, inputs = make()
     for dtype in (torch.float64, torch.bfloat16, torch.float32):
-        outputs = _run(module.to(dtype), [t.to(dtype) if t.is_floating_point() else t for t in inputs])
+        outputs = run(module.to(dtype), cast(inputs, dtype))
         assert outputs[0].dtype == dtype or outputs[0].dtype == torch.promote_types(dtype, torch.float32)
         if any(o.requires_grad for o in outputs):
             sum(o.double().sum() for o in outputs).backward()

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from pygen._checks import check_bool, check_tensor, fail
 from pygen.functional import affine_coupling
 from pygen.ops._halves import halves
+from pygen.ops.affine_coupling import check_mask, check_scale
 
 
 def passing_half(x: Tensor, mask: str, flip: bool) -> Tensor:
@@ -13,6 +15,19 @@ def passing_half(x: Tensor, mask: str, flip: bool) -> Tensor:
         return x[:, 1::2] if flip else x[:, ::2]
     middle = (x.shape[1] + 1) // 2
     return x[:, middle:] if flip else x[:, :middle]
+
+
+def check_conditioner(name: str, conditioner: object) -> None:
+    if not callable(conditioner):
+        raise fail(name, "conditioner", "a module", type(conditioner).__name__, kind=TypeError)
+
+
+def check_input(name: str, x: object, least: int) -> None:
+    """Before the conditioner, whose error would be about a half."""
+    check_tensor(name, "x", x)
+    if isinstance(x, Tensor) and x.dim() < least:
+        dims = "three dims [N, ..., H, W]" if least == 3 else "two dims [N, C, ...]"
+        raise fail(name, "x", f"at least {dims}", list(x.shape))
 
 
 class AffineCoupling(nn.Module):
@@ -41,6 +56,13 @@ class AffineCoupling(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
+        check_conditioner("AffineCoupling", conditioner)
+        check_mask("AffineCoupling", mask, flip)
+        check_scale("AffineCoupling", scale, bound)
+        if check_bool("AffineCoupling", "additive", additive) and scale != "exp":
+            raise fail(
+                "AffineCoupling", "scale", "'exp', the default, since an additive coupling has none", repr(scale)
+            )
         self.conditioner = conditioner
         self.mask, self.flip, self.scale, self.bound = mask, flip, scale, bound
         self.additive, self.backend = additive, backend
@@ -51,11 +73,23 @@ class AffineCoupling(nn.Module):
         *args: Tensor,  # what the conditioner takes besides
         inverse: bool = False,
     ) -> tuple[Tensor, Tensor]:
+        check_input("AffineCoupling", x, 3 if self.mask == "checkerboard" else 2)
         made = self.conditioner(self.passing(x), *args)
         if self.additive:
             shift, log_scale = made, None
+        elif isinstance(made, Tensor):
+            shift, log_scale = halves(made)
+        elif isinstance(made, (tuple, list)) and len(made) == 2:
+            shift, log_scale = made
         else:
-            shift, log_scale = halves(made) if isinstance(made, Tensor) else made
+            got = f"{len(made)} things" if isinstance(made, (tuple, list)) else type(made).__name__
+            raise fail(
+                "AffineCoupling",
+                "conditioner",
+                "a tensor or a pair (shift, log_scale) to come out of it",
+                got,
+                kind=TypeError,
+            )
         return affine_coupling(
             x,
             shift,

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from pygen._checks import check_size
+from pygen._checks import check_reduction, check_size
 from pygen.functional import am_softmax
+from pygen.ops.am_softmax import check_options
 
 
 class AMSoftmax(nn.Module):
@@ -31,6 +32,8 @@ class AMSoftmax(nn.Module):
         super().__init__()
         for name, value in (("in_features", in_features), ("num_classes", num_classes)):
             check_size("AMSoftmax", name, value)
+        check_options("AMSoftmax", scale, margin)
+        check_reduction("AMSoftmax", reduction)
         self.in_features, self.num_classes = in_features, num_classes
         self.scale, self.margin, self.reduction, self.backend = scale, margin, reduction, backend
         self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from pygen._checks import check_reduction
 from pygen.functional import bernoulli_nll
 
 
@@ -14,6 +15,7 @@ class BernoulliNLL(nn.Module):
 
     def __init__(self, *, reduction: str = "batchmean", backend: str | None = None) -> None:
         super().__init__()
+        check_reduction("BernoulliNLL", reduction)
         self.reduction, self.backend = reduction, backend
 
     def forward(

@@ -23,7 +23,14 @@ class LinearChainCRF(nn.Module):
     """
 
     def __init__(
-        self, num_tags: int, batch_first: bool = True, *, reduction: str = "batchmean", backend: str | None = None
+        self,
+        num_tags: int,
+        batch_first: bool = True,
+        *,
+        reduction: str = "batchmean",
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if isinstance(num_tags, bool) or not isinstance(num_tags, int):
@@ -34,9 +41,9 @@ class LinearChainCRF(nn.Module):
             raise fail(_OP, "batch_first", "True (emissions.transpose(0, 1) costs nothing)", batch_first)
         check_reduction(_OP, reduction)
         self.num_tags, self.reduction, self.backend = num_tags, reduction, backend
-        self.start_transitions = nn.Parameter(torch.empty(num_tags))
-        self.end_transitions = nn.Parameter(torch.empty(num_tags))
-        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.start_transitions = nn.Parameter(torch.empty(num_tags, device=device, dtype=dtype))
+        self.end_transitions = nn.Parameter(torch.empty(num_tags, device=device, dtype=dtype))
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

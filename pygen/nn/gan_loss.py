@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pygen import presets
-from pygen._checks import fail
+from pygen._checks import check_bool, fail
 from pygen._gan_terms import RELATIVISTIC
 from pygen.functional import discriminator_loss, generator_loss
 from pygen.ops._gan_checks import Logits, check_options, members
@@ -40,7 +40,10 @@ class GANLoss(nn.Module):
         if like is None:
             if variant is not None:
                 raise fail("GANLoss", "variant", "None without like", repr(variant))
-            plain: dict[str, Any] = {"kind": kind or "nonsaturating", "scale": 1.0 if scale is None else scale}
+            plain: dict[str, Any] = {
+                "kind": "nonsaturating" if kind is None else kind,
+                "scale": 1.0 if scale is None else scale,
+            }
             of_discriminator = of_generator = plain
         else:
             for name, value in (("kind", kind), ("scale", scale)):
@@ -78,11 +81,12 @@ class GANLoss(nn.Module):
 
         Args:
             prediction: logits, or a list of them.
-            target_is_real: what the player that is trained wants them to be.
+            target_is_real: True or False, what the player that is trained wants them to be.
             for_discriminator: False for the generator's turn, which hinge and wasserstein treat otherwise; then
                 target_is_real is True.
         """
         op = "GANLoss"
+        check_bool(op, "target_is_real", target_is_real)
         if self.kind in RELATIVISTIC:
             raise fail(op, "kind", "one whose terms stand alone for this call; use .discriminator", repr(self.kind))
         if not for_discriminator:

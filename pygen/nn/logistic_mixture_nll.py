@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
+from pygen._checks import check_reduction
 from pygen.functional import logistic_mixture_nll
+from pygen.ops.logistic_mixture_nll import check_mixture
 
 
 class LogisticMixtureNLL(nn.Module):
@@ -23,6 +25,8 @@ class LogisticMixtureNLL(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
+        check_mixture("LogisticMixtureNLL", num_levels, min_log_scale)
+        check_reduction("LogisticMixtureNLL", reduction)
         self.num_levels, self.min_log_scale = num_levels, min_log_scale
         self.reduction, self.backend = reduction, backend
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygen import _taps
-from pygen._checks import fail
+from pygen._checks import check_bool, check_floating, check_size, check_tensor, fail
 from pygen.functional import gated_masked_conv2d, masked_conv2d
 from pygen.nn._pointwise import PointwiseConv2d
 
@@ -44,8 +44,10 @@ class MaskedConv2d(nn.Conv2d):
         backend: str | None = None,
     ) -> None:
         name = type(self).__name__
-        height, width = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
-        _taps.check_kernel_size(name, "kernel_size", (height, width))
+        for argument, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            check_size(name, argument, channels)
+        check_bool(name, "bias", bias)
+        height, width = _taps.kernel_sides(name, kernel_size)
         mask_type = _taps.normalize_mask_type(name, mask_type)
         _taps.live_taps(name, mask_type, color_groups, height, width)
         _taps.check_groups(name, mask_type, color_groups, in_channels, out_channels)
@@ -174,9 +176,16 @@ class GatedMaskedConv2d(nn.Module):
         name = type(self).__name__
         if mask_type not in ("A", "B"):
             raise fail(name, "mask_type", "'A' or 'B'", repr(mask_type))
+        for argument, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            check_size(name, argument, channels)
+        if cond_channels is not None:
+            check_size(name, "cond_channels", cond_channels)
         if mask_type == "B" and in_channels != out_channels:
             raise fail(name, "out_channels", f"{in_channels}, in_channels (the residual connection)", out_channels)
-        _taps.check_kernel_size(name, "kernel_size", (kernel_size, kernel_size))
+        if isinstance(kernel_size, (tuple, list)):
+            raise fail(name, "kernel_size", "an int, of k x k", repr(kernel_size), kind=TypeError)
+        _taps.kernel_sides(name, kernel_size)
+        _taps.check_groups(name, mask_type, color_groups, in_channels, 2 * out_channels)
         self.mask_type, self.color_groups, self.backend = mask_type, color_groups, backend
         there: dict[str, Any] = {"device": device, "dtype": dtype}
         live_rows = kernel_size // 2 + (mask_type == "B")
@@ -193,7 +202,7 @@ class GatedMaskedConv2d(nn.Module):
             if color_groups == 1
             else MaskedConv2d(out_channels, out_channels, 1, "B", color_groups=color_groups, **masked)
         )
-        self.cond = nn.Linear(cond_channels, 2 * wide, bias=False, **there) if cond_channels else None
+        self.cond = nn.Linear(cond_channels, 2 * wide, bias=False, **there) if cond_channels is not None else None
 
     def forward(self, vertical: Tensor, horizontal: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Either stack [N, C, H, W], cond [N, K] or [N, K, H, W] -> the two stacks."""
@@ -218,6 +227,11 @@ class GatedMaskedConv2d(nn.Module):
         """What cond [N, K] or [N, K, H, W] adds to the two gates, [N, 2 C] or [N, 2 C, H, W] each."""
         if self.cond is None or cond is None:
             return None, None
+        name, channels = type(self).__name__, self.cond.in_features
+        check_tensor(name, "cond", cond)
+        check_floating(name, "cond", cond)
+        if cond.dim() not in (2, 4) or cond.shape[1] != channels:
+            raise fail(name, "cond", f"[N, {channels}] or [N, {channels}, H, W]", list(cond.shape))
         both = self.cond(cond) if cond.dim() == 2 else F.conv2d(cond, self.cond.weight[:, :, None, None])
         to_vertical, to_horizontal = both.chunk(2, dim=1)
         return to_vertical, to_horizontal

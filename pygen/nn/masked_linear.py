@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from pygen.functional import masked_linear
+from pygen.ops.masked_linear import check_degrees
 
 
 class MaskedLinear(nn.Linear):
     """nn.Linear whose connections obey degrees: see pygen.functional.masked_linear. Initialised like nn.Linear; no mask is kept.
 
     Args:
-        in_degrees: one int for each input.
-        out_degrees: one int for each output.
+        in_degrees: one int for each input, a sequence or a one-dimensional tensor or array of integers.
+        out_degrees: one int for each output, likewise.
         strict: input i feeds output o where out_degrees[o] > in_degrees[i]; else where >=.
     """
 
@@ -28,6 +29,11 @@ class MaskedLinear(nn.Linear):
         dtype: torch.dtype | None = None,
         backend: str | None = None,
     ) -> None:
+        if hasattr(in_degrees, "tolist"):  # a tensor or an array
+            in_degrees = in_degrees.tolist()
+        if hasattr(out_degrees, "tolist"):
+            out_degrees = out_degrees.tolist()
+        check_degrees(type(self).__name__, in_degrees, out_degrees, strict)
         super().__init__(len(in_degrees), len(out_degrees), bias=bias, device=device, dtype=dtype)
         self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
         self.strict, self.backend = strict, backend

@@ -3,17 +3,24 @@
 import torch
 from torch import Tensor, nn
 
-from pygen._checks import check_size
+from pygen._checks import check_reduction, check_size
 from pygen.functional import nade_nll
 
 
-def register_parameters(module: nn.Module, num_inputs: int, hidden_size: int) -> None:
+def register_parameters(
+    module: nn.Module,
+    num_inputs: int,
+    hidden_size: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Gives the module a NADE's parameters: weights uniform in +-1 / sqrt(fan-in), as those of nn.Linear; biases of 0."""
     for name, fan_in in (("weight", num_inputs), ("output_weight", hidden_size)):
         bound = max(1, fan_in) ** -0.5
-        module.register_parameter(name, nn.Parameter(torch.empty(num_inputs, hidden_size).uniform_(-bound, bound)))
-    module.hidden_bias = nn.Parameter(torch.zeros(hidden_size))
-    module.output_bias = nn.Parameter(torch.zeros(num_inputs))
+        weight = torch.empty(num_inputs, hidden_size, device=device, dtype=dtype).uniform_(-bound, bound)
+        module.register_parameter(name, nn.Parameter(weight))
+    module.hidden_bias = nn.Parameter(torch.zeros(hidden_size, device=device, dtype=dtype))
+    module.output_bias = nn.Parameter(torch.zeros(num_inputs, device=device, dtype=dtype))
 
 
 class NADENLL(nn.Module):
@@ -31,14 +38,22 @@ class NADENLL(nn.Module):
     output_bias: nn.Parameter  # [D]
 
     def __init__(
-        self, num_inputs: int, hidden_size: int, *, reduction: str = "batchmean", backend: str | None = None
+        self,
+        num_inputs: int,
+        hidden_size: int,
+        *,
+        reduction: str = "batchmean",
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("num_inputs", num_inputs), ("hidden_size", hidden_size)):
             check_size("NADENLL", name, value)
+        check_reduction("NADENLL", reduction)
         self.num_inputs, self.hidden_size = num_inputs, hidden_size
         self.reduction, self.backend = reduction, backend
-        register_parameters(self, num_inputs, hidden_size)
+        register_parameters(self, num_inputs, hidden_size, device, dtype)
 
     def forward(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pygen._checks import check_size, fail
+from pygen._checks import check_bool, check_reduction, check_size, check_tensor, fail
 from pygen.functional import nce_loss, negative_sampling_loss, noise_table, sampled_softmax_loss
 
 
@@ -49,6 +49,11 @@ class _Contrastive(nn.Module):
         sizes = {"num_classes": num_classes, "features": features, "num_negatives": num_negatives}
         for argument, value in sizes.items():
             check_size(name, argument, value)
+        for argument, value in (("shared", shared), ("bias", bias), ("sparse", sparse)):
+            check_bool(name, argument, value)
+        check_reduction(name, reduction)
+        if counts is not None:
+            check_tensor(name, "counts", counts)
         if counts is not None and counts.shape != (num_classes,):
             raise fail(name, "counts", f"[{num_classes}], of num_classes", list(counts.shape))
         self.num_classes, self.features, self.num_negatives = num_classes, features, num_negatives

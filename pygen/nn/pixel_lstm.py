@@ -98,7 +98,9 @@ class RowLSTM(_PixelLSTM):
         backend: str | None = None,
     ) -> None:
         _check("RowLSTM", in_channels, hidden_channels, color_groups)
-        _taps.check_kernel_size("RowLSTM", "kernel_size", (kernel_size, kernel_size))
+        if isinstance(kernel_size, (tuple, list)):
+            raise _checks.fail("RowLSTM", "kernel_size", "an int", repr(kernel_size), kind=TypeError)
+        _taps.kernel_sides("RowLSTM", kernel_size)
         super().__init__(in_channels, hidden_channels, kernel_size, "down", color_groups, device, dtype, backend)
 
 

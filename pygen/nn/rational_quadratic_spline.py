@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from pygen._checks import check_bool, fail
 from pygen.functional import rational_quadratic_spline
-from pygen.nn.affine_coupling import passing_half
+from pygen.nn.affine_coupling import check_conditioner, check_input, passing_half
+from pygen.ops.rational_quadratic_spline import check_bound, check_form, check_share
 
 
 class SplineCoupling(nn.Module):
@@ -36,6 +38,16 @@ class SplineCoupling(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
+        name = "SplineCoupling"
+        check_conditioner(name, conditioner)
+        if mask is None:
+            raise fail(name, "mask", "'channel' or 'even_odd'", None)
+        check_form(name, mask, flip, tails)
+        check_bound(name, bound)
+        shares = {"min_bin_width": min_bin_width, "min_bin_height": min_bin_height, "min_derivative": min_derivative}
+        for argument, value in shares.items():
+            check_share(name, argument, value, 1)
+        check_bool(name, "identity_init", identity_init)
         self.conditioner = conditioner
         self.mask, self.flip, self.tails, self.bound = mask, flip, tails, bound
         self.min_bin_width, self.min_bin_height, self.min_derivative = min_bin_width, min_bin_height, min_derivative
@@ -47,6 +59,7 @@ class SplineCoupling(nn.Module):
         *args: Tensor,  # what the conditioner takes besides
         inverse: bool = False,
     ) -> tuple[Tensor, Tensor]:
+        check_input("SplineCoupling", x, 2)
         return rational_quadratic_spline(
             x,
             self.conditioner(passing_half(x, self.mask, self.flip), *args),

@@ -3,15 +3,21 @@
 import torch
 from torch import Tensor, nn
 
-from pygen._checks import check_size
+from pygen._checks import check_reduction, check_size
 from pygen.functional import rbm_free_energy
 
 
-def register_parameters(module: nn.Module, num_visible: int, num_hidden: int) -> None:
+def register_parameters(
+    module: nn.Module,
+    num_visible: int,
+    num_hidden: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Gives the module a machine's parameters: weights N(0, 0.01^2), as Hinton 2012, section 8, has them; biases of 0."""
-    module.weight = nn.Parameter(0.01 * torch.randn(num_hidden, num_visible))
-    module.visible_bias = nn.Parameter(torch.zeros(num_visible))
-    module.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+    module.weight = nn.Parameter(0.01 * torch.randn(num_hidden, num_visible, device=device, dtype=dtype))
+    module.visible_bias = nn.Parameter(torch.zeros(num_visible, device=device, dtype=dtype))
+    module.hidden_bias = nn.Parameter(torch.zeros(num_hidden, device=device, dtype=dtype))
 
 
 class RBMFreeEnergy(nn.Module):
@@ -28,14 +34,22 @@ class RBMFreeEnergy(nn.Module):
     hidden_bias: nn.Parameter  # [H]
 
     def __init__(
-        self, num_visible: int, num_hidden: int, *, reduction: str = "batchmean", backend: str | None = None
+        self,
+        num_visible: int,
+        num_hidden: int,
+        *,
+        reduction: str = "batchmean",
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("num_visible", num_visible), ("num_hidden", num_hidden)):
             check_size("RBMFreeEnergy", name, value)
+        check_reduction("RBMFreeEnergy", reduction)
         self.num_visible, self.num_hidden = num_visible, num_hidden
         self.reduction, self.backend = reduction, backend
-        register_parameters(self, num_visible, num_hidden)
+        register_parameters(self, num_visible, num_hidden, device, dtype)
 
     def forward(
         self,

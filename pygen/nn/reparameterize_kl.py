@@ -1,8 +1,11 @@
 """Modules over reparameterize_kl."""
 
+import torch
 from torch import Generator, Tensor, nn
 
+from pygen._checks import check_reduction, check_size
 from pygen.functional import gaussian_kl, reparameterize_kl
+from pygen.ops.reparameterize_kl import check_free_bits
 
 
 class ReparameterizeKL(nn.Module):
@@ -15,6 +18,8 @@ class ReparameterizeKL(nn.Module):
 
     def __init__(self, *, free_bits: float = 0.0, reduction: str = "batchmean", backend: str | None = None) -> None:
         super().__init__()
+        check_free_bits("ReparameterizeKL", free_bits)
+        check_reduction("ReparameterizeKL", reduction)
         self.free_bits, self.reduction, self.backend = free_bits, reduction, backend
 
     def forward(
@@ -62,9 +67,13 @@ class DiagonalGaussian(nn.Module):
         free_bits: float = 0.0,
         reduction: str = "batchmean",
         backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_features, 2 * latent_dim)
+        for name, value in (("in_features", in_features), ("latent_dim", latent_dim)):
+            check_size("DiagonalGaussian", name, value)
+        self.linear = nn.Linear(in_features, 2 * latent_dim, device=device, dtype=dtype)
         self.reparameterize = ReparameterizeKL(free_bits=free_bits, reduction=reduction, backend=backend)
 
     def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,9 +82,15 @@ class DiagonalGaussian(nn.Module):
         return mu, logvar
 
     def forward(
-        self, features: Tensor, *, num_samples: int | None = None, seed: int | Tensor | None = None
+        self,
+        features: Tensor,  # [N, in_features]
+        *,
+        num_samples: int | None = None,
+        seed: int | Tensor | None = None,
+        generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.reparameterize(*self.parameters_of(features), num_samples=num_samples, seed=seed)
+        parameters = self.parameters_of(features)
+        return self.reparameterize(*parameters, num_samples=num_samples, seed=seed, generator=generator)
 
     def kl(self, features: Tensor) -> Tensor:
         """The KL to the standard normal alone, without drawing."""

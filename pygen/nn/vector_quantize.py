@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pygen._checks import check_size, fail
 from pygen.functional import code_statistics, vector_quantize
 from pygen.ops._saved import snapshot
+from pygen.ops.vector_quantize import check_reduction
 
 
 def _is_number(value: object) -> bool:
@@ -61,6 +62,7 @@ class VectorQuantizer(nn.Module):
         name = type(self).__name__
         check_size(name, "num_codes", num_codes)
         check_size(name, "dim", dim)
+        check_reduction(name, reduction)
         if not _is_number(beta) or not beta >= 0:
             raise fail(name, "beta", "a number >= 0", repr(beta))
         if decay is not None and not (_is_number(decay) and 0 < decay < 1):

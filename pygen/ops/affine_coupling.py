@@ -68,7 +68,10 @@ def affine_coupling(
     if _checks.autocast_enabled():
         input, shift, log_scale = _checks.promote_under_autocast(input, shift, log_scale)
     half = _check(input, shift, log_scale, mask, flip)
-    options = (mask, flip, scale, _check_scale(log_scale, scale, bound), _check_bool("inverse", inverse))
+    limit = check_scale(_OP, scale, bound)
+    if log_scale is None and scale != "exp":
+        raise _checks.fail(_OP, "log_scale", f"a tensor, since scale is {scale!r}", None)
+    options = (mask, flip, scale, limit, _checks.check_bool(_OP, "inverse", inverse))
     name = _dispatch.requested(_OP, backend)
     if not _dispatch.is_plain(input, shift, log_scale):
         if _dispatch.under_transform(_OP, name, input.device.type):
@@ -83,19 +86,11 @@ def affine_coupling(
     return launcher.forward(input, shift, log_scale, *options)
 
 
-def _check_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _checks.fail(_OP, name, "True or False", repr(value), kind=TypeError)
-    return value
-
-
 def _check(input: Any, shift: Any, log_scale: Any, mask: Any, flip: Any) -> bool:
     """Whether the parameters have the transformed half's shape."""
     _checks.check_tensor(_OP, "input", input)
     _checks.check_floating(_OP, "input", input)
-    if not isinstance(mask, str) or mask not in MASKS:
-        raise _checks.fail(_OP, "mask", "'channel', 'checkerboard' or 'even_odd'", repr(mask))
-    _check_bool("flip", flip)
+    check_mask(_OP, mask, flip)
     least = 3 if mask == "checkerboard" else 2
     if input.dim() < least:
         words = "three dims [N, ..., H, W]" if least == 3 else "two dims [N, C, ...]"
@@ -118,22 +113,26 @@ def _check(input: Any, shift: Any, log_scale: Any, mask: Any, flip: Any) -> bool
     return half
 
 
-def _check_scale(log_scale: Tensor | None, scale: Any, bound: Any) -> float:
+def check_mask(op: str, mask: Any, flip: Any) -> None:
+    if not isinstance(mask, str) or mask not in MASKS:
+        raise _checks.fail(op, "mask", "'channel', 'checkerboard' or 'even_odd'", repr(mask))
+    _checks.check_bool(op, "flip", flip)
+
+
+def check_scale(op: str, scale: Any, bound: Any) -> float:
     """bound as the kernels take it."""
     if not isinstance(scale, str) or scale not in SCALES:
-        raise _checks.fail(_OP, "scale", "'exp', 'sigmoid' or 'tanh'", repr(scale))
-    if log_scale is None and scale != "exp":
-        raise _checks.fail(_OP, "log_scale", f"a tensor, since scale is {scale!r}", None)
+        raise _checks.fail(op, "scale", "'exp', 'sigmoid' or 'tanh'", repr(scale))
     if scale != "tanh":
         if bound is not None:
-            raise _checks.fail(_OP, "bound", f"None, since scale is {scale!r}", repr(bound))
+            raise _checks.fail(op, "bound", f"None, since scale is {scale!r}", repr(bound))
         return 1.0
     if isinstance(bound, bool) or not isinstance(bound, (int, float)):
         raise _checks.fail(
-            _OP, "bound", "a positive number, since scale is 'tanh'", type(bound).__name__, kind=TypeError
+            op, "bound", "a positive number, since scale is 'tanh'", type(bound).__name__, kind=TypeError
         )
     if not 1e-6 <= bound <= 1e6:
-        raise _checks.fail(_OP, "bound", "1e-6 <= bound <= 1e6", bound)
+        raise _checks.fail(op, "bound", "1e-6 <= bound <= 1e6", bound)
     return float(bound)
 
 

@@ -61,7 +61,7 @@ def am_softmax(
     if _checks.autocast_enabled():
         input, weight = _checks.cast_under_autocast(input, weight)
     _check(input, weight, target)
-    options = (_number("scale", scale, 0), _number("margin", margin, -_MOST), reduction)
+    options = (*check_options(_OP, scale, margin), reduction)
     _checks.check_reduction(_OP, reduction)
     name = _dispatch.requested(_OP, backend)
     if not _dispatch.is_plain(input, weight, target):
@@ -74,12 +74,13 @@ def am_softmax(
     return _launch(input, weight, target, *options, name)
 
 
-def _number(name: str, value: Any, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _checks.fail(_OP, name, "a number", type(value).__name__, kind=TypeError)
-    if not least < value <= _MOST:
-        raise _checks.fail(_OP, name, f"a number > {least:g} and <= {_MOST:g}", value)
-    return float(value)
+def check_options(op: str, scale: Any, margin: Any) -> tuple[float, float]:
+    for name, value, least in (("scale", scale, 0), ("margin", margin, -_MOST)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _checks.fail(op, name, "a number", type(value).__name__, kind=TypeError)
+        if not least < value <= _MOST:
+            raise _checks.fail(op, name, f"a number > {least:g} and <= {_MOST:g}", value)
+    return float(scale), float(margin)
 
 
 def _check(input: Any, weight: Any, target: Any) -> None:

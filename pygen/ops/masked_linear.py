@@ -71,6 +71,17 @@ def _all_int(degrees: Sequence[Any]) -> bool:
     return {*map(type, degrees)} <= {int}  # ten times as fast
 
 
+def check_degrees(op: str, in_degrees: Any, out_degrees: Any, strict: Any) -> None:
+    for name, degrees in (("in_degrees", in_degrees), ("out_degrees", out_degrees)):
+        if not isinstance(degrees, (tuple, list)):
+            raise _checks.fail(op, name, "a tuple of int", type(degrees).__name__, kind=TypeError)
+        if not _all_int(degrees):
+            other = next(d for d in degrees if type(d) is not int)
+            raise _checks.fail(op, name, "a tuple of int", f"one of {type(other).__name__}", kind=TypeError)
+    if not isinstance(strict, bool):
+        raise _checks.fail(op, "strict", "a bool", type(strict).__name__, kind=TypeError)
+
+
 def _check(input: Any, weight: Any, bias: Any, in_degrees: Any, out_degrees: Any, strict: Any) -> None:
     _checks.check_tensor(_OP, "input", input)
     _checks.check_floating(_OP, "input", input)
@@ -85,16 +96,13 @@ def _check(input: Any, weight: Any, bias: Any, in_degrees: Any, out_degrees: Any
         _checks.check_like(_OP, "bias", bias, "input", input)
         if bias.shape != weight.shape[:1]:
             raise _checks.fail(_OP, "bias", f"the shape [{weight.shape[0]}] of the outputs", list(bias.shape))
+    check_degrees(_OP, in_degrees, out_degrees, strict)
     for name, degrees, size in (
         ("in_degrees", in_degrees, weight.shape[1]),
         ("out_degrees", out_degrees, weight.shape[0]),
     ):
-        if not isinstance(degrees, (tuple, list)) or not _all_int(degrees):
-            raise _checks.fail(_OP, name, "a tuple of int", type(degrees).__name__, kind=TypeError)
         if len(degrees) != size:
             raise _checks.fail(_OP, name, f"{size} degrees, as weight {list(weight.shape)} has", len(degrees))
-    if not isinstance(strict, bool):
-        raise _checks.fail(_OP, "strict", "a bool", type(strict).__name__, kind=TypeError)
 
 
 _op = Bilinear(

@@ -93,6 +93,8 @@ def noise_sample(
 
 def _size(size: Any) -> tuple[int, int]:
     sizes = size if isinstance(size, tuple) else (1, size)
+    if torch._C._get_tracing_state():  # whose shapes are tensors
+        sizes = tuple(int(s) if isinstance(s, Tensor) and not s.dim() else s for s in sizes)
     if len(sizes) != 2 or not all(isinstance(s, (int, torch.SymInt)) and not isinstance(s, bool) for s in sizes):
         raise _checks.fail(_OP, "size", "an int or two in a tuple", repr(size), kind=TypeError)
     if min(sizes) < 0 or sizes[0] * sizes[1] >= _MOST_DRAWS:

@@ -82,12 +82,12 @@ def rational_quadratic_spline(
         "all" if mask is None else mask,
         flip,
         "none" if tails is None else tails,
-        *_check_bound(bound),
-        _check_share("min_bin_width", min_bin_width, bins),
-        _check_share("min_bin_height", min_bin_height, bins),
-        _check_share("min_derivative", min_derivative, 1),
-        math.log(2) / (1 - min_derivative) if _check_bool("identity_init", identity_init) else 1.0,
-        _check_bool("inverse", inverse),
+        *check_bound(_OP, bound),
+        check_share(_OP, "min_bin_width", min_bin_width, bins),
+        check_share(_OP, "min_bin_height", min_bin_height, bins),
+        check_share(_OP, "min_derivative", min_derivative, 1),
+        math.log(2) / (1 - min_derivative) if _checks.check_bool(_OP, "identity_init", identity_init) else 1.0,
+        _checks.check_bool(_OP, "inverse", inverse),
     )
     name = _dispatch.requested(_OP, backend)
     if not _dispatch.is_plain(input, params):
@@ -101,22 +101,20 @@ def rational_quadratic_spline(
     return launcher.forward(input, params, *options)
 
 
-def _check_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _checks.fail(_OP, name, "True or False", repr(value), kind=TypeError)
-    return value
+def check_form(op: str, mask: Any, flip: Any, tails: Any) -> None:
+    if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
+        raise _checks.fail(op, "mask", "None, 'channel' or 'even_odd'", repr(mask))
+    if _checks.check_bool(op, "flip", flip) and mask is None:
+        raise _checks.fail(op, "flip", "False, since mask is None", flip)
+    if tails is not None and (not isinstance(tails, str) or tails != "linear"):
+        raise _checks.fail(op, "tails", "'linear' or None", repr(tails))
 
 
 def _check(input: Any, params: Any, mask: Any, flip: Any, tails: Any) -> int:
     """How many bins."""
     _checks.check_tensor(_OP, "input", input)
     _checks.check_floating(_OP, "input", input)
-    if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
-        raise _checks.fail(_OP, "mask", "None, 'channel' or 'even_odd'", repr(mask))
-    if _check_bool("flip", flip) and mask is None:
-        raise _checks.fail(_OP, "flip", "False, since mask is None", flip)
-    if tails is not None and (not isinstance(tails, str) or tails != "linear"):
-        raise _checks.fail(_OP, "tails", "'linear' or None", repr(tails))
+    check_form(_OP, mask, flip, tails)
     if input.dim() < 2:
         raise _checks.fail(_OP, "input", "at least two dims [N, C, ...]", list(input.shape))
     channels = _coupling.live_channels(input.shape[1], mask or "all", flip)[2]
@@ -140,30 +138,28 @@ def _number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, (int, float))
 
 
-def _check_bound(bound: Any) -> tuple[float, float]:
+def check_bound(op: str, bound: Any) -> tuple[float, float]:
     """(low, high)"""
     if isinstance(bound, (tuple, list)):
         if len(bound) != 2 or not all(_number(b) for b in bound):
-            raise _checks.fail(_OP, "bound", "a number, or a pair of them (low, high)", repr(bound), kind=TypeError)
+            raise _checks.fail(op, "bound", "a number, or a pair of them (low, high)", repr(bound), kind=TypeError)
         low, high = bound
         if not (max(-low, high) <= _MOST and _LEAST * max(abs(low), abs(high), 1.0) <= high - low):
-            raise _checks.fail(_OP, "bound", f"low < high, both within +-{_MOST:.0e}", (low, high))
+            raise _checks.fail(op, "bound", f"low < high, both within +-{_MOST:.0e}", (low, high))
         return float(low), float(high)
     if not _number(bound):
-        raise _checks.fail(
-            _OP, "bound", "a number, or a pair of them (low, high)", type(bound).__name__, kind=TypeError
-        )
+        raise _checks.fail(op, "bound", "a number, or a pair of them (low, high)", type(bound).__name__, kind=TypeError)
     if not _LEAST <= bound <= _MOST:
-        raise _checks.fail(_OP, "bound", "1e-6 <= bound <= 1e6", bound)
+        raise _checks.fail(op, "bound", "1e-6 <= bound <= 1e6", bound)
     return -float(bound), float(bound)
 
 
-def _check_share(name: str, value: Any, bins: int) -> float:
+def check_share(op: str, name: str, value: Any, bins: int) -> float:
     if not _number(value):
-        raise _checks.fail(_OP, name, "a number", type(value).__name__, kind=TypeError)
+        raise _checks.fail(op, name, "a number", type(value).__name__, kind=TypeError)
     if not (value >= _LEAST and value * bins < 1):
         most = "1" if bins == 1 else f"1 / {bins}, as there are {bins} bins"
-        raise _checks.fail(_OP, name, f"1e-6 <= {name} < {most}", value)
+        raise _checks.fail(op, name, f"1e-6 <= {name} < {most}", value)
     return float(value)
 
 

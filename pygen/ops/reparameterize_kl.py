@@ -118,6 +118,13 @@ def _is_common(mu: Tensor, logvar: Tensor, backend: str | None) -> bool:
     )
 
 
+def check_free_bits(op: str, free_bits: object) -> None:
+    if isinstance(free_bits, bool) or not isinstance(free_bits, (int, float)):
+        raise _checks.fail(op, "free_bits", "a number of nats", type(free_bits).__name__, kind=TypeError)
+    if not 0 <= free_bits <= _checks.LARGEST:
+        raise _checks.fail(op, "free_bits", "0 <= free_bits < inf", free_bits)
+
+
 def _check_options(
     mu: Tensor, num_samples: object, eps: Tensor | None, seed: object, generator: object, free_bits: float
 ) -> None:
@@ -126,10 +133,7 @@ def _check_options(
             raise _checks.fail(_OP, "num_samples", "an int or None", type(num_samples).__name__, kind=TypeError)
         if num_samples < 1 or num_samples >= 2**32:
             raise _checks.fail(_OP, "num_samples", "1 <= num_samples < 2^32", num_samples)
-    if isinstance(free_bits, bool) or not isinstance(free_bits, (int, float)):
-        raise _checks.fail(_OP, "free_bits", "a number of nats", type(free_bits).__name__, kind=TypeError)
-    if not 0 <= free_bits <= _checks.LARGEST:
-        raise _checks.fail(_OP, "free_bits", "0 <= free_bits < inf", free_bits)
+    check_free_bits(_OP, free_bits)
     if eps is None:
         return
     if seed is not None or generator is not None:

@@ -56,8 +56,7 @@ def vector_quantize(
     if _checks.autocast_enabled():
         input, codebook = _checks.promote_under_autocast(input, codebook)
     _check(input, codebook)
-    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
-        raise _checks.fail(OP, "reduction", "'mean', 'none' or 'sum'", repr(reduction))
+    check_reduction(OP, reduction)
     options = (_weight("beta", beta), _weight("codebook_weight", codebook_weight), reduction)
     name = _dispatch.requested(OP, backend)
     if not _dispatch.is_plain(input, codebook):
@@ -112,6 +111,11 @@ def code_statistics(
         return torch.ops.pygen.code_statistics(input, indices, num_codes, name)
     with torch.no_grad():
         return launch_statistics(input, indices, num_codes, name)
+
+
+def check_reduction(op: str, reduction: Any) -> None:
+    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
+        raise _checks.fail(op, "reduction", "'mean', 'none' or 'sum'", repr(reduction))
 
 
 def _weight(name: str, value: Any) -> float:

@@ -8,6 +8,7 @@ from layouts import SHAPES, fuzz_shape
 from registry import ErrorInput, Op, Sample
 from torch import Tensor
 
+from pygen import nn as pnn
 from pygen._gan_terms import RELATIVISTIC
 from pygen.functional import discriminator_loss, generator_loss
 
@@ -255,6 +256,7 @@ ROWS = [
     ),
     _row(
         generator_loss, "generator", "mean", ("loss",), generator_samples, {"fake": _zeros["fake"]},
+        modules={"GANLoss": lambda: (pnn.GANLoss("hinge"), (logits((3, 4))["real"].float(), True))},
         options={"kind": ("relativistic", "relativistic_average"), "scale": (1.0, 2.0), "reduction": ("mean", "sum")},
     ),
 ]  # fmt: skip

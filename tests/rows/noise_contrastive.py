@@ -1,5 +1,6 @@
 """The row of the noise-contrastive losses: nce_loss, and samples of the other two, which are the same op."""
 
+import functools
 import math
 import random
 from collections.abc import Mapping
@@ -190,9 +191,9 @@ def num_classes(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return shapes["weight"][0]
 
 
-def _module():
+def _module(kind):
     t = tensors(4, 6, 9, 3)
-    module = pnn.NCELoss(9, 6, torch.arange(1.0, 10.0), num_negatives=3, reduction="none")
+    module = kind(9, 6, torch.arange(1.0, 10.0), num_negatives=3, reduction="none")
     return module, (t["input"].float(), t["target"])
 
 
@@ -219,6 +220,10 @@ ROWS = [
         saved_extra=8 * 64,  # log q, which `call` makes
         # Negatives all of one class, whose bias gets sums of both signs; classes of equal rows, whose scores cancel.
         distinct=frozenset({"negatives", "weight"}),
+        modules={
+            kind.__name__: functools.partial(_module, kind)
+            for kind in (pnn.NCELoss, pnn.NegativeSamplingLoss, pnn.SampledSoftmaxLoss)
+        },
         double_eps=40.0,  # of a sampled softmax whose scores are large
     )
 ]
