@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import platform
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,17 +18,19 @@ def backends() -> dict[str, str | None]:
     return dict(_backends.status())
 
 
-def explain(op: str, *args: object, backend: str | None = None, **options: object) -> _dispatch.Choice:
+def explain(op: str | Callable, *args: object, backend: str | None = None, **options: object) -> _dispatch.Choice:
     """Which backend a call of `op` with these arguments would run on, and why not another.
 
     Args:
-        op: the name of a function of pygen.functional.
+        op: a function of pygen.functional, or its name.
         args, options: its arguments, or the tensors alone; the first among them decides.
         backend: as in the call.
     """
     from pygen import functional
 
     known = [name for name in functional.__all__ if name.islower()]
+    if callable(op):
+        op = getattr(op, "__name__", repr(op))
     if op not in known:
         raise ValueError(f"explain: op: expected one of {', '.join(known)}, got {op!r}")
     unknown = options.keys() - inspect.signature(getattr(functional, op)).parameters.keys()

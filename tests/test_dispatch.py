@@ -42,6 +42,7 @@ def test_the_order_of_choice_is_argument_then_context_then_table():
     default = pygen.explain("gaussian_kl", X).backend
     assert default == "cpu"
     assert pygen.explain("gaussian_kl", X, backend="reference").backend == "reference"
+    assert pygen.explain(pygen.functional.gaussian_kl, X).backend == default, "by the function too"
     with pygen.use_backend("reference"):
         assert pygen.explain("gaussian_kl", X).backend == "reference"
         assert pygen.explain("gaussian_kl", X, backend="cpu").backend == "cpu"

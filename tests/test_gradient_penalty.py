@@ -188,3 +188,6 @@ def test_gradient_penalty_refuses_what_does_not_fit():
             gradient_penalty(d, **options)
     with pytest.raises(ValueError, match="discriminator: expected logits that depend on its input"):
         gradient_penalty(lambda x: torch.zeros(3), real=x)
+    for other, got in ((x, "Tensor"), (lambda x: 1.0, "float"), (lambda x: [x, None], "NoneType")):
+        with pytest.raises(TypeError, match=f"discriminator: expected .*, got {got}"):
+            gradient_penalty(other, real=x)

@@ -141,6 +141,8 @@ REFUSED = {
     "zero-hidden": (ValueError, "hidden: .*got 0", lambda m: VAE((1, 4, 4), 2, hidden=(4, 0))),
     "negative-beta": (ValueError, "beta: .*got -1", lambda m: VAE((1, 4, 4), 2, beta=-1)),
     "nan-beta": (ValueError, "beta: .*got nan", lambda m: VAE((1, 4, 4), 2, beta=math.nan)),
+    "word-beta": (ValueError, "beta: .*got 'a'", lambda m: VAE((1, 4, 4), 2, beta="a")),
+    "word-conv": (TypeError, "conv: expected True or False, got 'no'", lambda m: VAE((1, 4, 4), 2, conv="no")),
     "float-x": (TypeError, "x: .*got torch.float32", lambda m: m.loss(_X.float())),
     "bool-x": (TypeError, "x: .*got torch.bool", lambda m: m.loss(_X.bool())),
     "list-x": (TypeError, "x: .*got list", lambda m: m.loss([0, 1])),

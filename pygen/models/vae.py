@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pygen._checks import fail
+from pygen._checks import check_bool, fail
 from pygen.functional import bernoulli_nll, reparameterize_kl
 
 from ._arguments import noise_source
@@ -55,8 +55,9 @@ class VAE(Recorded):
         hidden = _ints("hidden", hidden)
         if not hidden:
             raise fail("VAE", "hidden", "at least one width", "none")
-        if not (math.isfinite(beta) and beta >= 0):
-            raise fail("VAE", "beta", "a finite number >= 0", beta)
+        if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not (math.isfinite(beta) and beta >= 0):
+            raise fail("VAE", "beta", "a finite number >= 0", repr(beta))
+        check_bool("VAE", "conv", conv)
         self.beta = float(beta)
         stacks = conv_stacks if conv else linear_stacks
         self.encoder, self.decoder = stacks(self.input_shape, self.latent_dim, hidden)

@@ -5,7 +5,8 @@ backward reads and writes it once.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -69,6 +70,8 @@ def gradient_penalty(
         RuntimeError: the requested backend cannot run; the message says why.
     """
     _check(real, fake, kind, gamma, target, reduction)
+    if not callable(discriminator):
+        raise _checks.fail(_OP, "discriminator", "a function or module", type(discriminator).__name__, kind=TypeError)
     if backend is not None:
         given = fake if real is None else real
         assert given is not None
@@ -77,7 +80,10 @@ def gradient_penalty(
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         logits = discriminator(points)
-        each = [logits] if isinstance(logits, Tensor) else list(logits)
+        each: list[Any] = list(logits) if isinstance(logits, Iterable) and not isinstance(logits, Tensor) else [logits]
+        for t in each:
+            if not isinstance(t, Tensor):
+                raise _checks.fail(_OP, "discriminator", "logits, or a list of them", type(t).__name__, kind=TypeError)
         both = torch.stack([t.sum() for t in each]).sum()
         if not both.requires_grad:
             raise _checks.fail(
