@@ -35,7 +35,7 @@ FAULTS = (
     Fault("logistic mixture, CUDA: lanes past the last position write", "csrc/cuda/logistic_mixture_nll.cuh", "if (lane >= live) return;", "", LOGISTIC_CUDA),
     Fault("logistic mixture, Triton: components past the last count", "kernels/_logistic_parts.py", "terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)",
           "terms = exp_minus_abs(values - larger[:, None])", "tests/test_triton_logistic_mixture_nll.py -k together"),
-    Fault("Bernoulli: nothing times infinity", BERNOULLI_H, "L::select(wrong == Real(0), V{}, V(L::absolute(l) * wrong))", "L::absolute(l) * wrong", BERNOULLI),
+    Fault("Bernoulli: nothing times infinity", BERNOULLI_H, "L::absolute(L::select(wrong == Real(0), V{}, l)) * wrong", "L::absolute(l) * wrong", BERNOULLI),
     Fault("Bernoulli: a slope that cancels in the tails", BERNOULLI_H, "where_negative(l, V(rest * e - x), V(rest - x * e)) / (e + Real(1))", "sigmoid_of(l, e) - x", BERNOULLI),
     Fault("Bernoulli, C++: lanes past the last element are logits of 0", BERNOULLI_CPP, "-std::numeric_limits<Real>::infinity()", "Real(0)", BERNOULLI),
     Fault("Bernoulli, C++: int64 cut to bytes", BERNOULLI_CPP, "level == 0 ? 0 : level == 1 ? 1 : 2", "static_cast<uint8_t>(level)", BERNOULLI),
