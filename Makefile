@@ -67,10 +67,9 @@ mutants: .venv
 accuracy: .venv
 	$(BIN)/python tools/accuracy.py $(ARGS)
 
-# The CUDA kernels on the host, then the C++ kernels.
+# The CUDA kernels on the host, then the C++ kernels; of one of these tools alone: python tools/sanitize.py --help.
 sanitize: .venv
-	$(BIN)/python tests/cuda_host/sanitize.py address,undefined
-	$(BIN)/python tests/cuda_host/sanitize.py thread
+	$(BIN)/python tests/cuda_host/sanitize.py
 	$(BIN)/python tools/sanitize.py
 
 # Which kernel is executed where without a GPU: docs/coverage.md

@@ -1,13 +1,13 @@
 """The C++ kernels under sanitizers: builds a copy of the sources so, and calls every op on its row's samples, and the samplers.
 
     python tools/sanitize.py [address,undefined] [thread] [op ...]     (`make sanitize` also runs the CUDA kernels on the host so)
+    python tools/sanitize.py thread nce_loss noise_sample
 
 ThreadSanitizer knows nothing of OpenMP's runtime and would report every join as a race: for it the kernels get
 tools/openmp_threads.cpp in place of that, and csrc/cpu/parallel.h shares out the least of work to threads.
 """
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,12 +16,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Of C++20, which defines what a left shift does to a sign; compilers do the same before it.
 FLAGS = "-std=c++20 -fno-sanitize-recover=all -fno-sanitize=vptr -g1 -fno-omit-frame-pointer -O1"
-LIBRARIES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
-OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",
-    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:exitcode=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1",
-}
 THREADS = 3
 
 
@@ -36,11 +30,6 @@ def copy(to: Path) -> None:
     link = to / "pygen" / "kernels"
     if not link.is_symlink():
         link.symlink_to("../kernels")
-
-
-def library(name: str) -> str:
-    done = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def exercise_ops(makers: int, only: list[str]) -> None:
@@ -94,39 +83,70 @@ def exercise_samplers() -> None:
     print("the samplers: no fault", flush=True)
 
 
-def exercise(root: Path, sanitizers: str, *only: str) -> None:
-    sys.path.insert(0, str(root / "tests"))
+def exercise_noise_sample() -> None:
+    """One class and many, draws that fill a block and not, none."""
+    import support
+    import torch
+
+    from pygen.functional import noise_sample, noise_table
+
+    for isa in support.isas():
+        with support.instruction_set(isa):
+            for classes in (1, 3, 1000):
+                table = noise_table(torch.arange(1.0, classes + 1))
+                for size in ((1, 1), (3, 5), (2, 513), (7, 5001), (0, 4)):
+                    noise_sample(table, size, seed=7, backend="cpu")
+    print("noise_sample: no fault", flush=True)
+
+
+OTHERS = {"samplers": exercise_samplers, "noise_sample": exercise_noise_sample}  # beside the rows
+
+
+def names() -> list[str]:
+    """What can be asked for: the rows that have C++ kernels, and what has no row."""
+    import support
+    from registry import OPS, SAMPLERS
+
+    target = support.Target("cpu", "cpu")
+    return [*OTHERS, *(op.name for op in (*OPS, *SAMPLERS) if support.has_kernel(op.name, target))]
+
+
+def exercise(only: list[str]) -> None:
+    """In the process that a sanitizer watches."""
     import conftest  # noqa: F401
     import torch
 
     torch.set_num_threads(1)  # torch's own operations; the launchers ask the following
     torch.get_num_threads = lambda: THREADS
-    if not only:
-        exercise_samplers()
-    exercise_ops(2 if sanitizers == "thread" else 100, list(only))
+    for name, function in OTHERS.items():
+        if name in only or not only:
+            function()
+    ops = [name for name in only if name not in OTHERS]
+    if ops or not only:
+        exercise_ops(2 if "libtsan" in os.environ["LD_PRELOAD"] else 100, ops)
 
 
-def sanitize(sanitizers: str, only: list[str]) -> int:
+def sanitize(sanitizers: str, only: list[str]) -> bool:
+    from sanitizers import watch
+
     root = ROOT / "build" / f"sanitized-{sanitizers.partition(',')[0]}"
     copy(root)
     if sanitizers == "thread":
         shutil.copy(ROOT / "tools" / "openmp_threads.cpp", root / "csrc" / "cpu")
     env = {**os.environ, "CXXFLAGS": f"-fsanitize={sanitizers} {FLAGS}", "PYGEN_BUILD_CUDA": "0"}
     build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    if subprocess.run(build, cwd=root, env=env).returncode:
-        return 1
-    preload = ":".join(library(LIBRARIES[name]) for name in sanitizers.split(","))
-    env |= {**OPTIONS, "LD_PRELOAD": preload, "PYTHONPATH": str(root), "PYGEN_SANITIZED": str(root)}
-    command = [sys.executable, str(root / "tools" / "sanitize.py"), sanitizers, *only]
-    code = subprocess.run(command, cwd=root, env=env).returncode
-    print(f"no fault found by {sanitizers}" if code == 0 else f"{shlex.join(command)} ended with {code}", flush=True)
-    return code
+    if code := subprocess.run(build, cwd=root, env=env).returncode:
+        print(f"{sanitizers}: the build ended with {code}", flush=True)
+        return False
+    return watch(sanitizers, [sys.executable, "tools/sanitize.py", *only], root, root, PYTHONPATH=str(root))
 
 
 if __name__ == "__main__":
-    if root := os.environ.get("PYGEN_SANITIZED"):
-        exercise(Path(root), *sys.argv[1:])
+    sys.path.insert(0, str(ROOT / "tests"))
+    from sanitizers import CHILD, command_line
+
+    if CHILD in os.environ:
+        exercise(sys.argv[1:])
     else:
-        asked = [name for name in sys.argv[1:] if name.partition(",")[0] in LIBRARIES]
-        only = [name for name in sys.argv[1:] if name not in asked]
-        sys.exit(any([sanitize(names, only) for names in asked or ("address,undefined", "thread")]))
+        asked, only = command_line(__doc__, "op", names)
+        sys.exit(not all([sanitize(each, only) for each in asked]))

@@ -1,11 +1,10 @@
-"""Runs the CUDA kernels on the host under a sanitizer: python tests/cuda_host/sanitize.py address,undefined | thread [stem ...]
+"""Runs the CUDA kernels on the host under sanitizers: python tests/cuda_host/sanitize.py [address,undefined] [thread] [stem ...]
 
 Starts itself again with the sanitizer's runtime loaded first. Tensors come from malloc, so address finds what lies beside them;
 thread finds shared memory read without a barrier. Exits non-zero with the sanitizer's report.
 """
 
 import os
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,29 +18,24 @@ from sanitize_sampling import (  # noqa: F401
 )
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=1",
-    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:exitcode=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1",
-}
-
-
-RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
 FLAGS = ["-fno-sanitize-recover=all", "-g1", "-fno-omit-frame-pointer"]
 
 
-def runtime(sanitizer: str) -> str:
-    command = ["g++", f"-print-file-name={RUNTIMES[sanitizer]}"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def again(sanitizers: str, *names: str) -> int:
+def stems() -> list[str]:
     import host_cuda
 
+    own = (
+        name.removeprefix("exercise_") for name in globals() if name.startswith("exercise_") and name != "exercise_row"
+    )
+    return [*own, *(launcher.__name__.rpartition(".")[2] for launcher in host_cuda.LAUNCHERS)]
+
+
+def again(sanitizers: str, names: list[str]) -> bool:
+    import host_cuda
+    import sanitizers as shared
+
     module = host_cuda.build(f"-fsanitize={sanitizers}", *FLAGS)  # here: the compilers do not bear the preload
-    preload = ":".join(map(runtime, sanitizers.split(",")))
-    env = {**os.environ, **OPTIONS, "LD_PRELOAD": preload, "PYGEN_SANITIZED": str(module), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, __file__, sanitizers, *names], env=env).returncode
+    return shared.watch(sanitizers, [sys.executable, __file__, *names], module, ROOT, OMP_NUM_THREADS="1")
 
 
 def exercise_gan_loss(native) -> None:
@@ -281,7 +275,10 @@ def exercise(module: Path, *names: str) -> None:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    if "PYGEN_SANITIZED" not in os.environ:
-        sys.exit(again(*sys.argv[1:]))
-    exercise(Path(os.environ["PYGEN_SANITIZED"]), *sys.argv[2:])
-    print(f"no fault found by {sys.argv[1]}")
+    from sanitizers import CHILD, command_line
+
+    if CHILD in os.environ:
+        exercise(Path(os.environ[CHILD]), *sys.argv[1:])
+    else:
+        asked, only = command_line(__doc__, "stem", stems)
+        sys.exit(not all([again(each, only) for each in asked]))
