@@ -1,4 +1,4 @@
-"""Writes what benchmarks/results holds: of each device the rows that a newcomer reads into the README, every row into
+"""Writes what benchmarks/results holds: a few rows of each device into the README, a summary and every row into
 docs/figures.md; and the caption of the README's picture from docs/samples.json. `--check` fails where they differ.
 
 python tools/readme_figures.py [--check]
@@ -16,7 +16,7 @@ START, END = "<!-- figures: written by tools/readme_figures.py -->", "<!-- end o
 PICTURE, PICTURE_END = "<!-- picture: written by tools/readme_figures.py -->", "<!-- end of picture -->"
 
 
-# What a newcomer reads first. The range beside it keeps it honest.
+# One case or a few of each op, for the summaries. The range over all of its cases beside it keeps it honest.
 HEADLINES = {
     "sampling": [
         (case, "sample")
@@ -45,6 +45,21 @@ HEADLINES = {
     "vector_quantize": [("[16, 64, 32, 32] K=512 contiguous float32", "forward+backward")],
     "noise_contrastive": [("N=1024 C=71000 D=300 K=20", "sparse gradients")],
     "crf": [("N=64 T=512 K=64", "forward+backward"), ("N=64 T=512 K=64", "16 samples")],
+}
+# The README's table: ops by their first case, in plain words.
+IN_README = {
+    "sampling": "Gated PixelCNN: draw 16 binary images of 28x28",
+    "gated_pixelcnn": "Gated PixelCNN: a training step with Adam, 7 blocks of 32 channels",
+    "masked_conv2d": "masked 3x3 convolution, 64 channels, 16 images of 28x28",
+    "categorical_nll": "256-way softmax likelihood of 64 images of 32x32",
+    "logistic_mixture_nll": "PixelCNN++ likelihood, 10 components, 64 RGB images of 32x32",
+    "reparameterize_kl": "VAE: sample and KL of 1024 x 256 latents",
+    "vector_quantize": "VQ-VAE bottleneck, 512 codes of 64 channels, 16 maps of 32x32",
+    "gan_loss": "discriminator loss of 64 maps of 30x30 logits",
+    "masked_linear": "MADE: a layer 784 -> 500, batch of 128",
+    "rational_quadratic_spline": "neural spline flow: 8 bins, 64x12x32x32 elements",
+    "rbm": "RBM: loss and gradients of CD-1, 784 x 1024 units, batch of 512",
+    "crf": "CRF loss, 64 tags, 64 sequences of 512 steps",
 }
 
 
@@ -115,22 +130,53 @@ def table(report: dict, rows: list[Row]) -> str:
     return f"### `{report['op']}`\n\n{measured_with(report)}\n\n{lines_of(title, *body)}"
 
 
-def headlines(reports: list[Measured]) -> str:
+def best_of(rows: list[Row]) -> dict[tuple[str, str], Row]:
+    """Of each case the fastest of ours."""
+    return {(row.case, row.direction): row for row in sorted(rows, key=lambda row: row.speedup)}
+
+
+def span(best: dict[tuple[str, str], Row]) -> str:
+    ratios = [row.speedup for row in best.values()]
+    return f"{min(ratios):.2f}x to {max(ratios):.2f}x in {len(ratios)} cases"
+
+
+def summary(reports: list[Measured]) -> str:
     """What each op buys on one device, by the best of ours, and the least and the most of that anywhere in its table."""
+    found = {report["op"]: best_of(rows) for report, rows in reports}
+    body = [
+        [f"`{op}`", *found[op][where].cells(), span(found[op])]
+        for op, wanted in HEADLINES.items()
+        for where in wanted
+        if where in found.get(op, ())
+    ]
+    title = ["op", "case", "direction", "best competitor", "pygen", "speed-up", "all its cases"]
+    return lines_of(title, *body)
+
+
+def headlines(reports: list[Measured]) -> str:
+    """The README's rows of one device, and where pygen is slower anywhere on it."""
+    found = {report["op"]: best_of(rows) for report, rows in reports}
     body = []
-    for op, wanted in HEADLINES.items():
-        for report, rows in reports:
-            if report["op"] != op:
-                continue
-            best: dict[tuple[str, str], Row] = {}
-            for row in sorted(rows, key=lambda row: row.speedup):
-                best[row.case, row.direction] = row
-            ratios = [row.speedup for row in best.values()]
-            span = f"{min(ratios):.2f}x to {max(ratios):.2f}x in {len(ratios)} cases"
-            body += [[f"`{op}`", *best[where].cells(), span] for where in wanted if where in best]
-    with_what = measured_with(*(report for report, _ in reports if report["op"] in HEADLINES))
-    title = ["op", "case", "direction", "best competitor", "pygen", "speed-up", "over its table"]
-    return f"**{reports[0][0]['device']}** ({with_what})\n\n{lines_of(title, *body)}"
+    for op, words in IN_README.items():
+        where = HEADLINES[op][0]
+        if where in found.get(op, ()):
+            row = found[op][where]
+            body.append([words, row.rival, row.ours, f"{row.speedup:.2f}x", f"`{op}`: {span(found[op])}"])
+    title = ["what is timed", "fastest PyTorch", "pygen", "speed-up", "all cases of the op"]
+    with_what = measured_with(*(report for report, _ in reports))
+    table = f"**{reports[0][0]['device']}** ({with_what})\n\n{lines_of(title, *body)}"
+    return f"{table}\n\n{slower(found)}"
+
+
+def slower(found: dict[str, dict[tuple[str, str], Row]]) -> str:
+    ratios = {op: [row.speedup for row in best.values()] for op, best in found.items()}
+    below = {op: [r for r in each if r < 1] for op, each in ratios.items()}
+    losers = [f"`{op}` ({min(each):.2f}x at worst)" for op, each in sorted(below.items()) if each]
+    total = sum(map(len, ratios.values()))
+    count = sum(map(len, below.values()))
+    if not losers:
+        return f"In none of all {total} cases is pygen slower than the fastest PyTorch."
+    return f"Of all {total} cases pygen is slower than the fastest PyTorch in {count}: {', '.join(losers)}."
 
 
 def by_device() -> list[list[Measured]]:
@@ -165,6 +211,9 @@ def all_figures(devices: list[list[Measured]]) -> str:
     ]
     for reports in devices:
         parts.append(f"\n## {reports[0][0]['device']}")
+        if any(report["op"] in HEADLINES for report, _ in reports):
+            parts += ["\n### Summary\n", "One case or a few of each op; the last column is over all its cases.\n"]
+            parts.append(summary(reports))
         parts += ["\n" + table(*each) for each in reports]
     return "\n".join(parts) + "\n"
 

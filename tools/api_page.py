@@ -1,0 +1,125 @@
+"""Writes docs/api.md, every public function, module and model with its signature and docstring. `--check` fails where it differs.
+
+python tools/api_page.py [--check]
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pygen
+from pygen import data, functional, models, nn, presets
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+HEAD = """# API reference
+
+Written by tools/api_page.py from the docstrings. The [README](../README.md#api) has one line for each name, and the
+pages listed in [docs/README.md](README.md) have examples. `N` is the batch, `C` channels, `H` and `W` height and width.
+
+What holds for every function and is left out below:
+
+- `backend`: `"reference"`, `"cpu"`, `"triton"` or `"cuda"`; `None` chooses. Triton and CUDA have not yet run on a GPU.
+- A `TypeError` or `ValueError` says which argument does not fit, what was expected and what came; a `RuntimeError` says why the
+  requested backend cannot run.
+"""
+STANDARD = (
+    re.compile(r'^ +backend: "reference", "cpu", "triton", "cuda"; None chooses\..*\n', re.MULTILINE),
+    re.compile(r"^ +TypeError, ValueError: an argument does not fit; the message names it\.\n", re.MULTILINE),
+    re.compile(r"^ +RuntimeError: the requested backend cannot run; the message says why\.\n", re.MULTILINE),
+    re.compile(r"^Raises:\n\s*\Z", re.MULTILINE),
+)
+PARTS: dict[str, tuple[ModuleType, list[str]]] = {
+    "pygen.functional": (functional, list(functional.__all__)),
+    "pygen.nn": (nn, list(nn.__all__)),
+    "pygen.models": (models, list(models.__all__)),
+    "pygen.presets": (presets, ["gan_loss"]),
+    "pygen.data": (data, ["ImageData", "digits", "mnist5k"]),
+    "pygen": (pygen, ["backends", "explain", "patch", "show_config", "unpatch", "use_backend"]),
+}
+UNLISTED = {"extra_repr", "forward", "get_extra_state", "reset_parameters", "set_extra_state"}
+SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):\n((?:[ ].*\n?|\n)+)", re.MULTILINE)
+
+
+def signature(thing: Any, name: str) -> str:
+    """Without annotations; on several lines where one would be long."""
+    found = inspect.signature(thing)
+    plain = [p.replace(annotation=p.empty) for p in found.parameters.values() if p.name != "self"]
+    line = str(found.replace(parameters=plain, return_annotation=found.empty))
+    if len(name + line) <= 110:
+        return name + line
+    inner = ",\n    ".join(line[1:-1].split(", "))
+    return f"{name}(\n    {inner},\n)"
+
+
+def listed(body: str) -> str:
+    """The entries of a section of Google's style as bullets, or its text where it has none."""
+    lines = inspect.cleandoc(body).splitlines()
+    if not any(re.match(r"[\w, ]+: ", line) for line in lines):
+        return "\n".join(lines)
+    out = []
+    for line in lines:
+        entry = re.match(r"([\w, ]+): (.*)", line)
+        out.append(f"- `{entry[1]}`: {entry[2]}" if entry else f"  {line.strip()}")
+    return "\n".join(out)
+
+
+def text_of(thing: Any) -> str:
+    doc = (inspect.getdoc(thing) or "") + "\n"
+    for line in STANDARD:
+        doc = line.sub("", doc)
+    doc = SECTION.sub(lambda m: f"*{'Arguments' if m[1] == 'Args' else m[1]}*\n\n{listed(m[2])}\n\n", doc)
+    return re.sub(r"\n{3,}", "\n\n", doc).strip()
+
+
+def methods(cls: type) -> list[str]:
+    """Those that the class or a base of ours defines, beside forward."""
+    found = []
+    for name, member in inspect.getmembers(cls, callable):
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+        if name.startswith("_") or not owner.__module__.startswith("pygen"):
+            continue
+        doc = (inspect.getdoc(member) or "").split("\n\n")[0].replace("\n", " ")
+        if name in UNLISTED or inspect.isclass(member) or not doc:
+            continue
+        found.append(
+            f"- `{signature(member, '.' + name)}`: {doc}".replace(",\n    ", ", ")
+            .replace("(\n    ", "(")
+            .replace(",\n)", ")")
+        )
+    return found
+
+
+def entry(module: ModuleType, name: str) -> str:
+    thing = getattr(module, name)
+    parts = [f"### `{name}`", f"```python\n{signature(thing, name)}\n```", text_of(thing)]
+    if inspect.isclass(thing) and (rows := methods(thing)):
+        parts += ["*Methods*", "\n".join(rows)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def page() -> str:
+    parts = [HEAD]
+    for title, (module, names) in PARTS.items():
+        parts.append(f"## {title}\n")
+        parts += [entry(module, name) + "\n" for name in sorted(names, key=str.lower)]
+    return "\n".join(parts)
+
+
+def main(arguments: list[str]) -> int:
+    fresh = page()
+    if "--check" in arguments:
+        if not PAGE.exists() or PAGE.read_text() != fresh:
+            print("docs/api.md is not what the docstrings say: run tools/api_page.py")
+            return 1
+        return 0
+    PAGE.write_text(fresh)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
