@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tools"))
+import mutants  # noqa: E402
 import planted_faults  # noqa: E402
 
 FAULTS = planted_faults.FAULTS
@@ -32,3 +33,20 @@ def test_planted_faults_are_many_and_of_every_room():
         "pygen",
         "pygen/ops",
     }
+
+
+def test_mutants_tell_what_saw_a_fault_out_of_all_that_was_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutants, "COPY", tmp_path)
+    frames = "\n".join(f"    #{i} 0x7f in pygen::cuda::some_kernel ({tmp_path}/_cuda.so)" for i in range(99))
+    report = f"{tmp_path}/csrc/a.cuh:5:7: runtime error: misaligned address\n{frames}\n\n"
+    assert mutants.first_failure(report) == "csrc/a.cuh:5:7: runtime error: misaligned address"
+    assert (
+        mutants.first_failure("..F\nE  AssertionError: error\nFAILED tests/test_a.py::b - assert 1\n\n")
+        == "tests/test_a.py::b"
+    )
+    for command, said in (
+        (f"printf '{'x' * 5000}\\nthe last\\n\\n'; exit 1", "the last"),
+        ("kill -9 $$", "ended with -9"),
+    ):
+        passed, text = mutants.run(command)
+        assert not passed and mutants.first_failure(text).startswith(said)

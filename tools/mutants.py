@@ -72,7 +72,7 @@ def prepare() -> None:
 
 
 def run(command: str) -> tuple[bool, str]:
-    """Whether the command succeeds in the copy, and its last lines."""
+    """Whether the command succeeds in the copy, and what it says."""
     env = {**os.environ, "PYTHONPATH": str(COPY), "PYTHONDONTWRITEBYTECODE": "1"}
     # Compiles sooner; a fault is one however well it is optimised. With the multiply-adds that tests of huge numbers need.
     env["CXXFLAGS"] = "-O1 -fexpensive-optimizations"
@@ -85,7 +85,7 @@ def run(command: str) -> tuple[bool, str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return False, "did not end"
-    return process.returncode == 0, text[-3000:]
+    return process.returncode == 0, text if text.strip() else f"ended with {process.returncode} and without a word"
 
 
 def build() -> tuple[bool, str]:
@@ -105,7 +105,7 @@ def key_of(fault: Fault) -> str:
 
 
 def first_failure(text: str) -> str:
-    lines = text.splitlines()
+    lines = [line for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("FAILED", "ERROR")) or "ThreadSanitizer: " in line]
     telling += [
         line for line in lines if "AddressSanitizer" in line or "did not end" in line or "error" in line.lower()
@@ -174,7 +174,7 @@ def main() -> int:
     prepare()
     compiled, text = build()
     if not compiled:
-        sys.exit(text)
+        sys.exit(text[-3000:])
     sound: set[str] = set()
     stale = False  # the compiled module has the last fault still
     for fault in FAULTS:
@@ -188,7 +188,7 @@ def main() -> int:
         if fault.tests not in sound:
             passed, text = tests(fault.tests)
             if not passed:
-                sys.exit(f"{fault.tests}\nfail without any fault:\n{text}")
+                sys.exit(f"{fault.tests}\nfail without any fault:\n{text[-3000:]}")
             sound.add(fault.tests)
         kept[key_of(fault)] = try_fault(fault)
         stale = is_built(fault)

@@ -114,6 +114,7 @@ FAULTS = (
           "const int lanes = 32;", KL_CUDA),
     Fault("C++: scratch memory is shared by threads", KL_CPP, "static thread_local Scratch<Real> s;", "static Scratch<Real> s;",
           "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
-    Fault("C++: sums by thread, not by block", "csrc/cpu/loss_sums.h", "total += partial_[first + i];", "total += partial_[first + (i + omp_get_max_threads()) % count];",
+    Fault("C++: sums by thread, not by block", "csrc/cpu/loss_sums.h", "partial_[block] = sum;",
+          "static thread_local double own = 0;\n      own += sum;\n      partial_[block] = own - (own - sum);",
           KL_LARGE),
 )  # fmt: skip
