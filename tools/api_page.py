@@ -41,7 +41,9 @@ PARTS: dict[str, tuple[ModuleType, list[str]]] = {
     "pygen.data": (data, ["ImageData", "digits", "mnist5k"]),
     "pygen": (pygen, ["backends", "explain", "patch", "show_config", "unpatch", "use_backend"]),
 }
-UNLISTED = {"extra_repr", "forward", "get_extra_state", "reset_parameters", "set_extra_state"}
+ENTRY = re.compile(r"(\w[\w, ]*): (.*)")  # at the margin: lines that go on are indented
+TABLE = re.compile(r"^=+  .*?^=+  [= ]+\n(?!\w)", re.MULTILINE | re.DOTALL)
+UNLISTED = {"extra_repr", "get_extra_state", "reset_parameters", "set_extra_state"}
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):\n((?:[ ].*\n?|\n)+)", re.MULTILINE)
 
 
@@ -59,11 +61,11 @@ def signature(thing: Any, name: str) -> str:
 def listed(body: str) -> str:
     """The entries of a section of Google's style as bullets, or its text where it has none."""
     lines = inspect.cleandoc(body).splitlines()
-    if not any(re.match(r"[\w, ]+: ", line) for line in lines):
+    if not any(ENTRY.match(line) for line in lines):
         return "\n".join(lines)
     out = []
     for line in lines:
-        entry = re.match(r"([\w, ]+): (.*)", line)
+        entry = ENTRY.match(line)
         out.append(f"- `{entry[1]}`: {entry[2]}" if entry else f"  {line.strip()}")
     return "\n".join(out)
 
@@ -73,24 +75,31 @@ def text_of(thing: Any) -> str:
     for line in STANDARD:
         doc = line.sub("", doc)
     doc = SECTION.sub(lambda m: f"*{'Arguments' if m[1] == 'Args' else m[1]}*\n\n{listed(m[2])}\n\n", doc)
+    doc = TABLE.sub(lambda m: f"```text\n{m[0]}```\n", doc)
+    doc = re.sub(r"<(?=[a-zA-Z])", "&lt;", doc)  # Markdown would take it for a tag
     return re.sub(r"\n{3,}", "\n\n", doc).strip()
 
 
 def methods(cls: type) -> list[str]:
-    """Those that the class or a base of ours defines, beside forward."""
+    """How an instance is called, and the methods that the class or a base of ours defines."""
     found = []
     for name, member in inspect.getmembers(cls, callable):
         owner = next((base for base in cls.__mro__ if name in vars(base)), object)
-        if name.startswith("_") or not owner.__module__.startswith("pygen"):
+        if (
+            name.startswith("_")
+            or name in UNLISTED
+            or inspect.isclass(member)
+            or not owner.__module__.startswith("pygen")
+        ):
             continue
-        doc = (inspect.getdoc(member) or "").split("\n\n")[0].replace("\n", " ")
-        if name in UNLISTED or inspect.isclass(member) or not doc:
-            continue
-        found.append(
-            f"- `{signature(member, '.' + name)}`: {doc}".replace(",\n    ", ", ")
-            .replace("(\n    ", "(")
-            .replace(",\n)", ")")
-        )
+        doc = inspect.cleandoc(member.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        call = re.sub(r"\(\n +", "(", signature(member, "" if name == "forward" else f".{name}"))
+        call = "module" + call if name == "forward" else call
+        line = f"- `{call}`".replace(",\n    ", ", ").replace(",\n)", ")")
+        if name == "forward":
+            found.insert(0, f"{line}{': ' + doc if doc else ', the call'}")
+        elif doc:
+            found.append(f"{line}: {doc}")
     return found
 
 

@@ -98,7 +98,7 @@ class LinearChainCRF(nn.Module):
         return self.transitions, self.start_transitions, self.end_transitions
 
     def _lengths(self, emissions: Tensor, lengths: Tensor | None, mask: Tensor | None) -> Tensor | None:
-        """A mask with a hole raises on a CPU; on a GPU, where to look would be to wait, it is a wrong length."""
+        """A mask with a hole raises on a CPU; on a GPU, where a check would have to synchronise, it is a wrong length."""
         if mask is None:
             return lengths
         if lengths is not None:

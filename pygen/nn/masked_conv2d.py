@@ -19,7 +19,9 @@ class MaskedConv2d(nn.Conv2d):
     is this one.
 
     Args:
-        mask_type: "A", "B" or a pattern of live taps, bool [kH, kW].
+        in_channels, out_channels, bias, device, dtype: as in nn.Conv2d.
+        kernel_size: an int or (height, width), odd.
+        mask_type: "A" (pixels before the centre in raster order), "B" (and the centre), or a pattern of live taps, bool [kH, kW].
         color_groups: as in masked_conv2d.
         padding: None, "same", or the number that is the same.
         stride, groups, padding_mode: only nn.Conv2d's defaults.

@@ -30,19 +30,20 @@ def affine_coupling(
     inverse: bool = False,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Transforms half of input by numbers that a conditioner made of the other half, and passes that other half unchanged.
+    """Transforms half of input by a shift and a scale, usually computed from the other half, which stays unchanged.
 
-    At the transformed places y = x e^f + shift, and log_det is the sum of f over a sample; inverse: x = (y - shift) e^-f, and
-    log_det minus that sum. The mask is the kernel's: no halves are cut out and put together again, nothing is multiplied by
-    zeros, and what stands in shift or log_scale at places that pass unchanged, NaN too, goes nowhere; their gradient is 0.
-    Differentiable to any order (first order under torch.compile); torch.func transforms run the reference composition.
-    Backward keeps input, log_scale and, of the inverse, shift; of an additive coupling nothing. Dinh et al. 2014, "NICE",
-    section 3.2; Dinh et al. 2016, "Density estimation using Real NVP", equations 4 to 9.
+    At the transformed elements y = x e^f + shift, and log_det is the sum of f over a sample; inverse: x = (y - shift) e^-f,
+    and log_det minus that sum. The kernel applies the mask: no halves are split and concatenated, nothing is multiplied by
+    zeros, and shift and log_scale at unchanged elements, even NaN, have no effect and gradient 0. Differentiable to any
+    order (first order under torch.compile); torch.func transforms run the reference composition. Backward keeps input,
+    log_scale and, of the inverse, shift; of an additive coupling nothing. Dinh et al. 2014, "NICE", section 3.2; Dinh et al.
+    2016, "Density estimation using Real NVP", equations 4 to 9.
 
-    Extreme scales: e^f is never formed, but twice e^(f / 2), f / 2 within +-88 (float64: 708). Finite arguments give the
-    rounded result, infinite where that overflows, and NaN only where it is none (inf - inf): x = 0 stays 0 at any scale, in
-    both directions. What e^-f magnifies is the rounding of y: where |f| is large the inverse cannot give back x; scale "tanh" or
-    "sigmoid" bounds it. In 16 bits y itself is rounded to 8 or 11 digits: a flow that is to be inverted wants float32.
+    Extreme scales: instead of e^f the kernel multiplies twice by e^(f / 2), with f / 2 limited to +-88 (float64: 708).
+    Finite arguments give the rounded result, infinite where that overflows, and NaN only where it is none (inf - inf): x = 0
+    stays 0 at any scale, in both directions. What e^-f magnifies is the rounding of y: where |f| is large the inverse cannot
+    give back x; scale "tanh" or "sigmoid" bounds it. In 16 bits y itself is rounded to 8 or 11 digits: a flow that is to be
+    inverted wants float32.
 
     Args:
         input: [N, C, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides.

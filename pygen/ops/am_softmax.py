@@ -31,10 +31,10 @@ def am_softmax(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The loss of a classifier by cosines, in nats: the softmax of scale * cos(input, weight_j), the target's cosine less margin.
+    """A classifier's loss, in nats: softmax of scale * cos(input, weight_j), with margin taken off the target's cosine.
 
     F.cross_entropy of scale * (F.normalize(input) @ F.normalize(weight).T - margin * one_hot(target)), summed or averaged over N.
-    The logits [N, C] are made some samples at a time and are gone after it; their gradients take their place. 16 bits are
+    The logits [N, C] are computed some samples at a time and overwritten by their gradients, never stored whole. 16 bits are
     multiplied and summed in float32, cosines are not rounded. Where one gradient reaches all samples (a sum or a mean), the
     gradients of input and weight are made with the loss and held, in float32, until backward hands them out.
     Differentiable to any order in input and weight (first order under torch.compile), with N C memory from the second order on.
@@ -44,8 +44,8 @@ def am_softmax(
         input: [N, D], float64, float32, bfloat16 or float16; normalised here (by at least 1e-12; a norm that overflows, as of
             numbers beyond 1e18 in float32, gives no cosine). Any strides.
         weight: [C, D], one row for each class, like input; normalised here.
-        target: [N], int64, 0 .. C - 1. A wrong one raises on a CPU; on a GPU, where to look would be to wait, it makes the
-            loss NaN.
+        target: [N], int64, 0 .. C - 1. A wrong one raises on a CPU; on a GPU, where a check would have to synchronise, it
+            makes the loss NaN.
         scale: what cosines are multiplied by, > 0; 30 in the paper, 64 in CosFace's.
         margin: what is taken from the target's cosine before scaling; 0 gives the softmax of cosines.
         reduction: "none" gives [N]; "sum" the total; "batchmean" the total over N.

@@ -16,20 +16,20 @@ _OP = "bernoulli_nll"
 def bernoulli_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
     """The negative log-likelihood, in nats, of binary x under independent Bernoullis of probability sigmoid(logits).
 
-    Of each element softplus(l) - x l, which loses no digits however large l is; an infinite logit on the right side of x = 0
+    Computes softplus(l) - x l for each element, accurate for any l; an infinite logit on the right side of x = 0
     or 1 costs 0, on the wrong side infinity, with gradients 0 and +-1. Differentiable to any order in logits and in a
     floating x, whose gradient is -l, summed back where x was broadcast (first order under torch.compile); torch.func
     transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an upstream
-    gradient of 1, which is held until backward hands it out (not under saved-tensor hooks, as of checkpointing).
+    gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
     Kingma and Welling 2014, "Auto-Encoding Variational Bayes", appendix C.1.
 
     Args:
         logits: [N, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
         x: broadcasts to logits' shape, never the reverse. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another
-            level raises on a CPU; on a GPU, where to look would be to wait, it makes the loss NaN. Or floating, of logits'
-            dtype, in [0, 1]: between the ends the result is no likelihood but the cross entropy of Bernoulli(x) and the
-            model. As by F.binary_cross_entropy_with_logits floating values are not checked: beyond [0, 1] the formula goes
-            on, NaN gives NaN.
+            level raises on a CPU; on a GPU, where a check would have to synchronise, it makes the loss NaN. Or floating, of
+            logits' dtype, in [0, 1]: between the ends the result is no likelihood but the cross entropy of Bernoulli(x) and
+            the model. As by F.binary_cross_entropy_with_logits floating values are not checked: beyond [0, 1] the formula
+            goes on, NaN gives NaN.
         reduction: "none" gives [N], summed over the other dims; "sum" the total; "batchmean" the total over N.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 

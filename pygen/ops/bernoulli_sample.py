@@ -17,12 +17,12 @@ def bernoulli_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Independent bits, 1 with the chance sigmoid(logits / temperature).
+    """Independent bits that are 1 with probability sigmoid(logits / temperature).
 
-    What torch.bernoulli(logits.sigmoid()) draws, in one pass, without a rounding of chances near 1: the law is that of
-    exp(-bernoulli_nll). Each bit takes one uniform number, a pure function of the seed, its image and its place p C + c in it
-    (position p, channel c): draws do not depend on the batch, the layout, threads or the backend, but for numbers within an
-    exponential's rounding of the chance. NaN gives 0. Not differentiable; what comes out does not require grad.
+    What torch.bernoulli(logits.sigmoid()) draws, in one pass, without rounding probabilities near 1: the distribution is
+    exp(-bernoulli_nll). Each bit takes one uniform number, a pure function of the seed, its image and its place p C + c in
+    it (position p, channel c): draws do not depend on the batch, the layout, threads or the backend, but for numbers within
+    an exponential's rounding of the chance. NaN gives 0. Not differentiable; what comes out does not require grad.
 
     Args:
         logits: [N, C, ...] or [N], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides.

@@ -13,20 +13,20 @@ MOST_LEVELS = 1 << 24  # float32 counts so far one by one
 
 
 def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
-    """The negative log-likelihood, in nats, of integer levels that are drawn by softmaxes of logits.
+    """The negative log-likelihood, in nats, of integer levels under softmaxes of logits.
 
     -log softmax(block)[level] for each channel and position, summed over them: what F.cross_entropy(reduction="sum") / N gives
     of the same logits as [N * C, L, ...], from one pass over them. Logits of -inf are levels that cannot come: gradient 0, and
     where one was drawn the loss is +inf. Differentiable to any order in logits (first order under torch.compile); torch.func
     transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an upstream
-    gradient of 1, which is held until backward hands it out (not under saved-tensor hooks, as of checkpointing).
+    gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
     Van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4.
 
     Args:
         logits: [N, C * L, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Along dim 1 L logits for
             each channel of x, one channel after the other; L, 2 .. 2^24, follows from x. Any strides.
         x: levels 0 .. L - 1, [N, C, ...] with the other dims of logits; torch.uint8 or torch.int64. A wrong level raises on a
-            CPU; on a GPU, where to look would be to wait, it makes the loss NaN.
+            CPU; on a GPU, where a check would have to synchronise, it makes the loss NaN.
         reduction: "none" gives [N], summed over channels and positions; "sum" the total; "batchmean" the total over N.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 

@@ -24,13 +24,13 @@ def categorical_sample(
 ) -> Tensor:
     """Levels drawn independently, each with the probabilities softmax(block / temperature) of its L logits.
 
-    What torch.distributions.Categorical(logits=...).sample() draws of the same logits as [N, C, ..., L], in one pass over them:
-    nothing of their size is written. The levels have the law exp(-categorical_nll). Each takes one uniform number, a pure
-    function of the seed, its image and its place p C + c in it (position p, channel c), and is the first whose cumulated
-    probability reaches that number. So draws do not depend on the batch, the layout, threads or the backend, but for numbers
-    that lie within the rounding of the sums of a boundary: in float32 about one in a million, in float64 none to speak of. A
-    level of logit -inf is never drawn. Where logits are NaN or +inf, or all -inf, the level is 0. Not differentiable; what
-    comes out does not require grad.
+    What torch.distributions.Categorical(logits=...).sample() draws of the same logits as [N, C, ..., L], in one pass over
+    them: nothing of their size is written. The levels' distribution is exp(-categorical_nll). Each takes one uniform number,
+    a pure function of the seed, its image and its place p C + c in it (position p, channel c), and is the first whose
+    cumulated probability reaches that number. So draws do not depend on the batch, the layout, threads or the backend, but
+    for numbers that lie within the rounding of the sums of a boundary: in float32 about one in a million, in float64
+    practically none. A level of logit -inf is never drawn. Where logits are NaN or +inf, or all -inf, the level is 0. Not
+    differentiable; what comes out does not require grad.
 
     Args:
         logits: [N, C * L, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). As categorical_nll takes

@@ -22,10 +22,11 @@ def crf_log_partition(
 ) -> Tensor:
     """log Z of a linear chain, in nats: the logarithm of the sum of e^score over all K^L taggings of each sequence.
 
-    The score of tags y is start[y_0] + sum_t emissions[t, y_t] + sum_t transitions[y_(t-1), y_t] + end[y_last]. Scores of -inf
-    are what cannot come; where nothing can, log Z = -inf with gradient 0. Differentiable to any order in the floating arguments
-    (first order under torch.compile, which runs the forward pass twice); torch.func transforms run the reference composition.
-    Lafferty, McCallum and Pereira 2001, "Conditional Random Fields"; Rabiner 1989 for the recursion and its scaling.
+    The score of tags y is start[y_0] + sum_t emissions[t, y_t] + sum_t transitions[y_(t-1), y_t] + end[y_last]. Tags and
+    transitions of score -inf are impossible; where every tagging is, log Z = -inf with gradient 0. Differentiable to any
+    order in the floating arguments (first order under torch.compile, which runs the forward pass twice); torch.func
+    transforms run the reference composition. Lafferty, McCallum and Pereira 2001, "Conditional Random Fields"; Rabiner 1989
+    for the recursion and its scaling.
 
     Args:
         emissions: [N, T, K], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides. More tags than
@@ -35,7 +36,7 @@ def crf_log_partition(
         start: [K], None: zeros.
         end: [K], of the last tag within the length; None: zeros.
         lengths: [N], int64, 0 .. T; None: T. What lies past it is not read; of length 0 log Z = 0. A wrong length raises on a
-            CPU; on a GPU, where to look would be to wait, it makes the result NaN.
+            CPU; on a GPU, where a check would have to synchronise, it makes the result NaN.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 
     Returns:
@@ -95,7 +96,7 @@ def crf_marginals(
     lengths: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """The chance of each tag at each step given the emissions: the gradient of log Z, [N, T, K] in the dtype of emissions.
+    """The probability of each tag at each step given the emissions: the gradient of log Z, [N, T, K] in the dtype of emissions.
 
     Each row sums to 1; past a sequence's length, and where nothing can come, it is 0. Arguments as of crf_log_partition.
     Differentiable (by the reference's composition, not under torch.compile).

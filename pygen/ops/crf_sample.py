@@ -31,13 +31,13 @@ def crf_sample(
 ) -> Tensor:
     """Tags drawn exactly from the chain: each sequence's whole tagging y with probability e^score(y) / Z. Not differentiable.
 
-    Forward filtering, backward sampling (Fruehwirth-Schnatter 1994; Scott 2002): one forward pass, from whose states all samples
-    are drawn, a tag a step, from the last step to the first. The law is exp(-crf_nll), its marginals crf_marginals. A tag takes
-    one uniform number, a pure function of the seed, its sample, its sequence's place in the batch and its step: draws do not
-    depend on the rest of the batch, on num_samples, on padding, threads or the backend, but where a number lies within the
-    rounding of a boundary: in float32 about one tag in a million, after which the tags before it may differ as well. What cannot
-    come, of score -inf, is never drawn; where nothing can come, or a score is NaN or +inf, they are some tags. Arguments not
-    named here as of crf_log_partition.
+    Forward filtering, backward sampling (Fruehwirth-Schnatter 1994; Scott 2002): one forward pass, from whose states all
+    samples are drawn, a tag a step, from the last step to the first. The distribution is exp(-crf_nll), its marginals are
+    crf_marginals. A tag takes one uniform number, a pure function of the seed, its sample, its sequence's place in the batch
+    and its step: draws do not depend on the rest of the batch, on num_samples, on padding, threads or the backend, but where
+    a number lies within the rounding of a boundary: in float32 about one tag in a million, after which the tags before it
+    may differ as well. What cannot come, of score -inf, is never drawn; where nothing can come, or a score is NaN or +inf,
+    they are some tags. Arguments not named here as of crf_log_partition.
 
     Args:
         num_samples: S taggings of each sequence, 0 .. 2^29; None: one, and result[0] of any S is that one.

@@ -54,9 +54,9 @@ def discriminator_loss(
 
     Differentiable to any order in real and fake, through the means too (first order under torch.compile); torch.func
     transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an upstream
-    gradient of 1, one number a logit, which is held until backward hands it out (not under saved-tensor hooks, as of
-    checkpointing). There is no factor 0.5: use scale. (Goodfellow et al. 2014; Lim and Ye
-    2017; Mao et al. 2017; Arjovsky et al. 2017; Jolicoeur-Martineau 2018.)
+    gradient of 1, one number a logit, which is held until backward hands it out (not under saved-tensor hooks such as
+    checkpointing's). There is no factor 0.5: use scale. (Goodfellow et al. 2014; Lim and Ye 2017; Mao et al. 2017; Arjovsky
+    et al. 2017; Jolicoeur-Martineau 2018.)
 
     Args:
         real: logits of real samples, any shape, float64, float32, bfloat16 or float16; or a list, one for each scale.

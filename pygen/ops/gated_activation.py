@@ -23,7 +23,7 @@ def gated_activation(
 ) -> Tensor:
     """tanh(a) * sigmoid(b), where a and b are the halves of each of color_groups contiguous blocks of channels.
 
-    Differentiable to any order (first order under torch.compile). Under autocast casts as F.conv2d. Van den Oord et al.
+    Differentiable to any order (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al.
     2016, "Conditional Image Generation with PixelCNN Decoders", equation 2.
 
     Args:

@@ -37,10 +37,10 @@ def gated_masked_conv2d(
     """pre = masked_conv2d(input, weight, bias) + conv2d(side, side_weight) + add, and its gate: tanh(a) * sigmoid(b) over the
     halves of pre + cond.
 
-    `side` and `add` join the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before and after;
-    in float32 and float64 there is no difference); the gate reads pre as it is returned.
-    Differentiable to any order (first order under torch.compile). Backward keeps input, weight, cond, side, side_weight and pre.
-    Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2.
+    `side` and `add` join the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before and
+    after; in float32 and float64 there is no difference); the gate reads pre as it is returned. Differentiable to any order
+    (first order under torch.compile). Backward keeps input, weight, cond, side, side_weight and pre. Under autocast it casts
+    like F.conv2d. Van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2.
 
     Args:
         input: [N, Cin, H, W], float64, float32, bfloat16 or float16; computed in float32 (float64).

@@ -28,7 +28,7 @@ def logistic_mixture_nll(
     is exact in the tails too, as are the gradients. Of a pixel the log-sum-exp over the components of their log weight plus
     the log-probabilities of all channels. Differentiable to any order in params (first order under torch.compile);
     torch.func transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an
-    upstream gradient of 1, which is held until backward hands it out (not under saved-tensor hooks, as of checkpointing).
+    upstream gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
     Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
 
     Args:
@@ -37,7 +37,7 @@ def logistic_mixture_nll(
             three channels, K coefficients c: green's mean is its own + tanh(c_red) red, blue's its own + tanh(c_green) red +
             tanh(c_blue) green, with red and green as observed, in [-1, 1].
         x: levels 0 .. num_levels - 1, [N, C, ...] with C = 1 or 3 and the other dims of params; torch.uint8 or torch.int64.
-            A wrong level raises on a CPU; on a GPU, where to look would be to wait, it makes the loss NaN.
+            A wrong level raises on a CPU; on a GPU, where a check would have to synchronise, it makes the loss NaN.
         num_levels: 2 .. 65536.
         min_log_scale: log scales count as at least this much, without a gradient below it; -80 .. 80.
         reduction: "none" gives [N], summed over the positions; "sum" the total; "batchmean" the total over N.

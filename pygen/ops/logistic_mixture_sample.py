@@ -26,14 +26,14 @@ def logistic_mixture_sample(
 ) -> Tensor:
     """Integer levels of each pixel, drawn from its mixture of discretised logistics: a component, then channel after channel.
 
-    The law is exp(-logistic_mixture_nll) of the same parameters, the open bins at both ends included; green and blue have the
-    means that the levels drawn before give them. (The sampler that comes with PixelCNN++ draws numbers between the levels,
-    cuts their noise at 1e-5 and clamps.) Each pixel takes 1 + C uniform numbers, a pure function of the seed, its image and its
-    position: draws do not depend on the batch, the layout, threads or the backend, but for numbers within rounding of a
-    boundary: in float32 about one in a hundred thousand, in float64 none to speak of. They are others than PixelCNNPP.sample
-    makes of such parameters, which bisects the whole mixture's distribution function, of the same law. Where a pixel's weights
-    or its component's numbers are NaN, the level is 0. Not differentiable; what comes out does not require grad.
-    Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
+    The distribution is exp(-logistic_mixture_nll) of the same parameters, the open bins at both ends included; green and
+    blue have the means that the levels drawn before give them. (The sampler that comes with PixelCNN++ draws numbers between
+    the levels, cuts their noise at 1e-5 and clamps.) Each pixel takes 1 + C uniform numbers, a pure function of the seed,
+    its image and its position: draws do not depend on the batch, the layout, threads or the backend, but for numbers within
+    rounding of a boundary: in float32 about one in a hundred thousand, in float64 practically none. They are others than
+    PixelCNNPP.sample makes of such parameters, which bisects the whole mixture's distribution function; the distribution is
+    the same. Where a pixel's weights or its component's numbers are NaN, the level is 0. Not differentiable; what comes out
+    does not require grad. Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
 
     Args:
         params: [N, P, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). As logistic_mixture_nll takes

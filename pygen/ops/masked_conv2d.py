@@ -34,7 +34,7 @@ def masked_conv2d(
 
     A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. What depends on
     an infinite value is infinite or NaN: which of the two may differ between backends (docs/masked_conv2d.md). Differentiable
-    to any order (first order under torch.compile). Under autocast casts as F.conv2d. Van den Oord et al. 2016, "Pixel
+    to any order (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al. 2016, "Pixel
     Recurrent Neural Networks".
 
     Args:

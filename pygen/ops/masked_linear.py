@@ -31,7 +31,7 @@ def masked_linear(
 
     A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. Nor does a NaN in
     an input reach outputs that it does not feed. Differentiable to any order (first order under torch.compile). Under
-    autocast casts as F.linear. Germain et al. 2015, "MADE: Masked Autoencoder for Distribution Estimation".
+    autocast it casts like F.linear. Germain et al. 2015, "MADE: Masked Autoencoder for Distribution Estimation".
 
     Args:
         input: [..., in], float64, float32, bfloat16 or float16; computed in float32 (float64).

@@ -38,9 +38,10 @@ def nade_nll(
     input adds to the hidden units, so a step reads one row of either.
 
     Args:
-        input: [N, D]. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another level raises on a CPU; on a GPU, where to
-            look would be to wait, it makes the loss NaN. Or floating, of weight's dtype, in [0, 1], which is not checked:
-            between the ends the formula goes on, and the result is no likelihood. Where it is 0, weight_d may hold NaN.
+        input: [N, D]. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another level raises on a CPU; on a GPU, where a
+            check would have to synchronise, it makes the loss NaN. Or floating, of weight's dtype, in [0, 1], which is not
+            checked: between the ends the formula goes on, and the result is no likelihood. Where it is 0, weight_d may hold
+            NaN.
         weight: [D, H], float64, float32, bfloat16 or float16; computed in float32 (float64).
         hidden_bias: [H].
         output_weight: [D, H].

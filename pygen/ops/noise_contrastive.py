@@ -36,8 +36,8 @@ def negative_sampling_loss(
     Args:
         noise: a table of noise_table, where num_negatives asks to draw; else None.
         remove_accidental_hits: True as in word2vec.
-        input, weight, target, negatives, bias, num_negatives, shared, sparse, seed, generator, reduction, backend: as of
-            nce_loss, and so what is returned, raised and differentiable.
+        input, weight, target, negatives, bias, num_negatives, shared, sparse, seed, generator, reduction, backend: as in
+            nce_loss, and so are the result, the errors and what is differentiable.
     """
     options = (noise, num_negatives, shared, remove_accidental_hits, sparse, seed, generator, reduction, backend)
     return _loss("negative_sampling", input, weight, target, negatives, bias, *options)
@@ -62,28 +62,28 @@ def nce_loss(
 ) -> Tensor:
     """Noise-contrastive estimation, in nats: softplus(-d_target) + sum_k softplus(d_k), d_c = s_c - log(K q(c)).
 
-    Tells a class of the data from K of the noise law q, s_c = <input, weight_c> + bias_c: where it is least, the scores are log
-    probabilities, normalised by themselves. Both classes are corrected, and a negative that is the target counts, or the
-    estimate would not be consistent. Gutmann and Hyvarinen 2012; Mnih and Teh 2012.
-    Differentiable to any order in input, weight and bias (first order under torch.compile); torch.func transforms run the
-    reference composition. Gradients of classes are summed in a fixed order, also where one comes often: equal from run to run.
+    Learns to tell a class of the data from K drawn by the noise distribution q, s_c = <input, weight_c> + bias_c; at the
+    optimum the scores are normalised log probabilities. Both classes are corrected, and a negative that is the target
+    counts, or the estimate would not be consistent. Gutmann and Hyvarinen 2012; Mnih and Teh 2012. Differentiable to any
+    order in input, weight and bias (first order under torch.compile); torch.func transforms run the reference composition.
+    Gradients of classes are summed in a fixed order, also where one comes often: equal from run to run.
 
     Args:
         input: [N, D], float64, float32, bfloat16 or float16, computed in float32 (float64): contexts' vectors. Any strides.
         weight: [C, D], one row for each class, like input.
-        target: [N], int64, 0 .. C - 1. A wrong class raises on a CPU; on a GPU, where to look would be to wait, it makes the
-            loss NaN. Samples of several true classes: repeat their input.
+        target: [N], int64, 0 .. C - 1. A wrong class raises on a CPU; on a GPU, where a check would have to synchronise, it
+            makes the loss NaN. Samples of several true classes: repeat their input.
         negatives: [N, K], int64, each sample's own, or [K] for all of them, which makes the scores one matrix product. None:
             drawn by `noise`, num_negatives of them.
-        noise: the law q: a table of noise_table, or log q itself, [C], floating, where negatives are given (float64 is
-            taken as it is). It gets no gradient. log q(c) = -inf is a class that noise never gives.
+        noise: the noise distribution q: a table of noise_table, or log q itself, [C], floating, where negatives are given
+            (float64 is taken as it is). It gets no gradient. log q(c) = -inf is a class that noise never gives.
         bias: [C], like input; None: 0.
         num_negatives: K, at least 1.
         shared: whether one draw of K serves all samples. Of negatives that are given their shape says it.
         remove_accidental_hits: whether negatives that are their sample's target are left out.
         sparse: whether weight's gradient comes as a coalesced sparse tensor, as of nn.Embedding(sparse=True): for tables too
             large to be filled with zeros at each step. Not under torch.compile; a gradient that is itself differentiated
-            (create_graph=True) comes dense. On a GPU to know its size is to wait.
+            (create_graph=True) comes dense. On a GPU its size needs a synchronisation.
         seed, generator: where the draws come from, as in noise_sample; at most one, and only with num_negatives.
         reduction: "none" gives [N]; "sum" the total; "batchmean" the total over N.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
@@ -125,8 +125,8 @@ def sampled_softmax_loss(
 
     Args:
         remove_accidental_hits: True: a negative that is the target would be the target's own rival.
-        input, weight, target, negatives, noise, bias, num_negatives, shared, sparse, seed, generator, reduction, backend: as of
-            nce_loss, and so what is returned, raised and differentiable. log q of a target is finite.
+        input, weight, target, negatives, noise, bias, num_negatives, shared, sparse, seed, generator, reduction, backend: as
+            in nce_loss, and so are the result, the errors and what is differentiable. log q of a target is finite.
     """
     options = (noise, num_negatives, shared, remove_accidental_hits, sparse, seed, generator, reduction, backend)
     return _loss("sampled_softmax", input, weight, target, negatives, bias, *options)

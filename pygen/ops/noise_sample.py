@@ -15,7 +15,7 @@ _MOST_DRAWS = 1 << 31
 
 
 def noise_table(counts: Tensor, power: float = 0.75) -> Tensor:
-    """An alias table of the law q_c = counts_c^power / sum: what noise_sample draws by, and the losses read log q from.
+    """An alias table of q_c = counts_c^power / sum, from which noise_sample draws and the losses read log q.
 
     Made on the CPU in float64, whatever the dtype of counts, which need not sum to anything: about a second for a million
     classes. A class of count 0 never comes, whatever the power. Walker 1977; Vose 1991; the power of Mikolov et al. 2013.
@@ -65,7 +65,7 @@ def noise_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Classes drawn independently, with replacement, by an alias table: two looks at it a draw, however many classes.
+    """Classes drawn independently, with replacement, by an alias table: two look-ups a draw, however many classes.
 
     Draw k of row n is a function of (seed, n, k) alone, by integers alone: the same on every backend, bit for bit, whatever the
     number of rows, draws and threads. This is what the noise-contrastive losses draw with num_negatives.

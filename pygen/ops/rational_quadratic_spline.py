@@ -34,7 +34,7 @@ def rational_quadratic_spline(
     inverse: bool = False,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Puts each element of input through a monotonic spline of its own, made of K bins by params.
+    """Transforms each element of input by a monotonic spline of K bins, with parameters of its own.
 
     Widths and heights of the bins are softmaxes, none below its minimum, over [-bound, bound]; between two knots the map is the
     quotient of two quadratics with the knots' slopes, min_derivative + softplus(beta a) / beta. log_det is the sum of
@@ -43,12 +43,12 @@ def rational_quadratic_spline(
     transforms run the reference composition. Backward keeps input and params, and makes everything else again. Durkan, Bekasov,
     Murray and Papamakarios 2019, "Neural Spline Flows", section 3.1.
 
-    Outside the bound linear tails are the identity: log-derivative 0, gradients of params exactly 0, and what stands in params
-    there, NaN too, goes nowhere. With tails=None an element outside gives NaN, as output and in its sample's log_det, and
-    no gradient: to refuse it would be to wait for a GPU, and to clamp it would be another density without a word. NaN in input
-    gives NaN in both results; NaN or +inf among the widths or heights of an element inside make its results NaN, NaN of a slope
-    those beside its knot. Outputs of what lies inside never leave the bound, so that the inverse takes them; in 16 bits that
-    holds of bounds which the dtype has.
+    Outside the bound linear tails are the identity: log-derivative 0, gradients of params exactly 0, and params there, even
+    NaN, have no effect. With tails=None an element outside gives NaN, as output and in its sample's log_det, and no
+    gradient: checking would have to wait for a GPU, and clamping would silently change the density. NaN in input gives NaN
+    in both results; NaN or +inf among the widths or heights of an element inside make its results NaN, NaN of a slope those
+    beside its knot. Outputs of what lies inside never leave the bound, so that the inverse takes them; in 16 bits that holds
+    of bounds which the dtype has.
 
     Args:
         input: [N, C, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides.
@@ -57,7 +57,7 @@ def rational_quadratic_spline(
             widths, K of heights, K - 1 of slopes at the inner knots (tails=None: K + 1, of all). So a Linear with C' * P outputs
             and a Conv2d with as many channels need neither a reshape nor a copy. Any strides.
         mask: None: every element is transformed. "channel": the first C - C // 2 of dim 1 pass unchanged, "even_odd": the even
-            indices of dim 1, from 0, do; no halves are cut out and put together again. Of the other half alone params are given.
+            indices of dim 1, from 0, do; no halves are split and concatenated. params are given for the other half alone.
         flip: of a mask: those are transformed, the others pass.
         tails: "linear": the identity outside the bound, slope 1 at its ends; None: input must lie in it, ends included.
         bound: the splines map [-bound, bound] to itself, 1e-6 .. 1e6; or a pair (low, high).

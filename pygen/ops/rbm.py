@@ -28,15 +28,16 @@ def rbm_free_energy(
 ) -> Tensor:
     """The free energy of a restricted Boltzmann machine's visible units, in nats: -log p(v) - log Z.
 
-    F(v) = -v . visible_bias - sum_j softplus(W v + hidden_bias)_j. Its gradients are the statistics of contrastive divergence:
-    F of the data less F of a chain's end (see rbm_gibbs), differentiated, is CD or PCD, with the hidden units' chances and not
-    their samples. Backward keeps those chances, [N, H] of float32 (float64). Differentiable to any order in the parameters and
-    in a floating v (first order under torch.compile); torch.func transforms run the reference composition. Hinton 2012, "A
-    Practical Guide to Training Restricted Boltzmann Machines", section 16.1.
+    F(v) = -v . visible_bias - sum_j softplus(W v + hidden_bias)_j. Its gradients are the statistics of contrastive
+    divergence: the gradient of F of the data less F of a chain's end (see rbm_gibbs) is CD or PCD, with the hidden units'
+    probabilities instead of their samples. Backward keeps those probabilities, [N, H] of float32 (float64). Differentiable
+    to any order in the parameters and in a floating v (first order under torch.compile); torch.func transforms run the
+    reference composition. Hinton 2012, "A Practical Guide to Training Restricted Boltzmann Machines", section 16.1.
 
     Args:
-        v: [N, D]. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another level raises on a CPU; on a GPU, where to look
-            would be to wait, it makes the energy NaN. Or floating, of weight's dtype: any number, of which the formula is taken.
+        v: [N, D]. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another level raises on a CPU; on a GPU, where a
+            check would have to synchronise, it makes the energy NaN. Or floating, of weight's dtype: any number, of which
+            the formula is taken.
         weight: [H, D], float64, float32, bfloat16 or float16; computed in float32 (float64).
         visible_bias: [D].
         hidden_bias: [H].

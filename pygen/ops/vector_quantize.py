@@ -22,14 +22,14 @@ def vector_quantize(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each position's nearest code by Euclidean distance, in its place, and the losses that draw the two to each other.
+    """Replaces each position's vector by its nearest code (Euclidean), with the losses that pull the two together.
 
     loss = codebook_weight ||sg(z) - e||^2 + beta ||z - sg(e)||^2, the codebook's term and the commitment. The gradient of
-    quantized goes straight through to input, whole, and none of it to the codebook. Distances [positions, K] are never stored.
-    The codebook's gradient is summed code by code in one order, whatever the threads and the grid.
-    Differentiable to any order (first order under torch.compile), sg being a constant of each order, so that, as of any
-    straight-through estimator, finite differences say something else; torch.func transforms run the reference composition.
-    van den Oord et al. 2017, "Neural Discrete Representation Learning", equation 3; Razavi et al. 2019, VQ-VAE-2.
+    quantized goes to input unchanged (straight through), none of it to the codebook. Distances [positions, K] are never
+    stored. The codebook's gradient is summed code by code in one order, whatever the threads and the grid. Differentiable to
+    any order (first order under torch.compile), with sg constant in every order; as with any straight-through estimator,
+    finite differences do not match; torch.func transforms run the reference composition. van den Oord et al. 2017, "Neural
+    Discrete Representation Learning", equation 3; Razavi et al. 2019, VQ-VAE-2.
 
     Computed in float32 (float64). C++ sums squared differences: the distance of the code that is found is the least but for
     2 (D + 4) eps of itself. The others take the largest <z, e> - |e|^2 / 2, which cancels: up to 4 (D + 4) eps (|z| |e| + |e|^2)
@@ -72,14 +72,14 @@ def vector_quantize(
 def code_statistics(
     input: Tensor, indices: Tensor, num_codes: int, *, backend: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """How many positions each code got, and the sums of their vectors: what moving averages of a codebook are made of.
+    """How many positions each code got, and the sums of their vectors, for moving averages of a codebook.
 
     Summed in one order, whatever the threads and the grid, by the kernel of the codebook's gradient. Not differentiable.
 
     Args:
         input: [N, D, ...], float64, float32, bfloat16 or float16. Any strides.
-        indices: [N, ...], int64, 0 .. num_codes - 1, of vector_quantize. A wrong one raises on a CPU; on a GPU, where to look
-            would be to wait, it is left out.
+        indices: [N, ...], int64, 0 .. num_codes - 1, of vector_quantize. A wrong one raises on a CPU; on a GPU, where a
+            check would have to synchronise, it is left out.
         num_codes: K.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 
