@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pygen.ops._reduction import reduced
+
 from . import _blocks
 from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
 from ._softplus import exp_minus_abs, log1p_positive, relu, sigmoid_of
@@ -218,13 +220,14 @@ def rows(
     shift: Tensor | None,  # [K], contiguous: what is added to the products
     scores: Tensor,  # [N, K], contiguous, in the dtype computed in: products, or nothing yet; slopes take their place
     slopes: Tensor,  # [N], written: the targets'
+    reduction: str,
     grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """The losses [N] and the gradient of input [N, D] (with a shift, what the targets give), in the dtype computed in."""
+    """The loss and the gradient of input [N, D] (with a shift, what the targets give), in the dtype computed in."""
     nll = torch.empty_like(slopes)
     made = torch.empty(input.shape, dtype=slopes.dtype, device=input.device) if grad else None
     if not len(input):
-        return nll, made
+        return reduced(nll, reduction), made
     tile = _blocks.contrast_tile(input.dtype, scores.shape[1], input.shape[1], shift is not None)
     with device_of(input):
         noise_contrastive_rows_kernel[(len(input),)](
@@ -234,7 +237,7 @@ def rows(
             input.shape[1], len(weight), float_bits(log_count), BIAS=bias is not None, NOISE=log_noise is not None,
             SHARED=shift is not None, SOFTMAX=softmax, HITS=hits, GRAD=grad, WIDE=tl_wide(slopes.dtype), **tile, **OPTIONS,
         )  # fmt: skip
-    return nll, made
+    return reduced(nll, reduction), made
 
 
 def order(

@@ -44,7 +44,7 @@ from pygen.native import (
     sample_dot,
     vector_quantize,
 )
-from pygen.ops import _gan_common, _linear_common
+from pygen.ops import _gan_common, _linear_common, _noise_contrastive_common
 
 LAUNCHERS = (
     affine_coupling,
@@ -197,6 +197,7 @@ def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:
     compiled = module()
     for launcher in LAUNCHERS:
         monkeypatch.setattr(launcher, "target", lambda t: (compiled, where))
-    for common, name in ((_gan_common, "loss"), (_linear_common, "product")):
+    short = (_gan_common, "loss"), (_linear_common, "product"), (_noise_contrastive_common, "loss")
+    for common, name in short:
         monkeypatch.setattr(common, name, lambda *call: None)  # the short way knows the C++ kernels alone
     return compiled

@@ -1,13 +1,14 @@
-"""The ways into the noise-contrastive losses that draw: compiled, of any batch."""
+"""The ways into the noise-contrastive losses: those that draw, compiled, of any batch; those without gradients."""
 
 import pytest
 import torch
 from registry import on_floating
-from rows.noise_contrastive import LOSSES, tensors
+from rows.noise_contrastive import LOSSES, call, tensors
 from support import assert_same
 
 from pygen import nn as pnn
 from pygen.functional import noise_table
+from pygen.ops import _noise_contrastive_autograd
 
 TABLE = noise_table(torch.arange(1.0, 12))
 MODULES = {"nce": pnn.NCELoss, "negative_sampling": pnn.NegativeSamplingLoss, "sampled_softmax": pnn.SampledSoftmaxLoss}
@@ -50,3 +51,37 @@ def test_modules_compile_for_any_batch(kind):
         got = compiled(t["input"][:n], t["target"][:n])
         torch.manual_seed(n)
         assert_same(got.detach(), module(t["input"][:n], t["target"][:n]).detach())
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize(
+    "n, features, count, dtype", ((1, 3, 1, torch.float64), (37, 19, 5, torch.float32), (18, 40, 70, torch.bfloat16))
+)
+def test_calls_without_gradients_give_the_same_bits(monkeypatch, kind, n, features, count, dtype):
+    """By a way of their own, of whole vectors of samples and of parts of them; drawn or given, of a table or its logarithms."""
+    t = on_floating(lambda v: v.to(dtype).requires_grad_(), tensors(n, features, 50, count))
+    t["noise"] = noise_table(torch.arange(1.0, 51))
+    plain = {k: v.detach() for k, v in t.items()}
+    log_q = plain["noise"][:, 2].view(torch.float64)
+    laws = ({},) if kind == "negative_sampling" else ({}, {"noise": log_q.clone()}, {"noise": log_q})
+    expected = [call(t, {"kind": kind, "reduction": r}, None)[0].detach() for r in ("none", "sum", "batchmean")]
+    long, seen = _noise_contrastive_autograd._forward, []
+    monkeypatch.setattr(_noise_contrastive_autograd, "_forward", lambda *args: seen.append(args) or long(*args))
+    for law in laws:
+        for reduction, loss in zip(("none", "sum", "batchmean"), expected, strict=True):
+            assert_same(call(plain | law, {"kind": kind, "reduction": reduction}, None)[0], loss)
+    assert len(seen) == (3 if len(laws) == 3 else 0)  # the last law is not contiguous
+    assert_same(
+        call(plain | {"weight": -plain["weight"]}, {"kind": kind}, None)[0],
+        call(plain | {"weight": torch._neg_view(plain["weight"])}, {"kind": kind}, None)[0],
+    )
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_class_that_is_none_is_refused_without_gradients(kind):
+    for name in ("target", "negatives"):
+        for wrong in (-1, 5, 2**40, -(2**62)):
+            t = tensors(40, 3, 5, 2)
+            t[name].view(-1)[39] = wrong
+            with pytest.raises(ValueError, match=rf": {name}: expected classes 0 .. 4, got"):
+                call(t, {"kind": kind}, None)

@@ -13,23 +13,25 @@ struct Rows {
 };
 
 // The losses of samples, the slopes of their scores, and the gradient of input for an upstream gradient of 1. Real is
-// float, double for float64. Classes are 0 .. C - 1.
+// float, double for float64. False, with what is written of no use, where a class is not one of 0 .. C - 1.
 struct ContrastRows {
   DType dtype;
   Contrast kind;
   bool remove_hits;
-  int64_t samples, negatives, features;
-  Rows input, weight;       // [N, D], [C, D]
-  const void* bias;         // [C], or nullptr
-  const double* log_noise;  // of class c at log_noise[c * log_noise_stride]; nullptr: no correction
+  int64_t samples, negatives, features, all;  // N, K, D, C
+  Rows input, weight;                         // [N, D], [C, D]
+  const void* bias;                           // [C], or nullptr
+  const double* log_noise;                    // of class c at log_noise[c * log_noise_stride]; nullptr: no correction
   int64_t log_noise_stride;
   double log_count;
   const int64_t *target, *classes;  // [N]; [N, K], or [K] with `shift`
   const void* shift;                // Real [K]: `scores` come as products, to which this is added; nullptr: made here
-  void* scores;                     // Real [N, K]; the slopes of negatives take their place
-  void* slopes;                     // Real [N], the targets', written
-  void* nll;                        // Real [N], written
-  void* grad;                       // Real [N, D], written, or nullptr; with `shift` the target's part alone
+  void* scores;  // Real [N, K]: with `shift` the products; written where `slopes` is: negatives' slopes
+  void* slopes;  // Real [N], the targets', written, or nullptr: none are wanted
+  void* nll;     // Real [N], written, or nullptr
+  void* total;   // one Real, written: the losses' sum, over N where `mean`; or nullptr
+  bool mean;
+  void* grad;  // Real [N, D], written, or nullptr; with `shift` the target's part alone
   int threads;
 };
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pygen.native._arguments import DTYPE_NAMES, on_gpu, target
+from pygen.ops._reduction import reduced
 
 _MOST_SORTED = 1 << 32
 
@@ -29,22 +30,24 @@ def rows(
     shift: Tensor | None,  # [K], contiguous: what is added to the products
     scores: Tensor,  # [N, K], contiguous, in the dtype computed in: products, or nothing yet; slopes take their place
     slopes: Tensor,  # [N], written: the targets'
+    reduction: str,
     grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """The losses [N] and the gradient of input [N, D] (with a shift, what the targets give), in the dtype computed in."""
+    """The loss and the gradient of input [N, D] (with a shift, what the targets give), in the dtype computed in."""
     compiled, where = target(weight)
-    nll = torch.empty_like(slopes)
+    gpu = on_gpu((compiled, where))
+    nll = slopes.new_empty(len(slopes) if gpu or reduction == "none" else ())
     made = torch.empty(input.shape, dtype=slopes.dtype, device=input.device) if grad else None
     sizes = (*scores.shape, input.shape[1])
     noise = None if log_noise is None else (log_noise.data_ptr(), log_noise.stride(0))
     written = tuple(_address(t) for t in (scores, slopes, nll, made))
     given = (classes[0].data_ptr(), classes[1].data_ptr()), _address(shift), written
     options = DTYPE_NAMES[input.dtype], softmax, hits, sizes
-    more = (len(weight),) if on_gpu((compiled, where)) else ()
+    more = (len(weight),) if gpu else (len(weight), reduction)
     compiled.noise_contrastive_rows(
         *options, (_rows(input), _rows(weight)), _address(bias), noise, log_count, *given, *more, *where
     )
-    return nll, made
+    return reduced(nll, reduction) if gpu else nll, made
 
 
 def order(

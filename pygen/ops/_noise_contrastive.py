@@ -7,6 +7,7 @@ sorted order: without atomics, and so equal from run to run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 import torch
@@ -22,6 +23,12 @@ from pygen.reference.noise_contrastive import log_probabilities
 def _rows(t: Tensor) -> Tensor:
     """The numbers of a row side by side."""
     return t if t.stride(1) == 1 or t.shape[1] <= 1 else t.contiguous()
+
+
+@lru_cache(maxsize=256)
+def logarithm(count: int) -> float:
+    """As torch rounds it, whose eager calls take longer than a small batch."""
+    return float(torch.tensor(float(count), dtype=torch.float64, device="cpu").log())
 
 
 def _within(classes: Tensor, weight: Tensor) -> Tensor:
@@ -48,15 +55,16 @@ def one_pass(
     noise: Tensor | None,
     kind: str,
     hits: bool,
+    reduction: str,
     grad: bool,
 ) -> tuple[Tensor, Made]:
-    """The losses [N], and what gradients() wants."""
+    """The loss, and what gradients() wants."""
     input, weight, wide = _rows(input.detach()), _rows(weight.detach()), compute_dtype(input.dtype)
     bias = None if bias is None else bias.detach().contiguous()
     n, k = len(input), negatives.shape[-1]
     target, negatives = target.contiguous(), negatives.contiguous()
     log_noise = None if kind == "negative_sampling" or noise is None else log_probabilities(noise)
-    log_count = float(torch.tensor(float(k), dtype=torch.float64, device="cpu").log())
+    log_count = logarithm(k)
     shift = None
     if negatives.dim() == 1:
         there = _within(negatives, weight)
@@ -68,11 +76,11 @@ def one_pass(
     else:
         flat = torch.empty(n + n * k, dtype=wide, device=input.device)
         others = flat[n:].view(n, k)
-    nll, grad_x = launcher.rows(
+    loss, grad_x = launcher.rows(
         input, weight, bias, (target, negatives), log_noise, log_count, kind == "sampled_softmax", hits, shift,
-        others, flat[:n], grad,
+        others, flat[:n], reduction, grad,
     )  # fmt: skip
-    return nll, Made(flat, others, grad_x)
+    return loss, Made(flat, others, grad_x)
 
 
 def gradients(

@@ -62,8 +62,7 @@ def _forward(input, weight, bias, target, negatives, noise, kind, hits, reductio
     with _checks.without_autocast(input):
         if launcher is reference:
             return reduced(reference.forward(*given, kind, hits), reduction), None
-        nll, made = one_pass(launcher, *given, kind, hits, grad)
-        return reduced(nll, reduction), made
+        return one_pass(launcher, *given, kind, hits, reduction, grad)
 
 
 def _launch_backward(grad_nll, input, weight, bias, target, negatives, noise, kind, hits, reduction, needs, backend):
@@ -84,7 +83,7 @@ def _backward(
                 grads[1] = grads[1].to_sparse(1)
             return [g if n else None for g, n in zip(grads, needs, strict=True)]
         if made is None:
-            made = one_pass(launcher, *given, kind, hits, needs[0])[1]
+            made = one_pass(launcher, *given, kind, hits, "sum", needs[0])[1]
         each = grad_nll / input.shape[0] if reduction == "batchmean" else grad_nll
         return gradients(launcher, made, each, input, weight, bias, (target, negatives), needs, sparse)
 

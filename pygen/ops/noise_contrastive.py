@@ -4,6 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch
+from pygen.ops import _noise_contrastive_common as _common
 from pygen.ops._likelihood import check_level_values
 from pygen.ops._noise_contrastive_autograd import OPS, call
 from pygen.ops._noise_contrastive_checks import check, check_draws, check_negatives, check_noise
@@ -137,6 +138,10 @@ def _loss(
     backend,
 ):  # fmt: skip
     op = OPS[kind]
+    if shared is False and sparse.__class__ is bool and num_negatives is seed is generator is None:
+        loss = _common.loss(op, kind, input, weight, bias, target, negatives, noise, hits, reduction, backend)
+        if loss is not None:
+            return loss
     if _checks.autocast_enabled():
         input, weight, bias = _checks.promote_under_autocast(input, weight, bias)
     check(op, input, weight, bias, target)
@@ -162,4 +167,8 @@ def _loss(
             if value is not None:
                 raise _checks.fail(op, option, "none where negatives are given", value)
     law = None if kind == "negative_sampling" else noise
+    if num_negatives is not None and not shared:
+        loss = _common.loss(op, kind, input, weight, bias, target, negatives, law, hits, reduction, backend)
+        if loss is not None:
+            return loss
     return call(op, sparse, name, input, weight, bias, target, negatives, law, kind, hits, reduction)

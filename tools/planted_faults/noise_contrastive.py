@@ -3,24 +3,31 @@
 
 from .fault import Fault
 
-CONTRAST = "tests/test_noise_contrastive.py -k 'not Triton'"
+CONTRAST = "tests/test_noise_contrastive.py tests/test_noise_contrastive_calls.py -k 'not Triton and not compile'"
 CONTRAST_TRITON = "tests/test_noise_contrastive.py -k Triton"
 CONTRAST_CUDA = "tests/test_cuda_host_noise_contrastive.py"
 CONTRAST_CPP = "csrc/cpu/noise_contrastive.cpp"
+CONTRAST_SUMS = "csrc/cpu/noise_contrastive_sums.cpp"
+CONTRAST_PARTS = "csrc/cpu/noise_contrastive_parts.h"
 CONTRAST_CU = "csrc/cuda/noise_contrastive.cuh"
 CONTRAST_PY = "kernels/noise_contrastive.py"
 CONTRAST_OP = "pygen/ops/_noise_contrastive.py"
 NOISE_SAMPLE = "tests/test_noise_sample.py"
 
 FAULTS = (
-    Fault("Contrast: accidental hits count", CONTRAST_CPP, "scores[k] = p.remove_hits && classes[k] == target ? kNone", "scores[k] = false ? kNone", CONTRAST),
-    Fault("Contrast: shared accidental hits count", CONTRAST_CPP, "scores[k] = classes[k] == target ? kNone : scores[k];", "scores[k] = scores[k];", CONTRAST),
-    Fault("Contrast: the target is not corrected", CONTRAST_CPP, "return score(target);", "return dot<T, Real>(input, row(target), p.features);", CONTRAST),
+    Fault("Contrast: accidental hits count", CONTRAST_CPP, "own[1 + k] = others[k] == p.target[n] ? kNone", "own[1 + k] = others[k] == p.target[n] && p.shift ? kNone", CONTRAST),
+    Fault("Contrast: shared accidental hits count", CONTRAST_CPP, "if (!p.remove_hits) continue;", "if (!p.remove_hits || p.shift) continue;", CONTRAST),
+    Fault("Contrast: the target is not corrected", CONTRAST_CPP, "to[e] -= static_cast<Real>(", "if (e % per_read) to[e] -= static_cast<Real>(", CONTRAST),
     Fault("Contrast: log K is left out", CONTRAST_CPP, "p.log_noise_stride] + p.log_count)", "p.log_noise_stride])", CONTRAST),
-    Fault("Contrast: a class's later places are left out", CONTRAST_CPP, "while (last < p.entries && p.classes[last] == p.classes[first]) ++last;", "", CONTRAST),
-    Fault("Contrast: a run's sum takes the place of those before", CONTRAST_CPP, "total[v] = total[v] + sum[v];", "total[v] = sum[v];", CONTRAST),
-    Fault("Contrast: digits are sorted anew each time", CONTRAST_CPP, "std::swap(now, then);", "if (shift == 0) std::swap(now, then);", "tests/test_noise_contrastive.py -k order"),
-    Fault("Contrast: a negative's slope keeps its sign for the target", CONTRAST_CPP, "return {target.loss + (static_cast<Real>(sum_lanes(sum)) + rest), -target.slope};", "return {target.loss + (static_cast<Real>(sum_lanes(sum)) + rest), target.slope};", CONTRAST),
+    Fault("Contrast: a sample's rows are multiplied by the one before", CONTRAST_CPP, "if (++k == per_read) x += p.input.stride, k = 0;", "if (k++ == per_read) x += p.input.stride, k = 0;", CONTRAST),
+    Fault("Contrast: numbers beyond the last whole vector count twice", CONTRAST_PARTS, "load<VecI>(kMask.lane + left)", "load<VecI>(kMask.lane + kLanes)", CONTRAST),
+    Fault("Contrast: a class beyond the table is another", CONTRAST_CPP, "known[b] = one_block", "known[b] = true | one_block", CONTRAST),
+    Fault("Contrast: losses without gradients are those of the last block", CONTRAST_CPP, "total += of_block;", "total = of_block;", CONTRAST),
+    Fault("Contrast: negated tensors go the short way", "csrc/cpu/noise_contrastive.bind.h", "if (tensors[i] != Py_None && is_negated(tensors[i])) Py_RETURN_NONE;", "", CONTRAST),
+    Fault("Contrast: a class's later places are left out", CONTRAST_SUMS, "while (last < p.entries && p.classes[last] == p.classes[first]) ++last;", "", CONTRAST),
+    Fault("Contrast: a run's sum takes the place of those before", CONTRAST_PARTS, "total[v] = total[v] + sum[v];", "total[v] = sum[v];", CONTRAST),
+    Fault("Contrast: digits are sorted anew each time", CONTRAST_SUMS, "std::swap(now, then);", "if (shift == 0) std::swap(now, then);", "tests/test_noise_contrastive.py -k order"),
+    Fault("Contrast: a negative's slope keeps its sign for the target", CONTRAST_CPP, "      scores[s * per] = -scores[s * per];\n      nll", "      nll", CONTRAST),
     Fault("Contrast: the products' part of input's gradient is left out", CONTRAST_OP, "made.grad_x += part", "made.grad_x += 0 * part", CONTRAST),
     Fault("Contrast: shared rows get the upstream gradient of one", CONTRAST_OP, "tail, sums = tail * grad_nll, sums * grad_nll", "tail, sums = tail, sums * grad_nll", "tests/test_conformance.py -k 'nce_loss and shared and not triton'"),
     Fault("Contrast: sparse rows are other classes'", CONTRAST_OP, "first.cumsum(0) - 1, sorted_classes[first]", "first.cumsum(0) - 1, sorted_classes[first].flip(0)", CONTRAST),
