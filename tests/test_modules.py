@@ -205,3 +205,31 @@ def test_losses_that_draw_are_traced() -> None:
         traced = torch.jit.trace(module, inputs, check_trace=False)
     torch.manual_seed(4)
     assert_same(traced(*inputs), run(module, inputs)[0])
+
+
+@pytest.mark.slow
+@each_module
+def test_modules_compile_as_one_graph(make) -> None:
+    """Values and gradients; a loss that draws takes its seed from torch's generator in the graph too."""
+    torch._dynamo.reset()
+    module, inputs = make()
+    expected = run(module, inputs)
+    outputs = run(torch.compile(module, fullgraph=True, backend="eager"), inputs)
+    for a, b in zip(outputs, expected, strict=True):
+        assert_same(a, b)
+    parameters = [*module.parameters()]
+    if parameters:
+        grads = torch.autograd.grad(total(outputs), parameters)
+        for a, b in zip(grads, torch.autograd.grad(total(expected), parameters), strict=True):
+            assert_same(a, b)
+
+
+def test_linear_checkpoints_with_a_mask_load_if_it_is_the_same() -> None:
+    layer = pnn.MaskedLinear([0, 1, 2], [1, 2], strict=False)
+    state = {**layer.state_dict(), "mask": torch.tensor([[1.0, 1, 0], [1, 1, 1]])}
+    again = pnn.MaskedLinear([0, 1, 2], [1, 2], strict=False)
+    again.load_state_dict(state)
+    assert_same(again.weight, layer.weight)
+    state["mask"] = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"mask: expected this layer's mask, dead at output 0, input 2, got live"):
+        again.load_state_dict(state)

@@ -94,7 +94,7 @@ class MaskedConv2d(nn.Conv2d):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.pop(prefix + "mask", None)
         if theirs is not None:
-            _compare_masks(prefix + "mask", theirs, self.live_mask())
+            compare_masks("MaskedConv2d", prefix + "mask", theirs, self.live_mask())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -103,18 +103,18 @@ class MaskedConv2d(nn.Conv2d):
         return f"{super().extra_repr()}, mask_type={live}{groups}"
 
 
-def _compare_masks(name: str, theirs: Tensor, ours: Tensor) -> None:
-    """Raises, naming the first tap, where a checkpoint's mask (of any shape that broadcasts) differs."""
+def compare_masks(op: str, name: str, theirs: Tensor, ours: Tensor) -> None:
+    """Raises, naming the first place, where a checkpoint's mask (of any shape that broadcasts) differs."""
     try:
         theirs = theirs.detach().cpu().expand(ours.shape)
     except RuntimeError:
-        raise fail("MaskedConv2d", name, f"a mask {list(ours.shape)}", list(theirs.shape)) from None
+        raise fail(op, name, f"a mask {list(ours.shape)}", list(theirs.shape)) from None
     different = (theirs != ours.to(theirs.dtype)).nonzero()
     if len(different):
-        out, in_, y, x = different[0].tolist()
-        where = f"output {out}, input {in_}, tap ({y}, {x})"
-        expected, got = ("live", "dead") if ours[out, in_, y, x] else ("dead", "live")
-        raise fail("MaskedConv2d", name, f"this layer's mask, {expected} at {where}", got)
+        out, in_, *tap = place = tuple(different[0].tolist())
+        where = f"output {out}, input {in_}{f', tap ({tap[0]}, {tap[1]})' if tap else ''}"
+        expected, got = ("live", "dead") if ours[place] else ("dead", "live")
+        raise fail(op, name, f"this layer's mask, {expected} at {where}", got)
 
 
 class _BeforeGate(MaskedConv2d):

@@ -1,16 +1,20 @@
 """MADE's layer as a module."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygen.functional import masked_linear
+from pygen.nn.masked_conv2d import compare_masks
 from pygen.ops.masked_linear import check_degrees
 
 
 class MaskedLinear(nn.Linear):
     """nn.Linear whose connections obey degrees: see pygen.functional.masked_linear. Initialised like nn.Linear; no mask is kept.
+
+    The state_dict has `weight` and `bias`; a checkpoint that also has a `mask` [out, in] loads if that mask is this one.
 
     Args:
         in_degrees: one int for each input, a sequence or a one-dimensional tensor or array of integers.
@@ -48,6 +52,17 @@ class MaskedLinear(nn.Linear):
             strict=self.strict,
             backend=self.backend,
         )
+
+    def live_mask(self) -> Tensor:
+        """bool [out, in]: which weights are used."""
+        ins, outs = (torch.tensor(d, dtype=torch.int64, device="cpu") for d in (self.in_degrees, self.out_degrees))
+        return outs[:, None] > ins if self.strict else outs[:, None] >= ins
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        theirs = state_dict.pop(prefix + "mask", None)
+        if theirs is not None:
+            compare_masks("MaskedLinear", prefix + "mask", theirs, self.live_mask())
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, strict={self.strict}"
