@@ -24,6 +24,8 @@ pages listed in [docs/README.md](README.md) have examples. `N` is the batch, `C`
 What holds for every function and is left out below:
 
 - `backend`: `"reference"`, `"cpu"`, `"triton"` or `"cuda"`; `None` chooses. Triton and CUDA have not yet run on a GPU.
+- A *twin* is the same model in plain PyTorch, with the same `state_dict` keys and methods: the truth in tests and the baseline in
+  benchmarks.
 - A `TypeError` or `ValueError` says which argument does not fit, what was expected and what came; a `RuntimeError` says why the
   requested backend cannot run.
 """
@@ -54,8 +56,13 @@ def signature(thing: Any, name: str) -> str:
     line = str(found.replace(parameters=plain, return_annotation=found.empty))
     if len(name + line) <= 110:
         return name + line
-    inner = ",\n    ".join(line[1:-1].split(", "))
-    return f"{name}(\n    {inner},\n)"
+    lines: list[str] = []
+    for p in plain:
+        if p.kind is p.KEYWORD_ONLY and "*" not in lines and not any(q.startswith("*") for q in lines):
+            lines.append("*")
+        lines.append(str(p))
+    inner = "".join(f"    {each},\n" for each in lines)
+    return f"{name}(\n{inner})"
 
 
 def listed(body: str) -> str:
