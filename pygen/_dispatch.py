@@ -156,6 +156,13 @@ def transformed(*grads: torch.Tensor | None) -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def ask(op: str, name: str, device_type: str) -> None:
+    """Of a call that goes through torch's dispatcher: raises if `name` cannot run, before a seed is drawn. What has no gradient
+    needs no rules for transforms: the dispatcher takes their guises off, and calls once for each entry of a vmap."""
+    if not torch.compiler.is_compiling():
+        resolve(op, name, device_type)
+
+
 def under_transform(op: str, name: str, device_type: str) -> bool:
     """Of a call that is not plain: whether it must take the reference, which alone knows the rules of transforms.
 

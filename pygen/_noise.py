@@ -32,6 +32,10 @@ _library.define(
 
 def draw_seed(device: torch.device, generator: Generator | None = None) -> Tensor:
     """A seed from `generator`, or from the device's default generator."""
+    if torch._C._are_functorch_transforms_active():
+        # The same seed, where vmap's `randomness` can give each entry its own. It adds the least number to the drawn bits.
+        drawn = torch.randint(_INT64_MIN, 2**63 - 1, (), dtype=torch.int64, device=device, generator=generator)
+        return drawn ^ _INT64_MIN
     seed = torch.empty((), dtype=torch.int64, device=device)
     if generator is None:  # one argument less to parse
         return seed.random_(_INT64_MIN, None)

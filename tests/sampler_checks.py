@@ -82,8 +82,14 @@ def check_calls(sample, params: Tensor) -> None:
         with pytest.raises(kind, match=match):
             sample(params, **options)
         assert torch.equal(torch.get_rng_state(), state), "a seed was drawn"
-    with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="no rules for torch"):
-        sample(params, seed=7)
+    with torch.autograd.forward_ad.dual_level():  # nothing of it is differentiated
+        dual = torch.autograd.forward_ad.make_dual(params, params) if params.is_floating_point() else params
+        assert_same(sample(dual, seed=7), first)
+    stacked = torch.stack((params, params))
+    for drawn in torch.func.vmap(lambda p: sample(p, seed=7))(stacked):
+        assert_same(drawn.contiguous(), first.contiguous())
+    each = torch.func.vmap(sample, randomness="different")(stacked)
+    assert not torch.equal(*each), "two entries drew equal noise"
     meta = sample(params.to("meta"), seed=7)
     check_form(meta, first, first.dtype, strides=first.stride(), what="meta")
 

@@ -120,6 +120,29 @@ def test_func_transforms_are_right(op, backend):
 
 
 @each_op
+@pytest.mark.parametrize("value", (0.0, -2.0))  # params begin at 0; the sigmoid of couplings turns at -2
+def test_func_transforms_are_right_where_formulas_are_pieced_together(op, value):
+    """What transforms differentiate is plain PyTorch, where clamp and abs have slopes of their own at the ends of pieces."""
+    for sample in op.samples():
+        if sum(t.numel() for t in sample.tensors.values()) > 500:
+            continue
+        tensors = on_floating(lambda t: torch.full_like(t, value), sample.cast(torch.float64))
+        call, values = functional(op, tensors, sample.options, None)
+        try:
+            weights = [torch.randn_like(o) if o.is_floating_point() else o for o in call(*values)]
+        except ValueError:
+            continue  # no value that it takes
+        scalar = lambda *v: sum((o * w).sum() for o, w in zip(call(*v), weights, strict=True))  # noqa: B023, E731
+        floating = [k for k, t in tensors.items() if t.is_floating_point()]
+        which = [i for i, v in enumerate(values) if floating[i] in op.differentiable]
+        grads = torch.func.grad(scalar, argnums=tuple(which))(*values)
+        inputs = [v.clone().requires_grad_(i in which) for i, v in enumerate(values)]
+        expected = torch.autograd.grad(scalar(*inputs), [inputs[i] for i in which], materialize_grads=True)
+        for a, b in zip(grads, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, msg=sample.name)
+
+
+@each_op
 @pytest.mark.parametrize("target", [t for t in FAST_TARGETS if t.backend != "reference"], ids=str)
 def test_func_transforms_refuse_a_backend_without_rules(op, target):
     marked, _, options = tiny(op, target.device)

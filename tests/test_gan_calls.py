@@ -87,6 +87,21 @@ def test_gan_samples_come_from_the_average_in_evaluation_mode() -> None:
     assert model.sample(0).shape == (0, 1, 8, 8)
 
 
+def test_gan_whose_players_are_compiled_steps_as_before() -> None:
+    """As people do it: `gan.generator = torch.compile(gan.generator)`, before or after steps."""
+    x, results = images(6), []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        gan = small()
+        if compiled:
+            gan.generator = torch.compile(gan.generator, backend="eager")
+            gan.discriminator = torch.compile(gan.discriminator, backend="eager")
+        steps = [gan.step(x, seed=seed) for seed in range(2)]
+        results.append([*(step[0].loss for step in steps), *(step[1].loss for step in steps), gan.sample(2, seed=3)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_gan_without_an_average_samples_from_the_generator_and_keeps_its_mode() -> None:
     model = small(ema_decay=None)
     model.step(images(5))

@@ -147,8 +147,6 @@ BAD = {
     "size three": (lambda: noise_sample(noise_table(torch.ones(3)), (1, 2, 3)), TypeError, r"size: expected an int or two"),
     "size negative": (lambda: noise_sample(noise_table(torch.ones(3)), -1), ValueError, r"size: expected 0 .. 2\^31 - 1 draws"),
     "size large": (lambda: noise_sample(noise_table(torch.ones(3)), (1 << 16, 1 << 15)), ValueError, r"size: expected 0 .. "),
-    "transform": (lambda: torch.vmap(lambda t: noise_sample(t, 2, seed=1))(torch.zeros(2, 3, 3).long()), NotImplementedError,
-                  r"noise_sample: has no rules for torch.func"),
 }  # fmt: skip
 
 

@@ -72,23 +72,11 @@ def test_noise_tables_under_a_default_device():
 
 
 @each_model
-def test_gradients_of_each_sample_by_vmap(make):
-    """The documented recipe of torch.func; a wrong level, which cannot be looked at there, makes its own sample NaN."""
-    torch.manual_seed(0)
+def test_wrong_levels_under_vmap(make):
+    """They cannot be looked at there, and make their own sample NaN."""
     model, x = make()
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-
-    def loss(parameters, x):
-        return torch.func.functional_call(model, parameters, (x.unsqueeze(0),))
-
-    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
-    whole = torch.autograd.grad(model(x), list(model.parameters()), allow_unused=True)
-    for (name, g), expected in zip(each.items(), whole, strict=True):
-        if expected is not None:
-            torch.testing.assert_close(g.mean(0), expected, rtol=1e-4, atol=1e-5, msg=name)
     x[1].view(-1)[-1] = 2
-    losses = torch.func.vmap(loss, in_dims=(None, 0))(parameters, x)
-    assert losses.isnan().tolist() == [False, True, False]
+    assert torch.func.vmap(lambda x: model(x.unsqueeze(0)))(x).isnan().tolist() == [False, True, False]
 
 
 def test_degrees_met_first_in_a_transform_serve_plain_calls_later():
@@ -102,19 +90,10 @@ def test_degrees_met_first_in_a_transform_serve_plain_calls_later():
     torch.testing.assert_close(out, x @ (layer.weight * mask).t() + layer.bias)
 
 
-EXPORTED = {
-    "NICE": lambda: (models.NICE(6, [5]), (torch.rand(4, 6),)),
-    "NSF": lambda: (models.NSF(6, hidden_sizes=[5]), (torch.rand(4, 6),)),
-    "NCELoss": lambda: (pnn.NCELoss(9, 3, num_negatives=2), (torch.randn(4, 3), torch.arange(4))),
-    "VQVAE": lambda: (models.VQVAE((1, 4, 4), num_codes=5, code_dim=3, hidden_channels=4), (levels(4, 1, 4, 4),)),
-}
-
-
-@pytest.mark.parametrize("make", [pytest.param(m, id=n) for n, m in EXPORTED.items()])
-def test_exported_with_a_batch_of_any_size(make):
-    module, inputs = make()
+def test_noise_contrastive_loss_exported_with_a_batch_of_any_size():
+    module, inputs = pnn.NCELoss(9, 3, num_negatives=2), (torch.randn(4, 3), torch.arange(4))
     n = torch.export.Dim("n", min=2, max=99)
-    program = torch.export.export(module.eval(), inputs, dynamic_shapes=tuple({0: n} for _ in inputs)).module()
+    program = torch.export.export(module.eval(), inputs, dynamic_shapes=({0: n}, {0: n})).module()
     results = []
     for call in (program, module):
         torch.manual_seed(1)

@@ -151,3 +151,11 @@ def test_tiles_and_panels_of_each_instruction_set(isa, size):
 def test_sizes_of_a_layer_are_checked(sizes, match):
     with pytest.raises(ValueError, match=f"RBMFreeEnergy: {match}"):
         nn.RBMFreeEnergy(*sizes)
+
+
+def test_rbm_free_energy_curves_nowhere_where_units_are_off():
+    """Second derivatives under torch.func, of the plain composition: e^1000 is infinite there, and infinity over infinity NaN."""
+    zeros = torch.zeros(3, dtype=torch.float64)
+    energy = lambda bias: rbm_free_energy(zeros.unsqueeze(0), zeros.expand(2, 3), zeros, bias)  # noqa: E731
+    curvature = torch.func.hessian(energy)(torch.tensor([-1000.0, 0.0], dtype=torch.float64))
+    assert torch.equal(curvature.abs().squeeze(), torch.tensor([[0.0, 0.0], [0.0, 0.25]], dtype=torch.float64))

@@ -215,8 +215,13 @@ def test_statistics_refuse(change, kind, match):
 
 def test_statistics_under_transforms_and_compile():
     z, indices = torch.randn(4, 3, 2), torch.randint(5, (4, 2))
-    with pytest.raises(NotImplementedError, match="has no rules"):
-        torch.func.grad(lambda t: code_statistics(t, indices, 5)[1].sum())(z)
+    assert not torch.func.grad(lambda t: code_statistics(t, indices, 5)[1].sum())(z).any()
+    mapped = torch.func.vmap(lambda t, i: code_statistics(t, i, 5))(
+        torch.stack((z, -z)), torch.stack((indices, indices))
+    )
+    for each, t in zip(zip(*mapped, strict=True), (z, -z), strict=True):
+        for a, b in zip(each, code_statistics(t, indices, 5), strict=True):
+            assert_same(a, b)
     compiled = torch.compile(lambda t, i: code_statistics(t, i, 5), fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(z, indices), code_statistics(z, indices, 5), strict=True):
         assert_same(a, b)

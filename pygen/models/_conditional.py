@@ -33,8 +33,10 @@ class ConditionalPixelModel(PixelModel):
     def _prepare_cond(self, cond: Tensor | None, n: int, size: torch.Size | tuple[int, int]) -> Tensor | None:
         if self.num_classes is None and self.cond_channels is None:
             return super()._prepare_cond(cond, n, size)
-        expected = f"classes [{n}]" if self.num_classes else f"features [{n}, {self.cond_channels}] or a map of them"
-        if cond is None:
+        if cond is None:  # in words only now: a size that is put into words is a constant of a compiled region
+            expected = (
+                f"classes [{n}]" if self.num_classes else f"features [{n}, {self.cond_channels}] or a map of them"
+            )
             raise fail(self._name, "cond", f"{expected}, as this model is conditional", "None", kind=TypeError)
         check_tensor(self._name, "cond", cond)
         weight = self._weight

@@ -168,7 +168,12 @@ class Flow(ShapeMemory):
         check_levels(self._name, x, self.num_levels, x.shape[1:])
         weight = self._weight
         source = noise_source(self._name, seed, generator, weight.device)
-        u = torch.rand(x.shape, dtype=weight.dtype, device=weight.device, generator=source)
+        if source is None:
+            u = torch.rand_like(
+                x, dtype=weight.dtype, memory_format=torch.contiguous_format
+            )  # also of a size unknown as yet
+        else:
+            u = torch.rand(x.shape, dtype=weight.dtype, device=weight.device, generator=source)
         data = (x + u).mul_(2 / self.num_levels).sub_(1)
         return data, math.log(2 / self.num_levels) * math.prod(x.shape[1:])
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen import _dispatch
 from pygen._checks import check_tensor, fail
 
 _DTYPES = (torch.uint8, torch.int64)
@@ -29,10 +30,8 @@ def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[i
 
 
 def free_to_look_at(x: Tensor) -> bool:
-    """Whether a look at its values waits for no device, nor is barred by torch.func.vmap."""
-    if x.device.type != "cpu":
-        return False
-    return torch.compiler.is_compiling() or not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    """Whether a look at its values waits for no device, nor is barred: by torch.func.vmap, or as a fake tensor has none."""
+    return x.device.type == "cpu" and (torch.compiler.is_compiling() or _dispatch.is_plain(x))
 
 
 def check_level_range(model: str, argument: str, x: Tensor, num_levels: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from pygen._checks import fail
+from pygen._checks import fail, without_autocast
 from pygen._gan_terms import RELATIVISTIC
 from pygen.functional import GanStats, discriminator_loss, generator_loss, gradient_penalty
 from pygen.ops._gan_checks import check_options, check_players
@@ -116,6 +116,10 @@ class GAN(Recorded):
             generator_batch_norm=generator_batch_norm,
             discriminator_batch_norm=discriminator_batch_norm,
         )
+        height, width = cast(nn.Unflatten, self.generator[1]).unflattened_size[
+            1:
+        ]  # now, as players may be compiled later
+        self._least_pixels = height * width
         self.generator_ema = None if ema_decay is None else Average.of(self.generator)
         self.discriminator_steps = self.generator_steps = 0
         self._optimizers: dict[str, Optimizer] = {}
@@ -247,7 +251,7 @@ class GAN(Recorded):
     @property
     def _weight(self) -> Tensor:
         """A parameter, for the model's dtype and device."""
-        return cast(nn.Linear, self.generator[0]).weight
+        return next(self.generator.parameters())
 
     def _latents(self, n: int, source: torch.Generator | None) -> Tensor:
         weight = self._weight
@@ -263,7 +267,7 @@ class GAN(Recorded):
     def _update(self, player: str, loss: Tensor) -> None:
         optimizer = self._optimizer(player)
         optimizer.zero_grad()
-        with torch.autocast(loss.device.type, enabled=False):  # backward runs in the dtypes of the forward
+        with without_autocast(loss):  # backward runs in the dtypes of the forward
             loss.backward()
         optimizer.step()
 
@@ -282,8 +286,7 @@ class GAN(Recorded):
 
     def _check_statistics(self, argument: str, n: int) -> None:
         """A batch norm that trains needs two values of a channel."""
-        height, width = cast(nn.Unflatten, self.generator[1]).unflattened_size[1:]
-        if n * height * width > 1 or not self.training:
+        if n * self._least_pixels > 1 or not self.training:
             return
         if couples_samples(self.generator) or couples_samples(self.discriminator):
             raise fail("GAN", argument, "at least 2 images for the batch norms of layers of 1x1 pixels", n)

@@ -74,9 +74,19 @@ class _Block(nn.Module):
         self.widen = pointwise(width // 2, width, color_groups)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> same
-        # What only the next layer reads is changed in place.
-        y = F.relu(self.masked(F.relu(self.narrow(F.relu(x)), inplace=True)), inplace=True)
-        return self.widen(y).add_(x)
+        y = F.relu(self.narrow(F.relu(x)), inplace=own(self.narrow))
+        y = F.relu(self.masked(y), inplace=own(self.masked))
+        return plus(self.widen(y), x, own(self.widen))
+
+
+def own(layer: nn.Module) -> bool:
+    """Whether what the layer returns is for its caller alone, who may change it in place: forward hooks may keep it, and backward
+    hooks make it a view that autograd guards."""
+    return not (layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def plus(y: Tensor, x: Tensor, in_place: bool) -> Tensor:
+    return y.add_(x) if in_place else y + x
 
 
 def pointwise(ins: int, outs: int, color_groups: int) -> nn.Conv2d:
@@ -89,5 +99,5 @@ def pointwise(ins: int, outs: int, color_groups: int) -> nn.Conv2d:
 def output_head(width: int, outs: int, color_groups: int) -> nn.Sequential:
     """relu, 1x1, relu, 1x1."""
     return nn.Sequential(
-        nn.ReLU(), pointwise(width, width, color_groups), nn.ReLU(inplace=True), pointwise(width, outs, color_groups)
+        nn.ReLU(), pointwise(width, width, color_groups), nn.ReLU(), pointwise(width, outs, color_groups)
     )

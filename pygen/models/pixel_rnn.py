@@ -13,7 +13,7 @@ from ._arguments import check_color_groups, check_int, check_odd, hidden_width
 from ._builder import Builder
 from ._pixel_model import PixelModel, in_layout_of
 from ._program import RecurrentProgram
-from .pixel_cnn import output_head, pointwise
+from .pixel_cnn import output_head, own, plus, pointwise
 
 
 class PixelRNN(PixelModel):
@@ -85,4 +85,4 @@ class _Block(nn.Module):
         self.widen = pointwise(hidden, 2 * hidden, color_groups)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, 2 H, R, W] -> same
-        return self.widen(self.lstm(x)).add_(x)
+        return plus(self.widen(self.lstm(x)), x, own(self.widen))

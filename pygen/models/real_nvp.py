@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.nn import AffineCoupling
+from pygen.reference.masked_conv2d import in_layout_of
 
 from ._arguments import check_int, check_ints
 from ._flow import Flow
@@ -101,7 +102,7 @@ class RealNVP(Flow):
             if scale < self.num_scales - 1:
                 h = torch.cat((parts[scale].reshape(z.shape[0], *shapes[scale]), h), dim=1)
                 h, total = _through(self.channels[scale], h, total, inverse=True)
-                h = F.pixel_shuffle(h, 2)
+                h = _unsqueeze(h)
             h, total = _through(self.boards[scale], h, total, inverse=True)
         return h, total
 
@@ -114,9 +115,16 @@ class RealNVP(Flow):
 
 
 def _squeeze(h: Tensor) -> Tensor:  # [N, C, H, W] -> [N, 4 C, H / 2, W / 2]
-    if len(h) == 0:  # which torch gives back as it is
-        return h.new_zeros(0, 4 * h.shape[1], h.shape[2] // 2, h.shape[3] // 2)
-    return F.pixel_unshuffle(h, 2)
+    """F.pixel_unshuffle, which gives an empty batch back as it is and makes N a constant of an exported program."""
+    n, channels, height, width = h.shape
+    blocks = h.reshape(n, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return in_layout_of(blocks.reshape(n, 4 * channels, height // 2, width // 2), h)
+
+
+def _unsqueeze(h: Tensor) -> Tensor:  # [N, 4 C, H, W] -> [N, C, 2 H, 2 W]
+    n, channels, height, width = h.shape
+    blocks = h.reshape(n, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
+    return in_layout_of(blocks.reshape(n, channels // 4, 2 * height, 2 * width), h)
 
 
 def _through(couplings: nn.Module, h: Tensor, total: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:

@@ -175,7 +175,11 @@ class VAE(Recorded):
 
 def _bits(x: Tensor) -> Tensor:
     """Levels that `encode` has looked at as bool, so that they are not looked at again; what it marked is NaN by now."""
-    return x.view(torch.bool) if x.dtype == torch.uint8 else x.bool()
+    if (
+        x.dtype != torch.uint8 or torch._C._get_tracing_state() is not None
+    ):  # torch.jit does not know views of another dtype
+        return x.bool()
+    return x.view(torch.bool)
 
 
 def _log_prior_over_posterior(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:

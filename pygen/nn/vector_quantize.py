@@ -27,8 +27,8 @@ class VectorQuantizer(nn.Module):
 
     They begin with sizes of 1 and sums equal to the codebook, so a code that nothing chooses stays where it is. Processes of a
     distributed training see their own batches: DistributedDataParallel hands on the buffers of the first. Keep them in float32
-    or wider (autocast does): 16 bits lose what a step adds. And outside of activation checkpointing: its second forward pass
-    would move them again and, as they have moved, find other codes than the first, without an error.
+    or wider (autocast does): 16 bits lose what a step adds. And outside of activation checkpointing: its second forward pass,
+    within backward, would move them again and, as they have moved, find other codes than the first; it raises RuntimeError.
 
     Args:
         num_codes: K. The codebook is drawn uniformly from +-1 / K.
@@ -95,6 +95,9 @@ class VectorQuantizer(nn.Module):
         input: Tensor,  # [N, dim, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
         moves = self.decay is not None and self.training
+        if moves and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            expected = "None or eval() under activation checkpointing, whose second forward pass finds other codes"
+            raise fail(type(self).__name__, "decay", expected, self.decay, kind=RuntimeError)
         result = vector_quantize(
             input,
             snapshot(self.codebook) if moves else self.codebook,  # backward reads what was looked up

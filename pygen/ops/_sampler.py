@@ -40,8 +40,8 @@ class Sampler:
         """Of arguments whose shapes and options have been checked. The seed is taken last."""
         name = _dispatch.requested(self.op, backend)
         plain = _dispatch.is_plain(params, seed)
-        if not plain and _dispatch.under_transform(self.op, name, params.device.type):
-            raise NotImplementedError(f"{self.op}: has no rules for torch.func transforms or forward mode")
+        if not plain:
+            _dispatch.ask(self.op, name, params.device.type)
         launcher = self._launcher(name, params) if plain else None
         drawn = _noise.resolve_seed(self.op, seed, generator, params.device)
         if launcher is None:

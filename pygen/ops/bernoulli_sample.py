@@ -40,7 +40,6 @@ def bernoulli_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
-        NotImplementedError: under torch.func transforms.
     """
     _checks.check_tensor(_OP, "logits", logits)
     _checks.check_floating(_OP, "logits", logits)

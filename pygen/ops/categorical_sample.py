@@ -49,7 +49,6 @@ def categorical_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
-        NotImplementedError: under torch.func transforms.
     """
     _check(logits, channels)
     _checks.check_temperature(_OP, temperature)

@@ -148,8 +148,7 @@ def crf_decode(
     check_lengths(op, lengths, floating[0])
     name = _dispatch.requested(op, backend)
     if not _dispatch.is_plain(*floating, lengths):
-        if _dispatch.under_transform(op, name, floating[0].device.type):
-            raise NotImplementedError(f"{op}: has no rules for torch.func transforms or forward mode")
+        _dispatch.ask(op, name, floating[0].device.type)
         return torch.ops.pygen.crf_decode(*floating, lengths, name)
     with torch.no_grad():
         return launch_decode(*floating, lengths, name, op)

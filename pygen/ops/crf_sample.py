@@ -54,7 +54,6 @@ def crf_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
-        NotImplementedError: under torch.func transforms.
     """
     floating = floating_arguments(_OP, emissions, transitions, start, end)
     check_lengths(_OP, lengths, floating[0])
@@ -62,8 +61,8 @@ def crf_sample(
     _checks.check_temperature(_OP, temperature)
     name, device = _dispatch.requested(_OP, backend), floating[0].device
     plain = _dispatch.is_plain(*floating, lengths, seed)
-    if not plain and _dispatch.under_transform(_OP, name, device.type):
-        raise NotImplementedError(f"{_OP}: has no rules for torch.func transforms or forward mode")
+    if not plain:
+        _dispatch.ask(_OP, name, device.type)
     launcher = launcher_of(_OP, name, floating[0]) if plain else None
     if plain:
         check_values(_OP, *floating, None, lengths)

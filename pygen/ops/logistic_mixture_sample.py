@@ -54,7 +54,6 @@ def logistic_mixture_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
-        NotImplementedError: under torch.func transforms.
     """
     _check(params, channels, num_levels, min_log_scale)
     _checks.check_temperature(_OP, temperature)

@@ -95,7 +95,7 @@ def nce_loss(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
-        NotImplementedError: sparse=True where a call is traced, or draws under torch.func transforms.
+        NotImplementedError: sparse=True where a call is traced.
     """
     options = (noise, num_negatives, shared, remove_accidental_hits, sparse, seed, generator, reduction, backend)
     return _loss("nce", input, weight, target, negatives, bias, *options)

@@ -83,7 +83,6 @@ def noise_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
-        NotImplementedError: under torch.func transforms.
     """
     check_table(_OP, noise)
     rows, count = _size(size)

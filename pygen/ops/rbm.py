@@ -110,8 +110,8 @@ def rbm_gibbs(
     if plain:
         _dispatch.launcher(_GIBBS, _STEM, name, weight)
         check_values(_GIBBS, tensors[0])
-    elif _dispatch.under_transform(_GIBBS, name, weight.device.type):
-        raise NotImplementedError(f"{_GIBBS}: has no rules for torch.func transforms or forward mode")
+    else:
+        _dispatch.ask(_GIBBS, name, weight.device.type)
     drawn = _noise.resolve_seed(_GIBBS, seed, generator, weight.device)
     call = _launch_gibbs if plain else torch.ops.pygen.rbm_gibbs
     with torch.no_grad():

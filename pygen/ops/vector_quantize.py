@@ -106,8 +106,7 @@ def code_statistics(
         raise _checks.fail(op, "num_codes", f"1 .. {_MOST_CODES}", num_codes)
     name = _dispatch.requested(op, backend)
     if not _dispatch.is_plain(input, indices):
-        if _dispatch.under_transform(op, name, input.device.type):
-            raise NotImplementedError(f"{op}: has no rules for torch.func transforms or forward mode")
+        _dispatch.ask(op, name, input.device.type)
         return torch.ops.pygen.code_statistics(input, indices, num_codes, name)
     with torch.no_grad():
         return launch_statistics(input, indices, num_codes, name)

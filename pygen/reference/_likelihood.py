@@ -1,11 +1,17 @@
 """What the references of likelihoods share."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x), exact for every x, where F.softplus turns into x at 20; derivatives of every order too, at 0 as well."""
+    return -F.logsigmoid(-x)
 
 
 def reduced(nll: Tensor, reduction: str) -> Tensor:

@@ -69,9 +69,12 @@ def _factor(s: Tensor, scale: str, bound: float, inverse: bool) -> tuple[Tensor,
         f = bound * torch.tanh(a)
         return _root(sign * f), torch.ones_like(s), f, 4 * torch.sigmoid(2 * a) * torch.sigmoid(-2 * a)
     y = s + 2
-    rest = 1 + torch.exp(-y.abs())
+    low = torch.where(
+        y < 0, y, 0
+    )  # it and |y| have derivatives at 0 that belong together; those of clamp and abs do not
+    rest = 1 + torch.exp(torch.where(y < 0, y, -y))
     f = torch.nn.functional.logsigmoid(y)
-    return _root(sign * y.clamp(max=0)), rest if inverse else 1 / rest, f, torch.sigmoid(-y)
+    return _root(sign * low), rest if inverse else 1 / rest, f, torch.sigmoid(-y)
 
 
 def forward(

@@ -19,14 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x), exact for every x; F.softplus turns into x at 20."""
-    return -F.logsigmoid(-x)
+from pygen.reference._likelihood import compute_dtype, softplus
 
 
 def _mean(x: Tensor | None) -> Tensor:

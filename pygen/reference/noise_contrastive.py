@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pygen.reference import categorical_nll
-from pygen.reference._likelihood import compute_dtype
+from pygen.reference._likelihood import compute_dtype, softplus
 
 KINDS = ("negative_sampling", "nce", "sampled_softmax")
 _AT_ONCE = 1 << 22
@@ -75,8 +75,7 @@ def forward(
     if kind == "sampled_softmax":
         logits = torch.cat((own, others), 1)
         return categorical_nll.forward(logits, torch.zeros_like(target).unsqueeze(1), "none")
-    zero = torch.zeros_like(own)
-    return torch.logaddexp(-own, zero).squeeze(1) + torch.logaddexp(others, zero).sum(1)
+    return softplus(-own).squeeze(1) + softplus(others).sum(1)
 
 
 def backward(

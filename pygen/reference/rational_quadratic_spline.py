@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pygen.reference._likelihood import softplus
 from pygen.reference.affine_coupling import live_channels
 from pygen.reference.masked_conv2d import in_layout_of
 
@@ -84,7 +85,7 @@ def _slope(raw: Tensor, index: Tensor, linear: bool, right: int, least: float, b
         return torch.ones_like(index, dtype=raw.dtype), torch.zeros_like(index, dtype=raw.dtype)
     y = beta * raw.gather(2, at.clamp(0, count - 1))
     zero = torch.zeros((), dtype=raw.dtype, device=raw.device)
-    d = least + (y.clamp(min=0) + torch.log1p(torch.exp(-y.abs()))) / beta
+    d = least + softplus(y) / beta
     return torch.where(known, d, zero + 1), torch.where(known, torch.sigmoid(y), zero)
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pygen.reference import noise
-from pygen.reference._likelihood import compute_dtype
+from pygen.reference._likelihood import compute_dtype, softplus
 from pygen.reference.bernoulli_nll import targets
 
 NOISE_DOMAIN = 6
@@ -59,8 +59,7 @@ def forward(
     wide = compute_dtype(weight.dtype)
     t = targets(v, wide)
     a = _product(t, weight.to(wide)) + hidden_bias.to(wide)
-    softplus = torch.logaddexp(a, torch.zeros_like(a))
-    energy = -(t * visible_bias.to(wide)).sum(1) - softplus.sum(1)
+    energy = -(t * visible_bias.to(wide)).sum(1) - softplus(a).sum(1)
     return energy, a.sigmoid() if keep else a.new_empty(0)
 
 
