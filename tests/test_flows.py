@@ -28,7 +28,8 @@ def randomised(model, seed=0, scale=1.0):
 def pair(kind, **options):
     ours, twin = getattr(models, kind)(**options), getattr(twins, kind)(**options)
     randomised(ours, scale=0.7)
-    twin.load_state_dict({k: v for k, v in ours.state_dict().items() if not k.endswith("_extra_state")})
+    twin.load_state_dict(ours.state_dict())
+    ours.load_state_dict(twin.state_dict())
     return ours, twin
 
 

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._autoregressive import ShapeMemory
 
-class Flow(nn.Module):
+
+class Flow(ShapeMemory):
     """Density and samples of a flow, with torch's noise."""
 
     prior: str
@@ -39,6 +41,8 @@ class Flow(nn.Module):
         return log_prior + log_det + extra
 
     def loss(self, x: Tensor, cond: None = None, *, noise: Tensor | None = None) -> Tensor:
+        if self.training:
+            self.trained_shape = tuple(x.shape[1:])
         return -self.log_prob(x, noise=noise).mean()
 
     forward = loss
