@@ -60,7 +60,7 @@ class Flow(ShapeMemory):
         return self._transform(x)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The data x [N, ...] that `transform` makes z [N, D] of, and log |det dx/dz| [N]; the shape as of `sample`."""
+        """The data x [N, ...] that `transform` makes z [N, D] of, and log |det dx/dz| [N]; the shape as in `sample`."""
         check_tensor(self._name, "z", z)
         shape = self._sample_shape()
         if z.dim() != 2 or z.shape[1] != math.prod(shape):

@@ -136,7 +136,7 @@ class RBM(ShapeMemory):
         return drawn.view(x.shape)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The visible units' chances given the hidden units' chances given x, like x in the parameters' dtype."""
+        """The visible units' probabilities given the hidden units' probabilities given x, like x in the parameters' dtype."""
         v = self._checked(x).to(self.weight.dtype)
         units = F.linear(v, self.weight, self.hidden_bias).sigmoid()
         return F.linear(units, self.weight.t(), self.visible_bias).sigmoid().view(x.shape)

@@ -34,10 +34,10 @@ class _Residual(nn.Module):
 class VQVAE(Recorded):
     """An image as a smaller image of codes: convolutions, `pygen.nn.VectorQuantizer` as `quantizer`, and their mirror image.
 
-    Images are levels 0 .. num_levels - 1, uint8 or int64, [N, C, H, W]. The loss is the mean squared error of the pixels, scaled
-    to -1 .. 1, plus the quantizer's, a mean over elements each, as in the paper's own code; it is no likelihood. A prior over
-    the codes, levels [N, 1, h, w] of encode(x).unsqueeze(1), is any pixel model with num_levels = num_codes: it draws codes, and
-    `decode` makes images of them.
+    Images are levels 0 .. num_levels - 1, uint8 or int64, [N, C, H, W]. The loss is the mean squared error of the pixels,
+    scaled to -1 .. 1, plus the quantizer's, a mean over elements each, as in the paper's own code; it is no likelihood. A
+    prior over the codes, levels [N, 1, h, w] of encode(x).unsqueeze(1), is any pixel model with num_levels = num_codes: it
+    draws codes, and `decode` turns them into images.
 
     Args:
         image_shape: (C, H, W), H and W multiples of 2^num_halvings.

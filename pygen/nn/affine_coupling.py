@@ -40,7 +40,7 @@ class AffineCoupling(nn.Module):
 
     Args:
         conditioner: the network.
-        mask, flip, scale, bound, backend: as of the function.
+        mask, flip, scale, bound, backend: as in the function.
         additive: NICE's coupling, without a scale.
     """
 

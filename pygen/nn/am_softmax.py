@@ -14,7 +14,7 @@ class AMSoftmax(nn.Module):
     Args:
         in_features: D, of an embedding.
         num_classes: C.
-        scale, margin, reduction: as of the function.
+        scale, margin, reduction: as in the function.
     """
 
     def __init__(

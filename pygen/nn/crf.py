@@ -71,7 +71,7 @@ class LinearChainCRF(nn.Module):
         )
 
     def marginals(self, emissions: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
-        """The chance of each tag at each step, [N, T, K]."""
+        """The probability of each tag at each step, [N, T, K]."""
         return crf_marginals(
             emissions, *self._scores(), lengths=self._lengths(emissions, lengths, mask), backend=self.backend
         )

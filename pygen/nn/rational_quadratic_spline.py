@@ -20,7 +20,7 @@ class SplineCoupling(nn.Module):
     Args:
         conditioner: the network.
         mask: "channel" or "even_odd".
-        flip, tails, bound, min_bin_width, min_bin_height, min_derivative, identity_init, backend: as of the function.
+        flip, tails, bound, min_bin_width, min_bin_height, min_derivative, identity_init, backend: as in the function.
     """
 
     def __init__(

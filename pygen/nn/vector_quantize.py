@@ -33,7 +33,7 @@ class VectorQuantizer(nn.Module):
     Args:
         num_codes: K. The codebook is drawn uniformly from +-1 / K.
         dim: D.
-        beta, reduction: as of the function.
+        beta, reduction: as in the function.
         decay: 0 < decay < 1, 0.99 in the papers; None learns by gradient.
         epsilon: of the smoothing of sizes (Laplace's), > 0.
         restart_threshold: with a decay, codes whose size fell below it are put on positions of the batch, drawn by torch's

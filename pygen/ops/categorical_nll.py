@@ -15,12 +15,12 @@ MOST_LEVELS = 1 << 24  # float32 counts so far one by one
 def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
     """The negative log-likelihood, in nats, of integer levels under softmaxes of logits.
 
-    -log softmax(block)[level] for each channel and position, summed over them: what F.cross_entropy(reduction="sum") / N gives
-    of the same logits as [N * C, L, ...], from one pass over them. Logits of -inf are levels that cannot come: gradient 0, and
-    where one was drawn the loss is +inf. Differentiable to any order in logits (first order under torch.compile); torch.func
-    transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an upstream
-    gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
-    Van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4.
+    -log softmax(block)[level] for each channel and position, summed over them: what F.cross_entropy(reduction="sum") / N
+    gives of the same logits as [N * C, L, ...], from one pass over them. A logit of -inf makes its level impossible: its
+    gradient is 0, and the loss is +inf where x has that level. Differentiable to any order in logits (first order under
+    torch.compile); torch.func transforms run the reference composition. On a CPU the pass that sums the loss also makes the
+    gradient for an upstream gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as
+    checkpointing's). Van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4.
 
     Args:
         logits: [N, C * L, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Along dim 1 L logits for

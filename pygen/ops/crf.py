@@ -65,8 +65,8 @@ def crf_nll(
 ) -> Tensor:
     """The negative log-likelihood, in nats, of tags in a linear chain: log Z less the score of the tags, from one pass.
 
-    See crf_log_partition for the score, the arguments not named here, and how far it differentiates. Tags that cannot come, of
-    score -inf, have a loss of +inf.
+    See crf_log_partition for the score, the arguments not named here, and how far it differentiates. Impossible tags (score
+    -inf) have a loss of +inf.
 
     Args:
         tags: [N, T], int64, 0 .. K-1; past the length anything. A wrong tag raises on a CPU; on a GPU it makes the loss NaN.
@@ -98,8 +98,8 @@ def crf_marginals(
 ) -> Tensor:
     """The probability of each tag at each step given the emissions: the gradient of log Z, [N, T, K] in the dtype of emissions.
 
-    Each row sums to 1; past a sequence's length, and where nothing can come, it is 0. Arguments as of crf_log_partition.
-    Differentiable (by the reference's composition, not under torch.compile).
+    Each row sums to 1; past a sequence's length, and where no tagging is possible, it is 0. Arguments as in
+    crf_log_partition. Differentiable (by the reference's composition, not under torch.compile).
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
@@ -133,7 +133,7 @@ def crf_decode(
     """The likeliest tags of each sequence and their score (Viterbi). Not differentiable.
 
     Of equally good tags the lowest is taken, at the last step first and then step by step towards the first one: the same on
-    every backend, bit for bit, unless a score is NaN: then they are some tags. Arguments as of crf_log_partition.
+    every backend, bit for bit, unless a score is NaN: then the tags are arbitrary. Arguments as in crf_log_partition.
 
     Returns:
         tags [N, T], int64, -1 past a sequence's length; their scores [N], float32 (float64 for float64), -inf where nothing can

@@ -36,8 +36,8 @@ def crf_sample(
     crf_marginals. A tag takes one uniform number, a pure function of the seed, its sample, its sequence's place in the batch
     and its step: draws do not depend on the rest of the batch, on num_samples, on padding, threads or the backend, but where
     a number lies within the rounding of a boundary: in float32 about one tag in a million, after which the tags before it
-    may differ as well. What cannot come, of score -inf, is never drawn; where nothing can come, or a score is NaN or +inf,
-    they are some tags. Arguments not named here as of crf_log_partition.
+    may differ as well. Impossible tags (score -inf) are never drawn; where no tagging is possible, or a score is NaN or
+    +inf, the tags are arbitrary. Arguments not named here are as in crf_log_partition.
 
     Args:
         num_samples: S taggings of each sequence, 0 .. 2^29; None: one, and result[0] of any S is that one.

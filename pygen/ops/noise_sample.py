@@ -18,14 +18,14 @@ def noise_table(counts: Tensor, power: float = 0.75) -> Tensor:
     """An alias table of q_c = counts_c^power / sum, from which noise_sample draws and the losses read log q.
 
     Made on the CPU in float64, whatever the dtype of counts, which need not sum to anything: about a second for a million
-    classes. A class of count 0 never comes, whatever the power. Walker 1977; Vose 1991; the power of Mikolov et al. 2013.
+    classes. A class of count 0 is never drawn, whatever the power. Walker 1977; Vose 1991; the power of Mikolov et al. 2013.
 
     Args:
         counts: [C], how often each class comes, or its weight: finite, >= 0, not all 0; any floating or integer dtype.
         power: 0.75 as in word2vec; 1 draws classes as often as they come, 0 all that do equally often.
 
     Returns:
-        int64 [C, 3] on counts' device: chances to stay in a column, in units of 2^-63, other classes of the columns, and the
+        int64 [C, 3] on counts' device: probabilities to stay in a column, in units of 2^-63, aliases of the columns, and the
         bits of log q in float64 (table[:, 2].view(torch.float64)). Integers, so that a module's half() does not round them.
 
     Raises:
