@@ -65,6 +65,10 @@ def test_calls_without_gradients_give_the_same_bits(monkeypatch, kind, n, featur
     log_q = plain["noise"][:, 2].view(torch.float64)
     laws = ({},) if kind == "negative_sampling" else ({}, {"noise": log_q.clone()}, {"noise": log_q})
     expected = [call(t, {"kind": kind, "reduction": r}, None)[0].detach() for r in ("none", "sum", "batchmean")]
+    wide = on_floating(torch.Tensor.double, plain)
+    exact = call(wide, {"kind": kind, "reduction": "none"}, "reference")[0]
+    torch.testing.assert_close(expected[0].double(), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(expected[1].double(), exact.sum(), rtol=1e-5, atol=1e-5)
     long, seen = _noise_contrastive_autograd._forward, []
     monkeypatch.setattr(_noise_contrastive_autograd, "_forward", lambda *args: seen.append(args) or long(*args))
     for law in laws:

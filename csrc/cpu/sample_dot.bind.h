@@ -1,6 +1,8 @@
 // Python arguments of sample_dot -> params -> the kernel of the instruction set in use.
 #pragma once
 
+#include <algorithm>
+
 #include "cpu/arguments.h"
 #include "cpu/isa.h"
 #include "cpu/plain.h"
@@ -11,7 +13,17 @@ namespace pygen {
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sample_dot_forward(const SampleDot&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void sample_dot_backward(const SampleDot&))
 
-// sample_dot_plain(threads, x, y or None, sums): forward, and sample_dot_scale_plain(threads, factor, x, out):
+// sample_dot_rows(x, y or None): how many sums a plain call has; None of another call.
+inline PyObject* sample_dot_rows(PyObject*, PyObject* const* args, Py_ssize_t) {
+  Plain x, y;
+  if (!read_plain(args[0], &x) || x.ndim < 1 || is_negated(args[0])) Py_RETURN_NONE;
+  if (args[1] != Py_None && (!read_plain(args[1], &y) || y.dtype != x.dtype || y.ndim != x.ndim ||
+                             !std::equal(x.shape, x.shape + x.ndim, y.shape) || is_negated(args[1])))
+    Py_RETURN_NONE;
+  return PyLong_FromLongLong(x.shape[0]);
+}
+
+// sample_dot_plain(threads, x, y or None, sums): forward, and sample_dot_scale_plain(threads, factor, x, out, twice):
 // backward, where all are plain; else nothing is written. As for any launcher, they fit and none is negated.
 template <bool kScale>
 PyObject* sample_dot_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
@@ -33,6 +45,7 @@ PyObject* sample_dot_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
   p.sums = numbers.data;
   p.factor = numbers.data;
   p.factor_stride = 1;
+  p.twice = kScale && args[4] == Py_True;
   constexpr decltype(&baseline::sample_dot_forward) forward[] = PYGEN_ISA_TABLE(sample_dot_forward);
   constexpr decltype(&baseline::sample_dot_backward) backward[] = PYGEN_ISA_TABLE(sample_dot_backward);
   {
@@ -45,8 +58,10 @@ PyObject* sample_dot_plain(PyObject*, PyObject* const* args, Py_ssize_t) {
 inline void bind_sample_dot(py::module_& m) {
   define<sample_dot_plain<false>>(m, "sample_dot_plain",
                                   "threads, x, y or None, sums (written): whether they are plain.");
-  define<sample_dot_plain<true>>(m, "sample_dot_scale_plain",
-                                 "threads, factor, x, out (written): whether they are plain.");
+  define<sample_dot_plain<true>>(
+      m, "sample_dot_scale_plain",
+      "threads, factor, x, out (written), whether the factor is doubled: whether they are plain.");
+  define<sample_dot_rows>(m, "sample_dot_rows", "x, y or None: how many sums a plain call has; None of another call.");
   const auto parse = [](SampleDot& p, std::string_view dtype, py::tuple sizes, py::handle x, int threads) {
     p.dtype = parse_dtype(dtype);
     p.rows = py::handle(sizes[0]).cast<int64_t>();

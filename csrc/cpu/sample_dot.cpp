@@ -49,7 +49,7 @@ __attribute__((noinline)) Scratch<Real>& scratch() {
 template <class Real>
 PYGEN_INLINE double dot_run(const Real* x, const Real* y, int64_t n) {
   using V = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
-  constexpr int kWays = 4;
+  constexpr int kWays = 4;  // chains of additions
   constexpr int64_t kWidth = sizeof(V) / sizeof(Real), kStep = kWays * kWidth;
   V sum[kWays] = {};
   int64_t i = 0;
@@ -57,10 +57,7 @@ PYGEN_INLINE double dot_run(const Real* x, const Real* y, int64_t n) {
     for (int w = 0; w < kWays; ++w) sum[w] += load<V>(x + i + w * kWidth) * load<V>(y + i + w * kWidth);
   double total = 0;
   for (; i < n; ++i) total += static_cast<double>(x[i]) * static_cast<double>(y[i]);
-  Real lane[kStep];
-  for (int w = 0; w < kWays; ++w) store(lane + w * kWidth, sum[w]);
-  for (const Real v : lane) total += static_cast<double>(v);
-  return total;
+  return total + sum_lanes(V((sum[0] + sum[1]) + (sum[2] + sum[3])));
 }
 
 template <class T, class Real>
@@ -96,7 +93,7 @@ void backward(const SampleDot& p) {
     const Real* x = read_block<T>(p.x, at, rows * n, s.x);
     Real* out = block_target<T>(p.out, at, rows * n, s.y);
     for (int64_t r = 0; r < rows; ++r) {
-      const Real f = factor[(row + r) * p.factor_stride];
+      const Real f = factor[(row + r) * p.factor_stride] * (p.twice ? 2 : 1);
       for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using V = decltype(zero);
         store(out + r * n + i, V(load<V>(x + r * n + i) * f));

@@ -12,7 +12,8 @@ struct SampleDot {
   void* sums;          // forward, [rows]: float, double for Float64
   const void* factor;  // backward, [rows] of that type
   int64_t factor_stride;
-  View out;  // backward, [rows, row_size]
+  bool twice = false;  // the factor, as in the gradient of squares
+  View out;            // backward, [rows, row_size]
   int threads;
 };
 

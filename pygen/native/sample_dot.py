@@ -1,10 +1,14 @@
 """Launcher of the C++ and the CUDA C++ kernels of sample_dot. CUDA: not yet run on a GPU."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from pygen._gan_terms import wide_dtype
 from pygen.native._arguments import DTYPE_NAMES, target, view
+
+_WIDE = {dtype: wide_dtype(dtype) for dtype in DTYPE_NAMES}
 
 
 def forward(
@@ -26,15 +30,30 @@ def forward(
     return sums
 
 
+def forward_plain(
+    compiled: ModuleType,  # which says that x and y are plain
+    rows: int,
+    x: Tensor,
+    y: Tensor | None,
+) -> Tensor:
+    """[N]"""
+    sums = torch.empty(rows, dtype=_WIDE[x.dtype], device="cpu")
+    compiled.sample_dot_plain(torch.get_num_threads(), x, y, sums)
+    return sums
+
+
 def backward(
     factor: Tensor,  # [N]
     x: Tensor,  # [N, ...]
+    twice: bool = False,
 ) -> Tensor:
-    """Each sample times its factor, [N, ...]."""
+    """Each sample times its factor, or twice that, [N, ...]."""
     out = torch.empty_like(x)
     compiled, where = target(x)
-    if (len(where) == 1 and compiled.sample_dot_scale_plain(*where, factor, x, out)) or out.numel() == 0:
+    if (len(where) == 1 and compiled.sample_dot_scale_plain(*where, factor, x, out, twice)) or out.numel() == 0:
         return out
+    if twice:
+        factor = 2 * factor
     compiled.sample_dot_backward(
         DTYPE_NAMES[x.dtype],
         x.shape,

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygen import _checks, _dispatch
+from pygen import _backends, _checks, _dispatch
 from pygen._gan_terms import wide_dtype
+from pygen.native import sample_dot as native
 from pygen.ops import _library
 from pygen.ops._saved import save, saved
 from pygen.reference import sample_dot as reference
@@ -35,6 +36,9 @@ def sample_dot(x: Tensor, y: Tensor | None = None, *, backend: str | None = None
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
     """
+    sums = _short(x, y, backend)
+    if sums is not None:
+        return sums
     if _checks.autocast_enabled():
         x, y = _checks.promote_under_autocast(x, y)
     _check(x, y)
@@ -44,6 +48,30 @@ def sample_dot(x: Tensor, y: Tensor | None = None, *, backend: str | None = None
     if _dispatch.under_transform(_OP, name, x.device.type):
         return reference.forward(x, y)
     return _dot(None, x, y, name)
+
+
+def _short(x: Any, y: Any, backend: Any) -> Tensor | None:
+    """The sums of plain tensors on a CPU, where small batches are all overhead; None of what needs the long way."""
+    if (
+        torch.compiler.is_compiling()
+        or (backend is not None and (backend.__class__ is not str or backend != "cpu"))
+        or _checks.autocast_enabled()
+    ):
+        return None
+    compiled = _backends.compiled_or_none("_cpu")
+    if compiled is None or not _dispatch.nothing_intercepts():
+        return None
+    rows = compiled.sample_dot_rows(x, y)
+    if (
+        rows is None
+        or _dispatch.is_batched(x)
+        or (y is not None and _dispatch.is_batched(y))
+        or (backend is None and _dispatch.resolve(_OP, _dispatch.AUTO, "cpu") != "cpu")
+    ):
+        return None
+    if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
+        return _fast_dot(native, "cpu", x, y)
+    return native.forward_plain(compiled, rows, x, y)
 
 
 def _check(x: Any, y: Any) -> None:
@@ -97,6 +125,8 @@ class _SampleDot(torch.autograd.Function):
             return None, None, None, None
         grad = _dispatch.readable(grad)
         if y is None:
+            if launcher is native and not torch.is_grad_enabled() and not _dispatch.transformed(grad, x):
+                return None, None, native.backward(grad, x, twice=True), None
             return None, None, _scale(launcher, 2 * grad, x, backend), None
         return (
             None,
