@@ -45,7 +45,7 @@ from pygen.native import (
     sample_dot,
     vector_quantize,
 )
-from pygen.ops import _gan_common, _linear_common, _noise_contrastive_common
+from pygen.ops import _gan_common, _linear_common, _noise_contrastive_common, _rbm_common
 
 LAUNCHERS = (
     affine_coupling,
@@ -199,6 +199,7 @@ def run_native_on(monkeypatch, where: tuple[int, int] = (0, 0)) -> ModuleType:
     for launcher in LAUNCHERS:
         monkeypatch.setattr(launcher, "target", lambda t: (compiled, where))
     short = [(_gan_common, "loss"), (_linear_common, "product"), (_noise_contrastive_common, "loss")]
+    short.append((_rbm_common, "energy"))
     short.append((sys.modules["pygen.ops.sample_dot"], "_short"))
     for common, name in short:
         monkeypatch.setattr(common, name, lambda *call: None)  # the short way knows the C++ kernels alone

@@ -159,3 +159,42 @@ def test_rbm_free_energy_curves_nowhere_where_units_are_off():
     energy = lambda bias: rbm_free_energy(zeros.unsqueeze(0), zeros.expand(2, 3), zeros, bias)  # noqa: E731
     curvature = torch.func.hessian(energy)(torch.tensor([-1000.0, 0.0], dtype=torch.float64))
     assert torch.equal(curvature.abs().squeeze(), torch.tensor([[0.0, 0.0], [0.0, 0.25]], dtype=torch.float64))
+
+
+@pytest.mark.skipif(not isas(), reason="needs the compiled module")
+@pytest.mark.parametrize("reduction", ("none", "sum", "batchmean"))
+@pytest.mark.parametrize("n", (5, 700))  # v below and beyond what torch sums in one thread
+def test_plain_machines_and_others_are_the_same(n, reduction):
+    """The short way of plain tensors against the long way, which a v that wants a gradient and negated tensors take."""
+    t = {k: v.float() for k, v in tensors(n, 70, 33).items()}
+    parameters = {k: t[k].requires_grad_() for k in PARAMETERS}
+
+    def run(v, used=parameters):
+        loss = rbm_free_energy(v, **used, reduction=reduction, backend="cpu")
+        return loss, *torch.autograd.grad(loss, [parameters[k] for k in PARAMETERS], torch.full_like(loss, 0.75))
+
+    plain, long = run(t["v"]), run(t["v"].clone().requires_grad_())
+    for name in parameters:
+        negated = run(t["v"], parameters | {name: torch._neg_view(-parameters[name])})
+        for a, b in zip(negated, long, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert_same(plain[0].detach(), long[0].detach())
+    with torch.no_grad():
+        assert_same(plain[0].detach(), rbm_free_energy(**t, reduction=reduction, backend="cpu"))
+    for a, b in zip(plain[1:], long[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5 * b.abs().max().item())
+
+
+def test_plain_machines_whose_tensors_were_replaced_are_refused():
+    t = {k: v.float() for k, v in tensors(4, 6, 3).items()}
+    weight = t["weight"].requires_grad_()
+    loss = rbm_free_energy(**t)
+    weight.data = torch.randn(2, 5)
+    with pytest.raises(RuntimeError, match="was replaced after the forward pass"):
+        loss.backward()
+
+
+def test_plain_machines_are_differentiated_twice():
+    t = {k: v.double() for k, v in tensors(3, 4, 2).items()}
+    leaves_ = [t[k].requires_grad_() for k in PARAMETERS]
+    assert torch.autograd.gradgradcheck(lambda *p: rbm_free_energy(t["v"], *p), leaves_)

@@ -69,7 +69,7 @@ PYGEN_INLINE Real softplus_sum(const Real* a, int64_t n, Real* units) {
       rest += positive_part(y) + log1p_positive(e);
     }
   });
-  total += sum_lanes(run.take()) + sum_lanes(positive);
+  total += sum_lanes(V(run.take() + positive));
   return static_cast<Real>(total + static_cast<double>(rest));
 }
 

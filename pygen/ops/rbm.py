@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from pygen import _checks, _dispatch, _noise
-from pygen.ops import _library
+from pygen.ops import _library, _rbm_common
 from pygen.ops._rbm import check, check_values, gradients, promoted
 from pygen.ops._reduction import reduced, spread
 from pygen.ops._saved import save, saved
@@ -52,6 +52,9 @@ def rbm_free_energy(
         RuntimeError: the requested backend cannot run; the message says why.
     """
     tensors = (v, weight, visible_bias, hidden_bias)
+    energy = _rbm_common.energy(*tensors, reduction, backend, _gradients)
+    if energy is not None:
+        return energy
     if _checks.autocast_enabled():
         tensors = promoted(tensors)
     check(_ENERGY, *tensors)

@@ -7,6 +7,7 @@ RBM = "tests/test_rbm.py tests/test_rbm_gibbs.py -k 'not triton'"
 RBM_TRITON = "tests/test_rbm.py tests/test_rbm_gibbs.py -k triton"
 RBM_CUDA = "tests/test_cuda_host_rbm.py"
 RBM_MODEL = "tests/test_rbm_model.py"
+RBM_SHORT = "tests/test_rbm_model.py tests/test_rbm.py -k 'plain and not triton'"
 RBM_CPP = "csrc/cpu/rbm.cpp"
 RBM_LAYER = "csrc/cpu/rbm_layer.h"
 RBM_CU = "csrc/cuda/rbm.cuh"
@@ -21,7 +22,11 @@ FAULTS = (
     Fault("RBM, C++: energies leave out what is 0", RBM_CPP, "sum_layer<false>(hidden, v", "sum_layer<true>(hidden, v", RBM),
     Fault("RBM, C++: the temperature is 1", RBM_CPP, "load<W>(sums + start + j) * inverse;", "load<W>(sums + start + j) * Real(1);", RBM),
     Fault("RBM, C++: what is known holds at the end alone", RBM_CPP, "state[i] = known[i] ? v[i] : state[i];", "state[i] = known[i] && step + 1 == draws.steps ? v[i] : state[i];", RBM),
-    Fault("RBM, C++: a run of softplus is left out", RBM_CPP, "total += sum_lanes(run.take()) + sum_lanes(positive);", "total += sum_lanes(positive);", RBM),
+    Fault("RBM, C++: a run of softplus is left out", RBM_CPP, "total += sum_lanes(V(run.take() + positive));", "total += sum_lanes(positive);", RBM),
+    Fault("RBM's short way: a negated tensor is read as it lies", "csrc/cpu/rbm.bind.h", "if (is_negated(args[i])) Py_RETURN_NONE;", "", RBM_SHORT),
+    Fault("RBM's short way: the batch's size is forgotten", "pygen/ops/_rbm_common.py", "-number / len(units) if", "-number if", RBM_SHORT),
+    Fault("RBM's short way: what was replaced is read", "pygen/ops/_rbm_common.py", "        check_kinds(given, expected)\n", "", RBM_SHORT),
+    Fault("RBM's short way: a graph of the backward has no second order", "pygen/ops/_rbm_common.py", "            and not torch.is_grad_enabled()\n", "", RBM_SHORT),
     Fault("RBM, CUDA: units beyond the last count", RBM_CU, "if (column >= place.n_live || image >= p.product.pixels) {\n        sum = 0;", "if (image >= p.product.pixels) {\n        sum = 0;", RBM_CUDA),
     Fault("RBM, CUDA: tiles of units share their noise", RBM_CU, "rbm_counter(place.n_first + first, p.half)", "rbm_counter(first, p.half)", RBM_CUDA),
     Fault("RBM, CUDA: what is known is drawn", RBM_CU, "if (p.known != nullptr && p.known[image * p.product.n + unit])", "if (p.known != nullptr && p.known[image * p.product.n + unit] && p.half == 0)", RBM_CUDA),
