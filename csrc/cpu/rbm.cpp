@@ -15,7 +15,8 @@ namespace {
 
 constexpr int64_t kMostTiles = 6;   // of a block
 constexpr int64_t kChunk = 256;     // units whose uniforms are made at once
-constexpr double kUnitWork = 16.0;  // multiply-adds that a unit's noise and decision cost, about
+constexpr double kUnitWork = 16.0;  // multiply-adds that a unit's softplus costs, about
+constexpr double kDrawWork = 48.0;  // and its noise and decision
 
 template <class Real>
 using Vector = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
@@ -166,7 +167,8 @@ void run_draws(const Rbm& p, const RbmDraws& draws, Pack pack) {
   const Panels<Real> visible = pack_panels<Real>(turned, static_cast<const Real*>(p.visible_bias), p.visible, p.hidden,
                                                  pack, packed + to_hidden, p.threads);
   const double sums = static_cast<double>(p.hidden) * static_cast<double>(p.visible);
-  const double work = (sums + kUnitWork * static_cast<double>(p.hidden + p.visible)) * static_cast<double>(draws.steps);
+  const double work =
+      (2 * sums + kDrawWork * static_cast<double>(p.hidden + p.visible)) * static_cast<double>(draws.steps);
   for_each_block<Real>(p, work, [&](int64_t first, int64_t count, const Workspace<Real>& space) {
     chain(draws, p, hidden, visible, first, count, space);
   });
