@@ -63,11 +63,13 @@ __attribute__((noinline)) void sum_tile(const Real* x, const int32_t* places, in
 template <bool kSkips, class Real>
 int64_t pack_tile(const Real* x, int64_t pitch, int64_t images, int64_t sources, const Workspace<Real>& work) {
   int64_t count = 0;
+  const Real* rows[kRows];  // of images that are none the last one's, whose sums nobody reads
+  for (int64_t r = 0; r < kRows; ++r) rows[r] = x + std::min(r, images - 1) * pitch;
   for (int64_t s = 0; s < sources; ++s) {
     Real* to = work.packed + count * kRows;
     bool any = !kSkips;
     for (int64_t r = 0; r < kRows; ++r) {
-      to[r] = r < images ? x[r * pitch + s] : Real(0);
+      to[r] = rows[r][s];
       any |= to[r] != 0;
     }
     work.places[count] = static_cast<int32_t>(s);
