@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_bool, fail
 from pygen.functional import bernoulli_nll, reparameterize_kl
 
@@ -175,11 +176,8 @@ class VAE(Recorded):
 
 def _bits(x: Tensor) -> Tensor:
     """Levels that `encode` has looked at as bool, so that they are not looked at again; what it marked is NaN by now."""
-    if (
-        x.dtype != torch.uint8 or torch._C._get_tracing_state() is not None
-    ):  # torch.jit does not know views of another dtype
-        return x.bool()
-    return x.view(torch.bool)
+    # A view of another dtype is free, and unknown to torch.jit and vmap.
+    return x.view(torch.bool) if x.dtype == torch.uint8 and _dispatch.is_plain(x) else x.bool()
 
 
 def _log_prior_over_posterior(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
