@@ -53,6 +53,7 @@ def exercise_ops(makers: int, only: list[str]) -> None:
                             function(*given)
                         for maker in layouts.MAKERS[: makers if isa == support.isas()[-1] else 1]:
                             tensors = {k: maker(t) if t.dim() else t for k, t in sample.cast(dtype).items()}
+                            op.run(tensors, sample.options, "cpu")  # without gradients: short ways
                             marked, inputs = leaves(op, tensors)
                             gradients(op.run(marked, sample.options, "cpu"), inputs, retain_graph=False)
                             calls += 1
