@@ -403,7 +403,9 @@ def _noise_contrastive(n: int, features: int, count: int, dtype, *, softmax=Fals
     negatives = torch.zeros((count,) if shared else (n, count), dtype=torch.int64)
     bias, log_noise = (w[:, 0].contiguous(), torch.zeros(100, dtype=torch.float64)) if given else (None, None)
     shift, slopes = (scores[0] if shared else None), torch.zeros(n, dtype=wide)
-    noise_contrastive.rows(x, w, bias, (target, negatives), log_noise, 1.0, softmax, given, shift, scores, slopes, grad)
+    noise_contrastive.rows(
+        x, w, bias, (target, negatives), log_noise, 1.0, softmax, given, shift, scores, slopes, "none", grad
+    )
     vectors = (x.to(wide), scores.new_zeros(count, features)) if shared else (x, x)
     entries = torch.cat((target, negatives.flatten()))
     scale = torch.zeros(len(entries), dtype=wide)
