@@ -111,24 +111,45 @@ def _sources() -> list[Path]:
 
 
 def _object(source: Path, command: list[str]) -> Path:
-    """The compiled source, from before if its command and all that it includes are as they were."""
-    output = (
-        ROOT / "build" / f"cuda_host-{hashlib.sha256(repr(command).encode()).hexdigest()[:16]}" / f"{source.stem}.o"
-    )
-    stamp, includes = output.with_suffix(".key"), output.with_suffix(".d")
+    """The compiled source, from before if its command and all that it includes are as they were then.
 
-    def key() -> str:
-        paths = includes.read_text().replace("\\\n", " ").partition(":")[2].split()
+    Or the time before, as when a planted fault is taken out again.
+    """
+    folder = ROOT / "build" / f"cuda_host-{hashlib.sha256(repr(command).encode()).hexdigest()[:16]}"
+    current, earlier = (
+        [folder / f"{when}{source.stem}{end}" for end in (".o", ".d", ".key")] for when in ("", "before-")
+    )
+    output, includes, stamp = current
+
+    def key(listed: Path) -> str:
+        paths = listed.read_text().replace("\\\n", " ").partition(":")[2].split()
         parts = (path.encode() + Path(path).read_bytes() for path in paths if Path(path).exists())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    if not (output.exists() and stamp.exists() and stamp.read_text() == key()):
-        output.parent.mkdir(parents=True, exist_ok=True)
+    def fits(files: list[Path]) -> bool:
+        return all(path.exists() for path in files) and files[2].read_text() == key(files[1])
+
+    if fits(current):
+        return output
+    folder.mkdir(parents=True, exist_ok=True)
+    again, old_key = fits(earlier), stamp.read_text() if stamp.exists() else ""
+    for files in (current, earlier):
+        files[2].unlink(missing_ok=True)  # a process that ends here leaves nothing that seems to fit
+    for now, before in zip(current[:2], earlier[:2], strict=True):
+        part = now.with_suffix(f".{os.getpid()}.part")
+        if again:
+            os.replace(before, part)
+        if now.exists():
+            os.replace(now, before)
+        if again:
+            os.replace(part, now)
+    earlier[2].write_text(old_key)
+    if not again:
         part, listed = (output.with_suffix(f".{os.getpid()}.{end}") for end in ("part", "list"))
         subprocess.run([*command, "-MMD", "-MF", str(listed), "-c", str(source), "-o", str(part)], check=True)
         os.replace(listed, includes)
         os.replace(part, output)
-        stamp.write_text(key())
+    stamp.write_text(key(includes))
     return output
 
 
