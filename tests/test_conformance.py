@@ -130,6 +130,19 @@ def test_upstream_gradients_of_stride_zero(op, target):
 
 
 @each_op
+def test_the_mean_over_no_samples_teaches_parameters_nothing(op, target):
+    """It is NaN, as torch's; but a rank or a bucket without samples must not make NaN of the weights."""
+    for sample in op.samples():
+        if not sample.name.startswith("empty batch") or sample.options.get("reduction") != "sum":
+            continue
+        marked, inputs = leaves(op, sample.cast(torch.float32, target.device))
+        options = {name: value for name, value in sample.options.items() if name != "reduction"}
+        outputs = op.run(marked, options, target.backend)
+        for name, g in zip((n for n in op.differentiable if n in marked), gradients(outputs, inputs), strict=True):
+            assert_same(g, torch.zeros_like(g), what=f"{sample.name}: grad_{name}")
+
+
+@each_op
 def test_inputs_are_never_written(op, target):
     for sample in op.samples():
         if target.slow and not sample.small:

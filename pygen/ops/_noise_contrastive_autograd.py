@@ -10,7 +10,7 @@ from pygen.native._arguments import strided
 from pygen.ops import _library
 from pygen.ops._likelihood import check_level_values
 from pygen.ops._noise_contrastive import Made, gradients, one_pass
-from pygen.ops._reduction import reduced, spread
+from pygen.ops._reduction import over_samples, reduced, spread
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import noise_contrastive as reference
@@ -84,7 +84,7 @@ def _backward(
             return [g if n else None for g, n in zip(grads, needs, strict=True)]
         if made is None:
             made = one_pass(launcher, *given, kind, hits, "sum", needs[0])[1]
-        each = grad_nll / input.shape[0] if reduction == "batchmean" else grad_nll
+        each = over_samples(grad_nll, input) if reduction == "batchmean" else grad_nll
         return gradients(launcher, made, each, input, weight, bias, (target, negatives), needs, sparse)
 
 

@@ -12,6 +12,14 @@ def reduced(each: Tensor, reduction: str) -> Tensor:
     return total(each) / each.shape[0] if reduction == "batchmean" else total(each)
 
 
+def over_samples(
+    grad: Tensor,  # []
+    samples: Tensor,  # [N, ..]
+) -> Tensor:
+    """The gradient of each sample's under a mean, []; 0 of no samples: infinity times no terms' sum would be NaN."""
+    return grad / samples.shape[0] if samples.shape[0] else grad.new_zeros(())
+
+
 def spread(
     grad: Tensor,  # [N] or []
     samples: Tensor,  # [N, ..]

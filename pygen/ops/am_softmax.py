@@ -11,6 +11,7 @@ from pygen.native._arguments import strided
 from pygen.ops import _library
 from pygen.ops._am_softmax import finished, one_pass
 from pygen.ops._likelihood import check_level_values
+from pygen.ops._reduction import over_samples
 from pygen.ops._saved import save, saved
 from pygen.ops._second_order import composite_gradients
 from pygen.reference import am_softmax as reference
@@ -150,7 +151,7 @@ def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend
 
 def _finished(launcher, grads, grad_nll, input, weight, reduction):
     """Of sums the upstream gradient comes last: what forward made and what backward makes are equal to the last bit."""
-    factor = grad_nll if reduction == "sum" or grad_nll is None else grad_nll / input.shape[0]
+    factor = grad_nll if reduction == "sum" or grad_nll is None else over_samples(grad_nll, input)
     pairs = zip(grads, (input, weight), strict=True)
     return tuple(None if g is None else finished(launcher, g, t, factor) for g, t in pairs)
 

@@ -94,6 +94,7 @@ def samples() -> list[Sample]:
         Sample("softmax", tensors(5, 70, 12, 35), softmax),
         Sample("shared softmax", many, {"kind": "sampled_softmax"}),
         Sample("empty batch", tensors(0, 3, 4, 2), {"reduction": "sum"}),
+        Sample("empty batch, shared", tensors(0, 3, 4, 2, shared=True), {"reduction": "sum"}),
         Sample("tiny", tensors(3, 2, 4, 2), {"reduction": "sum", "remove_accidental_hits": True}),
     ]
 
