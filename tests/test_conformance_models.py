@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from model_rows import assert_close, assert_draws, built, each_model, floating, results
+from model_rows import assert_alike, assert_close, assert_draws, built, each_model, floating, results
 from support import assert_same
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -17,11 +17,11 @@ from torch.nn.utils import parametrizations
 def test_default_dtype(row):
     """It is of the layers that are made under it, and nothing to a model that there is."""
     inputs, expected = row.inputs(), results(built(row), row.inputs())
-    model = built(row)
+    model, other, drawn = built(row), built(row), row.sample(built(row).eval())
     torch.set_default_dtype(torch.float64)
     try:
         assert_close(results(model, inputs), expected)
-        assert_draws(built(row).float(), row, row.sample(built(row).float().eval()))
+        assert_draws(other, row, drawn)
         made = built(row)
         assert {p.dtype for p in made.parameters()} == {torch.float64}
         loss = results(made, floating(inputs, torch.float64))[0]
@@ -36,10 +36,10 @@ def test_default_device(row):
     """It is of tensors that the program makes, not of those that the model makes for itself."""
     inputs = row.inputs()
     expected, drawn = results(built(row), inputs), row.sample(built(row).eval())
-    model = built(row)
+    model, other = built(row), built(row)
     with torch.device("meta"):
         assert_close(results(model, inputs), expected)
-        assert_draws(copy.deepcopy(model) if row.moves else model, row, drawn)
+        assert_draws(copy.deepcopy(other), row, drawn)
 
 
 @each_model
@@ -80,9 +80,7 @@ def test_autocast(row):
         drawn = row.sample(built(row).eval())
     expected = results(built(row), inputs)
     assert loss.dtype == torch.float32 and drawn.dtype == row.sample(built(row).eval()).dtype
-    assert_close(
-        [loss, *torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)], expected, 0.1, 0.1
-    )
+    assert_alike([loss, *torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)], expected, 0.15)
 
 
 @each_model
@@ -92,9 +90,8 @@ def test_moved_to_another_dtype(row, dtype):
     got = results(model, inputs)
     assert got[0].dtype == torch.promote_types(dtype, torch.float32)
     if dtype != torch.float64:
-        assert_close(got, results(built(row), row.inputs()), 0.1, 0.15)
+        assert_alike(got, results(built(row), row.inputs()), 0.02 if dtype == torch.float16 else 0.15)
     elif not row.draws:
-        assert_close(got, results(built(row).double(), floating(row.inputs(), dtype)))
         assert_close(got, results(built(row), row.inputs()), 1e-4, 1e-5)
     assert len(row.sample(model.eval())) == 3
 
