@@ -44,6 +44,10 @@ def test_mutants_tell_what_saw_a_fault_out_of_all_that_was_said(tmp_path, monkey
         mutants.first_failure("..F\nE  AssertionError: error\nFAILED tests/test_a.py::b - assert 1\n\n")
         == "tests/test_a.py::b"
     )
+    unused = "csrc/a.cuh:5:7: error: unused variable 'x' [-Werror=unused-variable]\nERROR tests/test_a.py::b - Called\n"
+    for text in (unused, "error: does not compile"):
+        result = mutants.Result(FAULTS[0], mutants.first_failure(text))
+        assert not result.caught and "does not compile: mend" in mutants.report([result])
     for command, said in (
         (f"printf '{'x' * 5000}\\nthe last\\n\\n'; exit 1", "the last"),
         ("kill -9 $$", "ended with -9"),

@@ -2,9 +2,10 @@
 
     python tools/mutants.py [--only TEXT] [--fresh]
 
-Works on a copy of what git knows of this checkout, never on the checkout. A fault is caught if those tests fail, do not end, or
-it does not compile; first they must pass without any. The report, docs/mutants.md, keeps each result with a digest of the fault
-and of its file's content, so that a run goes on where the last one ended, and with the survivors.
+Works on a copy of what git knows of this checkout, never on the checkout. A fault is caught if those tests fail or do not end;
+first they must pass without any. One that does not compile shows nothing of the tests: it is to be mended. The report,
+docs/mutants.md, keeps each result with a digest of the fault and of its file's content, so that a run goes on where the last
+one ended, and with the survivors.
 """
 
 import argparse
@@ -41,15 +42,17 @@ REASONS: dict[str, str] = {
 
 
 SURVIVED = "**survived**"
+NOT_COMPILED = "**does not compile**"
+OF_A_COMPILER = re.compile(r":\d+:\d+: error: |^error: does not compile", re.MULTILINE)
 
 
 class Result(NamedTuple):
     fault: Fault
-    by: str  # what saw it, or SURVIVED
+    by: str  # what saw it, or SURVIVED, or NOT_COMPILED
 
     @property
     def caught(self) -> bool:
-        return self.by != SURVIVED
+        return self.by not in (SURVIVED, NOT_COMPILED)
 
 
 def prepare() -> None:
@@ -108,6 +111,8 @@ def key_of(fault: Fault) -> str:
 
 
 def first_failure(text: str) -> str:
+    if OF_A_COMPILER.search(text):
+        return NOT_COMPILED
     lines = [line for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("FAILED", "ERROR")) or "ThreadSanitizer: " in line]
     telling += [
@@ -130,7 +135,7 @@ def try_fault(fault: Fault, limit: float = LIMIT) -> Result:
     path.write_text(before.replace(fault.old, fault.new))
     try:
         compiled, text = build() if is_built(fault) else (True, "")
-        passed, text = tests(fault.tests, limit) if compiled else (False, "error: does not compile: " + text[-200:])
+        passed, text = tests(fault.tests, limit) if compiled else (False, "error: does not compile")
     finally:
         path.write_text(before)
     by = SURVIVED if passed else first_failure(text)
@@ -160,7 +165,9 @@ def report(results: list[Result]) -> str:
     survivors = [r.fault.name for r in results if not r.caught]
     if survivors:
         lines += ["## Survivors", ""]
-        lines += [f"- {name}: {REASONS.get(name, 'no test yet')}" for name in survivors] + [""]
+        missing = [r.fault.name for r in results if r.by == NOT_COMPILED]
+        reasons = {name: "does not compile: mend tools/planted_faults" for name in missing} | REASONS
+        lines += [f"- {name}: {reasons.get(name, 'no test yet')}" for name in survivors] + [""]
     lines += ["## All", "", "| fault | file | caught by | of |", "| --- | --- | --- | --- |"]
     for r in results:
         by = r.by.replace("|", "\\|")

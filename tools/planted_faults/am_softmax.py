@@ -23,7 +23,7 @@ FAULTS = (
     Fault("AM-Softmax: a run's part of a sample's gradient takes the place of those before", "pygen/ops/_products.py", "to += part", "to.copy_(part)", AM_SOFTMAX),
     Fault("AM-Softmax: what forward held is handed out twice", "pygen/ops/am_softmax.py", "ready, ctx.ready = ctx.ready, ()", "ready = ctx.ready", AM_SOFTMAX),
     Fault("AM-Softmax, CUDA: a warp's sum is not brought to the largest logit", "csrc/cuda/softmax_terms.cuh", "sums[warp] * exp_term(tops[warp] - terms.top)", "sums[warp]", AM_SOFTMAX_CUDA),
-    Fault("AM-Softmax, CUDA: the target keeps its margin", AM_SOFTMAX_CU, "j == target ? scaled - shift : scaled", "scaled", AM_SOFTMAX_CUDA),
+    Fault("AM-Softmax, CUDA: the target keeps its margin", AM_SOFTMAX_CU, "j == target ? scaled - shift : scaled", "j == target ? scaled - 0 * shift : scaled", AM_SOFTMAX_CUDA),
     Fault("AM-Softmax, CUDA: rows past the last are changed", AM_SOFTMAX_CU, "if (row >= p.rows) return;", "", f"{STRAY} am_softmax"),
     Fault("AM-Softmax, Triton: lanes keep their own largest logit", AM_SOFTMAX_PY, "tl.sum(sums * tl.exp(tops - top), axis=0)", "tl.sum(sums, axis=0)", AM_SOFTMAX_TRITON),
     Fault("AM-Softmax, Triton: features past the first block are not counted", AM_SOFTMAX_PY, "        sums += grad * tl.load", "        sums = grad * tl.load", AM_SOFTMAX_TRITON),

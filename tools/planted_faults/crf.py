@@ -23,7 +23,7 @@ FAULTS = (
     Fault("crf, C++: a chunk's products take its own states", CRF_BACK, "states + (t + held - 2) * p.pitch()", "states + (t + held - 1) * p.pitch()", CRF),
     Fault("crf, C++: a group forgets its blocks but the last", CRF_BACK, "block = group * blocks / groups;", "block = (group + 1) * blocks / groups - 1;", CRF),
     Fault("crf, C++: of equal paths the highest", "csrc/cpu/crf_decode.cpp", "if (x > best) {", "if (x >= best) {", CRF),
-    Fault("crf, CUDA: what the transitions were scaled by is not added", "csrc/cuda/crf.cuh", "static_cast<double>(m) + static_cast<double>(t ? top : Acc(0));", "static_cast<double>(m);", CRF_CUDA),
+    Fault("crf, CUDA: what the transitions were scaled by is not added", "csrc/cuda/crf.cuh", "static_cast<double>(m) + static_cast<double>(t ? top : Acc(0));", "static_cast<double>(m) + 0 * static_cast<double>(t ? top : Acc(0));", CRF_CUDA),
     Fault("crf, CUDA: a column's parts keep their own largest", CRF_CHAIN, "sum += sums[s * Tr::kTags] * exp_minus(", "sum += sums[s * Tr::kTags] * 1 + 0 * exp_minus(", CRF_CUDA),
     Fault("crf, CUDA: of equal paths a higher", "csrc/cuda/crf.cuh", "(other == best && its < tag)", "(other == best && its > tag)", CRF_CUDA),
     Fault("crf, Triton: what cannot come has a slope", "kernels/_crf_chain.py", "return tl.where(x == float(\"-inf\"), 0.0, x)", "return x", CRF_TRITON),
