@@ -22,7 +22,8 @@ from pygen.ops.noise_contrastive import nce_loss, negative_sampling_loss, sample
 from pygen.ops.noise_sample import noise_sample, noise_table
 from pygen.ops.pixel_lstm import pixel_lstm
 from pygen.ops.rational_quadratic_spline import rational_quadratic_spline
-from pygen.ops.rbm import rbm_free_energy, rbm_gibbs
+from pygen.ops.rbm import rbm_free_energy
+from pygen.ops.rbm_gibbs import rbm_gibbs
 from pygen.ops.reparameterize_kl import reparameterize_kl
 from pygen.ops.sample_dot import sample_dot
 from pygen.ops.vector_quantize import code_statistics, vector_quantize

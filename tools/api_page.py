@@ -19,7 +19,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 HEAD = """# API reference
 
 Written by tools/api_page.py from the docstrings. The [README](../README.md#api) has one line for each name, and the
-pages listed in [docs/README.md](README.md) have examples. `N` is the batch, `C` channels, `H` and `W` height and width.
+pages listed in [docs/README.md](README.md) have longer examples. `N` is the batch, `C` channels, `H` and `W` height and width.
+
+The examples follow `import torch` and `import pygen`, and `tests/test_docstring_examples.py` runs them.
 
 What holds for every function and is left out below:
 
@@ -33,7 +35,7 @@ STANDARD = (
     re.compile(r'^ +backend: "reference", "cpu", "triton", "cuda"; None chooses\..*\n', re.MULTILINE),
     re.compile(r"^ +TypeError, ValueError: an argument does not fit; the message names it\.\n", re.MULTILINE),
     re.compile(r"^ +RuntimeError: the requested backend cannot run; the message says why\.\n", re.MULTILINE),
-    re.compile(r"^Raises:\n\s*\Z", re.MULTILINE),
+    re.compile(r"^Raises:\n\s*(?=\Z|^Example:)", re.MULTILINE),
 )
 PARTS: dict[str, tuple[ModuleType, list[str]]] = {
     "pygen.functional": (functional, list(functional.__all__)),
@@ -46,7 +48,7 @@ PARTS: dict[str, tuple[ModuleType, list[str]]] = {
 ENTRY = re.compile(r"(\w[\w, ]*): (.*)")  # at the margin: lines that go on are indented
 TABLE = re.compile(r"^=+  .*?^=+  [= ]+\n(?!\w)", re.MULTILINE | re.DOTALL)
 UNLISTED = {"extra_repr", "get_extra_state", "reset_parameters", "set_extra_state"}
-SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):\n((?:[ ].*\n?|\n)+)", re.MULTILINE)
+SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes|Example):\n((?:[ ].*\n?|\n)+)", re.MULTILINE)
 
 
 def signature(thing: Any, name: str) -> str:
@@ -66,8 +68,10 @@ def signature(thing: Any, name: str) -> str:
 
 
 def listed(body: str) -> str:
-    """The entries of a section of Google's style as bullets, or its text where it has none."""
+    """The entries of a section of Google's style as bullets, or its text where it has none; a session as code."""
     lines = inspect.cleandoc(body).splitlines()
+    if lines[0].startswith(">>>"):
+        return "\n".join(["```pycon", *lines, "```"])
     if not any(ENTRY.match(line) for line in lines):
         return "\n".join(lines)
     out = []

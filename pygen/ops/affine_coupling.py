@@ -30,20 +30,23 @@ def affine_coupling(
     inverse: bool = False,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Transforms half of input by a shift and a scale, usually computed from the other half, which stays unchanged.
+    """Shifts and scales half of `input` and gives log |det| of that map: the coupling layer of normalizing flows.
 
-    At the transformed elements y = x e^f + shift, and log_det is the sum of f over a sample; inverse: x = (y - shift) e^-f,
-    and log_det minus that sum. The kernel applies the mask: no halves are split and concatenated, nothing is multiplied by
-    zeros, and shift and log_scale at unchanged elements, even NaN, have no effect and gradient 0. Differentiable to any
-    order (first order under torch.compile); torch.func transforms run the reference composition. Backward keeps input,
-    log_scale and, of the inverse, shift; of an additive coupling nothing. Dinh et al. 2014, "NICE", section 3.2; Dinh et al.
-    2016, "Density estimation using Real NVP", equations 4 to 9.
+    The other half passes unchanged; shift and log_scale are usually what a network makes of it. At the transformed
+    elements y = x e^f + shift, with f = log_scale by default (see `scale`), and log_det is the sum of f over a sample.
+    `inverse` computes x = (y - shift) e^-f, and log_det is minus that sum. At unchanged elements shift and log_scale,
+    even NaN, have no effect and gradient 0. Dinh et al. 2014, "NICE", section 3.2; Dinh et al. 2016, "Density
+    estimation using Real NVP", equations 4 to 9.
 
-    Extreme scales: instead of e^f the kernel multiplies twice by e^(f / 2), with f / 2 limited to +-88 (float64: 708).
-    Finite arguments give the rounded result, infinite where that overflows, and NaN only where it is none (inf - inf): x = 0
-    stays 0 at any scale, in both directions. What e^-f magnifies is the rounding of y: where |f| is large the inverse cannot
-    give back x; scale "tanh" or "sigmoid" bounds it. In 16 bits y itself is rounded to 8 or 11 digits: a flow that is to be
-    inverted wants float32.
+    Large scales: finite arguments give the rounded result, infinite where that overflows; NaN comes of inf - inf alone,
+    and x = 0 stays 0 at any scale, in both directions. e^-f magnifies the rounding of y: where |f| is large the inverse
+    cannot give back x, which scale "tanh" or "sigmoid" prevents. In 16 bits y has 8 or 11 binary digits: a flow that is
+    to be inverted wants float32.
+
+    Differentiable to any order (first order under torch.compile); torch.func transforms run the reference composition.
+    Backward keeps input, log_scale and, of the inverse, shift; of an additive coupling nothing. The kernel applies the
+    mask: no halves are split and concatenated, nothing is multiplied by zeros. Instead of e^f it multiplies twice by
+    e^(f / 2), with f / 2 limited to +-88 (float64: 708).
 
     Args:
         input: [N, C, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides.
@@ -65,6 +68,15 @@ def affine_coupling(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> x, shift, log_scale = torch.randn(4, 6), torch.randn(4, 3), torch.randn(4, 3)
+        >>> y, log_det = pygen.functional.affine_coupling(x, shift, log_scale)
+        >>> y.shape, log_det.shape
+        (torch.Size([4, 6]), torch.Size([4]))
+        >>> again, _ = pygen.functional.affine_coupling(y, shift, log_scale, inverse=True)
+        >>> torch.allclose(again, x, atol=1e-4)
+        True
     """
     if _checks.autocast_enabled():
         input, shift, log_scale = _checks.promote_under_autocast(input, shift, log_scale)

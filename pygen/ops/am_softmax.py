@@ -32,14 +32,17 @@ def am_softmax(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """A classifier's loss, in nats: softmax of scale * cos(input, weight_j), with margin taken off the target's cosine.
+    """The additive-margin softmax loss (CosFace), in nats: trains embeddings whose classes lie apart in angle, as of faces.
 
-    F.cross_entropy of scale * (F.normalize(input) @ F.normalize(weight).T - margin * one_hot(target)), summed or averaged over N.
-    The logits [N, C] are computed some samples at a time and overwritten by their gradients, never stored whole. 16 bits are
-    multiplied and summed in float32, cosines are not rounded. Where one gradient reaches all samples (a sum or a mean), the
-    gradients of input and weight are made with the loss and held, in float32, until backward hands them out.
-    Differentiable to any order in input and weight (first order under torch.compile), with N C memory from the second order on.
-    Wang et al. 2018, "Additive Margin Softmax for Face Verification"; CosFace (Wang et al. 2018) is the same loss.
+    It is F.cross_entropy of scale * (F.normalize(input) @ F.normalize(weight).T - margin * one_hot(target)), summed or
+    averaged over N. Wang et al. 2018, "Additive Margin Softmax for Face Verification"; CosFace (Wang et al. 2018) is
+    the same loss.
+
+    Differentiable to any order in input and weight (first order under torch.compile), with N C memory from the second
+    order on. 16 bits are multiplied and summed in float32, and cosines are not rounded. The logits [N, C] are computed
+    some samples at a time and overwritten by their gradients, never stored whole. Where one gradient reaches all
+    samples (a sum or a mean), the gradients of input and weight are made with the loss and held, in float32, until
+    backward hands them out.
 
     Args:
         input: [N, D], float64, float32, bfloat16 or float16; normalised here (by at least 1e-12; a norm that overflows, as of
@@ -58,6 +61,14 @@ def am_softmax(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> embeddings, weight = torch.randn(8, 16), torch.randn(10, 16)
+        >>> target = torch.randint(10, (8,))
+        >>> pygen.functional.am_softmax(embeddings, weight, target).shape
+        torch.Size([])
+        >>> pygen.functional.am_softmax(embeddings, weight, target, reduction="none").shape
+        torch.Size([8])
     """
     if _checks.autocast_enabled():
         input, weight = _checks.cast_under_autocast(input, weight)

@@ -14,14 +14,16 @@ _OP = "bernoulli_nll"
 
 
 def bernoulli_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
-    """The negative log-likelihood, in nats, of binary x under independent Bernoullis of probability sigmoid(logits).
+    """The negative log-likelihood, in nats, of binary x under independent Bernoullis: the reconstruction term of a VAE.
 
-    Computes softplus(l) - x l for each element, accurate for any l; an infinite logit on the right side of x = 0
-    or 1 costs 0, on the wrong side infinity, with gradients 0 and +-1. Differentiable to any order in logits and in a
-    floating x, whose gradient is -l, summed back where x was broadcast (first order under torch.compile); torch.func
-    transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an upstream
-    gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
-    Kingma and Welling 2014, "Auto-Encoding Variational Bayes", appendix C.1.
+    The same as F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / N, in one pass: softplus(l) - x l for
+    each element, accurate for any l. An infinite logit on the right side of x = 0 or 1 costs 0, on the wrong side
+    infinity, with gradients 0 and +-1. Kingma and Welling 2014, "Auto-Encoding Variational Bayes", appendix C.1.
+
+    Differentiable to any order in logits and in a floating x, whose gradient is -l, summed back where x was broadcast
+    (first order under torch.compile); torch.func transforms run the reference composition. On a CPU the pass that sums
+    the loss also makes the gradient for an upstream gradient of 1, which is held until backward hands it out (not under
+    saved-tensor hooks such as checkpointing's).
 
     Args:
         logits: [N, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -39,6 +41,14 @@ def bernoulli_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", ba
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> logits = torch.zeros(4, 1, 8, 8, requires_grad=True)
+        >>> x = torch.randint(2, (4, 1, 8, 8), dtype=torch.uint8)
+        >>> pygen.functional.bernoulli_nll(logits, x).shape
+        torch.Size([])
+        >>> pygen.functional.bernoulli_nll(logits, x, reduction="none").shape
+        torch.Size([4])
     """
     if _checks.autocast_enabled() and isinstance(x, Tensor) and x.is_floating_point():
         logits, x = _checks.promote_under_autocast(logits, x)

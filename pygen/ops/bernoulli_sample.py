@@ -17,12 +17,15 @@ def bernoulli_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Independent bits that are 1 with probability sigmoid(logits / temperature).
+    """Draws independent bits, each 1 with probability sigmoid(logits / temperature), such as pixels from a decoder.
 
-    What torch.bernoulli(logits.sigmoid()) draws, in one pass, without rounding probabilities near 1: the distribution is
-    exp(-bernoulli_nll). Each bit takes one uniform number, a pure function of the seed, its image and its place p C + c in
-    it (position p, channel c): draws do not depend on the batch, the layout, threads or the backend, but for numbers within
-    an exponential's rounding of the chance. NaN gives 0. Not differentiable; what comes out does not require grad.
+    The distribution is that of torch.bernoulli(logits.sigmoid()), in one pass and without rounding probabilities near
+    1; its negative log-likelihood is bernoulli_nll. NaN gives 0. Not differentiable; what comes out does not require
+    grad.
+
+    Each bit takes one uniform number, a pure function of the seed, its image and its place p C + c in it (position p,
+    channel c). So draws do not depend on the batch, the layout, threads or the backend, but for numbers within an
+    exponential's rounding of the chance.
 
     Args:
         logits: [N, C, ...] or [N], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides.
@@ -40,6 +43,11 @@ def bernoulli_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> bits = pygen.functional.bernoulli_sample(torch.randn(4, 1, 8, 8), seed=0)
+        >>> bits.shape, bits.dtype
+        (torch.Size([4, 1, 8, 8]), torch.uint8)
     """
     _checks.check_tensor(_OP, "logits", logits)
     _checks.check_floating(_OP, "logits", logits)

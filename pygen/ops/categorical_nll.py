@@ -13,14 +13,16 @@ MOST_LEVELS = 1 << 24  # float32 counts so far one by one
 
 
 def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", backend: str | None = None) -> Tensor:
-    """The negative log-likelihood, in nats, of integer levels under softmaxes of logits.
+    """The negative log-likelihood, in nats, of integer levels under softmaxes of logits: the loss of PixelCNN and its kin.
 
-    -log softmax(block)[level] for each channel and position, summed over them: what F.cross_entropy(reduction="sum") / N
-    gives of the same logits as [N * C, L, ...], from one pass over them. A logit of -inf makes its level impossible: its
-    gradient is 0, and the loss is +inf where x has that level. Differentiable to any order in logits (first order under
-    torch.compile); torch.func transforms run the reference composition. On a CPU the pass that sums the loss also makes the
-    gradient for an upstream gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as
-    checkpointing's). Van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4.
+    -log softmax(block)[level] for each channel and position, summed over them: what F.cross_entropy(reduction="sum") /
+    N gives of the same logits as [N * C, L, ...], from one pass over them. A logit of -inf makes its level impossible:
+    its gradient is 0, and the loss is +inf where x has that level. Van den Oord et al. 2016, "Pixel Recurrent Neural
+    Networks", section 3.4.
+
+    Differentiable to any order in logits (first order under torch.compile); torch.func transforms run the reference
+    composition. On a CPU the pass that sums the loss also makes the gradient for an upstream gradient of 1, which is
+    held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
 
     Args:
         logits: [N, C * L, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). Along dim 1 L logits for
@@ -36,6 +38,14 @@ def categorical_nll(logits: Tensor, x: Tensor, *, reduction: str = "batchmean", 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> logits = torch.randn(4, 3 * 16, 8, 8)  # 16 levels of each of 3 channels
+        >>> x = torch.randint(16, (4, 3, 8, 8))
+        >>> pygen.functional.categorical_nll(logits, x).shape
+        torch.Size([])
+        >>> pygen.functional.categorical_nll(logits, x, reduction="none").shape
+        torch.Size([4])
     """
     _check(logits, x)
     _checks.check_reduction(_OP, reduction)

@@ -22,15 +22,17 @@ def categorical_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Levels drawn independently, each with the probabilities softmax(block / temperature) of its L logits.
+    """Draws integer levels independently, each with the probabilities softmax(block / temperature) of its L logits.
 
-    What torch.distributions.Categorical(logits=...).sample() draws of the same logits as [N, C, ..., L], in one pass over
-    them: nothing of their size is written. The levels' distribution is exp(-categorical_nll). Each takes one uniform number,
-    a pure function of the seed, its image and its place p C + c in it (position p, channel c), and is the first whose
-    cumulated probability reaches that number. So draws do not depend on the batch, the layout, threads or the backend, but
-    for numbers that lie within the rounding of the sums of a boundary: in float32 about one in a million, in float64
-    practically none. A level of logit -inf is never drawn. Where logits are NaN or +inf, or all -inf, the level is 0. Not
-    differentiable; what comes out does not require grad.
+    What torch.distributions.Categorical(logits=...).sample() draws of the same logits as [N, C, ..., L], in one pass
+    over them: nothing of their size is written. The levels' distribution is exp(-categorical_nll). A level of logit
+    -inf is never drawn. Where logits are NaN or +inf, or all -inf, the level is 0. Not differentiable; what comes out
+    does not require grad.
+
+    Each level takes one uniform number, a pure function of the seed, its image and its place p C + c in it (position p,
+    channel c), and is the first whose cumulated probability reaches that number. So draws do not depend on the batch,
+    the layout, threads or the backend, but for numbers that lie within the rounding of the sums of a boundary: in
+    float32 about one in a million, in float64 practically none.
 
     Args:
         logits: [N, C * L, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). As categorical_nll takes
@@ -49,6 +51,12 @@ def categorical_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> logits = torch.randn(4, 3 * 16, 8, 8)  # 16 levels of each of 3 channels
+        >>> levels = pygen.functional.categorical_sample(logits, channels=3, seed=0)
+        >>> levels.shape, levels.dtype
+        (torch.Size([4, 3, 8, 8]), torch.uint8)
     """
     _check(logits, channels)
     _checks.check_temperature(_OP, temperature)

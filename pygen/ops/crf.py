@@ -20,13 +20,16 @@ def crf_log_partition(
     lengths: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """log Z of a linear chain, in nats: the logarithm of the sum of e^score over all K^L taggings of each sequence.
+    """log Z of a linear chain, in nats: the logarithm of the sum of e^score over all taggings of each sequence.
 
-    The score of tags y is start[y_0] + sum_t emissions[t, y_t] + sum_t transitions[y_(t-1), y_t] + end[y_last]. Tags and
-    transitions of score -inf are impossible; where every tagging is, log Z = -inf with gradient 0. Differentiable to any
-    order in the floating arguments (first order under torch.compile, which runs the forward pass twice); torch.func
-    transforms run the reference composition. Lafferty, McCallum and Pereira 2001, "Conditional Random Fields"; Rabiner 1989
-    for the recursion and its scaling.
+    The normaliser of a linear-chain CRF, which gives each step of a sequence one of K tags, as in named-entity
+    recognition; crf_nll is its loss. Of T steps there are K^T taggings. The score of tags y is start[y_0] + sum_t
+    emissions[t, y_t] + sum_t transitions[y_(t-1), y_t] + end[y_last]. Tags and transitions of score -inf are
+    impossible; where every tagging is, log Z = -inf with gradient 0. Lafferty, McCallum and Pereira 2001, "Conditional
+    Random Fields"; Rabiner 1989 for the recursion and its scaling.
+
+    Differentiable to any order in the floating arguments (first order under torch.compile, which runs the forward pass
+    twice); torch.func transforms run the reference composition.
 
     Args:
         emissions: [N, T, K], float64, float32, bfloat16 or float16; computed in float32 (float64). Any strides. More tags than
@@ -45,6 +48,11 @@ def crf_log_partition(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> emissions, transitions = torch.randn(2, 7, 5), torch.randn(5, 5)  # 2 sequences of 7 steps, 5 tags
+        >>> pygen.functional.crf_log_partition(emissions, transitions).shape
+        torch.Size([2])
     """
     op = "crf_log_partition"
     floating = floating_arguments(op, emissions, transitions, start, end)
@@ -63,10 +71,10 @@ def crf_nll(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The negative log-likelihood, in nats, of tags in a linear chain: log Z less the score of the tags, from one pass.
+    """The negative log-likelihood, in nats, of tags in a linear-chain CRF, its training loss: log Z less the tags' score.
 
-    See crf_log_partition for the score, the arguments not named here, and how far it differentiates. Impossible tags (score
-    -inf) have a loss of +inf.
+    In one pass. See crf_log_partition for the score, the arguments not named here, and how far it differentiates.
+    Impossible tags (score -inf) have a loss of +inf.
 
     Args:
         tags: [N, T], int64, 0 .. K-1; past the length anything. A wrong tag raises on a CPU; on a GPU it makes the loss NaN.
@@ -78,6 +86,14 @@ def crf_nll(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> emissions, transitions = torch.randn(2, 7, 5), torch.randn(5, 5)  # 2 sequences of 7 steps, 5 tags
+        >>> tags, lengths = torch.randint(5, (2, 7)), torch.tensor([7, 4])
+        >>> pygen.functional.crf_nll(emissions, tags, transitions, lengths=lengths).shape
+        torch.Size([])
+        >>> pygen.functional.crf_nll(emissions, tags, transitions, lengths=lengths, reduction="none").shape
+        torch.Size([2])
     """
     op = "crf_nll"
     floating = floating_arguments(op, emissions, transitions, start, end)
@@ -96,14 +112,25 @@ def crf_marginals(
     lengths: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """The probability of each tag at each step given the emissions: the gradient of log Z, [N, T, K] in the dtype of emissions.
+    """The probability of each tag at each step of a linear-chain CRF given the emissions: the gradient of log Z.
 
     Each row sums to 1; past a sequence's length, and where no tagging is possible, it is 0. Arguments as in
     crf_log_partition. Differentiable (by the reference's composition, not under torch.compile).
 
+    Returns:
+        [N, T, K] in the dtype of emissions.
+
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> emissions, transitions = torch.randn(2, 7, 5), torch.randn(5, 5)  # 2 sequences of 7 steps, 5 tags
+        >>> marginals = pygen.functional.crf_marginals(emissions, transitions)
+        >>> marginals.shape
+        torch.Size([2, 7, 5])
+        >>> torch.allclose(marginals.sum(2), torch.ones(2, 7))
+        True
     """
     op = "crf_marginals"
     floating = floating_arguments(op, emissions, transitions, start, end)
@@ -130,10 +157,11 @@ def crf_decode(
     lengths: Tensor | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The likeliest tags of each sequence and their score (Viterbi). Not differentiable.
+    """The likeliest tags of each sequence in a linear-chain CRF, and their score (Viterbi). Not differentiable.
 
-    Of equally good tags the lowest is taken, at the last step first and then step by step towards the first one: the same on
-    every backend, bit for bit, unless a score is NaN: then the tags are arbitrary. Arguments as in crf_log_partition.
+    Of equally good tags the lowest is taken, at the last step first and then step by step towards the first one: the
+    same on every backend, bit for bit, unless a score is NaN: then the tags are arbitrary. Arguments as in
+    crf_log_partition.
 
     Returns:
         tags [N, T], int64, -1 past a sequence's length; their scores [N], float32 (float64 for float64), -inf where nothing can
@@ -142,6 +170,14 @@ def crf_decode(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> emissions, transitions = torch.randn(2, 7, 5), torch.randn(5, 5)  # 2 sequences of 7 steps, 5 tags
+        >>> tags, scores = pygen.functional.crf_decode(emissions, transitions, lengths=torch.tensor([7, 4]))
+        >>> tags.shape, scores.shape
+        (torch.Size([2, 7]), torch.Size([2]))
+        >>> tags[1, 4:]
+        tensor([-1, -1, -1])
     """
     op = "crf_decode"
     floating = floating_arguments(op, emissions, transitions, start, end)

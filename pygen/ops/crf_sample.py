@@ -29,15 +29,17 @@ def crf_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Tags drawn exactly from the chain: each sequence's whole tagging y with probability e^score(y) / Z. Not differentiable.
+    """Draws tags exactly from a linear-chain CRF: each sequence's whole tagging y with probability e^score(y) / Z.
 
-    Forward filtering, backward sampling (Fruehwirth-Schnatter 1994; Scott 2002): one forward pass, from whose states all
-    samples are drawn, a tag a step, from the last step to the first. The distribution is exp(-crf_nll), its marginals are
-    crf_marginals. A tag takes one uniform number, a pure function of the seed, its sample, its sequence's place in the batch
-    and its step: draws do not depend on the rest of the batch, on num_samples, on padding, threads or the backend, but where
-    a number lies within the rounding of a boundary: in float32 about one tag in a million, after which the tags before it
-    may differ as well. Impossible tags (score -inf) are never drawn; where no tagging is possible, or a score is NaN or
-    +inf, the tags are arbitrary. Arguments not named here are as in crf_log_partition.
+    The distribution is exp(-crf_nll), its marginals are crf_marginals. Impossible tags (score -inf) are never drawn;
+    where no tagging is possible, or a score is NaN or +inf, the tags are arbitrary. Not differentiable. Arguments not
+    named here are as in crf_log_partition.
+
+    Forward filtering, backward sampling (Fruehwirth-Schnatter 1994; Scott 2002): one forward pass, from whose states
+    all samples are drawn, a tag a step, from the last step to the first. A tag takes one uniform number, a pure
+    function of the seed, its sample, its sequence's place in the batch and its step. So draws do not depend on the rest
+    of the batch, on num_samples, on padding, threads or the backend, but where a number lies within the rounding of a
+    boundary: in float32 about one tag in a million, after which the tags before it may differ as well.
 
     Args:
         num_samples: S taggings of each sequence, 0 .. 2^29; None: one, and result[0] of any S is that one.
@@ -54,6 +56,13 @@ def crf_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> emissions, transitions = torch.randn(2, 7, 5), torch.randn(5, 5)  # 2 sequences of 7 steps, 5 tags
+        >>> pygen.functional.crf_sample(emissions, transitions).shape
+        torch.Size([2, 7])
+        >>> pygen.functional.crf_sample(emissions, transitions, num_samples=10, seed=0).shape
+        torch.Size([10, 2, 7])
     """
     floating = floating_arguments(_OP, emissions, transitions, start, end)
     check_lengths(_OP, lengths, floating[0])

@@ -15,10 +15,16 @@ _OP = "gan_loss"
 
 
 class GanStats(NamedTuple):
-    """What people log of a discriminator, 0-dim tensors without a gradient; of several scales the mean.
+    """What people log of a discriminator, from discriminator_loss(return_stats=True): 0-dim tensors without a gradient.
 
-    An accuracy is the fraction of logits on the right side: of 0, of 1/2 for least_squares, and for the relativistic kinds of
-    what the logit is compared with. NaN where there are no logits.
+    An accuracy is the fraction of logits on the right side: of 0, of 1/2 for least_squares, and for the relativistic
+    kinds of what the logit is compared with. NaN where there are no logits. Of several scales the mean.
+
+    Example:
+        >>> real, fake = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([-1.0, -2.0])
+        >>> _, stats = pygen.functional.discriminator_loss(real=real, fake=fake, return_stats=True)
+        >>> stats.real_mean, stats.real_accuracy, stats.fake_accuracy
+        (tensor(1.2500), tensor(0.7500), tensor(1.))
     """
 
     real_mean: Tensor
@@ -38,7 +44,9 @@ def discriminator_loss(
     return_stats: bool = False,
     backend: str | None = None,
 ) -> Any:
-    """The discriminator's loss of logits (not probabilities), to be minimised; sp = softplus.
+    """The loss that a GAN's discriminator minimises, of its logits (not probabilities) of real and generated samples.
+
+    With sp = softplus:
 
     =====================  ==============  ==============
     kind                   on real r       on fake f
@@ -52,11 +60,13 @@ def discriminator_loss(
     relativistic_average   sp(-(r-mean f)) sp(f-mean r)
     =====================  ==============  ==============
 
+    There is no factor 0.5: use scale. (Goodfellow et al. 2014; Lim and Ye 2017; Mao et al. 2017; Arjovsky et al. 2017;
+    Jolicoeur-Martineau 2018.)
+
     Differentiable to any order in real and fake, through the means too (first order under torch.compile); torch.func
-    transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an upstream
-    gradient of 1, one number a logit, which is held until backward hands it out (not under saved-tensor hooks such as
-    checkpointing's). There is no factor 0.5: use scale. (Goodfellow et al. 2014; Lim and Ye 2017; Mao et al. 2017; Arjovsky
-    et al. 2017; Jolicoeur-Martineau 2018.)
+    transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an
+    upstream gradient of 1, one number a logit, which is held until backward hands it out (not under saved-tensor hooks
+    such as checkpointing's).
 
     Args:
         real: logits of real samples, any shape, float64, float32, bfloat16 or float16; or a list, one for each scale.
@@ -77,6 +87,11 @@ def discriminator_loss(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> real, fake = torch.randn(8, 1), torch.randn(8, 1)  # D(x) and D(G(z).detach())
+        >>> pygen.functional.discriminator_loss(real=real, fake=fake, kind="hinge").shape
+        torch.Size([])
     """
     op = "discriminator_loss"
     if return_stats is False:
@@ -108,7 +123,9 @@ def generator_loss(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> Any:
-    """The generator's loss of the discriminator's logits, to be minimised; sp = softplus.
+    """The loss that a GAN's generator minimises, of the discriminator's logits (not probabilities) of its samples.
+
+    With sp = softplus:
 
     =====================  ============================================
     kind                   on fake f (and real r)
@@ -135,6 +152,13 @@ def generator_loss(
 
     Raises:
         As discriminator_loss.
+
+    Example:
+        >>> real, fake = torch.randn(8, 1), torch.randn(8, 1)  # D(x) and D(G(z))
+        >>> pygen.functional.generator_loss(fake=fake, kind="hinge").shape
+        torch.Size([])
+        >>> pygen.functional.generator_loss(fake=fake, real=real, kind="relativistic").shape
+        torch.Size([])
     """
     op = "generator_loss"
     common = _gan_common.loss(op, real, fake, kind, 0.0, scale, reduction, backend)

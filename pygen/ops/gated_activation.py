@@ -21,10 +21,11 @@ _OP = "gated_activation"
 def gated_activation(
     input: Tensor, cond: Tensor | None = None, *, color_groups: int = 1, backend: str | None = None
 ) -> Tensor:
-    """tanh(a) * sigmoid(b), where a and b are the halves of each of color_groups contiguous blocks of channels.
+    """The gate of Gated PixelCNN and WaveNet, tanh(a) * sigmoid(b), where a and b are the two halves of the channels.
 
-    Differentiable to any order (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al.
-    2016, "Conditional Image Generation with PixelCNN Decoders", equation 2.
+    With color_groups the channels are that many contiguous blocks, and each of them is halved. Differentiable to any
+    order (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al. 2016,
+    "Conditional Image Generation with PixelCNN Decoders", equation 2.
 
     Args:
         input: [N, C, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -38,6 +39,11 @@ def gated_activation(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> features, cond = torch.randn(2, 8, 5, 5), torch.randn(2, 8)
+        >>> pygen.functional.gated_activation(features, cond).shape
+        torch.Size([2, 4, 5, 5])
     """
     if _checks.autocast_enabled():
         input, cond = _checks.cast_under_autocast(input, cond)

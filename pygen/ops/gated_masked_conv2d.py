@@ -34,13 +34,15 @@ def gated_masked_conv2d(
     dilation: int = 1,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """pre = masked_conv2d(input, weight, bias) + conv2d(side, side_weight) + add, and its gate: tanh(a) * sigmoid(b) over the
-    halves of pre + cond.
+    """A masked convolution and its gate tanh(a) * sigmoid(b) in one call: one stack of a Gated PixelCNN layer.
 
-    `side` and `add` join the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before and
-    after; in float32 and float64 there is no difference); the gate reads pre as it is returned. Differentiable to any order
-    (first order under torch.compile). Backward keeps input, weight, cond, side, side_weight and pre. Under autocast it casts
-    like F.conv2d. Van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2.
+    pre = masked_conv2d(input, weight, bias) + conv2d(side, side_weight) + add; a and b are the halves of pre + cond.
+    `side` and `add` join the sums in float32 before pre is rounded, once (backends "cpu" and "composite" round before
+    and after; in float32 and float64 there is no difference); the gate reads pre as it is returned. Van den Oord et al.
+    2016, "Conditional Image Generation with PixelCNN Decoders", figure 2.
+
+    Differentiable to any order (first order under torch.compile). Backward keeps input, weight, cond, side, side_weight
+    and pre. Under autocast it casts like F.conv2d.
 
     Args:
         input: [N, Cin, H, W], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -61,6 +63,12 @@ def gated_masked_conv2d(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> x, weight = torch.randn(2, 3, 8, 8), torch.randn(2 * 4, 3, 3, 3)
+        >>> pre, out = pygen.functional.gated_masked_conv2d(x, weight, mask_type="A")
+        >>> pre.shape, out.shape
+        (torch.Size([2, 8, 8, 8]), torch.Size([2, 4, 8, 8]))
     """
     if _checks.autocast_enabled():
         input, weight, bias, add, cond, side, side_weight = _checks.cast_under_autocast(

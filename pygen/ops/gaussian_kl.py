@@ -24,9 +24,10 @@ def gaussian_kl(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """KL(N(mu, e^logvar) || N(prior_mu, e^prior_logvar)) in nats, diagonal Gaussians, exact near logvar = prior_logvar.
+    """KL(N(mu, e^logvar) || N(prior_mu, e^prior_logvar)) of diagonal Gaussians, in nats: a VAE's KL term without drawing z.
 
-    Differentiable to any order in every tensor (first order under torch.compile). Kingma and Welling 2014, appendix B.
+    The prior is standard normal by default. Exact near logvar = prior_logvar. Differentiable to any order in every
+    tensor (first order under torch.compile). Kingma and Welling 2014, appendix B.
 
     Args:
         mu: [N, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -42,6 +43,13 @@ def gaussian_kl(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> mu, logvar = torch.ones(4, 16), torch.zeros(4, 16)
+        >>> pygen.functional.gaussian_kl(mu, logvar)
+        tensor(8.)
+        >>> pygen.functional.gaussian_kl(mu, logvar, reduction="none").shape
+        torch.Size([4])
     """
     if _checks.autocast_enabled():
         mu, logvar, prior_mu, prior_logvar = _checks.promote_under_autocast(mu, logvar, prior_mu, prior_logvar)

@@ -34,7 +34,9 @@ def gradient_penalty(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """A penalty on g = d (sum of D's logits) / d x, one norm for each sample over all its other dims.
+    """Penalises a GAN's discriminator D for steep gradients g = d (sum of D's logits) / d x, one norm for each sample.
+
+    The norm is over all dims of a sample. Added to the discriminator's loss:
 
     =======  =======================================  ==============================================================
     kind     penalty of a sample                      at
@@ -46,9 +48,9 @@ def gradient_penalty(
                                                       element, both uniform (Kodali et al. 2017)
     =======  =======================================  ==============================================================
 
-    The samples are detached: the gradient of the penalty reaches the discriminator alone. At g = 0, where the norm has no
-    derivative, it is taken as 0, so nothing becomes NaN. A batch norm in D makes samples depend on each other: then there is
-    no gradient per sample.
+    The samples are detached: the gradient of the penalty reaches the discriminator alone. At g = 0, where the norm has
+    no derivative, it is taken as 0, so nothing becomes NaN. A batch norm in D makes samples depend on each other: then
+    there is no gradient per sample.
 
     Args:
         discriminator: x [N, ...] -> logits (not the loss, not probabilities) of any shape, or a list of them; all are summed.
@@ -68,6 +70,14 @@ def gradient_penalty(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> discriminator = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1))
+        >>> real = torch.randn(4, 1, 4, 4)
+        >>> penalty = pygen.functional.gradient_penalty(discriminator, real=real, kind="r1", gamma=10.0)
+        >>> penalty.shape
+        torch.Size([])
+        >>> penalty.backward()  # into the discriminator's parameters
     """
     _check(real, fake, kind, gamma, target, reduction)
     if not callable(discriminator):

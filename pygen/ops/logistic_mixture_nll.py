@@ -21,15 +21,17 @@ def logistic_mixture_nll(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The negative log-likelihood, in nats, of integer levels under a mixture of discretised logistics for each pixel.
+    """The negative log-likelihood, in nats, of integer levels under a mixture of logistics a pixel: PixelCNN++'s loss.
 
-    Level x stands at v = 2 x / (num_levels - 1) - 1 and has the mass of its bin, of half a width h = 1 / (num_levels - 1),
-    the outer two bins open: log sigma(a) + log sigma(-b) + log(1 - e^(b - a)), a and b = (v +- h - mean) e^-log_scale, which
-    is exact in the tails too, as are the gradients. Of a pixel the log-sum-exp over the components of their log weight plus
-    the log-probabilities of all channels. Differentiable to any order in params (first order under torch.compile);
-    torch.func transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an
-    upstream gradient of 1, which is held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
-    Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
+    Level x stands at v = 2 x / (num_levels - 1) - 1 and has the mass of its bin, of half a width h = 1 / (num_levels -
+    1), the outer two bins open: log sigma(a) + log sigma(-b) + log(1 - e^(b - a)), a and b = (v +- h - mean)
+    e^-log_scale, which is exact in the tails too, as are the gradients. Of a pixel the log-sum-exp over the components
+    of their log weight plus the log-probabilities of all channels. Salimans et al. 2017, "PixelCNN++", equations 1 to
+    3.
+
+    Differentiable to any order in params (first order under torch.compile); torch.func transforms run the reference
+    composition. On a CPU the pass that sums the loss also makes the gradient for an upstream gradient of 1, which is
+    held until backward hands it out (not under saved-tensor hooks such as checkpointing's).
 
     Args:
         params: [N, P, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). P is 3 K for one channel
@@ -49,6 +51,14 @@ def logistic_mixture_nll(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> params = torch.randn(2, 10 * 5, 8, 8)  # 5 components, 3 channels
+        >>> x = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> pygen.functional.logistic_mixture_nll(params, x).shape
+        torch.Size([])
+        >>> pygen.functional.logistic_mixture_nll(params, x, reduction="none").shape
+        torch.Size([2])
     """
     _check(params, x, num_levels, min_log_scale)
     _checks.check_reduction(_OP, reduction)

@@ -24,16 +24,18 @@ def logistic_mixture_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Integer levels of each pixel, drawn from its mixture of discretised logistics: a component, then channel after channel.
+    """Draws each pixel's integer levels from its mixture of discretised logistics: a component, then channel by channel.
 
-    The distribution is exp(-logistic_mixture_nll) of the same parameters, the open bins at both ends included; green and
-    blue have the means that the levels drawn before give them. (The sampler that comes with PixelCNN++ draws numbers between
-    the levels, cuts their noise at 1e-5 and clamps.) Each pixel takes 1 + C uniform numbers, a pure function of the seed,
-    its image and its position: draws do not depend on the batch, the layout, threads or the backend, but for numbers within
-    rounding of a boundary: in float32 about one in a hundred thousand, in float64 practically none. They are others than
-    PixelCNNPP.sample makes of such parameters, which bisects the whole mixture's distribution function; the distribution is
-    the same. Where a pixel's weights or its component's numbers are NaN, the level is 0. Not differentiable; what comes out
-    does not require grad. Salimans et al. 2017, "PixelCNN++", equations 1 to 3.
+    The distribution is exp(-logistic_mixture_nll) of the same parameters, the open bins at both ends included; green
+    and blue have the means that the levels drawn before give them. (The sampler that comes with PixelCNN++ draws
+    numbers between the levels, cuts their noise at 1e-5 and clamps.) Where a pixel's weights or its component's numbers
+    are NaN, the level is 0. Not differentiable; what comes out does not require grad. Salimans et al. 2017,
+    "PixelCNN++", equations 1 to 3.
+
+    Each pixel takes 1 + C uniform numbers, a pure function of the seed, its image and its position. So draws do not
+    depend on the batch, the layout, threads or the backend, but for numbers within rounding of a boundary: in float32
+    about one in a hundred thousand, in float64 practically none. They are others than PixelCNNPP.sample makes of such
+    parameters, which bisects the whole mixture's distribution function; the distribution is the same.
 
     Args:
         params: [N, P, ...], float64, float32, bfloat16 or float16; computed in float32 (float64). As logistic_mixture_nll takes
@@ -54,6 +56,12 @@ def logistic_mixture_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> params = torch.randn(2, 10 * 5, 8, 8)  # 5 components, 3 channels
+        >>> x = pygen.functional.logistic_mixture_sample(params, seed=0)
+        >>> x.shape, x.dtype
+        (torch.Size([2, 3, 8, 8]), torch.uint8)
     """
     _check(params, channels, num_levels, min_log_scale)
     _checks.check_temperature(_OP, temperature)

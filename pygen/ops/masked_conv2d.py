@@ -30,12 +30,13 @@ def masked_conv2d(
     add: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Convolution with stride 1 and zero padding to the same size, over the live taps alone.
+    """Convolution over the live taps of a mask alone, such as the pixels before a pixel's own in PixelCNN.
 
-    A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. What depends on
-    an infinite value is infinite or NaN: which of the two may differ between backends (docs/masked_conv2d.md). Differentiable
-    to any order (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al. 2016, "Pixel
-    Recurrent Neural Networks".
+    Stride 1 and zero padding to the same size. Dead taps are skipped, not multiplied by zeros: a dead weight may hold
+    NaN and reaches neither output nor gradient, and its own gradient is exactly 0. What depends on an infinite value is
+    infinite or NaN: which of the two may differ between backends (docs/masked_conv2d.md). Differentiable to any order
+    (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al. 2016, "Pixel Recurrent
+    Neural Networks".
 
     Args:
         input: [N, Cin, H, W], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -55,6 +56,14 @@ def masked_conv2d(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> x, weight, bias = torch.randn(2, 3, 8, 8), torch.randn(6, 3, 5, 5), torch.zeros(6)
+        >>> pygen.functional.masked_conv2d(x, weight, bias, mask_type="A").shape
+        torch.Size([2, 6, 8, 8])
+        >>> above = ((True, True, True), (False, False, False), (False, False, False))  # a pattern of live taps
+        >>> pygen.functional.masked_conv2d(x, weight[:, :, 1:4, 1:4], mask_type=above).shape
+        torch.Size([2, 6, 8, 8])
     """
     if _checks.autocast_enabled():
         input, weight, bias, add = _checks.cast_under_autocast(input, weight, bias, add)

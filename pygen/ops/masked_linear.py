@@ -27,9 +27,10 @@ def masked_linear(
     strict: bool,
     backend: str | None = None,
 ) -> Tensor:
-    """Linear over the live connections: input i feeds output o where out_degrees[o] > in_degrees[i] (strict) or >=.
+    """A linear layer whose connections obey degrees, as in MADE: i feeds o where out_degrees[o] >= in_degrees[i].
 
-    A dead weight may hold NaN: it reaches neither output nor gradient, and its own gradient is exactly 0. Nor does a NaN in
+    Of input i and output o. With strict=True it feeds it where out_degrees[o] > in_degrees[i]. The other weights are
+    dead: one may hold NaN and reaches neither output nor gradient, and its own gradient is exactly 0. Nor does a NaN in
     an input reach outputs that it does not feed. Differentiable to any order (first order under torch.compile). Under
     autocast it casts like F.linear. Germain et al. 2015, "MADE: Masked Autoencoder for Distribution Estimation".
 
@@ -49,6 +50,12 @@ def masked_linear(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> x, weight, bias = torch.randn(8, 3), torch.randn(4, 3), torch.zeros(4)
+        >>> options = {"in_degrees": (0, 1, 2), "out_degrees": (0, 0, 1, 1), "strict": False}
+        >>> pygen.functional.masked_linear(x, weight, bias, **options).shape
+        torch.Size([8, 4])
     """
     common = _linear_common.product(_op, input, weight, bias, in_degrees, out_degrees, strict, backend)
     if common is not None:

@@ -29,13 +29,14 @@ def nade_nll(
 ) -> Tensor:
     """The negative log-likelihood, in nats, of binary data under a neural autoregressive distribution estimator (NADE).
 
-    a_0 = hidden_bias; for each input d: h = sigmoid(a_d), logit_d = output_bias_d + output_weight_d . h, of which the loss is
-    softplus(logit_d) - x_d logit_d, and a_{d+1} = a_d + x_d weight_d. In one pass, O(N D H), and nothing of that size is stored:
-    backward keeps the logits [N, D], and runs from the last input to the first. Differentiable to any order in the
-    parameters and in a floating input (first order under torch.compile); torch.func transforms run the reference composition.
-    Larochelle and Murray 2011, "The Neural Autoregressive Distribution Estimator", section 3. Its b and c are the biases here,
-    its V is output_weight, and its W, which has a column for each input, is the transpose of weight: here a row is what one
-    input adds to the hidden units, so a step reads one row of either.
+    a_0 = hidden_bias; for each input d: h = sigmoid(a_d), logit_d = output_bias_d + output_weight_d . h, of which the
+    loss is softplus(logit_d) - x_d logit_d, and a_{d+1} = a_d + x_d weight_d. Larochelle and Murray 2011, "The Neural
+    Autoregressive Distribution Estimator", section 3. Its b and c are the biases here, its V is output_weight, and its
+    W, which has a column for each input, is the transpose of weight.
+
+    Differentiable to any order in the parameters and in a floating input (first order under torch.compile); torch.func
+    transforms run the reference composition. One pass, O(N D H), which stores nothing of that size: backward keeps the
+    logits [N, D], and runs from the last input to the first.
 
     Args:
         input: [N, D]. torch.bool, torch.uint8 or torch.int64 levels {0, 1}: another level raises on a CPU; on a GPU, where a
@@ -55,6 +56,12 @@ def nade_nll(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> x = torch.randint(2, (4, 10), dtype=torch.uint8)  # N = 4, D = 10
+        >>> weight, output_weight = torch.randn(10, 16), torch.randn(10, 16)  # H = 16
+        >>> pygen.functional.nade_nll(x, weight, torch.zeros(16), output_weight, torch.zeros(10)).shape
+        torch.Size([])
     """
     tensors = (input, weight, hidden_bias, output_weight, output_bias)
     if _checks.autocast_enabled():

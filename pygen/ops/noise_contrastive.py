@@ -28,17 +28,26 @@ def negative_sampling_loss(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """word2vec's loss of a class and a few drawn ones, in nats: softplus(-s_target) + sum_k softplus(s_k).
+    """word2vec's loss of a class and a few drawn ones, in nats: trains embeddings, not probabilities.
 
-    s_c = <input, weight_c> + bias_c. Learns vectors, not probabilities: without NCE's correction the scores tend to
-    log p(c | input) - log(K q(c)). Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their
-    Compositionality", equation 4; as in word2vec and gensim a negative that is the target is passed over.
+    softplus(-s_target) + sum_k softplus(s_k), s_c = <input, weight_c> + bias_c. Without NCE's correction the scores
+    tend to log p(c | input) - log(K q(c)). Mikolov et al. 2013, "Distributed Representations of Words and Phrases and
+    their Compositionality", equation 4; as in word2vec and gensim a negative that is the target is passed over.
 
     Args:
         noise: a table of noise_table, where num_negatives asks to draw; else None.
         remove_accidental_hits: True as in word2vec.
         input, weight, target, negatives, bias, num_negatives, shared, sparse, seed, generator, reduction, backend: as in
             nce_loss, and so are the result, the errors and what is differentiable.
+
+    Example:
+        >>> contexts, weight = torch.randn(8, 16), torch.randn(1000, 16)
+        >>> target, negatives = torch.randint(1000, (8,)), torch.randint(1000, (8, 5))
+        >>> pygen.functional.negative_sampling_loss(contexts, weight, target, negatives).shape
+        torch.Size([])
+        >>> noise = pygen.functional.noise_table(torch.ones(1000))  # or let the loss draw them
+        >>> pygen.functional.negative_sampling_loss(contexts, weight, target, noise=noise, num_negatives=5).shape
+        torch.Size([])
     """
     options = (noise, num_negatives, shared, remove_accidental_hits, sparse, seed, generator, reduction, backend)
     return _loss("negative_sampling", input, weight, target, negatives, bias, *options)
@@ -61,13 +70,16 @@ def nce_loss(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """Noise-contrastive estimation, in nats: softplus(-d_target) + sum_k softplus(d_k), d_c = s_c - log(K q(c)).
+    """Noise-contrastive estimation, in nats: trains a classifier of very many classes from a few drawn ones at each step.
 
-    Learns to tell a class of the data from K drawn by the noise distribution q, s_c = <input, weight_c> + bias_c; at the
-    optimum the scores are normalised log probabilities. Both classes are corrected, and a negative that is the target
-    counts, or the estimate would not be consistent. Gutmann and Hyvarinen 2012; Mnih and Teh 2012. Differentiable to any
-    order in input, weight and bias (first order under torch.compile); torch.func transforms run the reference composition.
-    Gradients of classes are summed in a fixed order, also where one comes often: equal from run to run.
+    softplus(-d_target) + sum_k softplus(d_k), d_c = s_c - log(K q(c)), s_c = <input, weight_c> + bias_c: it learns to
+    tell a class of the data from K drawn by the noise distribution q, and at the optimum the scores s are normalised
+    log probabilities. Both classes are corrected, and a negative that is the target counts, or the estimate would not
+    be consistent. Gutmann and Hyvarinen 2012; Mnih and Teh 2012.
+
+    Differentiable to any order in input, weight and bias (first order under torch.compile); torch.func transforms run
+    the reference composition. Gradients of classes are summed in a fixed order, also where one comes often: equal from
+    run to run.
 
     Args:
         input: [N, D], float64, float32, bfloat16 or float16, computed in float32 (float64): contexts' vectors. Any strides.
@@ -96,6 +108,13 @@ def nce_loss(
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
         NotImplementedError: sparse=True where a call is traced.
+
+    Example:
+        >>> contexts, weight = torch.randn(8, 16), torch.randn(1000, 16)
+        >>> target = torch.randint(1000, (8,))
+        >>> noise = pygen.functional.noise_table(torch.ones(1000))  # here all classes are as frequent
+        >>> pygen.functional.nce_loss(contexts, weight, target, noise=noise, num_negatives=5).shape
+        torch.Size([])
     """
     options = (noise, num_negatives, shared, remove_accidental_hits, sparse, seed, generator, reduction, backend)
     return _loss("nce", input, weight, target, negatives, bias, *options)
@@ -118,16 +137,25 @@ def sampled_softmax_loss(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The cross entropy of a class among itself and K drawn ones, in nats, d_c = s_c - log(K q(c)) their logits.
+    """The cross entropy of a class among itself and K drawn ones, in nats: trains a softmax over very many classes cheaply.
 
-    Approaches the softmax over all classes as K grows: correction and removed hits are what makes it unbiased in the limit. Jean
-    et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation"; Bengio and Senecal 2008. For training:
-    evaluate with F.cross_entropy over all classes.
+    The logits are d_c = s_c - log(K q(c)), as in nce_loss. It approaches the softmax over all classes as K grows:
+    correction and removed hits are what makes it unbiased in the limit. For training: evaluate with F.cross_entropy
+    over all classes. Jean et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation"; Bengio
+    and Senecal 2008.
 
     Args:
         remove_accidental_hits: True: a negative that is the target would be the target's own rival.
         input, weight, target, negatives, noise, bias, num_negatives, shared, sparse, seed, generator, reduction, backend: as
             in nce_loss, and so are the result, the errors and what is differentiable. log q of a target is finite.
+
+    Example:
+        >>> contexts, weight = torch.randn(8, 16), torch.randn(1000, 16)
+        >>> target = torch.randint(1000, (8,))
+        >>> noise = pygen.functional.noise_table(torch.ones(1000))  # here all classes are as frequent
+        >>> options = {"noise": noise, "num_negatives": 5, "shared": True}
+        >>> pygen.functional.sampled_softmax_loss(contexts, weight, target, **options).shape
+        torch.Size([])
     """
     options = (noise, num_negatives, shared, remove_accidental_hits, sparse, seed, generator, reduction, backend)
     return _loss("sampled_softmax", input, weight, target, negatives, bias, *options)

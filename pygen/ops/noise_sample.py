@@ -15,10 +15,11 @@ _MOST_DRAWS = 1 << 31
 
 
 def noise_table(counts: Tensor, power: float = 0.75) -> Tensor:
-    """An alias table of q_c = counts_c^power / sum, from which noise_sample draws and the losses read log q.
+    """An alias table of q_c = counts_c^power / sum, from which noise_sample and the losses draw classes.
 
-    Made on the CPU in float64, whatever the dtype of counts, which need not sum to anything: about a second for a million
-    classes. A class of count 0 is never drawn, whatever the power. Walker 1977; Vose 1991; the power of Mikolov et al. 2013.
+    Made on the CPU in float64, whatever the dtype of counts, which need not sum to anything: about a second for a
+    million classes. A class of count 0 is never drawn, whatever the power. Walker 1977; Vose 1991; the power of Mikolov
+    et al. 2013.
 
     Args:
         counts: [C], how often each class comes, or its weight: finite, >= 0, not all 0; any floating or integer dtype.
@@ -30,6 +31,13 @@ def noise_table(counts: Tensor, power: float = 0.75) -> Tensor:
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
+
+    Example:
+        >>> table = pygen.functional.noise_table(torch.tensor([2, 1, 1]), power=1.0)
+        >>> table.shape, table.dtype
+        (torch.Size([3, 3]), torch.int64)
+        >>> table[:, 2].view(torch.float64).exp()  # q
+        tensor([0.5000, 0.2500, 0.2500], dtype=torch.float64)
     """
     op = "noise_table"
     _checks.check_tensor(op, "counts", counts)
@@ -65,10 +73,10 @@ def noise_sample(
     generator: Generator | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Classes drawn independently, with replacement, by an alias table: two look-ups a draw, however many classes.
+    """Draws classes independently, with replacement, from a table of noise_table: two look-ups a draw, however many classes.
 
-    Draw k of row n is a function of (seed, n, k) alone, by integers alone: the same on every backend, bit for bit, whatever the
-    number of rows, draws and threads. This is what the noise-contrastive losses draw with num_negatives.
+    The noise-contrastive losses draw so with num_negatives. Draw k of row n is a function of (seed, n, k) alone, by
+    integers alone: the same on every backend, bit for bit, whatever the number of rows, draws and threads.
 
     Args:
         noise: [C, 3], a table of noise_table. One that is not may give any numbers.
@@ -83,6 +91,11 @@ def noise_sample(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> noise = pygen.functional.noise_table(torch.tensor([100, 10, 1]))
+        >>> pygen.functional.noise_sample(noise, (8, 5), seed=0).shape
+        torch.Size([8, 5])
     """
     check_table(_OP, noise)
     rows, count = _size(size)

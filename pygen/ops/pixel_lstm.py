@@ -24,12 +24,14 @@ def pixel_lstm(
 ) -> Tensor:
     """A convolutional LSTM that scans an image line by line: the recurrence of PixelRNN's layers.
 
-    Lines are rows ("down") or diagonals ("right", "left"); a pixel reads h of the line before at its taps, and c of one
-    pixel of it, both 0 outside of the image: with s = input + sum over taps of weight[:, :, t] h, the gates are o, f, i =
-    sigmoid(s) and g = tanh(s), and c = f c + i g, h = o tanh(c). No skewed map is made. Van den Oord et al. 2016, "Pixel
-    Recurrent Neural Networks", sections 3.1 to 3.3. Differentiable to any order (first order under torch.compile); forward
-    keeps the gates and c, 5 H numbers a pixel, and not its input. torch.func transforms run the reference composition. Under
-    autocast it casts like F.conv2d.
+    Lines are rows ("down") or diagonals ("right", "left"). A pixel reads h of the line before at its taps, and c of one
+    pixel of it, both 0 outside of the image: with s = input + sum over taps of weight[:, :, t] h, the gates are o, f, i
+    = sigmoid(s) and g = tanh(s), and c = f c + i g, h = o tanh(c). Van den Oord et al. 2016, "Pixel Recurrent Neural
+    Networks", sections 3.1 to 3.3. pygen.nn.RowLSTM and pygen.nn.DiagonalBiLSTM are the whole layers.
+
+    Differentiable to any order (first order under torch.compile); torch.func transforms run the reference composition.
+    Under autocast it casts like F.conv2d. Forward keeps the gates and c, 5 H numbers a pixel, and not its input. No
+    skewed map is made.
 
     Args:
         input: [N, 4 H, R, W], the input-to-state product, its bias included: gates o, f, i, g, each of H channels. float64,
@@ -48,6 +50,11 @@ def pixel_lstm(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> gates, weight = torch.randn(2, 4 * 3, 6, 6), torch.randn(4 * 3, 3, 3)  # H = 3, k = 3
+        >>> pygen.functional.pixel_lstm(gates, weight, direction="down").shape
+        torch.Size([2, 3, 6, 6])
     """
     if _checks.autocast_enabled():
         input, weight = _checks.cast_under_autocast(input, weight)

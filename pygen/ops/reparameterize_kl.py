@@ -30,12 +30,12 @@ def reparameterize_kl(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws z = mu + exp(logvar / 2) eps and computes KL(N(mu, e^logvar) || prior), in one pass.
+    """A VAE's latents and their KL in one pass: draws z = mu + exp(logvar / 2) eps and computes KL(N(mu, e^logvar) || prior).
 
-    Backward makes the noise again from its seed: only the inputs and the seed are kept. Differentiable to any order in
-    mu, logvar, prior_mu and prior_logvar (first order under torch.compile). torch.func transforms run the reference
-    composition; under vmap every example has the same noise for the same seed. Kingma and Welling 2014, "Auto-Encoding
-    Variational Bayes", appendix B.
+    The prior is standard normal by default. Backward makes the noise again from its seed: only the inputs and the seed
+    are kept. Differentiable to any order in mu, logvar, prior_mu and prior_logvar (first order under torch.compile).
+    torch.func transforms run the reference composition; under vmap every example has the same noise for the same seed.
+    Kingma and Welling 2014, "Auto-Encoding Variational Bayes", appendix B.
 
     Args:
         mu: [N, ...], float64, float32, bfloat16 or float16; computed in float32 (float64).
@@ -57,6 +57,15 @@ def reparameterize_kl(
         TypeError: a dtype or type is not accepted.
         ValueError: shapes, devices or options do not fit.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> mu, logvar = torch.randn(4, 16), torch.randn(4, 16)
+        >>> z, kl = pygen.functional.reparameterize_kl(mu, logvar)
+        >>> z.shape, kl.shape
+        (torch.Size([4, 16]), torch.Size([]))
+        >>> z, kl = pygen.functional.reparameterize_kl(mu, logvar, num_samples=8, reduction="none", seed=0)
+        >>> z.shape, kl.shape
+        (torch.Size([8, 4, 16]), torch.Size([4]))
     """
     if (
         not torch.compiler.is_compiling()

@@ -20,7 +20,7 @@ _OP = "sample_dot"
 
 
 def sample_dot(x: Tensor, y: Tensor | None = None, *, backend: str | None = None) -> Tensor:
-    """Sum of x y over all dims but the first; of x^2 without y.
+    """The sum of x y over all dims but the first, of x^2 without y: squared norms or inner products of each sample.
 
     Differentiable to any order (first order under torch.compile), the derivative at 0 being 0.
 
@@ -35,6 +35,10 @@ def sample_dot(x: Tensor, y: Tensor | None = None, *, backend: str | None = None
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> pygen.functional.sample_dot(torch.ones(2, 3, 4))
+        tensor([12., 12.])
     """
     sums = _short(x, y, backend)
     if sums is not None:

@@ -22,20 +22,24 @@ def vector_quantize(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Replaces each position's vector by its nearest code (Euclidean), with the losses that pull the two together.
+    """Replaces each position's vector by its nearest code, with losses that pull the two together: a VQ-VAE's bottleneck.
 
-    loss = codebook_weight ||sg(z) - e||^2 + beta ||z - sg(e)||^2, the codebook's term and the commitment. The gradient of
-    quantized goes to input unchanged (straight through), none of it to the codebook. Distances [positions, K] are never
-    stored. The codebook's gradient is summed code by code in one order, whatever the threads and the grid. Differentiable to
-    any order (first order under torch.compile), with sg constant in every order; as with any straight-through estimator,
-    finite differences do not match; torch.func transforms run the reference composition. van den Oord et al. 2017, "Neural
-    Discrete Representation Learning", equation 3; Razavi et al. 2019, VQ-VAE-2.
+    loss = codebook_weight ||sg(z) - e||^2 + beta ||z - sg(e)||^2, the codebook's term and the commitment, z a
+    position's vector, e its code and sg a stop of the gradient. The gradient of quantized goes to input unchanged
+    (straight through), none of it to the codebook. van den Oord et al. 2017, "Neural Discrete Representation Learning",
+    equation 3; Razavi et al. 2019, VQ-VAE-2.
 
-    Computed in float32 (float64). C++ sums squared differences: the distance of the code that is found is the least but for
-    2 (D + 4) eps of itself. The others take the largest <z, e> - |e|^2 / 2, which cancels: up to 4 (D + 4) eps (|z| |e| + |e|^2)
-    further, e the longest code. Where these numbers are exact, as of small integers, it is the lowest index of the nearest. The
-    loss is of differences everywhere. A code with a NaN or an infinity is never the nearest; a position with one, or where no
-    other code is left, gets code 0, and makes the loss not finite.
+    A code with a NaN or an infinity is never the nearest; a position with one, or where no other code is left, gets
+    code 0, and makes the loss not finite.
+
+    Differentiable to any order (first order under torch.compile), with sg constant in every order; as with any
+    straight-through estimator, finite differences do not match; torch.func transforms run the reference composition.
+    The codebook's gradient is summed code by code in one order, whatever the threads and the grid.
+
+    Distances are Euclidean, in float32 (float64), and never stored. C++ sums squared differences: the distance of the
+    code that is found is the least but for 2 (D + 4) eps of itself. The other backends take the largest <z, e> - |e|^2
+    / 2, which cancels: up to 4 (D + 4) eps (|z| |e| + |e|^2) further, e the longest code. Where these numbers are
+    exact, as of small integers, it is the lowest index of the nearest. The loss is of differences everywhere.
 
     Args:
         input: [N, D, ...], float64, float32, bfloat16 or float16. Any strides; channels_last and contiguous are equally fast.
@@ -52,6 +56,12 @@ def vector_quantize(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> z, codebook = torch.randn(2, 4, 8, 8), torch.randn(16, 4)  # 16 codes of 4 numbers
+        >>> quantized, indices, loss = pygen.functional.vector_quantize(z, codebook)
+        >>> quantized.shape, indices.shape, loss.shape
+        (torch.Size([2, 4, 8, 8]), torch.Size([2, 8, 8]), torch.Size([]))
     """
     if _checks.autocast_enabled():
         input, codebook = _checks.promote_under_autocast(input, codebook)
@@ -72,9 +82,10 @@ def vector_quantize(
 def code_statistics(
     input: Tensor, indices: Tensor, num_codes: int, *, backend: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """How many positions each code got, and the sums of their vectors, for moving averages of a codebook.
+    """How many positions each code got and the sum of their vectors: what a codebook kept by moving averages needs.
 
-    Summed in one order, whatever the threads and the grid, by the kernel of the codebook's gradient. Not differentiable.
+    Not differentiable. Summed in one order, whatever the threads and the grid, by the kernel of the codebook's
+    gradient.
 
     Args:
         input: [N, D, ...], float64, float32, bfloat16 or float16. Any strides.
@@ -89,6 +100,13 @@ def code_statistics(
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
         RuntimeError: the requested backend cannot run; the message says why.
+
+    Example:
+        >>> z, codebook = torch.randn(2, 4, 8, 8), torch.randn(16, 4)
+        >>> _, indices, _ = pygen.functional.vector_quantize(z, codebook)
+        >>> counts, sums = pygen.functional.code_statistics(z, indices, 16)
+        >>> counts.shape, sums.shape, counts.sum().item()
+        (torch.Size([16]), torch.Size([16, 4]), 128)
     """
     op = "code_statistics"
     _check_input(op, input)
