@@ -52,6 +52,13 @@ def check_name(op: str, name: object) -> None:
         raise ValueError(f"{op}: backend: expected one of {', '.join(NAMES)} or None, got {name!r}")
 
 
+def checked(module: str, backend: str | None) -> str | None:
+    """A module's `backend`, of which the name is checked alone: it may be made on another machine than it runs on."""
+    if backend is not None:
+        check_name(module, backend)
+    return backend
+
+
 def why_not(op: str, name: str, device_type: str) -> str | None:
     """Why `name` cannot run `op` on tensors of that device; None if it can."""
     if name in _LACKS.get(op, _LACKS_BY_DEFAULT):

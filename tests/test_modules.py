@@ -67,6 +67,21 @@ def test_wrong_options_are_refused_when_a_module_is_made(make, kind, match) -> N
         make()
 
 
+@pytest.mark.parametrize("name", pnn.__all__)
+def test_a_module_refuses_a_backend_that_there_is_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is made; one that cannot run here may be made here, for another machine."""
+    init = getattr(pnn, name).__init__
+
+    def make(backend: str) -> nn.Module:
+        monkeypatch.setattr(getattr(pnn, name), "__init__", functools.partialmethod(init, backend=backend))
+        return MODULES[name]()[0]
+
+    assert make("triton") is not None
+    for wrong in ("gpu", "Triton", ""):
+        with pytest.raises(ValueError, match=f"^{name}: backend: expected one of reference, .* got {wrong!r}"):
+            make(wrong)
+
+
 def test_wrong_calls_are_refused_by_name() -> None:
     """Before torch's layers inside say something of shapes that nobody passed."""
     gated, x = pnn.GatedMaskedConv2d(4, 4, 3, "B", cond_channels=2), torch.zeros(2, 4, 5, 5)

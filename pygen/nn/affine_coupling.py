@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_bool, check_tensor, fail
 from pygen.functional import affine_coupling
 from pygen.ops._halves import halves
@@ -65,7 +66,7 @@ class AffineCoupling(nn.Module):
             )
         self.conditioner = conditioner
         self.mask, self.flip, self.scale, self.bound = mask, flip, scale, bound
-        self.additive, self.backend = additive, backend
+        self.additive, self.backend = additive, _dispatch.checked("AffineCoupling", backend)
 
     def forward(
         self,

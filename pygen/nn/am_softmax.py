@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction, check_size
 from pygen.functional import am_softmax
 from pygen.ops.am_softmax import check_options
@@ -35,7 +36,8 @@ class AMSoftmax(nn.Module):
         check_options("AMSoftmax", scale, margin)
         check_reduction("AMSoftmax", reduction)
         self.in_features, self.num_classes = in_features, num_classes
-        self.scale, self.margin, self.reduction, self.backend = scale, margin, reduction, backend
+        self.scale, self.margin, self.reduction = scale, margin, reduction
+        self.backend = _dispatch.checked("AMSoftmax", backend)
         self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
         self.reset_parameters()
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction
 from pygen.functional import bernoulli_nll
 
@@ -16,7 +17,7 @@ class BernoulliNLL(nn.Module):
     def __init__(self, *, reduction: str = "batchmean", backend: str | None = None) -> None:
         super().__init__()
         check_reduction("BernoulliNLL", reduction)
-        self.reduction, self.backend = reduction, backend
+        self.reduction, self.backend = reduction, _dispatch.checked("BernoulliNLL", backend)
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction, check_tensor, fail
 from pygen.functional import crf_decode, crf_marginals, crf_nll, crf_sample
 
@@ -40,7 +41,7 @@ class LinearChainCRF(nn.Module):
         if batch_first is not True:
             raise fail(_OP, "batch_first", "True (emissions.transpose(0, 1) costs nothing)", batch_first)
         check_reduction(_OP, reduction)
-        self.num_tags, self.reduction, self.backend = num_tags, reduction, backend
+        self.num_tags, self.reduction, self.backend = num_tags, reduction, _dispatch.checked(_OP, backend)
         self.start_transitions = nn.Parameter(torch.empty(num_tags, device=device, dtype=dtype))
         self.end_transitions = nn.Parameter(torch.empty(num_tags, device=device, dtype=dtype))
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags, device=device, dtype=dtype))

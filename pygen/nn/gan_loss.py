@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pygen import presets
+from pygen import _dispatch, presets
 from pygen._checks import check_bool, fail
 from pygen._gan_terms import RELATIVISTIC
 from pygen.functional import discriminator_loss, generator_loss
@@ -52,7 +52,8 @@ class GANLoss(nn.Module):
             preset = presets.gan_loss(like, variant)
             of_discriminator, of_generator = dict(preset.discriminator), dict(preset.generator)
         self.of_discriminator, self.of_generator = of_discriminator, of_generator
-        self.label_smoothing, self.reduction, self.backend = label_smoothing, reduction, backend
+        self.label_smoothing, self.reduction = label_smoothing, reduction
+        self.backend = _dispatch.checked("GANLoss", backend)
         check_options("GANLoss", self.kind, label_smoothing, of_discriminator["scale"], reduction)
 
     @property

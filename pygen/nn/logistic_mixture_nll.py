@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction
 from pygen.functional import logistic_mixture_nll
 from pygen.ops.logistic_mixture_nll import check_mixture
@@ -28,7 +29,7 @@ class LogisticMixtureNLL(nn.Module):
         check_mixture("LogisticMixtureNLL", num_levels, min_log_scale)
         check_reduction("LogisticMixtureNLL", reduction)
         self.num_levels, self.min_log_scale = num_levels, min_log_scale
-        self.reduction, self.backend = reduction, backend
+        self.reduction, self.backend = reduction, _dispatch.checked("LogisticMixtureNLL", backend)
 
     def forward(
         self,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pygen import _taps
+from pygen import _dispatch, _taps
 from pygen._checks import check_bool, check_floating, check_size, check_tensor, fail
 from pygen.functional import gated_masked_conv2d, masked_conv2d
 from pygen.nn._pointwise import PointwiseConv2d
@@ -74,7 +74,8 @@ class MaskedConv2d(nn.Conv2d):
             device=device,
             dtype=dtype,
         )
-        self.mask_type, self.color_groups, self.backend = mask_type, color_groups, backend
+        self.mask_type, self.color_groups = mask_type, color_groups
+        self.backend = _dispatch.checked(name, backend)
 
     def forward(self, input: Tensor) -> Tensor:  # [N, Cin, H, W] -> [N, Cout, H, W]
         return masked_conv2d(
@@ -188,7 +189,8 @@ class GatedMaskedConv2d(nn.Module):
             raise fail(name, "kernel_size", "an int, of k x k", repr(kernel_size), kind=TypeError)
         _taps.kernel_sides(name, kernel_size)
         _taps.check_groups(name, mask_type, color_groups, in_channels, 2 * out_channels)
-        self.mask_type, self.color_groups, self.backend = mask_type, color_groups, backend
+        self.mask_type, self.color_groups = mask_type, color_groups
+        self.backend = _dispatch.checked(name, backend)
         there: dict[str, Any] = {"device": device, "dtype": dtype}
         live_rows = kernel_size // 2 + (mask_type == "B")
         above = tuple((row < live_rows,) * kernel_size for row in range(kernel_size))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen.functional import masked_linear
 from pygen.nn.masked_conv2d import compare_masks
 from pygen.ops.masked_linear import check_degrees
@@ -40,7 +41,7 @@ class MaskedLinear(nn.Linear):
         check_degrees(type(self).__name__, in_degrees, out_degrees, strict)
         super().__init__(len(in_degrees), len(out_degrees), bias=bias, device=device, dtype=dtype)
         self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
-        self.strict, self.backend = strict, backend
+        self.strict, self.backend = strict, _dispatch.checked(type(self).__name__, backend)
 
     def forward(self, input: Tensor) -> Tensor:  # [..., in] -> [..., out]
         return masked_linear(

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction, check_size
 from pygen.functional import nade_nll
 
@@ -52,7 +53,7 @@ class NADENLL(nn.Module):
             check_size("NADENLL", name, value)
         check_reduction("NADENLL", reduction)
         self.num_inputs, self.hidden_size = num_inputs, hidden_size
-        self.reduction, self.backend = reduction, backend
+        self.reduction, self.backend = reduction, _dispatch.checked("NADENLL", backend)
         register_parameters(self, num_inputs, hidden_size, device, dtype)
 
     def forward(

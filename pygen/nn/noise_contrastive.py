@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_bool, check_reduction, check_size, check_tensor, fail
 from pygen.functional import nce_loss, negative_sampling_loss, noise_table, sampled_softmax_loss
 
@@ -57,7 +58,8 @@ class _Contrastive(nn.Module):
         if counts is not None and counts.shape != (num_classes,):
             raise fail(name, "counts", f"[{num_classes}], of num_classes", list(counts.shape))
         self.num_classes, self.features, self.num_negatives = num_classes, features, num_negatives
-        self.shared, self.sparse, self.reduction, self.backend = shared, sparse, reduction, backend
+        self.shared, self.sparse, self.reduction = shared, sparse, reduction
+        self.backend = _dispatch.checked(name, backend)
         self.weight = nn.Parameter(torch.empty(num_classes, features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
         table = noise_table(torch.ones(num_classes, device="cpu") if counts is None else counts, power)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pygen import _checks, _taps
+from pygen import _checks, _dispatch, _taps
 from pygen.functional import pixel_lstm
 from pygen.nn._pointwise import PointwiseConv2d
 from pygen.nn.masked_conv2d import MaskedConv2d
@@ -64,13 +64,14 @@ class _PixelLSTM(nn.Module):
         )
 
 
-def _check(name: str, in_channels: Any, hidden_channels: Any, color_groups: Any) -> None:
+def _check(name: str, in_channels: Any, hidden_channels: Any, color_groups: Any, backend: Any) -> None:
     for argument, value in (("in_channels", in_channels), ("hidden_channels", hidden_channels)):
         _checks.check_size(name, argument, value)
     _taps.check_color_groups(name, color_groups)
     for argument, value in (("in_channels", in_channels), ("hidden_channels", hidden_channels)):
         if value % color_groups:
             raise _checks.fail(name, argument, f"a multiple of color_groups, {color_groups}", value)
+    _dispatch.checked(name, backend)
 
 
 class RowLSTM(_PixelLSTM):
@@ -97,7 +98,7 @@ class RowLSTM(_PixelLSTM):
         dtype: torch.dtype | None = None,
         backend: str | None = None,
     ) -> None:
-        _check("RowLSTM", in_channels, hidden_channels, color_groups)
+        _check("RowLSTM", in_channels, hidden_channels, color_groups, backend)
         if isinstance(kernel_size, (tuple, list)):
             raise _checks.fail("RowLSTM", "kernel_size", "an int", repr(kernel_size), kind=TypeError)
         _taps.kernel_sides("RowLSTM", kernel_size)
@@ -128,7 +129,7 @@ class DiagonalBiLSTM(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        _check("DiagonalBiLSTM", in_channels, hidden_channels, color_groups)
+        _check("DiagonalBiLSTM", in_channels, hidden_channels, color_groups, backend)
         options = (color_groups, device, dtype, backend)
         self.right = _PixelLSTM(in_channels, hidden_channels, 2, "right", *options)
         self.left = _PixelLSTM(in_channels, hidden_channels, 2, "left", *options)

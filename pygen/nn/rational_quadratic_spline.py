@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_bool, fail
 from pygen.functional import rational_quadratic_spline
 from pygen.nn.affine_coupling import check_conditioner, check_input, passing_half
@@ -51,7 +52,7 @@ class SplineCoupling(nn.Module):
         self.conditioner = conditioner
         self.mask, self.flip, self.tails, self.bound = mask, flip, tails, bound
         self.min_bin_width, self.min_bin_height, self.min_derivative = min_bin_width, min_bin_height, min_derivative
-        self.identity_init, self.backend = identity_init, backend
+        self.identity_init, self.backend = identity_init, _dispatch.checked(name, backend)
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction, check_size
 from pygen.functional import rbm_free_energy
 
@@ -48,7 +49,7 @@ class RBMFreeEnergy(nn.Module):
             check_size("RBMFreeEnergy", name, value)
         check_reduction("RBMFreeEnergy", reduction)
         self.num_visible, self.num_hidden = num_visible, num_hidden
-        self.reduction, self.backend = reduction, backend
+        self.reduction, self.backend = reduction, _dispatch.checked("RBMFreeEnergy", backend)
         register_parameters(self, num_visible, num_hidden, device, dtype)
 
     def forward(

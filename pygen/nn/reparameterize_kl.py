@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_reduction, check_size
 from pygen.functional import gaussian_kl, reparameterize_kl
 from pygen.ops.reparameterize_kl import check_free_bits
@@ -20,7 +21,8 @@ class ReparameterizeKL(nn.Module):
         super().__init__()
         check_free_bits("ReparameterizeKL", free_bits)
         check_reduction("ReparameterizeKL", reduction)
-        self.free_bits, self.reduction, self.backend = free_bits, reduction, backend
+        self.free_bits, self.reduction = free_bits, reduction
+        self.backend = _dispatch.checked("ReparameterizeKL", backend)
 
     def forward(
         self,
@@ -73,6 +75,7 @@ class DiagonalGaussian(nn.Module):
         super().__init__()
         for name, value in (("in_features", in_features), ("latent_dim", latent_dim)):
             check_size("DiagonalGaussian", name, value)
+        _dispatch.checked("DiagonalGaussian", backend)
         self.linear = nn.Linear(in_features, 2 * latent_dim, device=device, dtype=dtype)
         self.reparameterize = ReparameterizeKL(free_bits=free_bits, reduction=reduction, backend=backend)
 

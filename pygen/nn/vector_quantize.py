@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pygen import _dispatch
 from pygen._checks import check_size, fail
 from pygen.functional import code_statistics, vector_quantize
 from pygen.ops._saved import snapshot
@@ -74,7 +75,8 @@ class VectorQuantizer(nn.Module):
         ):
             raise fail(name, "restart_threshold", "None, or a number > 0 beside a decay", repr(restart_threshold))
         self.num_codes, self.dim, self.beta, self.decay, self.epsilon = num_codes, dim, beta, decay, epsilon
-        self.restart_threshold, self.reduction, self.backend = restart_threshold, reduction, backend
+        self.restart_threshold, self.reduction = restart_threshold, reduction
+        self.backend = _dispatch.checked(name, backend)
         codebook = torch.empty(num_codes, dim, device=device, dtype=dtype)
         if decay is None:
             self.codebook = nn.Parameter(codebook)
