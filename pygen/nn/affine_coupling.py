@@ -32,17 +32,27 @@ def check_input(name: str, x: object, least: int) -> None:
 
 
 class AffineCoupling(nn.Module):
-    """One coupling layer around a network of the user's: x -> (y, log_det), and y -> (x, log_det) with inverse=True.
+    """A coupling layer of normalizing flows (NICE, RealNVP) around a network of yours: x -> (y, log_det).
 
-    With mask "channel" and "even_odd" the conditioner is called with the half that passes unchanged, a view [N, C', ...], and
-    gives the parameters of the other half; with "checkerboard" with all of x, zeros where it is transformed, and gives
-    parameters of x's shape. It returns a pair (shift, log_scale), or one tensor with both along dim 1, shift first; or, of an
-    additive coupling, the shift. See pygen.functional.affine_coupling. No parameters beside the conditioner's.
+    With inverse=True y -> (x, log_det). The conditioner sees what passes unchanged and gives the shift and log_scale of
+    the rest. With mask "channel" and "even_odd" it is called with the half that passes, a view [N, C', ...], and gives
+    the parameters of the other half; with "checkerboard" with all of x, zeros where it is transformed, and gives
+    parameters of x's shape. It returns a pair (shift, log_scale), or one tensor with both along dim 1, shift first; or,
+    of an additive coupling, the shift. See pygen.functional.affine_coupling. No parameters beside the conditioner's.
 
     Args:
         conditioner: the network.
         mask, flip, scale, bound, backend: as in the function.
         additive: NICE's coupling, without a scale.
+
+    Example:
+        >>> layer = pygen.nn.AffineCoupling(torch.nn.Linear(3, 6))  # 3 of 6 numbers pass; shift and log_scale of the others
+        >>> x = torch.randn(4, 6)
+        >>> y, log_det = layer(x)
+        >>> y.shape, log_det.shape
+        (torch.Size([4, 6]), torch.Size([4]))
+        >>> torch.allclose(layer.inverse(y)[0], x, atol=1e-4)
+        True
     """
 
     def __init__(

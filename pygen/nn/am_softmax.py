@@ -10,12 +10,20 @@ from pygen.ops.am_softmax import check_options
 
 
 class AMSoftmax(nn.Module):
-    """(embeddings, targets) -> loss: see pygen.functional.am_softmax. Holds the classes' weights, [C, D], drawn as nn.Linear's.
+    """The additive-margin softmax loss (CosFace) with the classes' weights: (embeddings [N, D], target [N]) -> loss in nats.
+
+    The weights, [C, D], are drawn as nn.Linear's. See pygen.functional.am_softmax.
 
     Args:
         in_features: D, of an embedding.
         num_classes: C.
-        scale, margin, reduction: as in the function.
+        scale, margin, reduction, backend: as in the function.
+
+    Example:
+        >>> criterion = pygen.nn.AMSoftmax(16, 10)  # in place of a last layer of 10 classes and F.cross_entropy
+        >>> loss = criterion(torch.randn(8, 16), torch.randint(10, (8,)))
+        >>> loss.shape, criterion.weight.shape
+        (torch.Size([]), torch.Size([10, 16]))
     """
 
     def __init__(

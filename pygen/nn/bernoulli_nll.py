@@ -8,10 +8,18 @@ from pygen.functional import bernoulli_nll
 
 
 class BernoulliNLL(nn.Module):
-    """(logits, x) -> nll: see pygen.functional.bernoulli_nll. No parameters of its own.
+    """The negative log-likelihood, in nats, of binary x under independent Bernoullis: (logits, x) -> nll.
+
+    For the reconstruction term of a VAE. No parameters. See pygen.functional.bernoulli_nll.
 
     Args:
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> criterion = pygen.nn.BernoulliNLL()
+        >>> criterion(torch.randn(4, 1, 8, 8), torch.randint(2, (4, 1, 8, 8))).shape
+        torch.Size([])
     """
 
     def __init__(self, *, reduction: str = "batchmean", backend: str | None = None) -> None:

@@ -8,10 +8,20 @@ from pygen.functional import categorical_nll
 
 
 class CategoricalNLL(nn.Module):
-    """(logits, x) -> nll: see pygen.functional.categorical_nll. No parameters of its own.
+    """The negative log-likelihood, in nats, of integer levels under softmaxes of logits: (logits, x) -> nll.
+
+    The loss of PixelCNN and its kin, of logits [N, C * L, ...] and x [N, C, ...]. No parameters. See
+    pygen.functional.categorical_nll.
 
     Args:
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> criterion = pygen.nn.CategoricalNLL()
+        >>> logits, x = torch.randn(4, 3 * 16, 8, 8), torch.randint(16, (4, 3, 8, 8))  # 16 levels of each of 3 channels
+        >>> criterion(logits, x).shape
+        torch.Size([])
     """
 
     def __init__(self, *, reduction: str = "batchmean", backend: str | None = None) -> None:

@@ -11,16 +11,28 @@ _OP = "LinearChainCRF"
 
 
 class LinearChainCRF(nn.Module):
-    """(emissions, tags) -> nll: see pygen.functional.crf_nll. The loss, to be minimised, not the log-likelihood.
+    """A linear-chain CRF over a tagger's emissions: (emissions [N, T, K], tags [N, T]) -> negative log-likelihood, in nats.
 
-    Its parameters have the names, shapes and first values (uniform in [-0.1, 0.1]) of pytorch-crf's CRF, whose checkpoints load:
-    transitions [num_tags, num_tags], from tag to tag, start_transitions and end_transitions [num_tags]. What differs from it: the
-    batch comes first, the result is the negative, "batchmean" is the default, and decode gives tensors.
+    The result is the loss, to be minimised, not the log-likelihood; `decode` gives the likeliest tags. See
+    pygen.functional.crf_nll. The parameters have the names, shapes and first values (uniform in [-0.1, 0.1]) of
+    pytorch-crf's CRF, whose checkpoints load: transitions [num_tags, num_tags], from tag to tag, start_transitions and
+    end_transitions [num_tags]. What differs from it: the batch comes first, the result is the negative, "batchmean" is
+    the default, and decode gives tensors.
 
     Args:
         num_tags: K, at least 1.
         batch_first: True; another order is refused (transpose the emissions: any strides do).
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> crf = pygen.nn.LinearChainCRF(5)
+        >>> emissions, tags = torch.randn(2, 7, 5), torch.randint(5, (2, 7))  # 2 sequences of 7 steps, 5 tags
+        >>> crf(emissions, tags).shape
+        torch.Size([])
+        >>> tags, scores = crf.decode(emissions)
+        >>> tags.shape, scores.shape
+        (torch.Size([2, 7]), torch.Size([2]))
     """
 
     def __init__(

@@ -13,7 +13,9 @@ from pygen.ops.gan_loss import call
 
 
 class GANLoss(nn.Module):
-    """Both players' losses, and pix2pix's `criterion(prediction, target_is_real)`. No parameters.
+    """The losses of a GAN's discriminator and generator, of logits (not probabilities), as one object. No parameters.
+
+    Its call is pix2pix's `criterion(prediction, target_is_real)`.
 
     Args:
         kind: as in pygen.functional.discriminator_loss; None means "nonsaturating", or what `like` says.
@@ -23,6 +25,14 @@ class GANLoss(nn.Module):
         scale: a factor on both players' losses.
         reduction: "mean", "sum" or "none".
         backend: as in the functions.
+
+    Example:
+        >>> criterion = pygen.nn.GANLoss("hinge")
+        >>> real, fake = torch.randn(8, 1), torch.randn(8, 1)  # the discriminator's logits
+        >>> criterion.discriminator(real=real, fake=fake).shape, criterion.generator(fake=fake).shape
+        (torch.Size([]), torch.Size([]))
+        >>> criterion(fake, True, for_discriminator=False).shape  # the generator's too
+        torch.Size([])
     """
 
     def __init__(

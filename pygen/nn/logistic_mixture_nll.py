@@ -9,12 +9,21 @@ from pygen.ops.logistic_mixture_nll import check_mixture
 
 
 class LogisticMixtureNLL(nn.Module):
-    """(params, x) -> nll: see pygen.functional.logistic_mixture_nll. No parameters of its own.
+    """The negative log-likelihood, in nats, of integer levels under mixtures of logistics: (params, x) -> nll.
+
+    The loss of PixelCNN++. No parameters. See pygen.functional.logistic_mixture_nll.
 
     Args:
         num_levels: of x, 2 .. 65536.
         min_log_scale: log scales count as at least this much.
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> criterion = pygen.nn.LogisticMixtureNLL()
+        >>> params, x = torch.randn(2, 10 * 5, 8, 8), torch.randint(256, (2, 3, 8, 8))  # 5 components, 3 channels
+        >>> criterion(params, x).shape
+        torch.Size([])
     """
 
     def __init__(

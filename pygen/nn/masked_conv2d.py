@@ -13,18 +13,23 @@ from pygen.nn._pointwise import PointwiseConv2d
 
 
 class MaskedConv2d(nn.Conv2d):
-    """nn.Conv2d over the live taps of a mask, the same size out: see pygen.functional.masked_conv2d.
+    """nn.Conv2d over the live taps of a mask, such as the pixels before a pixel's own: the layer of PixelCNN.
 
-    Initialised like nn.Conv2d. The state_dict has `weight` and `bias`; a checkpoint that also has a `mask` loads if that mask
-    is this one.
+    The same size comes out. Initialised like nn.Conv2d. The state_dict has `weight` and `bias`; a checkpoint that also
+    has a `mask` loads if that mask is this one. See pygen.functional.masked_conv2d.
 
     Args:
         in_channels, out_channels, bias, device, dtype: as in nn.Conv2d.
         kernel_size: an int or (height, width), odd.
         mask_type: "A" (pixels before the centre in raster order), "B" (and the centre), or a pattern of live taps, bool [kH, kW].
-        color_groups: as in masked_conv2d.
+        color_groups, dilation, backend: as in masked_conv2d.
         padding: None, "same", or the number that is the same.
         stride, groups, padding_mode: only nn.Conv2d's defaults.
+
+    Example:
+        >>> layer = pygen.nn.MaskedConv2d(1, 16, 7, "A")
+        >>> layer(torch.randn(2, 1, 8, 8)).shape
+        torch.Size([2, 16, 8, 8])
     """
 
     def __init__(
@@ -150,9 +155,9 @@ class _BeforeGate(MaskedConv2d):
 class GatedMaskedConv2d(nn.Module):
     """A layer of Gated PixelCNN: a vertical stack that sees the rows above, a horizontal one that sees the row so far.
 
-    vertical' = gate(conv(vertical)); horizontal' = out(gate(conv(horizontal) + vertical_to_horizontal(conv(vertical)))),
-    added to horizontal with type B (with A that would show each pixel to itself). No blind spot. Van den Oord et al. 2016,
-    "Conditional Image Generation with PixelCNN Decoders", figure 2.
+    vertical' = gate(conv(vertical)); horizontal' = out(gate(conv(horizontal) +
+    vertical_to_horizontal(conv(vertical)))), added to horizontal with type B (with A that would show each pixel to
+    itself). No blind spot. Van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2.
 
     Args:
         in_channels, out_channels: of either stack; equal with type B.
@@ -160,6 +165,14 @@ class GatedMaskedConv2d(nn.Module):
         mask_type: "A" for the first layer, "B" for the others.
         color_groups: of the horizontal stack.
         cond_channels: K, to condition on [N, K] or [N, K, H, W]; None: no condition.
+        backend: as in pygen.functional.masked_conv2d.
+
+    Example:
+        >>> first, layer = pygen.nn.GatedMaskedConv2d(1, 16, 7, "A"), pygen.nn.GatedMaskedConv2d(16, 16, 3, "B")
+        >>> x = torch.randn(2, 1, 8, 8)
+        >>> vertical, horizontal = layer(*first(x, x))
+        >>> vertical.shape, horizontal.shape
+        (torch.Size([2, 16, 8, 8]), torch.Size([2, 16, 8, 8]))
     """
 
     def __init__(

@@ -13,14 +13,24 @@ from pygen.ops.masked_linear import check_degrees
 
 
 class MaskedLinear(nn.Linear):
-    """nn.Linear whose connections obey degrees: see pygen.functional.masked_linear. Initialised like nn.Linear; no mask is kept.
+    """nn.Linear whose connections obey degrees, the layer of MADE: input i feeds output o only where its degree allows it.
 
-    The state_dict has `weight` and `bias`; a checkpoint that also has a `mask` [out, in] loads if that mask is this one.
+    Initialised like nn.Linear; no mask is kept. The state_dict has `weight` and `bias`; a checkpoint that also has a
+    `mask` [out, in] loads if that mask is this one. See pygen.functional.masked_linear.
 
     Args:
         in_degrees: one int for each input, a sequence or a one-dimensional tensor or array of integers.
         out_degrees: one int for each output, likewise.
         strict: input i feeds output o where out_degrees[o] > in_degrees[i]; else where >=.
+        bias, device, dtype: as in nn.Linear; backend: as in the function.
+
+    Example:
+        >>> layer = pygen.nn.MaskedLinear([0, 1, 2], [0, 1], strict=False)
+        >>> layer(torch.randn(8, 3)).shape
+        torch.Size([8, 2])
+        >>> layer.live_mask()
+        tensor([[ True, False, False],
+                [ True,  True, False]])
     """
 
     def __init__(

@@ -25,12 +25,20 @@ def register_parameters(
 
 
 class NADENLL(nn.Module):
-    """x -> nll of a NADE whose parameters it holds: see pygen.functional.nade_nll.
+    """The negative log-likelihood, in nats, of binary x [N, D] under a NADE whose parameters it holds: x -> nll.
+
+    See pygen.functional.nade_nll; pygen.models.NADE also draws.
 
     Args:
         num_inputs: D.
         hidden_size: H.
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> criterion = pygen.nn.NADENLL(10, 16)  # D = 10, H = 16
+        >>> criterion(torch.randint(2, (4, 10))).shape
+        torch.Size([])
     """
 
     weight: nn.Parameter  # [D, H]

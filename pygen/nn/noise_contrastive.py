@@ -9,10 +9,10 @@ from pygen import _dispatch
 from pygen._checks import check_bool, check_reduction, check_size, check_tensor, fail
 from pygen.functional import nce_loss, negative_sampling_loss, noise_table, sampled_softmax_loss
 
+_DOC = """{what}: (input [N, D], target [N]) -> loss, in nats.
 
-class _Contrastive(nn.Module):
-    """(input, target) -> loss. Holds the classes' weights [C, D], drawn as nn.Embedding's over sqrt(D), a bias of zeros and, as
-    a buffer, the alias table of the noise law counts^power; draws negatives anew at each call.
+    Holds the classes' weights [C, D], drawn as nn.Embedding's over sqrt(D), a bias of zeros and, as a buffer, the alias table of
+    the noise law counts^power. Draws negatives anew at each call. See pygen.functional.{function}.
 
     Args:
         num_classes: C.
@@ -24,9 +24,19 @@ class _Contrastive(nn.Module):
         bias: whether classes have one.
         sparse: whether weight's gradient comes as a sparse tensor.
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> criterion = pygen.nn.{name}(1000, 16, num_negatives=5)  # 1000 classes, vectors of 16 numbers
+        >>> criterion(torch.randn(8, 16), torch.randint(1000, (8,))).shape
+        torch.Size([])
     """
 
-    loss: Callable[..., Tensor]
+
+class _Contrastive(nn.Module):
+    """The parameters, the noise and the call of the three."""
+
+    _loss: Callable[..., Tensor]
     noise: Tensor  # [C, 3]
 
     def __init__(
@@ -77,7 +87,7 @@ class _Contrastive(nn.Module):
         target: Tensor,  # [N], int64
     ) -> Tensor:
         options = {"num_negatives": self.num_negatives, "shared": self.shared, "sparse": self.sparse}
-        return type(self).loss(
+        return type(self)._loss(
             input,
             self.weight,
             target,
@@ -93,15 +103,27 @@ class _Contrastive(nn.Module):
 
 
 class NegativeSamplingLoss(_Contrastive):
-    __doc__ = f"word2vec's loss: see pygen.functional.negative_sampling_loss. {_Contrastive.__doc__}"
-    loss = staticmethod(negative_sampling_loss)
+    __doc__ = _DOC.format(
+        what="word2vec's loss, which trains embeddings of very many classes",
+        function="negative_sampling_loss",
+        name="NegativeSamplingLoss",
+    )
+    _loss = staticmethod(negative_sampling_loss)
 
 
 class NCELoss(_Contrastive):
-    __doc__ = f"Noise-contrastive estimation: see pygen.functional.nce_loss. {_Contrastive.__doc__}"
-    loss = staticmethod(nce_loss)
+    __doc__ = _DOC.format(
+        what="Noise-contrastive estimation, which trains a classifier of very many classes from a few drawn ones",
+        function="nce_loss",
+        name="NCELoss",
+    )
+    _loss = staticmethod(nce_loss)
 
 
 class SampledSoftmaxLoss(_Contrastive):
-    __doc__ = f"Sampled softmax: see pygen.functional.sampled_softmax_loss. {_Contrastive.__doc__}"
-    loss = staticmethod(sampled_softmax_loss)
+    __doc__ = _DOC.format(
+        what="Sampled softmax, which trains a softmax over very many classes from a few drawn ones",
+        function="sampled_softmax_loss",
+        name="SampledSoftmaxLoss",
+    )
+    _loss = staticmethod(sampled_softmax_loss)

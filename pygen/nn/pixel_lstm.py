@@ -75,16 +75,23 @@ def _check(name: str, in_channels: Any, hidden_channels: Any, color_groups: Any,
 
 
 class RowLSTM(_PixelLSTM):
-    """Each row from the rows above: h [N, H, R, W] of maps [N, Cin, R, W] by PixelRNN's Row LSTM.
+    """PixelRNN's Row LSTM, which scans an image row by row: maps [N, Cin, R, W] -> h [N, H, R, W].
 
-    The input-to-state convolution is 1 x kernel_size, masked "B"; the state-to-state one, of the row above, is kernel_size wide:
-    a pixel sees a triangle above it. See pygen.functional.pixel_lstm. Van den Oord et al. 2016, "Pixel Recurrent Neural
-    Networks", section 3.1.
+    The input-to-state convolution is 1 x kernel_size, masked "B"; the state-to-state one, of the row above, is
+    kernel_size wide: a pixel sees a triangle above it. See pygen.functional.pixel_lstm. Van den Oord et al. 2016,
+    "Pixel Recurrent Neural Networks", section 3.1.
 
     Args:
-        in_channels: Cin. hidden_channels: H.
+        in_channels: Cin.
+        hidden_channels: H.
         kernel_size: odd.
         color_groups: the channels, in and out, are that many contiguous blocks in order, such as R|G|B.
+        backend: as in the function.
+
+    Example:
+        >>> layer = pygen.nn.RowLSTM(3, 8)
+        >>> layer(torch.randn(2, 3, 6, 6)).shape
+        torch.Size([2, 8, 6, 6])
     """
 
     def __init__(
@@ -106,16 +113,23 @@ class RowLSTM(_PixelLSTM):
 
 
 class DiagonalBiLSTM(nn.Module):
-    """Along the diagonals, from both upper corners: h [N, H, R, W] of maps [N, Cin, R, W] by PixelRNN's Diagonal BiLSTM.
+    """PixelRNN's Diagonal BiLSTM, which scans an image along its diagonals: maps [N, Cin, R, W] -> h [N, H, R, W].
 
-    Two LSTMs, each with a 1 x 1 input-to-state convolution (masked "B" with colour groups): one from the upper left corner, and
-    one from the upper right, whose result is moved down by one row before both are added, so that a pixel sees all pixels before
-    it in raster order and none behind. See pygen.functional.pixel_lstm. Van den Oord et al. 2016, "Pixel Recurrent Neural
-    Networks", section 3.2.
+    Two LSTMs, each with a 1 x 1 input-to-state convolution (masked "B" with colour groups): one from the upper left
+    corner, and one from the upper right, whose result is moved down by one row before both are added, so that a pixel
+    sees all pixels before it in raster order and none behind. See pygen.functional.pixel_lstm. Van den Oord et al.
+    2016, "Pixel Recurrent Neural Networks", section 3.2.
 
     Args:
-        in_channels: Cin. hidden_channels: H.
+        in_channels: Cin.
+        hidden_channels: H.
         color_groups: the channels, in and out, are that many contiguous blocks in order, such as R|G|B.
+        backend: as in the function.
+
+    Example:
+        >>> layer = pygen.nn.DiagonalBiLSTM(3, 8)
+        >>> layer(torch.randn(2, 3, 6, 6)).shape
+        torch.Size([2, 8, 6, 6])
     """
 
     def __init__(

@@ -10,18 +10,28 @@ from pygen.ops.rational_quadratic_spline import check_bound, check_form, check_s
 
 
 class SplineCoupling(nn.Module):
-    """One coupling layer of splines around a network of the user's: x -> (y, log_det), y -> (x, log_det) with inverse=True.
+    """A coupling layer of neural spline flows around a network of yours: x -> (y, log_det).
 
-    The conditioner is called with the half that passes unchanged, a view [N, C', ...], and gives the parameters of the other
-    half as pygen.functional.rational_quadratic_spline takes them: 3 K - 1 numbers for each channel of it along dim 1 (tails=None:
-    3 K + 1), as of a Linear or a Conv2d with so many outputs. K follows. No parameters beside the conditioner's. A conditioner of
-    nflows, whose widths and heights are divided by the root of its hidden size, carries over with identity_init=False and the
-    rows of its last layer that make them divided by that root.
+    With inverse=True y -> (x, log_det). The conditioner is called with the half that passes unchanged, a view [N, C',
+    ...], and gives the parameters of the other half as pygen.functional.rational_quadratic_spline takes them: 3 K - 1
+    numbers for each channel of it along dim 1 (tails=None: 3 K + 1), as of a Linear or a Conv2d with so many outputs. K
+    follows. No parameters beside the conditioner's. A conditioner of nflows, whose widths and heights are divided by
+    the root of its hidden size, carries over with identity_init=False and the rows of its last layer that make them
+    divided by that root.
 
     Args:
         conditioner: the network.
         mask: "channel" or "even_odd".
         flip, tails, bound, min_bin_width, min_bin_height, min_derivative, identity_init, backend: as in the function.
+
+    Example:
+        >>> layer = pygen.nn.SplineCoupling(torch.nn.Linear(3, 3 * (3 * 8 - 1)))  # 3 of 6 numbers pass; 8 bins for the others
+        >>> x = torch.randn(4, 6)
+        >>> y, log_det = layer(x)
+        >>> y.shape, log_det.shape
+        (torch.Size([4, 6]), torch.Size([4]))
+        >>> torch.allclose(layer.inverse(y)[0], x, atol=1e-4)
+        True
     """
 
     def __init__(

@@ -22,12 +22,20 @@ def register_parameters(
 
 
 class RBMFreeEnergy(nn.Module):
-    """v -> free energy of a restricted Boltzmann machine whose parameters it holds: see pygen.functional.rbm_free_energy.
+    """The free energy, in nats, of a restricted Boltzmann machine whose parameters it holds: v [N, D] -> energy.
+
+    See pygen.functional.rbm_free_energy; pygen.models.RBM has the chains as well.
 
     Args:
         num_visible: D.
         num_hidden: H.
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> energy = pygen.nn.RBMFreeEnergy(6, 3, reduction="none")
+        >>> energy(torch.randint(2, (4, 6))).shape
+        torch.Size([4])
     """
 
     weight: nn.Parameter  # [H, D]

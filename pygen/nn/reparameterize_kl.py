@@ -10,11 +10,20 @@ from pygen.ops.reparameterize_kl import check_free_bits
 
 
 class ReparameterizeKL(nn.Module):
-    """(mu, logvar) -> (z, kl): see pygen.functional.reparameterize_kl. No parameters.
+    """Draws a VAE's latents and computes their KL, in nats: (mu, logvar) -> (z, kl). No parameters.
+
+    See pygen.functional.reparameterize_kl.
 
     Args:
         free_bits: nats per latent element that count at least.
         reduction: "batchmean", "sum" or "none".
+        backend: as in the function.
+
+    Example:
+        >>> layer = pygen.nn.ReparameterizeKL()
+        >>> z, kl = layer(torch.randn(4, 16), torch.randn(4, 16))
+        >>> z.shape, kl.shape
+        (torch.Size([4, 16]), torch.Size([]))
     """
 
     def __init__(self, *, free_bits: float = 0.0, reduction: str = "batchmean", backend: str | None = None) -> None:
@@ -53,12 +62,20 @@ class ReparameterizeKL(nn.Module):
 
 
 class DiagonalGaussian(nn.Module):
-    """An encoder's last layer: features [N, D] -> (z [N, latent_dim], kl), through one linear map to mu | logvar.
+    """The last layer of a VAE's encoder: features [N, D] -> (z [N, latent_dim], kl), the KL in nats.
+
+    One linear map gives mu | logvar. The prior is standard normal. See pygen.functional.reparameterize_kl.
 
     Args:
         in_features: D.
         latent_dim: the size of mu and of logvar.
         free_bits, reduction, backend: as ReparameterizeKL.
+
+    Example:
+        >>> layer = pygen.nn.DiagonalGaussian(32, 8)
+        >>> z, kl = layer(torch.randn(4, 32))
+        >>> z.shape, kl.shape
+        (torch.Size([4, 8]), torch.Size([]))
     """
 
     def __init__(

@@ -16,29 +16,39 @@ def _is_number(value: object) -> bool:
 
 
 class VectorQuantizer(nn.Module):
-    """input [N, dim, ...] -> (quantized, indices [N, ...], loss): see pygen.functional.vector_quantize.
+    """The bottleneck of a VQ-VAE with its codebook: input [N, dim, ...] -> (quantized, indices [N, ...], loss).
 
-    decay=None: `codebook` [num_codes, dim] is a parameter, learnt by the loss. A decay keeps it by moving averages instead (van
-    den Oord et al. 2017, appendix A.1; Razavi et al. 2019): the loss is the commitment alone, `codebook` a buffer, beside it the
-    buffers `cluster_sizes` [num_codes] and `cluster_sums` [num_codes, dim], all in state_dict. Each forward pass in training
-    mode, with gradients or without, then moves them, after the codes were looked up:
+    Each position's vector is replaced by its nearest code; see pygen.functional.vector_quantize. decay=None: `codebook`
+    [num_codes, dim] is a parameter, learnt by the loss. A decay keeps it by moving averages instead (van den Oord et
+    al. 2017, appendix A.1; Razavi et al. 2019): the loss is the commitment alone, `codebook` a buffer, beside it the
+    buffers `cluster_sizes` [num_codes] and `cluster_sums` [num_codes, dim], all in state_dict. Each forward pass in
+    training mode, with gradients or without, then moves them, after the codes were looked up:
 
         sizes = decay sizes + (1 - decay) counts        sums = decay sums + (1 - decay) code_statistics' sums
         codebook = sums / (n (sizes + epsilon) / (n + num_codes epsilon)), n the total of sizes
 
-    They begin with sizes of 1 and sums equal to the codebook, so a code that nothing chooses stays where it is. Processes of a
-    distributed training see their own batches: DistributedDataParallel hands on the buffers of the first. Keep them in float32
-    or wider (autocast does): 16 bits lose what a step adds. And outside of activation checkpointing: its second forward pass,
-    within backward, would move them again and, as they have moved, find other codes than the first; it raises RuntimeError.
+    They begin with sizes of 1 and sums equal to the codebook, so a code that nothing chooses stays where it is.
+    Processes of a distributed training see their own batches: DistributedDataParallel hands on the buffers of the
+    first. Keep them in float32 or wider (autocast does): 16 bits lose what a step adds. And outside of activation
+    checkpointing: its second forward pass, within backward, would move them again and, as they have moved, find other
+    codes than the first; it raises RuntimeError.
 
     Args:
         num_codes: K. The codebook is drawn uniformly from +-1 / K.
         dim: D.
-        beta, reduction: as in the function.
+        beta, reduction, backend: as in the function.
         decay: 0 < decay < 1, 0.99 in the papers; None learns by gradient.
         epsilon: of the smoothing of sizes (Laplace's), > 0.
         restart_threshold: with a decay, codes whose size fell below it are put on positions of the batch, drawn by torch's
             generator of the device (as many numbers as codes, each training pass), their size on the threshold; None: never.
+
+    Example:
+        >>> quantizer = pygen.nn.VectorQuantizer(16, 4)
+        >>> quantized, indices, loss = quantizer(torch.randn(2, 4, 8, 8))
+        >>> quantized.shape, indices.shape, loss.shape
+        (torch.Size([2, 4, 8, 8]), torch.Size([2, 8, 8]), torch.Size([]))
+        >>> quantizer.lookup(indices).shape  # what a decoder takes
+        torch.Size([2, 4, 8, 8])
     """
 
     codebook: Tensor  # [K, D]
