@@ -14,17 +14,31 @@ from pygen._version import __version__
 
 
 def backends() -> dict[str, str | None]:
-    """Each backend -> None if it can run on this machine, else the reason why not."""
+    """Which backends can run on this machine: each name -> None if it can, else the reason why not.
+
+    Example:
+        >>> pygen.backends()
+        {'reference': None, 'cpu': ...}
+    """
     return dict(_backends.status())
 
 
 def explain(op: str | Callable, *args: object, backend: str | None = None, **options: object) -> _dispatch.Choice:
-    """Which backend a call of `op` with these arguments would run on, and why not another.
+    """Says which backend a call of `op` with these arguments would run on, and why not another.
 
     Args:
         op: a function of pygen.functional, or its name.
         args, options: its arguments, or the tensors alone; the first among them decides.
         backend: as in the call.
+
+    Returns:
+        A Choice: backend, reason, rejected (name -> why not); its str() has all of it.
+
+    Example:
+        >>> x = torch.randn(4, 8)
+        >>> print(pygen.explain(pygen.functional.gaussian_kl, x, x, backend="reference"))
+        reference: ...
+          not cpu: ...
     """
     from pygen import functional
 
@@ -52,7 +66,12 @@ def explain(op: str | Callable, *args: object, backend: str | None = None, **opt
 
 
 def show_config() -> str:
-    """Versions, devices and backends, for a bug report."""
+    """Versions, devices and backends as text, for a bug report.
+
+    Example:
+        >>> print(pygen.show_config())
+        pygen ..., torch ..., Python ...
+    """
     lines = [
         f"pygen {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}, {platform.machine()}",
         f"threads {torch.get_num_threads()}, CUDA of torch {torch.version.cuda or 'none'}",

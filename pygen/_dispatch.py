@@ -128,7 +128,7 @@ def launcher(op: str, stem: str, backend: str, t: torch.Tensor) -> ModuleType:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Within the block every pygen op runs on backend `name`.
+    """Within the block every pygen op runs on backend `name`; a call's own `backend=` takes precedence.
 
     Args:
         name: "reference", "cpu", "triton", "cuda", or "composite" (torch's own ops, for the ops that have one).
@@ -136,6 +136,12 @@ def use_backend(name: str) -> Iterator[None]:
     Raises:
         ValueError: the name is unknown.
         RuntimeError: that backend cannot run on this machine; the message says why.
+
+    Example:
+        >>> x = torch.randn(4, 8)
+        >>> with pygen.use_backend("reference"):
+        ...     pygen.functional.gaussian_kl(x, x).shape
+        torch.Size([])
     """
     check_name("use_backend", name)
     reason = _backends.status().get(name)

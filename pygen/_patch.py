@@ -27,7 +27,7 @@ _TOLERANCE = 1e-9  # of float64 results, over the largest value
 
 
 def patch(model: _Model, verify: bool = True) -> _Model:
-    """Swaps the model's masked convolutions for `masked_conv2d`, in place, and prints what changed and what did not.
+    """Makes an existing model faster: swaps its masked convolutions for `masked_conv2d`, in place, and prints what changed.
 
     Args:
         model: its nn.Conv2d subclasses with a `mask` buffer are candidates. Other modules stay as they are.
@@ -36,6 +36,13 @@ def patch(model: _Model, verify: bool = True) -> _Model:
 
     Returns:
         The same model. `unpatch` undoes it.
+
+    Example:
+        >>> from pygen.reference.models import PixelCNN  # plain PyTorch, with layers that multiply their weight by a `mask`
+        >>> model = pygen.patch(PixelCNN(hidden_channels=4, num_blocks=1))
+        pygen.patch:
+          first            MaskedConv2d  patched: type A
+          blocks.0.masked  MaskedConv2d  patched: type B
     """
     _check(model, "patch")
     rows = []
@@ -57,7 +64,18 @@ def patch(model: _Model, verify: bool = True) -> _Model:
 
 
 def unpatch(model: _Model) -> _Model:
-    """Gives every patched layer its own forward back, in place, and prints which; returns the same model."""
+    """Undoes `patch`: gives every patched layer its own forward back, in place, and prints which; returns the same model.
+
+    Example:
+        >>> from pygen.reference.models import PixelCNN
+        >>> model = pygen.patch(PixelCNN(hidden_channels=4, num_blocks=1))
+        pygen.patch:
+        ...
+        >>> model = pygen.unpatch(model)
+        pygen.unpatch:
+          first            MaskedConv2d  its own forward again
+          blocks.0.masked  MaskedConv2d  its own forward again
+    """
     _check(model, "unpatch")
     rows = []
     for name, layer in _with_mask(model):

@@ -56,15 +56,26 @@ _GAN = {
 
 
 def gan_loss(like: str, variant: str | None = None) -> GanPreset:
-    """The losses of a code base.
+    """The GAN losses of a well-known code base, with its constants: keyword arguments for our functions.
 
     Args:
         like: "taming" (hinge, vanilla), "stylegan2" (logistic), "pix2pix" (lsgan, vanilla, wgangp) or "mimicry" (hinge, gan,
             ns, wasserstein).
         variant: the code base's own name of the loss; None means its default, named first above.
 
+    Returns:
+        A GanPreset: discriminator, generator and penalty (for gradient_penalty, or None), each a mapping; penalty_every, an int.
+
     Raises:
         ValueError: no such code base or variant.
+
+    Example:
+        >>> preset = pygen.presets.gan_loss("stylegan2")
+        >>> preset.penalty, preset.penalty_every
+        (mappingproxy({'kind': 'r1', 'gamma': 10.0}), 16)
+        >>> real, fake = torch.randn(8, 1), torch.randn(8, 1)  # the discriminator's logits
+        >>> pygen.functional.discriminator_loss(real=real, fake=fake, **preset.discriminator).shape
+        torch.Size([])
     """
     if like not in _GAN:
         raise fail("presets.gan_loss", "like", f"one of {', '.join(_GAN)}", repr(like))

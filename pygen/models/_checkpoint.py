@@ -49,14 +49,19 @@ class Recorded(nn.Module):
 
 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
-    """Writes a model of `pygen.models`, for `load` and `pygen sample`. An optimizer's state is not part of it.
+    """Writes a model of `pygen.models` to a file, for `load` and `pygen sample`. An optimizer's state is not part of it.
 
-    The file is a dictionary for torch.load(weights_only=True): format, version, class, options, state_dict. It appears whole
-    or not at all.
+    The file is a dictionary for torch.load(weights_only=True): format, version, class, options, state_dict. It appears
+    whole or not at all.
 
     Args:
         model: of a class of `pygen.models`; subclasses are refused, as `load` could not construct them.
         path: replaced if it exists.
+
+    Example:
+        >>> pygen.models.save(pygen.models.MADE(16, 32), "made.pt")
+        >>> pygen.models.load("made.pt").sample(4, (16,)).shape
+        torch.Size([4, 16])
     """
     name = type(model).__name__
     if _classes().get(name) is not type(model):
@@ -84,10 +89,20 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Any:
-    """The model that `save` wrote, in its dtypes, on that device.
+    """Reads the model that `save` wrote, in its dtypes, onto a device.
+
+    Args:
+        path: the file.
+        device: where the model shall be.
 
     Raises:
         ValueError: the file is not such a checkpoint, or of a later version; the message says what it is.
+
+    Example:
+        >>> pygen.models.save(pygen.models.MADE(16, 32), "made.pt")
+        >>> model = pygen.models.load("made.pt")
+        >>> model.log_prob(torch.randint(2, (8, 16))).shape
+        torch.Size([8])
     """
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)

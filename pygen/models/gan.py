@@ -39,19 +39,14 @@ class GeneratorStep(NamedTuple):
 class GAN(Recorded):
     """A generator G and a discriminator D of images, in the manner of DCGAN, and the steps that train them.
 
-    Images are floats in [-1, 1], [N, C, H, W], in the model's dtype: levels x of 0 .. L - 1 become 2 x / (L - 1) - 1.
-    A step is complete: losses, backward, update. It returns tensors and never waits for a GPU:
+    Images are floats in [-1, 1], [N, C, H, W], in the model's dtype: levels x of 0 .. L - 1 become 2 x / (L - 1) - 1. A
+    step is complete: losses, backward, update. It returns tensors and never waits for a GPU.
 
-        gan = GAN((1, 28, 28), 64, penalty="r1", penalty_every=16)
-        for x in loader:
-            of_discriminator, of_generator = gan.step(x)    # or gan.discriminator_step(x), gan.generator_step(len(x))
-        images = gan.sample(100)
-
-    While one player learns the other is frozen: it takes no gradient, and its batch norms use the batch they see but keep
-    their running statistics. The optimizers are made at their first use, Adam with `lr` and `betas`; assign to
-    `discriminator_optimizer` and `generator_optimizer` to have others. As everywhere in PyTorch they are not in the model's
-    `state_dict`; the averaged generator and the number of steps are. Under autocast take bfloat16: no loss is scaled, as
-    float16 would need. The twin is `pygen.reference.models.GAN`: same keys, same methods.
+    While one player learns the other is frozen: it takes no gradient, and its batch norms use the batch they see but
+    keep their running statistics. The optimizers are made at their first use, Adam with `lr` and `betas`; assign to
+    `discriminator_optimizer` and `generator_optimizer` to have others. As everywhere in PyTorch they are not in the
+    model's `state_dict`; the averaged generator and the number of steps are. Under autocast take bfloat16: no loss is
+    scaled, as float16 would need. The twin is `pygen.reference.models.GAN`: same keys, same methods.
 
     Args:
         image_shape: (C, H, W) of the images.
@@ -71,6 +66,13 @@ class GAN(Recorded):
         ema_decay: of the generator's moving average, from which `sample` draws: after t generator steps the next moves it
             by 1 - min(ema_decay, (1 + t) / (10 + t)) of the way. Running statistics are averaged too. None for no average.
         lr, betas: of both Adams.
+
+    Example:
+        >>> gan = pygen.models.GAN((1, 8, 8), 4, hidden=8, penalty="r1", penalty_every=16)
+        >>> for x in torch.rand(2, 16, 1, 8, 8) * 2 - 1:  # a loader's batches
+        ...     of_discriminator, of_generator = gan.step(x)  # or gan.discriminator_step(x), gan.generator_step(len(x))
+        >>> of_discriminator.loss.shape, gan.sample(4).shape
+        (torch.Size([]), torch.Size([4, 1, 8, 8]))
     """
 
     generator_ema: Average | None

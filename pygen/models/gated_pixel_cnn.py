@@ -15,10 +15,12 @@ from .pixel_cnn import output_head
 
 
 class GatedPixelCNN(ConditionalPixelModel):
-    """Two stacks and no blind spot: the vertical one sees the rows above, the horizontal one its row and the vertical stack.
+    """A density of images, pixel by pixel, by two gated stacks of masked convolutions: no blind spot; can be conditional.
 
-    A gated layer of type A, then residual gated layers of type B, then relu, 1x1, relu, 1x1. Dead taps are skipped. The
-    twin is `pygen.reference.models.GatedPixelCNN`: same keys, same methods.
+    The vertical stack sees the rows above, the horizontal one its row and the vertical stack. A gated layer of type A,
+    then residual gated layers of type B, then relu, 1x1, relu, 1x1. Dead taps are skipped. Van den Oord et al. 2016,
+    "Conditional Image Generation with PixelCNN Decoders". The twin is `pygen.reference.models.GatedPixelCNN`: same
+    keys, same methods.
 
     Args:
         in_channels: of the images.
@@ -30,6 +32,13 @@ class GatedPixelCNN(ConditionalPixelModel):
         first_kernel_size: that of the first, odd.
         num_classes: conditions on a class: cond is int64 [N].
         cond_channels: conditions on features: cond is floating, [N, cond_channels], or a map [N, cond_channels, H, W].
+
+    Example:
+        >>> model = pygen.models.GatedPixelCNN(hidden_channels=8, num_blocks=1, num_classes=10)
+        >>> x, digit = torch.randint(2, (2, 1, 8, 8)), torch.tensor([3, 7])
+        >>> model.loss(x, digit).backward()
+        >>> model.log_prob(x, digit).shape, model.sample(2, cond=digit).shape
+        (torch.Size([2]), torch.Size([2, 1, 8, 8]))
     """
 
     def __init__(

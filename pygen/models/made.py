@@ -19,18 +19,26 @@ from ._program import DenseProgram
 
 
 class MADE(OrderedModel):
-    """A ReLU network in which input d reaches only the outputs of the inputs after it: p(x) = prod_d p(x_d | x_<d).
+    """A density of discrete vectors, p(x) = prod_d p(x_d | x_<d), by one masked ReLU network: exact and quick to train.
 
-    No mask is stored: a weight is live where its output's degree is at least its input's (at the last layer, above it).
-    Hidden degrees rise evenly from 0 to num_inputs - 2. With several orderings one set of weights serves them all, and the
-    model is their mixture: the mean of their joint probabilities, which is a distribution (a mean of logits is not).
-    The twin is `pygen.reference.models.MADE`: same keys, same methods.
+    Input d reaches only the outputs of the inputs after it. No mask is stored: a weight is live where its output's
+    degree is at least its input's (at the last layer, above it). Hidden degrees rise evenly from 0 to num_inputs - 2.
+    With several orderings one set of weights serves them all, and the model is their mixture: the mean of their joint
+    probabilities, which is a distribution (a mean of logits is not). Germain et al. 2015. The twin is
+    `pygen.reference.models.MADE`: same keys, same methods.
 
     Args:
         num_inputs: D.
         hidden_sizes: widths of the hidden layers; one int is one layer.
         num_levels: L; inputs are levels 0 .. L - 1.
         num_orders: K orderings; the first is raster order, the others are random and fixed. The cost is K-fold.
+
+    Example:
+        >>> model = pygen.models.MADE(16, 32)
+        >>> x = torch.randint(2, (8, 16))  # levels, int64 or uint8
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(4).shape
+        (torch.Size([8]), torch.Size([4, 16]))
     """
 
     program_type = DenseProgram

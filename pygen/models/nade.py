@@ -15,17 +15,24 @@ from ._program import NadeProgram
 
 
 class NADE(OrderedModel):
-    """p(x) = prod_d p(x_d | x_<d) of binary x, input d by a sigmoid unit over hidden units that know the inputs before it.
+    """A density of binary vectors, p(x) = prod_d p(x_d | x_<d), whose hidden units carry what the inputs before d were.
 
-    The hidden units' sums are carried from input to input, so that a likelihood and a sample take O(D H) alike; see
-    `pygen.functional.nade_nll`. With several orderings one set of weights serves them all, and the model is their mixture:
-    the mean of their joint probabilities (Uria, Murray, Larochelle 2014, "A Deep and Tractable Density Estimator").
-    The twin is `pygen.reference.models.NADE`: same keys, same methods.
+    Their sums are carried from input to input, so that a likelihood and a sample take O(D H) alike; see
+    `pygen.functional.nade_nll`. With several orderings one set of weights serves them all, and the model is their
+    mixture: the mean of their joint probabilities (Uria, Murray, Larochelle 2014, "A Deep and Tractable Density
+    Estimator"). The twin is `pygen.reference.models.NADE`: same keys, same methods.
 
     Args:
         num_inputs: D; inputs are levels 0 and 1.
         hidden_size: H.
         num_orders: K orderings; the first is raster order, the others are random and fixed. The cost is K-fold.
+
+    Example:
+        >>> model = pygen.models.NADE(16, 8)
+        >>> x = torch.randint(2, (8, 16))
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(4).shape
+        (torch.Size([8]), torch.Size([4, 16]))
     """
 
     program_type = NadeProgram

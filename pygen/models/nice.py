@@ -17,11 +17,12 @@ from ._flow import Flow
 
 
 class NICE(Flow):
-    """Additive couplings over the even and the odd numbers in turn, then a scale of each number's own.
+    """A normalizing flow of additive couplings and a scale of each number's own: exact log p of vectors, an exact inverse.
 
-    z = e^s h, h the last coupling's output, so log |det dz/dx| = sum s: the couplings keep the volume. Each coupling adds to one
-    half what a ReLU network makes of the other. At the start it is the identity: the networks' last layers are zeros.
-    The twin is `pygen.reference.models.NICE`: same keys, same methods.
+    The couplings change the even and the odd numbers in turn: each adds to one half what a ReLU network makes of the
+    other. z = e^s h, h the last coupling's output, so log |det dz/dx| = sum s: the couplings keep the volume. At the
+    start it is the identity: the networks' last layers are zeros. Dinh et al. 2014. The twin is
+    `pygen.reference.models.NICE`: same keys, same methods.
 
     Args:
         num_inputs: D, the numbers of a sample [N, ...] in row-major order.
@@ -29,6 +30,13 @@ class NICE(Flow):
         num_couplings: how many; below 2 half of the numbers are only scaled.
         prior: "logistic" (the paper's) or "normal", each number for itself.
         num_levels: None: x is continuous. Else x is levels, made continuous by noise; see `log_prob`.
+
+    Example:
+        >>> model = pygen.models.NICE(6, 32)
+        >>> x = torch.randn(8, 6)
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(4).shape
+        (torch.Size([8]), torch.Size([4, 6]))
     """
 
     def __init__(

@@ -18,12 +18,13 @@ from .nice import network
 
 
 class NSF(Flow):
-    """Couplings over the even and the odd numbers in turn, each a monotonic rational-quadratic spline of num_bins bins.
+    """A normalizing flow of couplings by monotonic rational-quadratic splines: exact log p of vectors, and an exact inverse.
 
-    A spline's widths, heights and slopes are what a ReLU network makes of the other half. Outside [-bound, bound] numbers pass as
-    they are, so data is to be scaled to lie inside. At the start it is the identity: the networks' last layers are zeros. Of the
-    paper's RQ-NSF (C) it has the couplings, without residual networks, batch normalisation and linear layers between.
-    The twin is `pygen.reference.models.NSF`: same keys, same methods.
+    The couplings change the even and the odd numbers in turn. A spline's widths, heights and slopes are what a ReLU
+    network makes of the other half. Outside [-bound, bound] numbers pass as they are, so data is to be scaled to lie
+    inside. At the start it is the identity: the networks' last layers are zeros. Of the paper's RQ-NSF (C) it has the
+    couplings, without residual networks, batch normalisation and linear layers between. Durkan et al. 2019. The twin is
+    `pygen.reference.models.NSF`: same keys, same methods.
 
     Args:
         num_inputs: D, the numbers of a sample [N, ...] in row-major order.
@@ -33,6 +34,13 @@ class NSF(Flow):
         bound: of the splines.
         prior: "normal" (the paper's) or "logistic", each number for itself.
         num_levels: None: x is continuous. Else x is levels, made continuous by noise; see `log_prob`.
+
+    Example:
+        >>> model = pygen.models.NSF(6, 32)
+        >>> x = torch.randn(8, 6)
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(4).shape
+        (torch.Size([8]), torch.Size([4, 6]))
     """
 
     def __init__(

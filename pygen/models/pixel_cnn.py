@@ -15,10 +15,11 @@ from ._program import Program
 
 
 class PixelCNN(PixelModel):
-    """A single stack of masked convolutions: simple, and with a blind spot to the upper right of each pixel.
+    """A density of images, pixel by pixel, by one stack of masked convolutions: simple, with a blind spot to the upper right.
 
-    One type A convolution, then residual blocks x + conv1x1(relu(masked B(relu(conv1x1(relu(x)))))) of widths C, C/2, C/2, C,
-    then relu, 1x1, relu, 1x1. Dead taps are skipped. The twin is `pygen.reference.models.PixelCNN`: same keys, same methods.
+    One type A convolution, then residual blocks x + conv1x1(relu(masked B(relu(conv1x1(relu(x)))))) of widths C, C/2,
+    C/2, C, then relu, 1x1, relu, 1x1. Dead taps are skipped. Van den Oord et al. 2016. The twin is
+    `pygen.reference.models.PixelCNN`: same keys, same methods.
 
     Args:
         in_channels: of the images.
@@ -29,6 +30,13 @@ class PixelCNN(PixelModel):
             groups, such as R|G|B, and each one sees those before it in its own pixel.
         kernel_size: k of the blocks' masked convolutions, odd.
         first_kernel_size: that of the first, odd.
+
+    Example:
+        >>> model = pygen.models.PixelCNN(hidden_channels=8, num_blocks=1)
+        >>> x = torch.randint(2, (2, 1, 8, 8))  # levels, int64 or uint8
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(4).shape
+        (torch.Size([2]), torch.Size([4, 1, 8, 8]))
     """
 
     def __init__(

@@ -29,12 +29,13 @@ Layer = Callable[..., nn.Module]
 
 
 class PixelCNNPP(ConditionalPixelModel):
-    """Two stacks of gated residual layers over the image in several resolutions, with short cuts from each layer on the way down
-    to one on the way up; a pixel's channels are drawn from one mixture of discretised logistics.
+    """PixelCNN++, a density of colour or grey images, pixel by pixel, in several resolutions; can be conditional.
 
-    The vertical stack sees the rows above, the horizontal one its row and the vertical stack. Images may have any size: rows and
-    columns are halved upwards, and what is too much is cut off when they are doubled. The twin is
-    `pygen.reference.models.PixelCNNPP`: same keys, same methods.
+    Two stacks of gated residual layers, with short cuts from each layer on the way down to one on the way up; a pixel's
+    channels are drawn from one mixture of discretised logistics. The vertical stack sees the rows above, the horizontal
+    one its row and the vertical stack. Images may have any size: rows and columns are halved upwards, and what is too
+    much is cut off when they are doubled. Salimans et al. 2017. The twin is `pygen.reference.models.PixelCNNPP`: same
+    keys, same methods.
 
     Args:
         in_channels: of the images: 1, or 3, of which green's mean depends on red, blue's on both.
@@ -48,6 +49,13 @@ class PixelCNNPP(ConditionalPixelModel):
         num_classes: conditions on a class: cond is int64 [N].
         cond_channels: conditions on features: cond is floating, [N, cond_channels], or a map [N, cond_channels, H, W], of which
             coarser resolutions see every 2nd, 4th, .. row and column.
+
+    Example:
+        >>> model = pygen.models.PixelCNNPP(hidden_channels=4, num_resnets=1, num_scales=2, num_mixtures=2)
+        >>> x = torch.randint(256, (2, 3, 4, 4))
+        >>> model.loss(x).backward()
+        >>> model.eval().log_prob(x).shape, model.sample(2).shape
+        (torch.Size([2]), torch.Size([2, 3, 4, 4]))
     """
 
     program_type = MultiScaleProgram

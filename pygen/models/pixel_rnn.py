@@ -17,11 +17,12 @@ from .pixel_cnn import output_head, own, plus, pointwise
 
 
 class PixelRNN(PixelModel):
-    """Residual blocks of LSTMs that scan the image. Of the diagonal kind a pixel sees all before it, but for one: the last of the
-    row above, which the first convolution alone can show it, as no layer's features of a pixel know the pixel itself.
+    """A density of images, pixel by pixel, by LSTMs that scan the image: slower than PixelCNN, and sees far.
 
-    One type A convolution to 2 H features, then blocks x + conv1x1(LSTM(x)) of H hidden channels, then relu, 1x1, relu, 1x1. The
-    LSTM is `pygen.nn.DiagonalBiLSTM`, or `pygen.nn.RowLSTM`, which sees a triangle above. The twin is
+    One type A convolution to 2 H features, then blocks x + conv1x1(LSTM(x)) of H hidden channels, then relu, 1x1, relu,
+    1x1. The LSTM is `pygen.nn.DiagonalBiLSTM`, or `pygen.nn.RowLSTM`, which sees a triangle above. Of the diagonal kind
+    a pixel sees all before it, but for one: the last of the row above, which the first convolution alone can show it,
+    as no layer's features of a pixel know the pixel itself. Van den Oord et al. 2016. The twin is
     `pygen.reference.models.PixelRNN`: same keys, same methods.
 
     Args:
@@ -33,6 +34,13 @@ class PixelRNN(PixelModel):
             groups, such as R|G|B, and each one sees those before it in its own pixel.
         kind: "diagonal" or "row".
         first_kernel_size: that of the first convolution, odd.
+
+    Example:
+        >>> model = pygen.models.PixelRNN(hidden_channels=4, num_blocks=1)
+        >>> x = torch.randint(2, (2, 1, 6, 6))
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(2).shape
+        (torch.Size([2]), torch.Size([2, 1, 6, 6]))
     """
 
     program_type = RecurrentProgram

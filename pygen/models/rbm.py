@@ -23,9 +23,10 @@ from ._pixel_model import ShapeMemory
 
 
 class RBM(ShapeMemory):
-    """p(v) = sum_h e^(v.b + h.c + h.W v) / Z of binary v [D] and h [H]: known up to Z, trained by contrastive divergence.
+    """A restricted Boltzmann machine: a density of binary vectors, known up to Z, trained by contrastive divergence.
 
-    x is levels 0 and 1, uint8 or int64, [N, ...] with D units each. The twin is `pygen.reference.models.RBM`.
+    p(v) = sum_h e^(v.b + h.c + h.W v) / Z of binary v [D] and h [H]. x is levels 0 and 1, uint8 or int64, [N, ...] with
+    D units each. The twin is `pygen.reference.models.RBM`.
 
     Args:
         num_visible: D.
@@ -34,6 +35,13 @@ class RBM(ShapeMemory):
     Attributes:
         chains: [M, D] uint8, where persistent chains stand; none before the first call that needs them. They are no parameter,
             but part of the state_dict. DistributedDataParallel's broadcast_buffers=False leaves each process its own.
+
+    Example:
+        >>> model = pygen.models.RBM(16, 8)
+        >>> x = torch.randint(2, (4, 16))
+        >>> model.loss(x, k=1).backward()  # its gradient is contrastive divergence
+        >>> model.free_energy(x).shape, model.sample(2, steps=10).shape
+        (torch.Size([4]), torch.Size([2, 16]))
     """
 
     weight: nn.Parameter  # [H, D]

@@ -20,12 +20,14 @@ _COUPLINGS = 3  # of each mask in a scale, and of checkerboards one more at the 
 
 
 class RealNVP(Flow):
-    """Affine couplings of images: at each scale three over checkerboards, a squeeze of 2 x 2 pixels into channels, three over
-    channels; half of the channels are then done, and the rest goes to the next scale, the last of which has four checkerboards.
+    """A normalizing flow of images by affine couplings in several scales: exact log p, and an exact inverse.
 
-    Log scales are bound tanh(s / bound). A coupling's network is a 3x3 convolution, residual blocks and a 3x3 convolution that
-    starts as zeros, so that the model starts as the identity; it has no batch normalisation, which would make a sample's density
-    depend on its batch. The twin is `pygen.reference.models.RealNVP`: same keys, same methods.
+    At each scale three couplings over checkerboards, a squeeze of 2 x 2 pixels into channels, three over channels; half
+    of the channels are then done, and the rest goes to the next scale, the last of which has four checkerboards. Log
+    scales are bound tanh(s / bound). A coupling's network is a 3x3 convolution, residual blocks and a 3x3 convolution
+    that starts as zeros, so that the model starts as the identity; it has no batch normalisation, which would make a
+    sample's density depend on its batch. Dinh et al. 2016. The twin is `pygen.reference.models.RealNVP`: same keys,
+    same methods.
 
     Args:
         image_shape: (C, H, W); H and W must be multiples of 2^(num_scales - 1).
@@ -35,6 +37,13 @@ class RealNVP(Flow):
         bound: of the log scales.
         prior: "normal" (the paper's) or "logistic".
         num_levels: None: x is continuous. Else x is levels, made continuous by noise; see `log_prob`.
+
+    Example:
+        >>> model = pygen.models.RealNVP((1, 8, 8), hidden_channels=4, num_blocks=1, num_levels=256)
+        >>> x = torch.randint(256, (2, 1, 8, 8))
+        >>> model.loss(x).backward()
+        >>> model.log_prob(x).shape, model.sample(4).shape
+        (torch.Size([2]), torch.Size([4, 1, 8, 8]))
     """
 
     def __init__(

@@ -23,10 +23,11 @@ _ROWS_AT_ONCE = 16384  # decoded images in memory while log_prob works through i
 
 
 class VAE(Recorded):
-    """Gaussian encoder q(z | x), standard normal prior, Bernoulli decoder p(x | z) with logits.
+    """A variational autoencoder of binary images: learns to draw them from, and encode them as, a few Gaussian latents.
 
-    Images are levels {0, 1}, uint8 or int64 [N, C, H, W]. All likelihoods are in nats and summed over an image's
-    pixels; the KL is summed over its latents. The twin is `pygen.reference.models.VAE`: same keys, same methods.
+    Gaussian encoder q(z | x), standard normal prior, Bernoulli decoder p(x | z) with logits. Images are levels {0, 1},
+    uint8 or int64 [N, C, H, W]. All likelihoods are in nats and summed over an image's pixels; the KL is summed over
+    its latents. Kingma and Welling 2014. The twin is `pygen.reference.models.VAE`: same keys, same methods.
 
     Args:
         input_shape: (C, H, W) of the images.
@@ -35,6 +36,13 @@ class VAE(Recorded):
             None means (256, 256), and (32, 64) with `conv`, where they count channels.
         conv: 3x3 convolutions of stride 2 instead of linear layers; any image size.
         beta: weight of the KL in `loss` (Higgins et al., 2017). `elbo` and `log_prob` do not use it.
+
+    Example:
+        >>> model = pygen.models.VAE((1, 8, 8), 4, hidden=32)
+        >>> x = torch.randint(2, (2, 1, 8, 8))
+        >>> model.loss(x).backward()  # minus the ELBO
+        >>> model.elbo(x).shape, model.reconstruct(x).shape, model.sample(3).shape
+        (torch.Size([2]), torch.Size([2, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
     """
 
     def __init__(

@@ -32,12 +32,13 @@ class _Residual(nn.Module):
 
 
 class VQVAE(Recorded):
-    """An image as a smaller image of codes: convolutions, `pygen.nn.VectorQuantizer` as `quantizer`, and their mirror image.
+    """An autoencoder that turns an image into a smaller image of integer codes, over which a pixel model can be trained.
 
-    Images are levels 0 .. num_levels - 1, uint8 or int64, [N, C, H, W]. The loss is the mean squared error of the pixels,
-    scaled to -1 .. 1, plus the quantizer's, a mean over elements each, as in the paper's own code; it is no likelihood. A
-    prior over the codes, levels [N, 1, h, w] of encode(x).unsqueeze(1), is any pixel model with num_levels = num_codes: it
-    draws codes, and `decode` turns them into images.
+    Convolutions, `pygen.nn.VectorQuantizer` as `quantizer`, and their mirror image. Images are levels 0 .. num_levels -
+    1, uint8 or int64, [N, C, H, W]. The loss is the mean squared error of the pixels, scaled to -1 .. 1, plus the
+    quantizer's, a mean over elements each, as in the paper's own code; it is no likelihood. A prior over the codes,
+    levels [N, 1, h, w] of encode(x).unsqueeze(1), is any pixel model with num_levels = num_codes: it draws codes, and
+    `decode` turns them into images. Van den Oord et al. 2017.
 
     Args:
         image_shape: (C, H, W), H and W multiples of 2^num_halvings.
@@ -48,6 +49,14 @@ class VQVAE(Recorded):
         num_residual: residual blocks on either side.
         num_levels: of a pixel.
         beta, decay, restart_threshold: of the quantizer; decay=None learns the codebook by gradient.
+
+    Example:
+        >>> model = pygen.models.VQVAE((3, 8, 8), num_codes=16, code_dim=4, hidden_channels=8)
+        >>> x = torch.randint(256, (2, 3, 8, 8))
+        >>> model.loss(x).backward()
+        >>> codes = model.encode(x)
+        >>> codes.shape, model.decode(codes).shape
+        (torch.Size([2, 2, 2]), torch.Size([2, 3, 8, 8]))
     """
 
     def __init__(
