@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(kBiasChannels* kBiasRows) masked_conv2d_bwd_bi
 
 struct FinishWeightParams {
   const void* partial;  // [splits][positions][outs][ins]
-  void* out;            // [outs][ins][taps_of_kernel]
+  void* out;            // [outs][ins][kernel_taps]
   int64_t splits, outs, ins;
   int kernel_taps, groups;
   bool strict;

@@ -8,7 +8,7 @@
 // the next one and gather what was known before: of the weights, which lie in L2, the chain waits only for those
 // between one panel's sources and the next one's units.
 //
-// What that should take is worked out in docs/sampling.md. Not yet run on a GPU.
+// What that should take is worked out in docs/sampling_gpu.md. Not yet run on a GPU.
 //
 // The order of every sum is fixed by the model: a sample depends neither on its neighbours nor on the block's warps.
 #pragma once
