@@ -248,7 +248,9 @@ def test_a_gaussian_alone_and_a_chains_other_answers_are_the_functions() -> None
     mu, logvar = F.linear(x, gaussian.linear.weight, gaussian.linear.bias).chunk(2, 1)
     assert_same(gaussian.kl(x), pf.gaussian_kl(mu, logvar, reduction="none"))
     prior = {"prior_mu": torch.randn(3), "prior_logvar": torch.randn(3), "num_samples": 2, "seed": 5}
-    for a, b in zip(pnn.ReparameterizeKL()(mu, logvar, **prior), pf.reparameterize_kl(mu, logvar, **prior), strict=True):
+    for a, b in zip(
+        pnn.ReparameterizeKL()(mu, logvar, **prior), pf.reparameterize_kl(mu, logvar, **prior), strict=True
+    ):
         assert_same(a, b)
     emissions, chain = torch.randn(2, 4, 3), pnn.LinearChainCRF(3)
     scores = (chain.transitions, chain.start_transitions, chain.end_transitions)
