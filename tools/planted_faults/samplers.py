@@ -17,7 +17,7 @@ FAULTS = (
     Fault("categorical sampler, C++: groups before do not count", CATEGORICAL_SAMPLE, "const Real sum = before + sums[i];", "const Real sum = sums[i];", DRAWS),
     Fault("categorical sampler, C++: the tile that is hit is not read again", CATEGORICAL_SAMPLE, "    read(chunk);\n    exponentials(chunk);", "    exponentials(chunk);", DRAWS),
     Fault("categorical sampler, CUDA: of parts that share a draw the first is searched", "csrc/cuda/categorical_sample.cuh", "chosen = other;", "chosen = 0;", "tests/test_cuda_host_categorical_sample.py"),
-    Fault("categorical sampler, CUDA: a warp's later levels start at 0", "csrc/cuda/categorical_sample.cuh", "before += __shfl_sync(kAll, up_to, 31);", "before += 0;", "tests/test_cuda_host_categorical_sample.py"),
+    Fault("categorical sampler, CUDA: a warp's later levels start at 0", "csrc/cuda/categorical_sample.cuh", "before += __shfl_sync(kAll, up_to, 31);", "before += 0 * __shfl_sync(kAll, up_to, 31);", "tests/test_cuda_host_categorical_sample.py"),
     Fault("categorical sampler, Triton: a later block's largest logit leaves the sum as it was", "kernels/categorical_sample.py", "total = total * tl.exp((before - top) * inverse) + tl.sum", "total = total + tl.sum", "tests/test_categorical_sample.py -k triton"),
     Fault("bernoulli sampler: 1 has the chance of 0", "csrc/common/bernoulli_sample.h", "L::select(zero_side < one_side, one, V{})", "L::select(zero_side < one_side, V{}, one)", BITS),
     Fault("bernoulli sampler: small chances are taken from both sides alike", "csrc/common/bernoulli_sample.h", "L::select(rare, rest, V(e * rest))", "L::select(rare, V(e * rest), rest)", BITS),
