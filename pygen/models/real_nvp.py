@@ -20,7 +20,7 @@ _COUPLINGS = 3  # of each mask in a scale, and of checkerboards one more at the 
 
 
 class RealNVP(Flow):
-    """A normalizing flow of images by affine couplings in several scales: exact log p, and an exact inverse.
+    """A normalizing flow of images by affine couplings in several scales: log p, exact of continuous x, and an exact inverse.
 
     At each scale three couplings over checkerboards, a squeeze of 2 x 2 pixels into channels, three over channels; half
     of the channels are then done, and the rest goes to the next scale, the last of which has four checkerboards. Log
@@ -40,7 +40,7 @@ class RealNVP(Flow):
 
     Example:
         >>> model = pygen.models.RealNVP((1, 8, 8), hidden_channels=4, num_blocks=1, num_levels=256)
-        >>> x = torch.randint(256, (2, 1, 8, 8))
+        >>> x = torch.randint(256, (2, 1, 8, 8))  # levels; without num_levels x is continuous
         >>> model.loss(x).backward()
         >>> model.log_prob(x).shape, model.sample(4).shape
         (torch.Size([2]), torch.Size([4, 1, 8, 8]))

@@ -13,7 +13,7 @@ from pygen.nn._pointwise import PointwiseConv2d
 
 
 class MaskedConv2d(nn.Conv2d):
-    """nn.Conv2d over the live taps of a mask, such as the pixels before a pixel's own: the layer of PixelCNN.
+    """nn.Conv2d whose kernel sees only some of its taps, such as the pixels before a pixel's own: the layer of PixelCNN.
 
     The same size comes out. Initialised like nn.Conv2d. The state_dict has `weight` and `bias`; a checkpoint that also
     has a `mask` loads if that mask is this one. See pygen.functional.masked_conv2d.

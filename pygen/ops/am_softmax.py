@@ -32,7 +32,7 @@ def am_softmax(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The additive-margin softmax loss (CosFace), in nats: trains embeddings whose classes lie apart in angle, as of faces.
+    """The additive-margin softmax loss (CosFace), in nats: trains embeddings, as of faces, whose classes lie apart in angle.
 
     It is F.cross_entropy of scale * (F.normalize(input) @ F.normalize(weight).T - margin * one_hot(target)), summed or
     averaged over N. Wang et al. 2018, "Additive Margin Softmax for Face Verification"; CosFace (Wang et al. 2018) is

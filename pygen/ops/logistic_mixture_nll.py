@@ -21,7 +21,7 @@ def logistic_mixture_nll(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The negative log-likelihood, in nats, of integer levels under a mixture of logistics a pixel: PixelCNN++'s loss.
+    """The negative log-likelihood, in nats, of integer levels under a mixture of logistics for each pixel: PixelCNN++'s loss.
 
     Level x stands at v = 2 x / (num_levels - 1) - 1 and has the mass of its bin, of half a width h = 1 / (num_levels -
     1), the outer two bins open: log sigma(a) + log sigma(-b) + log(1 - e^(b - a)), a and b = (v +- h - mean)

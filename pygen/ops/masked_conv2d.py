@@ -30,9 +30,9 @@ def masked_conv2d(
     add: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Convolution over the live taps of a mask alone, such as the pixels before a pixel's own in PixelCNN.
+    """A convolution whose kernel sees only some of its taps, such as the pixels before a pixel's own in PixelCNN.
 
-    Stride 1 and zero padding to the same size. Dead taps are skipped, not multiplied by zeros: a dead weight may hold
+    Stride 1 and zero padding to the same size. The taps it sees are live, the others dead and skipped: a dead weight may hold
     NaN and reaches neither output nor gradient, and its own gradient is exactly 0. What depends on an infinite value is
     infinite or NaN: which of the two may differ between backends (docs/masked_conv2d.md). Differentiable to any order
     (first order under torch.compile). Under autocast it casts like F.conv2d. Van den Oord et al. 2016, "Pixel Recurrent

@@ -27,12 +27,13 @@ def masked_linear(
     strict: bool,
     backend: str | None = None,
 ) -> Tensor:
-    """A linear layer whose connections obey degrees, as in MADE: i feeds o where out_degrees[o] >= in_degrees[i].
+    """A linear layer whose connections obey degrees, as in MADE: input i feeds output o only where their degrees allow it.
 
-    Of input i and output o. With strict=True it feeds it where out_degrees[o] > in_degrees[i]. The other weights are
-    dead: one may hold NaN and reaches neither output nor gradient, and its own gradient is exactly 0. Nor does a NaN in
-    an input reach outputs that it does not feed. Differentiable to any order (first order under torch.compile). Under
-    autocast it casts like F.linear. Germain et al. 2015, "MADE: Masked Autoencoder for Distribution Estimation".
+    With strict=False where out_degrees[o] >= in_degrees[i], with strict=True where out_degrees[o] > in_degrees[i]. The
+    other weights are dead: one may hold NaN and reaches neither output nor gradient, and its own gradient is exactly 0.
+    Nor does a NaN in an input reach outputs that it does not feed. Differentiable to any order (first order under
+    torch.compile). Under autocast it casts like F.linear. Germain et al. 2015, "MADE: Masked Autoencoder for
+    Distribution Estimation".
 
     Args:
         input: [..., in], float64, float32, bfloat16 or float16; computed in float32 (float64).

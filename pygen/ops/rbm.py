@@ -23,7 +23,7 @@ def rbm_free_energy(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The free energy of a restricted Boltzmann machine's visible units, in nats, -log p(v) - log Z: its training loss.
+    """The free energy, in nats, of a restricted Boltzmann machine's visible units: -log p(v) - log Z, with which it is trained.
 
     F(v) = -v . visible_bias - sum_j softplus(W v + hidden_bias)_j. The gradient of F of the data less F of a Gibbs
     chain's end (see rbm_gibbs) is contrastive divergence (CD or PCD), with the hidden units' probabilities instead of
