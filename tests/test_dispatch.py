@@ -52,6 +52,12 @@ def test_the_order_of_choice_is_argument_then_context_then_table():
     assert pygen.explain("gaussian_kl", X).backend == default
 
 
+@pytest.mark.parametrize("op", ("masked_conv2d", "gated_masked_conv2d", "masked_linear", "gaussian_kl"))
+def test_without_a_choice_cpu_tensors_take_our_kernels_and_others_torchs(op):
+    assert _dispatch.resolve(op, _dispatch.AUTO, "cpu") == "cpu"
+    assert _dispatch.resolve(op, _dispatch.AUTO, "meta") == ("reference" if op == "gaussian_kl" else "composite")
+
+
 def test_explain_gives_a_reason_for_every_other_backend():
     choice = pygen.explain("reparameterize_kl", X, X)
     assert choice.rejected.keys() == set(_dispatch.NAMES) - {choice.backend}
