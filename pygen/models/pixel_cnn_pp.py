@@ -51,7 +51,7 @@ class PixelCNNPP(ConditionalPixelModel):
             coarser resolutions see every 2nd, 4th, .. row and column.
 
     Example:
-        >>> model = pygen.models.PixelCNNPP(hidden_channels=4, num_resnets=1, num_scales=2, num_mixtures=2)
+        >>> model = pygen.models.PixelCNNPP(hidden_channels=4, num_resnets=1, num_scales=1, num_mixtures=2)
         >>> x = torch.randint(256, (2, 3, 4, 4))
         >>> model.loss(x).backward()
         >>> model.eval().log_prob(x).shape, model.sample(2).shape

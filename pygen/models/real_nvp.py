@@ -39,11 +39,11 @@ class RealNVP(Flow):
         num_levels: None: x is continuous. Else x is levels, made continuous by noise; see `log_prob`.
 
     Example:
-        >>> model = pygen.models.RealNVP((1, 8, 8), hidden_channels=4, num_blocks=1, num_levels=256)
-        >>> x = torch.randint(256, (2, 1, 8, 8))  # levels; without num_levels x is continuous
+        >>> model = pygen.models.RealNVP((1, 4, 4), hidden_channels=4, num_blocks=1, num_levels=256)
+        >>> x = torch.randint(256, (2, 1, 4, 4))  # levels; without num_levels x is continuous
         >>> model.loss(x).backward()
         >>> model.log_prob(x).shape, model.sample(4).shape
-        (torch.Size([2]), torch.Size([4, 1, 8, 8]))
+        (torch.Size([2]), torch.Size([4, 1, 4, 4]))
     """
 
     def __init__(
