@@ -85,6 +85,9 @@ def check_calls(sample, params: Tensor) -> None:
     with torch.autograd.forward_ad.dual_level():  # nothing of it is differentiated
         dual = torch.autograd.forward_ad.make_dual(params, params) if params.is_floating_point() else params
         assert_same(sample(dual, seed=7), first)
+        with pytest.raises(RuntimeError, match="backend 'cuda' cannot run"):
+            sample(dual, backend="cuda")
+        assert torch.equal(torch.get_rng_state(), state), "a seed was drawn"
     stacked = torch.stack((params, params))
     for drawn in torch.func.vmap(lambda p: sample(p, seed=7))(stacked):
         assert_same(drawn.contiguous(), first.contiguous())
