@@ -157,6 +157,10 @@ def test_flows_give_and_take_levels():
         model = randomised(models.NICE(6, 8, num_levels=levels), scale=0.2)
         x = model.sample(40, seed=1)
         assert x.dtype == dtype and x.shape == (40, 6) and x.min() >= 0 and x.max() < levels and len(x.unique()) > 5
+        real = models.NICE(6, 8)  # whose draws lie in the bins of these levels
+        real.load_state_dict(model.state_dict())
+        bins = ((real.sample(40, seed=1) + 1) * (levels / 2)).floor()
+        assert torch.equal(x, bins.clamp(0, levels - 1).to(dtype))
         one, two, other = (model.log_prob(x, seed=s) for s in (1, 1, 2))
         assert torch.equal(one, two) and not torch.equal(one, other)
 

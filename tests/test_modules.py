@@ -151,11 +151,15 @@ def test_modules_train_with_torchs_usual_tools(make) -> None:
     average.update_parameters(module)  # the first copies
     for a, b in zip(run(average, inputs), run(module, inputs), strict=True):
         assert_same(a, b)
+    expected = run(module, inputs)
+    exact = torch.autograd.grad(total(expected), parameters)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = run(module, inputs)
     module.zero_grad()
     total(outputs).backward()
     assert all(p.grad is not None and p.grad.dtype == p.dtype for p in parameters)
+    for a, b in zip((*outputs, *(p.grad for p in parameters)), (*expected, *exact), strict=True):
+        assert (a - b).double().norm() <= 0.02 * b.double().norm()
 
 
 def _weights(module: nn.Module) -> list[nn.Module]:
