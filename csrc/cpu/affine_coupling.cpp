@@ -10,6 +10,7 @@
 #include "cpu/coupling_blocks.h"
 #include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -25,9 +26,8 @@ struct Scratch {
   alignas(64) Real out[kBlock], log[kBlock], grad_t[kBlock], grad_s[kBlock];
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 // Which places of a piece are transformed. Over two dims the answer has a period of two lines, and is made once.

@@ -6,6 +6,7 @@
 
 #include "cpu/parallel.h"
 #include "cpu/softmax_row.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -14,9 +15,12 @@ namespace {
 constexpr int64_t kProductsPerThread = 16 << 10;  // about 10 us
 
 template <class Real>
-__attribute__((noinline)) Real* tile() {  // inlined, every use would look up the thread's storage anew
-  alignas(64) static thread_local Real numbers[kTile];
-  return numbers;
+struct Tile {
+  alignas(64) Real numbers[kTile];
+};
+template <class Real>
+Real* tile() {
+  return of_thread<Tile<Real>>().numbers;
 }
 
 template <class Real>

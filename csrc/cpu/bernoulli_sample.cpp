@@ -5,6 +5,7 @@
 #include "cpu/block_io.h"
 #include "cpu/draw_blocks.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -40,7 +41,7 @@ void run(const BernoulliSample& p) {
   const DrawBlocks blocks(p.images, p.positions, p.channels, kDraws);
   const Real inverse = static_cast<Real>(p.inverse_temperature);
   parallel_blocks(blocks.count(), kDrawsPerThread / kDraws, p.threads, [&](int64_t block) {
-    static thread_local Scratch<Real> s;
+    Scratch<Real>& s = of_thread<Scratch<Real>>();
     const DrawBlock b = blocks.at(block);
     const float* u = fill_draws(blocks, b, p.seed, NoiseDomain::BernoulliSample, s.u);
     const DrawAxes axes(blocks, b, p.logits, p.logits.channel, p.x);

@@ -5,6 +5,7 @@
 
 #include "cpu/categorical_nll_units.h"
 #include "cpu/softmax_row.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -19,9 +20,8 @@ struct Scratch {
   alignas(64) Real level[64], drawn[64], upstream[64];  // of a stripe
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 template <class Real, class Level>

@@ -8,6 +8,7 @@
 #include "cpu/draw_blocks.h"
 #include "cpu/draw_stripe.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -25,9 +26,8 @@ struct Scratch : StripeScratch<Real> {
   Real group[kTile / kChain], chunk[kMostChunks];
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 // The level of one draw whose logits lie side by side: the group of levels whose sums reach the number, then in it.

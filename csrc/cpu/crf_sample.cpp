@@ -2,6 +2,7 @@
 // Forward has kept its states; from the last step on a tag's weights are those of the step times (in logarithms plus)
 // the transitions to the tag drawn after it: of each step K multiplications or exponentials a draw, K additions, K
 // comparisons. 16 draws side by side, of as many sequences as a block has and of their samples.
+#include <array>
 #include <cstring>
 
 #include "cpu/crf.h"
@@ -31,8 +32,6 @@ struct Group {
   Lane<Real> lanes[kS];
   int64_t count, most;          // lanes in use, and the longest of their sequences
   float numbers[kS][kNumbers];  // of steps that are side by side
-
-  Group() {}  // numbers are made when they are wanted
 };
 
 // Of 4 lanes' rows of k numbers to columns of the tile, 4 x 4 turned in registers.
@@ -148,8 +147,7 @@ void write_tags(int64_t first, const Group<Real>& g) {
 template <class Real>
 void draw_groups(const CrfSample& p, const CrfMatrices<Real>& m, const CrfBlock& b, int64_t block, int64_t begin,
                  int64_t end) {
-  static thread_local Group<Real> groups[kTogether];
-  Group<Real>* each = groups;
+  Group<Real>* each = of_thread<std::array<Group<Real>, kTogether>>().data();
   Real* scratch = thread_scratch<Real, 0>((2 * p.tags + 2) * kS);
   std::fill_n(scratch + 2 * p.tags * kS, 2 * kS, Real(0));
   for (int64_t i = begin; i < end; ++i) start_group(p, m, b, i, each[i - begin]);

@@ -9,6 +9,7 @@
 
 #include "cpu/gan_loss_block.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -22,9 +23,8 @@ struct Scratch {
   alignas(64) Real x[kBlock], other[kBlock], upstream[kBlock], out[kBlock], other_out[kBlock];
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 // The segments' blocks, numbered through.

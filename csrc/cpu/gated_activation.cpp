@@ -9,6 +9,7 @@
 #include "common/gated_activation.h"
 #include "cpu/block_io.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -23,9 +24,8 @@ struct Scratch {
   std::vector<double> sums;  // [2, channels]
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 // Both halves of the input with cond added.

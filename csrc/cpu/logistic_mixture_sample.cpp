@@ -7,6 +7,7 @@
 #include "cpu/draw_blocks.h"
 #include "cpu/draw_stripe.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -62,7 +63,7 @@ void run(const LogisticMixtureSample& p) {
   const DrawBlocks blocks(p.images, p.positions, 1 + p.channels, kNumbers);
   const int64_t per_thread = std::max<int64_t>(1, kParamsPerThread / (kNumbers * p.components));
   parallel_blocks(blocks.count(), per_thread, p.threads, [&](int64_t block) {
-    static thread_local Scratch<Real> s;
+    Scratch<Real>& s = of_thread<Scratch<Real>>();
     DrawBlock b = blocks.at(block);
     const float* u = fill_draws(blocks, b, p.seed, NoiseDomain::LogisticMixtureSample, s.u);
     b.channels = 1;  // the pixel

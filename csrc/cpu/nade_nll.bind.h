@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/arguments.h"
+#include "cpu/interrupt.bind.h"
 #include "cpu/isa.h"
 #include "cpu/nade_nll.h"
 
@@ -66,9 +67,10 @@ inline void bind_nade_nll(py::module_& m) {
         draws.known = static_cast<const uint8_t*>(parse_pointer(known));
         draws.known_mask = static_cast<const uint8_t*>(parse_pointer(known_mask));
         draws.levels = static_cast<uint8_t*>(const_cast<void*>(parse_pointer(levels)));
-        const py::gil_scoped_release release;
+        Signals signals;
+        p.interrupt = &signals;
         constexpr decltype(&baseline::nade_nll_draw) table[] = PYGEN_ISA_TABLE(nade_nll_draw);
-        table[isa_in_use()](p, draws);
+        run_interruptibly(signals, [&] { table[isa_in_use()](p, draws); });
       },
       "dtype, sizes, parameters, output_bias as above, thresholds [N, D] of float64, known and known_mask [N, D] bytes "
       "or None, levels [N, D] bytes (written), threads");

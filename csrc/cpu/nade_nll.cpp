@@ -69,7 +69,7 @@ PYGEN_INLINE void block_of_samples(const NadeNll& p, int64_t first, int64_t coun
   const Real* weight = static_cast<const Real*>(p.weight);
   const Real* output_weight = static_cast<const Real*>(p.output_weight);
   const Real* output_bias = static_cast<const Real*>(p.output_bias);
-  for (int64_t d = 0; d < p.inputs; ++d) {
+  for (int64_t d = 0; d < p.inputs && !(p.interrupt && p.interrupt->stop()); ++d) {
     Real logits[kMostSamples];
     std::fill_n(logits, count, output_bias[d]);
     int64_t i = 0;

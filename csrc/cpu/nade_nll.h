@@ -1,6 +1,7 @@
 // What the bindings hand to the kernels of nade_nll. All tensors are contiguous, of float or of double.
 #pragma once
 
+#include "cpu/interrupt.h"
 #include "cpu/view.h"
 
 namespace pygen {
@@ -16,6 +17,7 @@ struct NadeNll {
   const void* grad_logits = nullptr;                                                        // [N, D], backward
   void *grad_weight = nullptr, *grad_hidden_bias = nullptr, *grad_output_weight = nullptr;  // backward; all written
   int threads;
+  Interrupt* interrupt = nullptr;  // of draws
 };
 
 // Draws instead of reading x.

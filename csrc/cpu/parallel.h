@@ -4,7 +4,9 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <exception>
 
 namespace pygen {
 
@@ -20,8 +22,17 @@ inline void parallel_blocks(int64_t blocks, int64_t blocks_per_thread, int threa
     for (int64_t b = 0; b < blocks; ++b) body(b);
     return;
   }
+  std::exception_ptr fault;  // the first: no more memory. One that left its thread would end the process.
+  std::atomic<bool> faulty{false};
 #pragma omp parallel for num_threads(team) schedule(static)
-  for (int64_t b = 0; b < blocks; ++b) body(b);
+  for (int64_t b = 0; b < blocks; ++b) {
+    try {
+      body(b);
+    } catch (...) {
+      if (!faulty.exchange(true)) fault = std::current_exception();
+    }
+  }
+  if (fault) std::rethrow_exception(fault);
 }
 
 // How many units of that many multiply-adds are worth a thread: about 10 us.

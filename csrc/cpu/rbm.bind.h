@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/arguments.h"
+#include "cpu/interrupt.bind.h"
 #include "cpu/isa.h"
 #include "cpu/masked_linear.bind.h"
 #include "cpu/rbm.h"
@@ -83,15 +84,16 @@ inline void bind_rbm(py::module_& m) {
          double inverse_temperature, int64_t seed, py::handle known_mask, uintptr_t state, uintptr_t units,
          int threads) {
         const Rbm p = parse_rbm(dtype, sizes, weight, tensors, threads);
+        Signals signals;
         const RbmDraws draws{steps,
                              inverse_temperature,
                              static_cast<uint64_t>(seed),
                              static_cast<const uint8_t*>(parse_pointer(known_mask)),
                              reinterpret_cast<uint8_t*>(state),
-                             reinterpret_cast<uint8_t*>(units)};
-        const py::gil_scoped_release release;
+                             reinterpret_cast<uint8_t*>(units),
+                             &signals};
         constexpr decltype(&baseline::rbm_gibbs) table[] = PYGEN_ISA_TABLE(rbm_gibbs);
-        table[isa_in_use()](p, draws);
+        run_interruptibly(signals, [&] { table[isa_in_use()](p, draws); });
       },
       "dtype, sizes, weight, tensors as above, steps, inverse temperature, seed, known_mask [N, D] bytes or None, "
       "state [N, D] and units [N, H] bytes (both written; state, where known, any byte), threads");

@@ -147,7 +147,7 @@ void chain(const RbmDraws& draws, const Rbm& p, const Panels<Real>& hidden, cons
       decide(draws, work.sums + i * whole<Real>(layer.targets), layer.targets, static_cast<uint32_t>(half), first + i,
              to + i * layer.targets);
   };
-  for (int64_t step = 0; step < draws.steps; ++step) {
+  for (int64_t step = 0; step < draws.steps && !draws.interrupt->stop(); ++step) {
     half_step(hidden, state, h, 2 * step);
     half_step(visible, h, state, 2 * step + 1);
     if (known)

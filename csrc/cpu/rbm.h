@@ -1,6 +1,7 @@
 // What the bindings hand to the kernels of restricted Boltzmann machines. Real is double for float64, else float.
 #pragma once
 
+#include "cpu/interrupt.h"
 #include "cpu/masked_linear.h"
 
 namespace pygen {
@@ -27,6 +28,7 @@ struct RbmDraws {
   const uint8_t* known_mask;  // [images, visible], or nullptr
   uint8_t* state;             // [images, visible]; where known, any byte
   uint8_t* units;             // [images, hidden]
+  Interrupt* interrupt;
 };
 
 }  // namespace pygen

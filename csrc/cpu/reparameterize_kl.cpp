@@ -8,6 +8,7 @@
 #include "cpu/loss_sums.h"
 #include "cpu/noise.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -25,9 +26,8 @@ struct Scratch {
   alignas(64) Real grad_z[kBlock], sum_grad_z[kBlock], sum_grad_z_eps[kBlock], grad_kl[kBlock], grad[4][kBlock];
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {  // inlined, every use would look up the thread's storage anew
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 template <class T, class S, class Real>

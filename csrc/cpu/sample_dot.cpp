@@ -6,6 +6,7 @@
 
 #include "cpu/block_io.h"
 #include "cpu/parallel.h"
+#include "cpu/thread_memory.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -41,9 +42,8 @@ struct Scratch {
   alignas(64) Real x[kBlock], y[kBlock];
 };
 template <class Real>
-__attribute__((noinline)) Scratch<Real>& scratch() {
-  static thread_local Scratch<Real> s;
-  return s;
+Scratch<Real>& scratch() {
+  return of_thread<Scratch<Real>>();
 }
 
 template <class Real>

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cpu/arguments.h"
+#include "cpu/interrupt.bind.h"
 #include "cpu/isa.h"
 #include "cpu/sampling.h"
 
@@ -119,8 +120,9 @@ inline void bind_sampling(py::module_& m) {
         p.in_channels = py::handle(sizes[1]).cast<int64_t>();
         p.height = py::handle(sizes[2]).cast<int64_t>();
         p.width = py::handle(sizes[3]).cast<int64_t>();
-        const py::gil_scoped_release release;
-        table[isa_in_use()](p);
+        Signals signals;
+        p.interrupt = &signals;
+        run_interruptibly(signals, [&] { table[isa_in_use()](p); });
       },
       "what decisions need, stages, channels, early and stride of each stream, groups, (mixtures, min_log_scale) or "
       "(), "
@@ -138,8 +140,9 @@ inline void bind_sampling(py::module_& m) {
           for (py::handle degree : of_layer) p.degrees.back().push_back(degree.cast<int64_t>());
         }
         p.batch = batch;
-        const py::gil_scoped_release release;
-        dense[isa_in_use()](p);
+        Signals signals;
+        p.interrupt = &signals;
+        run_interruptibly(signals, [&] { dense[isa_in_use()](p); });
       },
       "what decisions need, (weight, strides, bias) of each layer, degrees of the inputs and each hidden layer, n");
   using Noise = void (*)(const SamplingUniforms&);

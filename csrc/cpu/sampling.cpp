@@ -45,7 +45,7 @@ void draw_block(const SamplingPlan<Real>& plan, const Real* weights, int64_t fir
   Real* memory = thread_scratch<Real, 9>(plan.shared * images + plan.local);
   std::fill_n(memory, plan.shared * images + plan.local, Real(0));
   SamplingWorker<Real> worker(plan, weights, first, images, memory, memory + plan.shared * images);
-  for (int64_t y = 0; y < p.height; ++y) {
+  for (int64_t y = 0; y < p.height && !p.interrupt->stop(); ++y) {
     for (int pass = 0; pass < plan.passes; ++pass) worker.early(pass, y, 0, p.width);
     worker.enter_row(y);
     for (int64_t x = 0; x < p.width; ++x) worker.pixel(x);
@@ -97,7 +97,7 @@ void draw(const Sampling& p) {
       draw_block(plan, weights, b * block, std::min(block, p.batch - b * block), wild);
     });
   }
-  if (std::none_of(wild.begin(), wild.end(), [](bool is) { return is; })) return;
+  if (p.interrupt->stop() || std::none_of(wild.begin(), wild.end(), [](bool is) { return is; })) return;
   const SamplingPlan<Real> by_taps = lower(p, 1, false, false, weights);
   Wild ignored(p.batch);
   parallel_blocks(p.batch, 1, p.threads, [&](int64_t image) {

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cpu/interrupt.h"
 #include "cpu/view.h"
 
 namespace pygen {
@@ -51,6 +52,7 @@ struct SamplingDraws {
   double temperature;
   const void* scaled;  // [L]: what the network sees of each level
   int threads;
+  Interrupt* interrupt;
 
   int64_t level_of(const void* from, int64_t at) const {
     return wide_levels ? static_cast<const int64_t*>(from)[at] : static_cast<const uint8_t*>(from)[at];

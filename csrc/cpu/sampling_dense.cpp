@@ -28,7 +28,7 @@ class DenseWorker {
   }
 
   void draw() {
-    for (int64_t panel = 0; panel < plan_.panels; ++panel) {
+    for (int64_t panel = 0; panel < plan_.panels && !p_.interrupt->stop(); ++panel) {
       const std::vector<DenseBlock>& blocks = plan_.blocks[panel];
       for (int64_t layer = 0; layer <= plan_.hidden; ++layer) take_what_is_known(layer, blocks[layer]);
       for (int64_t step = plan_.begin(panel); step < plan_.end(panel); ++step) {

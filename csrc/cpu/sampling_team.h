@@ -19,7 +19,7 @@ class SamplingTeam {
     const int64_t height = plan_.p.height, width = plan_.p.width;
     if (member > 0) return wait_for(height * width, worker);
     int64_t ready = 0;
-    for (int64_t y = 0; y < height; ++y) {
+    for (int64_t y = 0; y < height && !plan_.p.interrupt->stop(); ++y) {
       worker.enter_row(y);
       for (int64_t x = 0; x < width; ++x) {
         const int64_t wanted = y * width + std::min(x + plan_.late_right + 1, width);
@@ -50,7 +50,7 @@ class SamplingTeam {
   }
 
   void wait_for(int64_t wanted, SamplingWorker<Real>& worker) {
-    for (Patience patience; made() < wanted;) {
+    for (Patience patience; made() < wanted && !plan_.p.interrupt->stop();) {
       if (help(worker)) {
         patience = Patience();
       } else {

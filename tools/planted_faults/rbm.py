@@ -22,6 +22,8 @@ FAULTS = (
     Fault("RBM, C++: energies leave out what is 0", RBM_CPP, "sum_layer<false>(hidden, v", "sum_layer<true>(hidden, v", RBM),
     Fault("RBM, C++: the temperature is 1", RBM_CPP, "load<W>(sums + start + j) * inverse;", "load<W>(sums + start + j) * Real(1);", RBM),
     Fault("RBM, C++: what is known holds at the end alone", RBM_CPP, "state[i] = known[i] ? v[i] : state[i];", "state[i] = known[i] && step + 1 == draws.steps ? v[i] : state[i];", RBM),
+    Fault("RBM, C++: Ctrl-C waits for the chain's end", RBM_CPP, "step < draws.steps && !draws.interrupt->stop();", "step < draws.steps;",
+          "tests/test_process.py -k gibbs"),
     Fault("RBM, C++: a run of softplus is left out", RBM_CPP, "total += sum_lanes(V(run.take() + positive));", "total += sum_lanes(positive);", RBM),
     Fault("RBM's short way: a negated tensor is read as it lies", "csrc/cpu/rbm.bind.h", "if (is_negated(args[i])) Py_RETURN_NONE;", "", RBM_SHORT),
     Fault("RBM's short way: the batch's size is forgotten", "pygen/ops/_rbm_common.py", "-number / len(units) if", "-number if", RBM_SHORT),

@@ -112,7 +112,7 @@ FAULTS = (
     Fault("CUDA: the device is not guarded", "csrc/cuda/launch.cuh", 'if (previous_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");', "", KL_CUDA),
     Fault("CUDA: the shuffle crosses into another row", "csrc/cuda/reduce.cuh", "const int lanes = width < 32 ? width : 32;",
           "const int lanes = 32;", KL_CUDA),
-    Fault("C++: scratch memory is shared by threads", KL_CPP, "static thread_local Scratch<Real> s;", "static Scratch<Real> s;",
+    Fault("C++: scratch memory is shared by threads", KL_CPP, "return of_thread<Scratch<Real>>();", "static Scratch<Real> s;\n  return s;",
           "tests/test_conformance.py tests/test_conformance_process.py -k '(reparameterize_kl or gaussian_kl) and cpu'"),
     Fault("C++: sums by thread, not by block", "csrc/cpu/loss_sums.h", "partial_[block] = sum;",
           "static thread_local double own = 0;\n      own += sum;\n      partial_[block] = own - (own - sum);",

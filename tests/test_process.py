@@ -1,0 +1,121 @@
+"""Long calls and memory: Ctrl-C ends them, threads hold little of it, and where there is no more a call raises."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support import Target, has_kernel, threads
+from test_conformance_process import resident
+
+from pygen import _backends, models
+from pygen.functional import bernoulli_nll, rbm_gibbs
+
+pytestmark = pytest.mark.skipif(not has_kernel("rbm_gibbs", Target("cpu", "cpu")), reason="needs the C++ kernels")
+
+
+def gibbs() -> torch.Tensor:
+    weight, zeros = torch.eye(16), torch.zeros(16)
+    return rbm_gibbs(torch.zeros(1, 16), weight, zeros, zeros, steps=1 << 25, seed=0)
+
+
+def pixels(n: int) -> torch.Tensor:
+    return models.PixelCNN(hidden_channels=64, num_blocks=8).sample(n, (12000, 64), seed=0)
+
+
+def nade() -> torch.Tensor:
+    return models.NADE(2000, 4000).sample(2000, seed=0)
+
+
+LONG = {  # and its kernel
+    "gibbs": (gibbs, "rbm_gibbs"),
+    "team": (lambda: pixels(1), "sampling_draw"),
+    "blocks": (lambda: pixels(4), "sampling_draw"),
+    "nade": (nade, "nade_nll_draw"),
+}
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_signals_end_long_calls(kind, monkeypatch):
+    """Ctrl-C, a notebook's stop, a time limit: at a step of the kernel, not at its end, seconds or hours later."""
+    call, name = LONG[kind]
+    compiled, started = _backends.compiled("_cpu"), []
+
+    def handler(number, frame):
+        raise Stopped
+
+    def kernel(*arguments):
+        started.append(time.process_time())
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return getattr(compiled, name)(*arguments)
+
+    proxy = SimpleNamespace(**{**vars(compiled), name: kernel})
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        with threads(2), monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(_backends, "compiled", lambda module: proxy)
+            call()
+        spent = time.process_time() - started[0]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert spent < 0.8, f"the call went on for {spent:.1f} seconds of the processor"
+    assert pixels_of_two().shape == (2, 1, 4, 4)  # the next call works
+
+
+def pixels_of_two() -> torch.Tensor:
+    return models.PixelCNN(hidden_channels=8, num_blocks=1).sample(2, (4, 4), seed=0)
+
+
+def test_threads_hold_the_memory_of_the_ops_that_they_call():
+    """Not that of all ops: 5 MB, filled with zeros, in each of a server's hundreds of threads."""
+    x, count = torch.ones(2, 2), 20
+    met, done = threading.Barrier(count + 1), threading.Event()
+
+    def call():
+        bernoulli_nll(x, x)
+        met.wait()
+        done.wait()
+
+    with threads(1):
+        bernoulli_nll(x, x)
+        before = resident()
+        pool = [threading.Thread(target=call) for _ in range(count)]
+        for thread in pool:
+            thread.start()
+        met.wait()
+        held = resident() - before
+        done.set()
+        for thread in pool:
+            thread.join()
+    assert held < count << 20, f"{held / count / 2**20:.1f} MB each"
+
+
+@pytest.mark.slow
+def test_no_more_memory_in_a_kernels_threads_is_an_error():
+    """As of any tensor; what leaves a thread of OpenMP ends the process."""
+    program = """
+        import resource, torch
+        from pygen import _backends, models
+        torch.set_num_threads(2)
+        torch.randn(1 << 22).sin()  # there are threads
+        model = models.PixelCNN(hidden_channels=128, num_blocks=1)
+        model.sample(2, (2, 2), seed=0)
+        held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + (64 << 20), -1))
+        try:
+            model.sample(2, (1, 1 << 17), seed=0)
+        except MemoryError:
+            print("an error", model.sample(2, (2, 2), seed=0).shape)
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "an error torch.Size([2, 1, 2, 2])\n", ran.stderr
