@@ -204,6 +204,19 @@ def test_parametrized_weights(row):
 
 
 @each_model
+def test_evaluation_leaves_the_model_as_it_was(row):
+    """Averages and the shape of the last training batch too, which a loss in training does remember."""
+    model = built(row)
+    state = copy.deepcopy(model.state_dict())
+    model.eval()(*row.inputs())
+    for name, now in model.state_dict().items():
+        assert_same(now, state[name], what=name)
+    assert not getattr(model, "trained_shape", ())
+    model.train()(*row.inputs())
+    assert getattr(model, "trained_shape", True)
+
+
+@each_model
 def test_sampling_leaves_the_model_as_it_was(row):
     """In training: mode, gradients, a graph that waits for backward; and from four threads at once."""
     model = built(row)
