@@ -119,6 +119,10 @@ def test_rbm_samples_follow_its_probabilities_and_do_not_see_their_batch() -> No
     assert ((counts - expected).square() / expected).sum() < 38  # 15 degrees of freedom, 1e-3
     assert torch.equal(model.sample(7, steps=30, seed=0), drawn[:7])
     assert model.sample(0, steps=2).shape == (0, 4)
+    with torch.no_grad():
+        model.weight.zero_()  # then a unit is on, nearly frozen, where its bias is above 0
+    frozen = model.sample(50, steps=2, temperature=1e-3, seed=0)
+    assert torch.equal(frozen, (model.visible_bias > 0).to(torch.uint8).expand(50, 4))
 
 
 def test_rbm_inpainting_draws_the_conditional() -> None:
