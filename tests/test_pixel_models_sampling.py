@@ -65,6 +65,8 @@ def test_a_decision_takes_the_first_level_whose_cumulated_probability_reaches_u(
     logits = torch.log(torch.tensor([0.0, 0.25, 0.0, 0.75, 0.0], dtype=torch.float64))
     for u, level in ((2.0**-33, 1), (0.25, 1), (0.2500001, 3), (1.0, 3)):
         assert _sampling.decide(logits, torch.tensor(u, dtype=torch.float64), 1.0) == level
+    for number in range(2, 50):  # rounding leaves some of these sums below 1
+        assert _sampling.decide(torch.zeros(number), torch.tensor(1.0), 1.0) == number - 1
     cold = _sampling.decide(torch.tensor([0.0, 0.1, 0.0]).expand(99, 3), torch.linspace(0.01, 1, 99), 1e-3)
     assert (cold == 1).all()
     u = _sampling.uniforms(1, 40_000, torch.tensor(0))[0]
