@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_rows import as_function, assert_close, built, each_model, results
+from model_rows import ROWS, as_function, assert_close, built, each_model, results
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
@@ -130,3 +130,23 @@ def test_draws_of_each_sample_under_vmap(row):
     assert losses["same"] == 1 < losses["different"]
     with pytest.raises(RuntimeError, match="randomness"):
         torch.func.vmap(lambda x: loss(parameters, x.unsqueeze(0)))(same)
+
+
+@each_model
+def test_a_wrong_level_makes_its_own_loss_nan_under_vmap(row):
+    """Which lets nobody look at values: eager calls refuse it."""
+    images, *rest = row.inputs()
+    if images.is_floating_point() or row.moves:
+        pytest.skip("takes any number, or changes buffers, which torch refuses")
+    images = images.long()
+    images[1].view(-1)[-1] = -1
+    loss, parameters = as_function(built(row).eval(), ())
+    each = torch.func.vmap(lambda *values: loss(parameters, *(v.unsqueeze(0) for v in values)), randomness="different")
+    three = tuple(t[:3] for t in (images, *rest))
+    if row is ROWS["RBM"]:
+        with pytest.raises(ValueError, match="rbm_gibbs: v: expected levels"):  # which looks at each entry's
+            each(*three)
+    else:
+        assert each(*three).isnan().tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="x: expected levels 0 .. "):
+        built(row)(images, *rest)

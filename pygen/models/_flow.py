@@ -11,7 +11,7 @@ from pygen._checks import check_floating, check_tensor, fail
 from pygen.functional import bernoulli_nll, gaussian_kl
 
 from ._arguments import check_int, noise_source
-from ._levels import check_levels
+from ._levels import check_levels, free_to_look_at, no_levels
 from ._pixel_model import ShapeMemory
 
 PRIORS = ("logistic", "normal")
@@ -175,6 +175,8 @@ class Flow(ShapeMemory):
         else:
             u = torch.rand(x.shape, dtype=weight.dtype, device=weight.device, generator=source)
         data = (x + u).mul_(2 / self.num_levels).sub_(1)
+        if not free_to_look_at(x):  # as in scale_levels
+            data.masked_fill_(no_levels(x, self.num_levels), float("nan"))
         return data, math.log(2 / self.num_levels) * math.prod(x.shape[1:])
 
     def _check_continuous(self, x: Tensor) -> None:
