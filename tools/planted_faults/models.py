@@ -3,7 +3,6 @@
 
 from .fault import Fault
 
-
 FAULTS = (
     Fault("flows: samples of levels are rounded", "pygen/models/_flow.py", "(self.num_levels / 2)).floor_()", "(self.num_levels / 2)).round_()", "tests/test_flows.py -k give_and_take"),
     Fault("flows: levels keep their scale", "pygen/models/_flow.py", "return data, math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "return data, 0.0", "tests/test_flows.py -k twins"),
