@@ -133,7 +133,7 @@ def test_draws_of_each_sample_under_vmap(row):
 
 
 @each_model
-def test_a_wrong_level_makes_its_own_loss_nan_under_vmap(row):
+def test_a_wrong_level_or_class_makes_its_own_loss_nan_under_vmap(row):
     """Which lets nobody look at values: eager calls refuse it."""
     images, *rest = row.inputs()
     if images.is_floating_point() or row.moves:
@@ -148,5 +148,8 @@ def test_a_wrong_level_makes_its_own_loss_nan_under_vmap(row):
             each(*three)
     else:
         assert each(*three).isnan().tolist() == [False, True, False]
+    if rest and not rest[0].is_floating_point():
+        classes = torch.tensor([0, 9, 2])
+        assert each(row.inputs()[0][:3], classes).isnan().tolist() == [False, True, False]
     with pytest.raises(ValueError, match="x: expected levels 0"):
         built(row)(images, *rest)

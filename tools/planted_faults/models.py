@@ -3,6 +3,8 @@
 
 from .fault import Fault
 
+WRONG = "tests/test_conformance_models_graphs.py -k wrong_level"
+
 FAULTS = (
     Fault("flows: samples of levels are rounded", "pygen/models/_flow.py", "(self.num_levels / 2)).floor_()", "(self.num_levels / 2)).round_()", "tests/test_flows.py -k give_and_take"),
     Fault("flows: levels keep their scale", "pygen/models/_flow.py", "return data, math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "return data, 0.0", "tests/test_flows.py -k twins"),
@@ -31,4 +33,7 @@ FAULTS = (
     Fault("sampling: temperature multiplies", "pygen/models/_sampling.py", "logits.double() / temperature", "logits.double() * temperature", "tests/test_pixel_models_sampling.py -k decision_takes"),
     Fault("checkpoint: defaults are those of the loader", "pygen/models/_checkpoint.py", "    bound.apply_defaults()  # today's, whatever they will be\n", "", "tests/test_checkpoint.py -k todays_defaults"),
     Fault("checkpoint: of any format", "pygen/models/_checkpoint.py", "if checkpoint[\"format\"] != _FORMAT:", "if False:", "tests/test_checkpoint.py -k refuses"),
+    Fault("flows: a level that is none has a density where nobody looks", "pygen/models/_flow.py", 'data.masked_fill_(no_levels(x, self.num_levels), float("nan"))', "pass", WRONG),
+    Fault("levels: what cannot be looked at is a number", "pygen/models/_levels.py", 'return scaled.masked_fill_(no_levels(x, num_levels), float("nan"))', "return scaled", WRONG),
+    Fault("conditions: a class that is none is no condition", "pygen/models/_conditional.py", 'return one_hot.masked_fill(wrong.unsqueeze(1), float("nan"))', "return one_hot", WRONG),
 )  # fmt: skip
