@@ -33,7 +33,7 @@ FAULTS = (
           f"{CLUSTER} -k 'deals_out'"),
     Fault("sampling, CUDA, clusters: zeros between colours have weights", LAUNCH_CU, "const int group = in / step.filled_group, c = in % step.filled_group;", "const int group = in / step.group, c = in % step.group;",
           f"{CLUSTER} -k 'draws_what and gated-rgb'"),
-    Fault("sampling, CUDA, clusters: pixels' channels are read beyond their end", EARLY_CU, "there ? max(0, min(16, bytes - from)) : 0", "there ? 16 : 0",
+    Fault("sampling, CUDA, clusters: pixels' channels are read beyond their end", EARLY_CU, "there ? max(0, min(16, bytes - from)) : 0", "there ? max(16, min(16, bytes - from)) : 0",
           f"{CLUSTER} -k 'draws_what and gated'"),
     Fault("sampling, CUDA, clusters: a place is free while it is pushed from", CLUSTER_PY, "until = t + int(any(tap != (0, 0) for tap in step.conv.taps))", "until = t",
           f"{CLUSTER} -k 'buffers'"),
