@@ -10,7 +10,9 @@ import torch
 from model_rows import assert_alike, assert_close, assert_draws, built, each_model, floating, results
 from support import assert_same
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
+
+from pygen.nn import GatedMaskedConv2d
 
 
 @each_model
@@ -201,6 +203,35 @@ def test_parametrized_weights(row):
         torch.testing.assert_close(drawn, expected, rtol=1e-3, atol=1e-4)
     else:
         assert (drawn != expected).double().mean() < 0.05  # where rounding decides
+
+
+@each_model
+def test_pruned_layers_follow_their_weights(row):
+    """torch.nn.utils.prune makes a layer's weight in a hook: one that is not called keeps yesterday's."""
+    if row.weight_norm or row.moves:
+        pytest.skip("has weight norm of its own, or weights that are buffers")
+    model, plain = built(row), built(row)
+    pairs = zip(list(model.modules())[1:], list(plain.modules())[1:], strict=True)
+    layers = [(a, b) for a, b in pairs if isinstance(a, (nn.Conv2d, nn.Linear))]
+    for pruned, _ in layers:
+        prune.identity(pruned, "weight")
+    results(model, row.inputs())
+    with torch.no_grad():
+        for pruned, layer in layers:
+            pruned.weight_orig.mul_(0.75)
+            layer.weight.mul_(0.75)
+    assert_close(results(model, row.inputs())[:1], results(plain, row.inputs())[:1], 1e-6, 1e-6)
+
+
+def test_a_pruned_layer_of_a_condition_map_follows_its_weights():
+    layer, maps = GatedMaskedConv2d(3, 3, 3, "B", cond_channels=2), torch.randn(2, 2, 4, 5)
+    x = torch.randn(2, 3, 4, 5)
+    prune.identity(layer.cond, "weight")
+    with torch.no_grad():
+        layer.cond.weight_orig.mul_(3)
+    got = layer(x, x, maps)
+    prune.remove(layer.cond, "weight")
+    assert_close(got, layer(x, x, maps), 1e-6, 1e-6)
 
 
 @each_model

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from pygen.functional import masked_conv2d
+from pygen.nn._hooks import hooked
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -105,10 +106,6 @@ def weight_of(layer: nn.Module) -> Tensor:
     steps = None if held is None else held._modules.get("weight")
     if steps is not None and list(steps._modules) == ["0"]:
         norm = steps._modules["0"]
-        if norm is not None and type(norm) is _WEIGHT_NORM and not (_hooked(steps) or _hooked(norm)):
+        if norm is not None and type(norm) is _WEIGHT_NORM and not hooked(steps, norm):
             return norm.forward(steps._parameters["original0"], steps._parameters["original1"])
     return cast(Tensor, layer.weight)
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -54,7 +54,7 @@ class MADE(OrderedModel):
         self.num_levels = check_int("MADE", "num_levels", num_levels, at_least=2)
         self.num_orders = check_int("MADE", "num_orders", num_orders)
         sizes = (self.num_inputs, *hidden_sizes, self.num_inputs * self.num_levels)
-        self.layers = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
+        self.layers = nn.ModuleList(_Layer(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
         hidden = tuple(_hidden_degrees(size, self.num_inputs) for size in hidden_sizes)
         self._degrees: tuple[tuple[Degrees, ...], ...] = tuple(  # of each ordering, of each layer's units
             (order, *hidden, tuple(d for d in order for _ in range(self.num_levels)))
@@ -71,26 +71,28 @@ class MADE(OrderedModel):
         degrees = self._degrees[order]
         last = len(self.layers) - 1
         x = inputs
-        for i, layer in enumerate(cast("list[nn.Linear]", self.layers)):
-            x = masked_linear(
-                x if i == 0 else F.relu(x),
-                layer.weight,
-                layer.bias,
-                in_degrees=degrees[i],
-                out_degrees=degrees[i + 1],
-                strict=i == last,
-            )
+        for i, layer in enumerate(cast("list[_Layer]", self.layers)):
+            x = layer(x if i == 0 else F.relu(x), degrees[i], degrees[i + 1], i == last)
         return x.unflatten(1, (self.num_inputs, self.num_levels))
 
     def _nll(self, inputs: Tensor, levels: Tensor, order: int, reduction: str) -> Tensor:
         return categorical_nll(self._logits(inputs, order).flatten(1), levels, reduction=reduction)
 
     def _program(self, order: int) -> DenseProgram:
-        layers = cast("list[nn.Linear]", self.layers)
+        layers = cast("list[_Layer]", self.layers)
         weights, biases = (
             tuple(t.detach() for t in ts) for ts in zip(*((m.weight, m.bias) for m in layers), strict=True)
         )
         return DenseProgram(weights, biases, self._degrees[order][:-1], self.num_levels)
+
+
+class _Layer(nn.Linear):
+    """Degrees come with each call, as one set of weights serves all orderings. Called, so that its hooks are."""
+
+    def forward(self, input: Tensor, in_degrees: Degrees, out_degrees: Degrees, strict: bool) -> Tensor:  # type: ignore[override]
+        return masked_linear(
+            input, self.weight, self.bias, in_degrees=in_degrees, out_degrees=out_degrees, strict=strict
+        )
 
 
 def _hidden_degrees(size: int, num_inputs: int) -> Degrees:

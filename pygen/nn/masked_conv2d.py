@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pygen import _dispatch, _taps
 from pygen._checks import check_bool, check_floating, check_size, check_tensor, fail
 from pygen.functional import gated_masked_conv2d, masked_conv2d
+from pygen.nn._hooks import hooked
 from pygen.nn._pointwise import PointwiseConv2d
 
 
@@ -230,7 +231,7 @@ class GatedMaskedConv2d(nn.Module):
             raise fail(type(self).__name__, "cond", expected, "None" if cond is None else "a tensor", kind=TypeError)
         to_vertical, to_horizontal = self.conditions(cond)
         v, gated_v = self.vertical(vertical, to_vertical)
-        if v.is_cpu:  # where products of their own are faster
+        if v.is_cpu or hooked(self.vertical_to_horizontal, self.out):  # products of their own are faster on CPUs
             _, gated_h = self.horizontal(horizontal, to_horizontal, add=self.vertical_to_horizontal(v))
             out = self.out(gated_h)
             return gated_v, out if self.mask_type == "A" else horizontal + out
@@ -249,6 +250,11 @@ class GatedMaskedConv2d(nn.Module):
         check_floating(name, "cond", cond)
         if cond.dim() not in (2, 4) or cond.shape[1] != channels:
             raise fail(name, "cond", f"[N, {channels}] or [N, {channels}, H, W]", list(cond.shape))
-        both = self.cond(cond) if cond.dim() == 2 else F.conv2d(cond, self.cond.weight[:, :, None, None])
+        if cond.dim() == 2:
+            both = self.cond(cond)
+        elif hooked(self.cond):
+            both = self.cond(cond.movedim(1, -1)).movedim(-1, 1)
+        else:
+            both = F.conv2d(cond, self.cond.weight[:, :, None, None])
         to_vertical, to_horizontal = both.chunk(2, dim=1)
         return to_vertical, to_horizontal
