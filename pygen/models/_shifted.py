@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from pygen.functional import masked_conv2d
-from pygen.nn._hooks import hooked
+from pygen.nn._layers import hooked
 
 
 class ShiftedConv2d(nn.Conv2d):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.functional import logistic_mixture_nll
+from pygen.nn._layers import at_each_pixel
 from pygen.nn._pointwise import PointwiseConv2d
 
 from ._arguments import check_int
@@ -267,8 +268,7 @@ class _GatedResnet(nn.Module):
         """[N, 2 C, 1 or H, 1 or W]"""
         if self.cond is None or cond is None:
             return None
-        of_map = cond if cond.dim() == 4 else cond[:, :, None, None]
-        return F.conv2d(of_map, self.cond.weight[:, :, None, None])
+        return at_each_pixel(self.cond, cond if cond.dim() == 4 else cond[:, :, None, None])
 
     def forward(self, x: Tensor, sides: list[Tensor], cond: Tensor | None) -> Tensor:  # [N, C, H, W] each
         y = self.conv_in(concat_elu(x))

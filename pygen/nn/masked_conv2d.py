@@ -3,13 +3,12 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygen import _dispatch, _taps
 from pygen._checks import check_bool, check_floating, check_size, check_tensor, fail
 from pygen.functional import gated_masked_conv2d, masked_conv2d
-from pygen.nn._hooks import hooked
+from pygen.nn._layers import at_each_pixel, hooked
 from pygen.nn._pointwise import PointwiseConv2d
 
 
@@ -250,11 +249,6 @@ class GatedMaskedConv2d(nn.Module):
         check_floating(name, "cond", cond)
         if cond.dim() not in (2, 4) or cond.shape[1] != channels:
             raise fail(name, "cond", f"[N, {channels}] or [N, {channels}, H, W]", list(cond.shape))
-        if cond.dim() == 2:
-            both = self.cond(cond)
-        elif hooked(self.cond):
-            both = self.cond(cond.movedim(1, -1)).movedim(-1, 1)
-        else:
-            both = F.conv2d(cond, self.cond.weight[:, :, None, None])
+        both = self.cond(cond) if cond.dim() == 2 else at_each_pixel(self.cond, cond)
         to_vertical, to_horizontal = both.chunk(2, dim=1)
         return to_vertical, to_horizontal
