@@ -1,7 +1,7 @@
 """Planted faults of PixelCNN++: its model and its samplers."""
 # ruff: noqa: E501  (the table quotes lines of ours)
 
-from .fault import PROGRAM, RACES, Fault
+from .fault import PROGRAM, Fault
 
 PP_TESTS = ("pixel_models", "pixel_models_causality", "sampling_engines", "sampling_noise_selects", "sampling_program")
 PP = f"{' '.join(f'tests/test_{name}.py' for name in PP_TESTS)} -k 'pp and not cpu'"
@@ -34,7 +34,7 @@ FAULTS = (
     Fault("PixelCNN++: coarser streams forgotten after their row", "pygen/models/_cached_late.py", "ring.row(y // self.strides[s]).copy_", "ring.row(y).copy_", PP),
     Fault("PixelCNN++, CUDA: a place is free while it is pushed from", SCALES_TABLES, '(i, i + 2 if row["num_pushes"] else i)', "(i, i)", SCALES),
     Fault("PixelCNN++, CUDA: what a finer stream is made of is overwritten before its second pixel", SCALES_TABLES, "kept = {0} | {stage.source for stage in self.program.stages if isinstance(stage, Up)} & made", "kept = {0}", SCALES),
-    Fault("PixelCNN++, CUDA: a step does not wait for what has just been pushed to it", SCALES_TABLES, 'self.late[following]["fresh"] = 1', "pass", f"{RACES} sampling_scales"),
+    Fault("PixelCNN++, CUDA: a step does not wait for what has just been pushed to it", SCALES_TABLES, 'self.late[following]["fresh"] = 1', "pass", SCALES),
     Fault("PixelCNN++, CUDA: a residual is what its ELU is", SCALES_STREAMS, "return 0, self.form(s)", "return 0, 0", SCALES),
     Fault("PixelCNN++, CUDA: upward steps of odd rows are made in even ones", SCALES_PLAN, '"row_is": y * stride', '"row_is": 0', SCALES),
     Fault("PixelCNN++, CUDA: columns between are made as the others", SCALES_PLAN, "(level, level) if x else (level + 1, 99)", "(level + 1, 99) if x else (level, level)", SCALES),
