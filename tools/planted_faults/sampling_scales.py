@@ -51,7 +51,7 @@ FAULTS = (
     Fault("PixelCNN++, CUDA: taps share pixels where the source is finer", SCALES_PLAN, "_beside(stage.taps) if step == 1 else 1", "_beside(stage.taps)", STAGED),
     Fault("PixelCNN++, CUDA: staged warps do not wait for what others have fetched", STAGED_CU, "      __syncthreads();\n      const int ahead", "      const int ahead", STAGED),
     Fault("PixelCNN++, CUDA: both forms are elu(x)", SCALES_EARLY, "put(form++, narrow_to<T>(minus))", "put(form++, narrow_to<T>(plus))", SCALES),
-    Fault("PixelCNN++, CUDA: pushes replace what a base has", SCALES_LATE, "*at = before[m][i] + d[0][m][i];", "*at = d[0][m][i];", SCALES),
+    Fault("PixelCNN++, CUDA: pushes replace what a base has", SCALES_LATE, "*at = before[m][i] + d[0][m][i];", "*at = 0 * before[m][i] + d[0][m][i];", SCALES),
     Fault("PixelCNN++, CUDA: a maker's second push begins where the first one ended", SCALES_LATE, "      unit -= units;\n", "", SCALES),
     Fault("PixelCNN++, CUDA: runs beyond those that are held are taken for the first ones", SCALES_LATE, "first + kHeld * kSums, kSums, at.blocks);", "first, kSums, at.blocks);", SCALES),
     Fault("PixelCNN++, CUDA: the next tile has the last one's weights", SCALES_LATE, "if (next.k != of.k && next.k < at.own_count)", "if (false)", SCALES),
