@@ -10,15 +10,15 @@ from pygen._gan_terms import Side, terms, wide_dtype
 
 from . import _blocks
 from ._compat import OPTIONS, float_bits, tl_wide
-from ._softplus import log1p_positive, relu, sigmoid_of
+from ._softplus import log1p_unit, relu, sigmoid_of
 
 
 @triton.jit
 def gan_value(y, e, OFFSET: tl.constexpr, FORM: tl.constexpr):
     if FORM == "softplus":
-        return relu(y) + log1p_positive(e)
+        return relu(y) + log1p_unit(e)
     elif FORM == "smoothed_softplus":
-        return relu(y) * (1.0 - OFFSET) + relu(-y) * OFFSET + log1p_positive(e)
+        return relu(y) * (1.0 - OFFSET) + relu(-y) * OFFSET + log1p_unit(e)
     elif FORM == "hinge":
         return relu(y + 1.0)
     elif FORM == "square":

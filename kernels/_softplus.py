@@ -34,6 +34,43 @@ def _exp_minus_float32(x):
 
 
 @triton.jit
+def quick_exp_minus_abs(y):
+    """The same for losses and gates that would wait for arithmetic and not for memory: within 3 ulp. Of float32 the special
+    units' exponential of a number below 1/2 in absolute value, where it has its digits."""
+    x = tl.abs(y)
+    if y.dtype == tl.float64:
+        result = tl.exp(-x)
+    else:
+        x = tl.minimum(x, 104.0, propagate_nan=tl.PropagateNan.ALL)  # exp(-104) rounds to 0
+        shifted = x * -1.44269504088896341 + 12582912.0
+        n = shifted - 12582912.0
+        r = n * -0.69314718055994531 - x
+        power = tl.exp2(r * 1.44269504088896341) * 5.9604644775390625e-8  # 2^-24, so that the scale is a normal number
+        result = power * ((shifted.to(tl.int32, bitcast=True) + 151) << 23).to(tl.float32, bitcast=True)
+    return result
+
+
+@triton.jit
+def log1p_unit(e):
+    """log(1 + e), 0 <= e <= 1, within 1.5 ulp: minimax, less than half the instructions of log1p_positive."""
+    if e.dtype == tl.float64:
+        result = log1p_positive(e)
+    else:
+        p = 2.0302394e-03 * e - 1.3407521e-02
+        p = p * e + 4.147821e-02
+        p = p * e - 8.244173e-02
+        p = p * e + 1.2418435e-01
+        p = p * e - 1.610569e-01
+        p = p * e + 1.9890748e-01
+        p = p * e - 2.4987271e-01
+        p = p * e + 3.333256e-01
+        p = p * e - 4.9999982e-01
+        p = p * e + 1.0
+        result = p * e
+    return result
+
+
+@triton.jit
 def log1p_positive(x):
     """log(1 + x), x >= 0: the rounding of 1 + x is put back."""
     u = 1.0 + x

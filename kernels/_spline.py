@@ -5,7 +5,7 @@ import triton.language as tl
 
 from ._compat import bits_float
 from ._elementary import log_positive
-from ._softplus import exp_minus_abs, log1p_positive, relu, sigmoid_of
+from ._softplus import exp_minus_abs, log1p_unit, relu, sigmoid_of
 
 
 @triton.jit
@@ -26,7 +26,7 @@ def spline_slope(raw, known, min_derivative, beta):
     """A slope, and its derivative by the parameter; where it is known 1 and 0."""
     y = raw * beta
     e = exp_minus_abs(y)
-    d = (relu(y) + log1p_positive(e)) / beta + min_derivative
+    d = (relu(y) + log1p_unit(e)) / beta + min_derivative
     return tl.where(known, 1.0, d), tl.where(known, 0.0, sigmoid_of(y, e))
 
 

@@ -17,7 +17,7 @@ from pygen._gan_terms import empty_terms, term_likes
 from ._compat import bits_float, cast, device_of
 from ._gan import Segments, gan_slope, gan_value, load_block
 from ._gan_finish import finish
-from ._softplus import exp_minus_abs
+from ._softplus import quick_exp_minus_abs
 
 
 @triton.jit
@@ -62,7 +62,7 @@ def gan_loss_fwd_kernel(
                 if mean_ptr is not None:
                     d = x - tl.load(mean_ptr + i)
                 y = d * SIGN
-                e = exp_minus_abs(y)
+                e = quick_exp_minus_abs(y)
                 value = gan_value(y, e, OFFSET, FORM)
                 if len(out_ptrs) > 0:
                     tl.store(out_ptrs[i] + offs, value * bits_float(weights[i], WIDE), mask=mask)
@@ -118,7 +118,7 @@ def gan_loss_bwd_kernel(
                 if reused_ptr is not None:
                     d = d - tl.load(reused_ptr + (i // 2 * 4 + 1 - i % 2))
                 y = d * SIGN
-                slope = gan_slope(y, exp_minus_abs(y), OFFSET, FORM)
+                slope = gan_slope(y, quick_exp_minus_abs(y), OFFSET, FORM)
                 grad = slope * (g * (bits_float(weights[i], WIDE) * SIGN))
                 if len(upstream_ptrs) > 0:
                     grad = grad * load_block(upstream_ptrs[i], offs, mask, WIDE)

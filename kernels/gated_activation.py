@@ -18,7 +18,7 @@ from . import _blocks
 from ._compat import OPTIONS, cast, device_of, tl_wide
 from ._elementary import exp_terms, exp_terms_float64
 from ._rows import merge_inner
-from ._softplus import exp_minus_abs
+from ._softplus import quick_exp_minus_abs
 
 _RUNTIME = ("half", "pixels", "c_tiles", "p_tiles", "groups")
 
@@ -31,7 +31,7 @@ def _gate_parts(a, b):
         root, em1, _ = exp_terms_float64(x)
     else:
         root, em1, _ = exp_terms(x)
-    e = exp_minus_abs(b)
+    e = quick_exp_minus_abs(b)
     return (
         tl.where(a < 0.0, em1, -em1),
         em1 + 2.0,
@@ -43,10 +43,31 @@ def _gate_parts(a, b):
 
 
 @triton.jit
-def gate(a, b):
-    """tanh(a) sigmoid(b)"""
-    tanh, tanh_over, _, sigmoid, sigmoid_over, _ = _gate_parts(a, b)
-    return tanh * sigmoid / (tanh_over * sigmoid_over)
+def _narrow_gate_parts(a, b):
+    """The same for what is rounded to 16 bits, by the special units: csrc/cuda/gate.cuh."""
+    x = tl.abs(a)
+    ea = tl.exp2(x * -2.88539008177792681)
+    eb = tl.exp2(tl.abs(b) * -1.44269504088896341)
+    tanh_over = ea + 1.0
+    tanh = tl.where(x < 0.0078125, x * tanh_over, 1.0 - ea)
+    return tl.where(a < 0.0, -tanh, tanh), tanh_over, ea, tl.where(b < 0.0, eb, 1.0), eb + 1.0, eb
+
+
+@triton.jit
+def _parts_for(a, b, NARROW: tl.constexpr):
+    """NARROW: the results are rounded to 16 bits."""
+    if NARROW:  # noqa: SIM108
+        parts = _narrow_gate_parts(a, b)
+    else:
+        parts = _gate_parts(a, b)
+    return parts
+
+
+@triton.jit
+def gate(a, b, dtype: tl.constexpr):
+    """tanh(a) sigmoid(b), in `dtype`."""
+    tanh, tanh_over, _, sigmoid, sigmoid_over, _ = _parts_for(a, b, dtype.primitive_bitwidth == 16)
+    return cast(tanh * sigmoid / (tanh_over * sigmoid_over), dtype)
 
 
 @triton.jit
@@ -115,7 +136,7 @@ def gated_activation_fwd_kernel(
         a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, image, group, c, p, mask, sizes, x_strides, cond_strides, WIDE
     )
     out_offs = _offsets(image, group, c, p, sizes, out_strides)
-    tl.store(out_ptr + out_offs, cast(gate(a, b), out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + out_offs, gate(a, b, out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
@@ -154,7 +175,8 @@ def gated_activation_bwd_kernel(
         a_ptr, b_ptr, cond_a_ptr, cond_b_ptr, image, group, c, p, mask, sizes, x_strides, cond_strides, WIDE
     )
     grad = tl.load(grad_ptr + _offsets(image, group, c, p, sizes, grad_strides), mask=mask, other=0.0).to(WIDE)
-    tanh, tanh_over, exp_minus_2a, sigmoid, sigmoid_over, e = _gate_parts(a, b)
+    NARROW: tl.constexpr = a_ptr.dtype.element_ty.primitive_bitwidth == 16
+    tanh, tanh_over, exp_minus_2a, sigmoid, sigmoid_over, e = _parts_for(a, b, NARROW)
     over = 1.0 / (tanh_over * sigmoid_over)
     both = grad * over * over
     grad_a = both * (sigmoid * sigmoid_over) * (exp_minus_2a * 4.0)

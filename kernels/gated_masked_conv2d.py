@@ -109,7 +109,7 @@ def gated_masked_conv2d_fwd_kernel(
         a += tl.load(cond + first.to(INDEX) * cond_strides[1], mask=mask, other=0.0).to(WIDE)
         b += tl.load(cond + (first + half).to(INDEX) * cond_strides[1], mask=mask, other=0.0).to(WIDE)
     out = out_ptr + _pixels(image, y, x, out_strides, INDEX) + (group * half + pair)[None, :].to(INDEX) * out_strides[1]
-    tl.store(out, cast(gate(a, b), out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out, gate(a, b, out_ptr.dtype.element_ty), mask=mask)
 
 
 def forward(

@@ -17,7 +17,7 @@ from pygen.ops._reduction import reduced
 
 from . import _blocks
 from ._compat import OPTIONS, bits_float, cast, device_of, float_bits, tl_wide
-from ._softplus import exp_minus_abs, log1p_positive, relu, sigmoid_of
+from ._softplus import exp_minus_abs, log1p_positive, log1p_unit, relu, sigmoid_of
 
 
 @triton.jit
@@ -109,7 +109,7 @@ def noise_contrastive_rows_kernel(
             tl.store(scores + k, score, mask=live)
         else:
             e = exp_minus_abs(score)
-            sums += relu(score) + log1p_positive(e)
+            sums += relu(score) + log1p_unit(e)
             tl.store(scores + k, sigmoid_of(score, e), mask=live)
     if SOFTMAX:
         top = tl.max(tops, axis=0)
@@ -127,7 +127,7 @@ def noise_contrastive_rows_kernel(
             tl.store(scores + k, tl.exp(score - top) * inverse, mask=k < count)
     else:
         e = exp_minus_abs(-own)
-        tl.store(nll_ptr + row, relu(-own) + log1p_positive(e) + tl.sum(sums, axis=0))
+        tl.store(nll_ptr + row, relu(-own) + log1p_unit(e) + tl.sum(sums, axis=0))
         slope = -sigmoid_of(-own, e)
     tl.store(slopes_ptr + row, slope)
     if GRAD:

@@ -21,7 +21,7 @@ from pygen.reference.bernoulli_nll import targets
 from . import _blocks
 from ._compat import OPTIONS, bits_float, cast, device_of, dot, float_bits, index_type, product_precision, tl_wide
 from ._philox import words
-from ._softplus import exp_minus_abs, log1p_positive, relu, sigmoid_of
+from ._softplus import exp_minus_abs, log1p_unit, relu, sigmoid_of
 
 NOISE_DOMAIN = tl.constexpr(6)  # pygen/_noise.py
 _RUNTIME = ("rows", "n_size", "k_size", "half", "inverse_bits")
@@ -78,7 +78,7 @@ def rbm_free_energy_fwd_kernel(
         INDEX, WIDE, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     e = exp_minus_abs(a)
-    softplus = tl.where((n < n_size)[None, :], relu(a) + log1p_positive(e), 0.0)
+    softplus = tl.where((n < n_size)[None, :], relu(a) + log1p_unit(e), 0.0)
     tl.store(partial_ptr + n_tile.to(tl.int64) * rows + m, tl.sum(softplus, 1), mask=m < rows)
     if units_ptr is not None:
         units = units_ptr + m.to(tl.int64)[:, None] * n_size + n[None, :]

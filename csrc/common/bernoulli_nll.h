@@ -35,7 +35,7 @@ template <class V>
 PYGEN_HD V bernoulli_slope(V l, V x, V e) {
   using Real = typename Lanes<V>::Real;
   const V rest = Real(1) - x;
-  return where_negative(l, V(rest * e - x), V(rest - x * e)) / (e + Real(1));
+  return divide_tame(where_negative(l, V(rest * e - x), V(rest - x * e)), V(e + Real(1)));
 }
 
 // What an integer says of x: NaN of neither 0 nor 1.

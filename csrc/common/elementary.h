@@ -34,9 +34,10 @@ PYGEN_HD double log_positive(double u) {
   return ::log(u);
 }
 
-// sin(2 pi u) and cos(2 pi u), 0 <= u <= 1. The quadrant is taken off u itself, where that is exact.
+// sin(2 pi u) and cos(2 pi u), 0 <= u <= 1, but for a sign that both then take: the top bit of what is returned. The
+// quadrant is taken off u itself, where that is exact.
 template <class V>
-PYGEN_HD void sincos_turn(V u, V& sine, V& cosine) {
+PYGEN_HD auto sincos_turn(V u, V& sine, V& cosine) -> decltype(Lanes<V>::bits(u)) {
   using L = Lanes<V>;
   const V shifted = u * 4.0f + kRoundMagic;
   const auto quadrant = L::bits(shifted);
@@ -51,30 +52,28 @@ PYGEN_HD void sincos_turn(V u, V& sine, V& cosine) {
   c = c * z - 19.7392088022f;
   c = c * z + 1.0f;
   const auto odd = quadrant << 31;
-  const auto sine_sign = (quadrant & 2) << 30;
-  const auto cosine_sign = ((quadrant + 1) & 2) << 30;
-  sine = L::from_bits(L::bits(L::select_top_bit(odd, c, s)) ^ sine_sign);
-  cosine = L::from_bits(L::bits(L::select_top_bit(odd, s, c)) ^ cosine_sign);
-}
-template <>
-PYGEN_HD void sincos_turn(double u, double& sine, double& cosine) {
-  const double quarter = ::rint(u * 4.0);
-  const double x = (u - quarter * 0.25) * 6.283185307179586476925;
-  const double s = ::sin(x), c = ::cos(x);
-  const int quadrant = static_cast<int>(quarter) & 3;
-  sine = (quadrant & 1) ? c : s;
-  cosine = (quadrant & 1) ? s : c;
-  if (quadrant & 2) sine = -sine;
-  if ((quadrant + 1) & 2) cosine = -cosine;
+  sine = L::select_top_bit(odd, c, s);
+  cosine = L::select_top_bit(odd, V(-s), c);
+  return (quadrant & 2) << 30;
 }
 
 // Two normals from two uniforms in (0, 1] (Box and Muller 1958).
 template <class V>
 PYGEN_HD void box_muller(V u0, V u1, V& z0, V& z1) {
-  using Real = typename Lanes<V>::Real;
+  using L = Lanes<V>;
   V sine, cosine;
-  sincos_turn(u1, sine, cosine);
-  const V radius = Lanes<V>::sqrt(log_positive(u0) * static_cast<Real>(-2));
+  const auto sign = sincos_turn(u1, sine, cosine);
+  const V radius = L::from_bits(L::bits(L::sqrt(log_positive(u0) * -2.0f)) ^ sign);
+  z0 = radius * cosine;
+  z1 = radius * sine;
+}
+template <>
+PYGEN_HD void box_muller(double u0, double u1, double& z0, double& z1) {
+  const double quarter = ::rint(u1 * 4.0);
+  const double x = (u1 - quarter * 0.25) * 6.283185307179586476925;
+  const int quadrant = static_cast<int>(quarter) & 3;
+  const double sine = quadrant & 1 ? ::cos(x) : ::sin(x), cosine = quadrant & 1 ? -::sin(x) : ::cos(x);
+  const double radius = ::sqrt(log_positive(u0) * -2.0) * (quadrant & 2 ? -1.0 : 1.0);
   z0 = radius * cosine;
   z1 = radius * sine;
 }

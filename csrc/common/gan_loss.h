@@ -41,7 +41,7 @@ PYGEN_HD V gan_plain_part(V y, typename Lanes<V>::Real offset) {
 template <GanForm kForm, class V>
 PYGEN_HD V gan_value(V y, typename Lanes<V>::Real offset) {
   const V plain = gan_plain_part<kForm>(y, offset);
-  if constexpr (uses_exp(kForm)) return plain + log1p_positive(exp_minus_abs(y));
+  if constexpr (uses_exp(kForm)) return plain + log1p_positive(quick_exp_minus_abs(y));
   return plain;
 }
 
@@ -49,15 +49,15 @@ PYGEN_HD V gan_value(V y, typename Lanes<V>::Real offset) {
 template <GanForm kForm, class V>
 PYGEN_HD V gan_slope(V y, V e, typename Lanes<V>::Real offset) {
   using Real = typename Lanes<V>::Real;
-  if constexpr (kForm == GanForm::Softplus) return sigmoid_of(y, e);
-  if constexpr (kForm == GanForm::SmoothedSoftplus) return sigmoid_of(y, e) - offset;
+  if constexpr (kForm == GanForm::Softplus) return quick_sigmoid_of(y, e);
+  if constexpr (kForm == GanForm::SmoothedSoftplus) return quick_sigmoid_of(y, e) - offset;
   if constexpr (kForm == GanForm::Hinge) return Lanes<V>::select(y + Real(1) <= Real(0), V{}, V{} + Real(1));
   if constexpr (kForm == GanForm::Square) return (y - offset) * Real(2);
   return V{} + Real(1);
 }
 template <GanForm kForm, class V>
 PYGEN_HD V gan_slope(V y, typename Lanes<V>::Real offset) {
-  if constexpr (uses_exp(kForm)) return gan_slope<kForm>(y, exp_minus_abs(y), offset);
+  if constexpr (uses_exp(kForm)) return gan_slope<kForm>(y, quick_exp_minus_abs(y), offset);
   return gan_slope<kForm>(y, V{}, offset);
 }
 

@@ -44,7 +44,7 @@ PYGEN_HD Gate<V> gate_parts(V a, V b) {
   g.tanh = L::with_sign(V(-terms.em1), a);
   g.tanh_over = terms.em1 + 2.0f;
   g.exp_minus_2a = terms.root * terms.root;
-  g.exp_minus_b = exp_minus_abs(b);
+  g.exp_minus_b = quick_exp_minus_abs(b);
   g.sigmoid = sigmoid_numerator(b, g.exp_minus_b);
   g.sigmoid_over = g.exp_minus_b + 1.0f;
   return g;
@@ -54,15 +54,15 @@ template <class V>
 PYGEN_HD V gate_value(V a, V b) {
   using L = Lanes<V>;
   const V m = expm1_minus(V(L::absolute(a) * 2.0f));
-  const V e = exp_minus_abs(b);
-  return divide_tame(V(L::with_sign(V(-m), a) * sigmoid_numerator(b, e)), V((m + 2.0f) * (e + 1.0f)));
+  const V e = quick_exp_minus_abs(b);
+  return quick_divide(V(L::with_sign(V(-m), a) * sigmoid_numerator(b, e)), V((m + 2.0f) * (e + 1.0f)));
 }
 
 // Derivatives of the gate by a and b, times `grad`.
 template <class V>
 PYGEN_HD void gate_gradients(V a, V b, V grad, V& grad_a, V& grad_b) {
   const Gate<V> g = gate_parts(a, b);
-  const V over = 1.0f / (g.tanh_over * g.sigmoid_over);  // divide_tame would interleave more than registers hold
+  const V over = quick_divide(V(V{} + 1.0f), V(g.tanh_over * g.sigmoid_over));
   const V both = grad * over * over;
   grad_a = both * (g.sigmoid * g.sigmoid_over) * (g.exp_minus_2a * 4.0f);  // 1 - tanh^2 = 4 exp(-2|a|) / (2 + m)^2
   grad_b = both * (g.tanh * g.tanh_over) * g.exp_minus_b;                  // e / (1 + e)^2

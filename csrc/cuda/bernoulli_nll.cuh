@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(Tr::kThreads, kMinBlocks<kWay>)
       for (int i = 0; i < V; ++i) {
         if (!in.holds(u, i)) continue;
         sum += bernoulli_plain_part<Acc>(l[i], x[i]);
-        logs.add(exp_minus_abs<Acc>(l[i]));
+        logs.add(quick_exp_minus_abs<Acc>(l[i]));
       }
     }
   }
@@ -210,7 +210,8 @@ __global__ void __launch_bounds__(Tr::kThreads, kMinBlocks<kWay>)
     unpack(in.logits[u], l);
     in.targets[u].take(x);
 #pragma unroll
-    for (int i = 0; i < V; ++i) grad[i] = bernoulli_slope<Acc>(l[i], x[i], exp_minus_abs<Acc>(l[i])) * scale * upstream;
+    for (int i = 0; i < V; ++i)
+      grad[i] = bernoulli_slope<Acc>(l[i], x[i], quick_exp_minus_abs<Acc>(l[i])) * scale * upstream;
     store<T, V, kAlignedFor<kWay>>(p.grad_logits, in.span[u], 0, grad);
   }
 }

@@ -2,8 +2,8 @@
 // yet run on a GPU.
 #pragma once
 
-#include "common/gated_activation.h"
 #include "cuda/conv_epilogue.cuh"
+#include "cuda/gate.cuh"
 
 namespace pygen::cuda {
 
@@ -42,7 +42,7 @@ __device__ __forceinline__ void write_pairs(const ConvParams& p, const PairedTil
     }
     alignas(16) T made[kPer];
 #pragma unroll
-    for (int e = 0; e < kPer; ++e) made[e] = narrow_to<T>(gate_value(value[0][e], value[1][e]));
+    for (int e = 0; e < kPer; ++e) made[e] = narrow_to<T>(gate_value_of<T>(value[0][e], value[1][e]));
     At::store(static_cast<T*>(p.gate.out) + place.at(p, p.n / 2, pairs.gated + column), At::load(made));
   });
 }

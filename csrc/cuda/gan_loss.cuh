@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
 #pragma unroll
       for (int i = 0; i < V; ++i) {
         const Acc y = (x[i] - (p.pair ? other[i] : shift)) * sign;
-        const Acc e = uses_exp(kForm) ? exp_minus_abs(y) : Acc(0);
+        const Acc e = uses_exp(kForm) ? quick_exp_minus_abs(y) : Acc(0);
         const Acc plain = plain_part<kForm>(y, offset);
         if (s.out != nullptr) {
           term[i] = (uses_exp(kForm) ? plain + log1p_positive(e) : plain) * weight;

@@ -100,17 +100,10 @@ __device__ __forceinline__ int valid_elements(int64_t numel, int64_t at, int mos
 template <class T, int V>
 __device__ __forceinline__ Pack<T, V> load_unit(const void* data, int64_t at, int valid, bool aligned) {
   const T* from = static_cast<const T*>(data) + at;
+  if (aligned && valid == V) return load_whole<T, V>(from);
   Pack<T, V> in;
-  if (aligned && valid == V) {
 #pragma unroll
-    for (int i = 0; i < static_cast<int>(sizeof(in) / 16); ++i) {
-      const uint4 chunk = __ldg(reinterpret_cast<const uint4*>(from) + i);
-      memcpy(reinterpret_cast<char*>(in.v) + 16 * i, &chunk, 16);
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < V; ++i) in.v[i] = i < valid ? from[i] : static_cast<T>(0.0f);
-  }
+  for (int i = 0; i < V; ++i) in.v[i] = i < valid ? from[i] : static_cast<T>(0.0f);
   return in;
 }
 
@@ -119,17 +112,12 @@ __device__ __forceinline__ void store_unit(void* data, int64_t at, int valid, bo
   T* to = static_cast<T*>(data) + at;
   const Pack<T, V> in = pack<T, V>(value);
   if (aligned && valid == V) {
+    store_whole<T, V>(to, in);
+    return;
+  }
 #pragma unroll
-    for (int i = 0; i < static_cast<int>(sizeof(in) / 16); ++i) {
-      uint4 chunk;
-      memcpy(&chunk, reinterpret_cast<const char*>(in.v) + 16 * i, 16);
-      reinterpret_cast<uint4*>(to)[i] = chunk;
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < V; ++i) {
-      if (i < valid) to[i] = in.v[i];
-    }
+  for (int i = 0; i < V; ++i) {
+    if (i < valid) to[i] = in.v[i];
   }
 }
 

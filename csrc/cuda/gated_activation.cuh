@@ -10,7 +10,7 @@
 // alone.
 #pragma once
 
-#include "common/gated_activation.h"
+#include "cuda/gate.cuh"
 #include "cuda/units.cuh"
 
 namespace pygen::cuda {
@@ -124,14 +124,14 @@ __global__ void __launch_bounds__(Tr::kThreads) gated_activation_fwd_kernel(cons
     Acc a[V], b[V], out[V];
     load_halves<Tr, kAligned>(p, place, o, i, count, a, b);
 #pragma unroll
-    for (int k = 0; k < V; ++k) out[k] = gate_value<Acc>(a[k], b[k]);
+    for (int k = 0; k < V; ++k) out[k] = gate_value_of<typename Tr::T>(a[k], b[k]);
     const int64_t at = place.base(p.output) + o * p.output.outer + i * p.output.inner;
     store_unit<typename Tr::T, V, kAligned>(p.output, at, count, out);
   });
 }
 
-template <class Tr, bool kAligned>
-__global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 : 2)
+template <class Tr, bool kAligned>  // two blocks a multiprocessor where that does not spill
+__global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 4 || (kAligned && Tr::kUnit == 8) ? 2 : 1)
     gated_activation_bwd_kernel(const __grid_constant__ GateParams p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(Tr::kThreads, sizeof(typename Tr::T) == 8 ? 1 
     load_unit<T, V, kAligned>(p.output, place.base(p.output) + o * p.output.outer + i * p.output.inner, count, grad);
 #pragma unroll
     for (int k = 0; k < V; ++k) {
-      gate_gradients<Acc>(a[k], b[k], grad[k], grad_a[k], grad_b[k]);
+      gate_gradients_of<T>(a[k], b[k], grad[k], grad_a[k], grad_b[k]);
       if (k < count) {
         sum_a[k] += grad_a[k];
         sum_b[k] += grad_b[k];

@@ -37,7 +37,8 @@ inline Tiling make_tiling(int64_t rows, int64_t row_size, int unit, int units, i
 }
 
 // Keeps the compiler from computing x anew at each use, which it prefers to holding a register.
-__device__ __forceinline__ void keep(int64_t& x) {
+template <class T>
+__device__ __forceinline__ void keep(T& x) {
 #if defined(__CUDA_ARCH__)
   asm("" : "+l"(x));
 #else

@@ -136,24 +136,43 @@ __device__ __noinline__ void scatter(const View& view, const Span& s, T* row, co
   for (int i = s.lo; i < s.hi; ++i) row[inner_offset(view, s.d + i)] = in[i];
 }
 
+// 16 bytes after 16 bytes.
+template <class T, int V>
+__device__ __forceinline__ Pack<T, V> load_whole(const T* from) {
+  Pack<T, V> out;
+#pragma unroll
+  for (int i = 0; i < static_cast<int>(sizeof(out) / 16); ++i) {
+    const uint4 chunk = __ldg(reinterpret_cast<const uint4*>(from) + i);
+    memcpy(reinterpret_cast<char*>(out.v) + 16 * i, &chunk, 16);
+  }
+  return out;
+}
+template <class T, int V>
+__device__ __forceinline__ void store_whole(T* to, const Pack<T, V>& in) {
+#pragma unroll
+  for (int i = 0; i < static_cast<int>(sizeof(in) / 16); ++i) {
+    uint4 chunk;
+    memcpy(&chunk, reinterpret_cast<const char*>(in.v) + 16 * i, 16);
+    reinterpret_cast<uint4*>(to)[i] = chunk;
+  }
+}
+
 // kAligned promises that every view is dense and every unit whole.
 template <class T, int V, bool kAligned>
-__device__ __forceinline__ Pack<T, V> load(const View& view, const Span& s, int64_t k = 0) {
-  const T* row = row_pointer<const T>(view, k, s.row);
-  Pack<T, V> out;
+__device__ __forceinline__ Pack<T, V> load_in(const View& view, const Span& s, const T* row) {
   if (!kAligned && (view.access == Access::Strided || s.lo > 0 || s.hi < V)) {
+    Pack<T, V> out;
     T element[V] = {};
     gather<T>(view, s, row, element);
 #pragma unroll
     for (int i = 0; i < V; ++i) out.v[i] = element[i];
     return out;
   }
-#pragma unroll
-  for (int i = 0; i < static_cast<int>(sizeof(out) / 16); ++i) {
-    const uint4 chunk = __ldg(reinterpret_cast<const uint4*>(row + s.d) + i);
-    memcpy(reinterpret_cast<char*>(out.v) + 16 * i, &chunk, 16);
-  }
-  return out;
+  return load_whole<T, V>(row + s.d);
+}
+template <class T, int V, bool kAligned>
+__device__ __forceinline__ Pack<T, V> load(const View& view, const Span& s, int64_t k = 0) {
+  return load_in<T, V, kAligned>(view, s, row_pointer<const T>(view, k, s.row));
 }
 
 template <class T, int V, bool kAligned, class Acc>
@@ -164,12 +183,7 @@ __device__ __forceinline__ void store(const View& view, const Span& s, int64_t k
     scatter<T>(view, s, row, in.v);
     return;
   }
-#pragma unroll
-  for (int i = 0; i < static_cast<int>(sizeof(in) / 16); ++i) {
-    uint4 chunk;
-    memcpy(&chunk, reinterpret_cast<const char*>(in.v) + 16 * i, 16);
-    reinterpret_cast<uint4*>(row + s.d)[i] = chunk;
-  }
+  store_whole<T, V>(row + s.d, in);
 }
 
 // In the accumulation type where the view is wide.

@@ -13,8 +13,7 @@ __device__ __forceinline__ void load_unit(const Operand& t, int64_t at, int coun
   Pack<T, V> in{};
   const T* from = reinterpret_cast<const T*>(t.data) + at;
   if (kAligned && t.inner == 1) {
-    const uint4 chunk = __ldg(reinterpret_cast<const uint4*>(from));
-    memcpy(reinterpret_cast<char*>(in.v), &chunk, 16);
+    in = load_whole<T, V>(from);
   } else {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
@@ -29,9 +28,7 @@ __device__ __forceinline__ void store_unit(const Operand& t, int64_t at, int cou
   const Pack<T, V> out = pack<T, V>(value);
   T* to = reinterpret_cast<T*>(t.data) + at;
   if (kAligned) {
-    uint4 chunk;
-    memcpy(&chunk, reinterpret_cast<const char*>(out.v), 16);
-    *reinterpret_cast<uint4*>(to) = chunk;
+    store_whole<T, V>(to, out);
   } else {
 #pragma unroll
     for (int i = 0; i < V; ++i) {

@@ -5,6 +5,7 @@ from .fault import KL_CUDA, Fault
 
 NOISE = "tests/test_noise.py"
 NOISE_TRITON = "tests/test_triton_noise.py"
+SPECIAL = "tests/test_cuda_host_special.py"
 
 FAULTS = (
     Fault("Philox: the counter's high word is dropped", "csrc/common/philox.h",
@@ -22,6 +23,11 @@ FAULTS = (
           "return float_of_words(even, odd) * 0x1p-32f;", NOISE),
     Fault("CUDA: every unit has the noise of the first", "csrc/cuda/noise.cuh", "static_cast<uint64_t>(span[u].j + i) / 4",
           "static_cast<uint64_t>(span[0].j + i) / 4", KL_CUDA),
+    Fault("CUDA: in 16 bits the radius has the logarithm to base 2", "csrc/cuda/noise.cuh", "* 1.38629436111989062f", "* 2.0f", SPECIAL),
+    Fault("CUDA: in 16 bits the angle is half a turn", "csrc/cuda/noise.cuh", "* 6.28318530717958648f", "* 3.14159265358979324f", SPECIAL),
+    Fault("CUDA: in 16 bits the gate of small numbers is a difference", "csrc/cuda/gate.cuh", "absolute < 0x1p-7f ? absolute * tanh_over : 1.0f - ea", "1.0f - ea", SPECIAL),
+    Fault("CUDA: in 16 bits the gate of numbers of one is linear", "csrc/cuda/gate.cuh", "absolute < 0x1p-7f", "absolute < 0x1p-3f", SPECIAL),
+    Fault("a special exponential's rounding is not put back", "csrc/common/softplus.h", "return ::fmaf(power, rest, power);", "return power;", "tests/test_cuda_host_gan_loss.py tests/test_cuda_host_bernoulli_nll.py"),
     Fault("the seed is drawn from 32 bits", "pygen/_noise.py", "return seed.random_(_INT64_MIN, None, generator=generator)",
           "return seed.random_(0, 2**32, generator=generator)", "tests/test_noise.py tests/test_reparameterize_kl.py"),
     Fault("the draw is not tagged as random", "pygen/_noise.py", "tags=(torch.Tag.nondeterministic_seeded, torch.Tag.pt2_compliant_tag)",

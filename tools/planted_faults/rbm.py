@@ -33,7 +33,7 @@ FAULTS = (
     Fault("RBM, CUDA: tiles of units share their noise", RBM_CU, "rbm_counter(place.n_first + first, p.half)", "rbm_counter(first, p.half)", RBM_CUDA),
     Fault("RBM, CUDA: what is known is drawn", RBM_CU, "if (p.known != nullptr && p.known[image * p.product.n + unit])", "if (p.known != nullptr && p.known[image * p.product.n + unit] && p.half == 0)", RBM_CUDA),
     Fault("RBM, CUDA: only the first threads of a row add", RBM_CU, "for (int mask = 1; mask < Tr::kPerRow; mask *= 2)", "for (int mask = 1; mask < Tr::kPerRow / 2; mask *= 2)", RBM_CUDA),
-    Fault("RBM, Triton: units beyond the last count", RBM_PY, "tl.where((n < n_size)[None, :], relu(a) + log1p_positive(e), 0.0)", "relu(a) + log1p_positive(e)", RBM_TRITON),
+    Fault("RBM, Triton: units beyond the last count", RBM_PY, "tl.where((n < n_size)[None, :], relu(a) + log1p_unit(e), 0.0)", "relu(a) + log1p_unit(e)", RBM_TRITON),
     Fault("RBM, Triton: a NaN is a one", RBM_PY, "on & (y == y)", "on | (y != y)", RBM_TRITON),
     Fault("RBM, Triton: tiles of units share their noise", RBM_PY, "(first // 4 + tl.arange(0, BLOCK_N // 4))", "tl.arange(0, BLOCK_N // 4)", RBM_TRITON),
     Fault("RBM: the mean's gradient is the sum's", "pygen/ops/_reduction.py", '(grad / n if reduction == "batchmean" else grad)', "grad", RBM),
