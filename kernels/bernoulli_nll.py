@@ -17,7 +17,7 @@ from . import _blocks
 from ._compat import bits_float, device_of, float_bits
 from ._loss_sums import add_up
 from ._rows import Frame, load_rows, offsets, place, store_rows
-from ._softplus import log1p_positive, quick_exp_minus_abs
+from ._softplus import exp_minus_abs, log1p_positive, quick_exp_minus_abs
 
 _RUNTIME = ("rows", "per_row", "turns", "grad_stride", "scale_bits")  # no compilation of their own for 1
 
@@ -99,7 +99,7 @@ def bernoulli_nll_bwd_kernel(
     logit = load_rows(logits_ptr, row, d, mask, sizes, logits_strides, WIDE)
     x = load_targets(x_ptr, row, d, mask, sizes, x_strides, LEVELS, WIDE)
     upstream = tl.load(grad_nll_ptr + row * grad_stride, mask=row < rows, other=0.0)
-    e = quick_exp_minus_abs(logit)
+    e = exp_minus_abs(logit)
     slope = tl.where(logit < 0.0, (1.0 - x) * e - x, (1.0 - x) - x * e) / (1.0 + e)
     grad = slope * bits_float(scale_bits, WIDE) * upstream
     store_rows(grad_logits_ptr, row, d, mask, sizes, grad_logits_strides, grad)
