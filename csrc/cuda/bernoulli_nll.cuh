@@ -210,8 +210,7 @@ __global__ void __launch_bounds__(Tr::kThreads, kMinBlocks<kWay>)
     unpack(in.logits[u], l);
     in.targets[u].take(x);
 #pragma unroll
-    for (int i = 0; i < V; ++i)
-      grad[i] = bernoulli_slope<Acc>(l[i], x[i], exp_minus_abs<Acc>(l[i])) * scale * upstream;
+    for (int i = 0; i < V; ++i) grad[i] = bernoulli_slope<Acc>(l[i], x[i], exp_minus_abs<Acc>(l[i])) * scale * upstream;
     store<T, V, kAlignedFor<kWay>>(p.grad_logits, in.span[u], 0, grad);
   }
 }
