@@ -3,6 +3,7 @@
 import pytest
 import torch
 from registry import OPS
+from special_checks import check_gate
 from support import TARGETS, dtype_name
 from test_conformance import check_against_truth
 
@@ -41,3 +42,7 @@ class TestTritonGatedActivation:
         check(
             (1, 4, 2, 3, 2, 3), (1, 4, 2, 3, 2, 3), groups=2, lay=lambda t: t.permute(turn).contiguous().permute(turn)
         )
+
+    @pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=dtype_name)
+    def test_gates_in_16_bits_are_rounded_as_if_they_were_exact(self, dtype):
+        check_gate(dtype, TARGET.backend, TARGET.device)

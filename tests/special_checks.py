@@ -1,0 +1,46 @@
+"""What kernels that take a GPU's special units must still be: rounded to 16 bits as if they had been exact, nearly."""
+
+import torch
+from registry import OPS
+
+from pygen.functional import gated_activation, reparameterize_kl
+
+
+def step(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Between neighbours of `dtype` where x lies, in float64."""
+    info = torch.finfo(dtype)
+    _, exponent = torch.frexp(x.abs().clamp(min=info.tiny))
+    return torch.exp2(exponent.double() - 1) * info.eps
+
+
+def sweep(dtype: torch.dtype) -> torch.Tensor:
+    """Of both signs, from numbers that are their own tanh to numbers whose tanh is 1."""
+    magnitudes = torch.cat((torch.logspace(-4, 1.1, 3000), torch.linspace(0.004, 0.02, 1000)))
+    return torch.cat((magnitudes, -magnitudes)).to(dtype)
+
+
+def check_gate(dtype: torch.dtype, backend: str, device: str) -> None:
+    """Values and both slopes, but for a twentieth of a step."""
+    a = sweep(dtype)
+    for b in (torch.full_like(a, 0.3), a.flip(0), torch.full_like(a, -7.0)):
+        x = torch.stack((a, b), dim=1)
+        there = x.to(device).requires_grad_()
+        out = gated_activation(there, backend=backend)
+        (grad,) = torch.autograd.grad(out, there, torch.ones_like(out))
+        tanh, sigmoid, other = torch.tanh(a.double()), torch.sigmoid(b.double()), torch.sigmoid(-b.double())
+        slopes = torch.stack((sigmoid / torch.cosh(a.double()) ** 2, tanh * sigmoid * other), dim=1)
+        for got, exact in ((out, (tanh * sigmoid)[:, None]), (grad, slopes)):
+            assert ((got.detach().cpu().double() - exact).abs() <= 0.55 * step(exact, dtype)).all()
+
+
+def check_noise(dtype: torch.dtype, backend: str, device: str) -> None:
+    """But for 6e-6, and more where both normals of a pair are nearly 0, which is where log(u) has lost its digits."""
+    op = next(op for op in OPS if op.name == "reparameterize_kl")
+    zeros = torch.zeros(64, 512, dtype=dtype)
+    assert op.noise is not None
+    exact = op.noise({"mu": zeros.double(), "logvar": zeros.double()}, {"seed": 7}).reshape(zeros.shape)
+    z, _ = reparameterize_kl(zeros.to(device), zeros.to(device), seed=7, backend=backend)
+    radius = exact.view(64, 256, 2).norm(dim=-1).repeat_interleave(2, dim=-1)
+    allowed = 0.5 * step(exact, dtype) + 6e-6 + 4e-7 / radius
+    assert ((z.cpu().double() - exact).abs() <= allowed).all()
+    assert radius.min() < 0.02
