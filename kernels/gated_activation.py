@@ -16,58 +16,10 @@ from pygen._layout import empty_images
 
 from . import _blocks
 from ._compat import OPTIONS, cast, device_of, tl_wide
-from ._elementary import exp_terms, exp_terms_float64
+from ._gate import gate, parts_for
 from ._rows import merge_inner
-from ._softplus import quick_exp_minus_abs
 
 _RUNTIME = ("half", "pixels", "c_tiles", "p_tiles", "groups")
-
-
-@triton.jit
-def _gate_parts(a, b):
-    """Numerator and denominator of tanh(a), exp(-2|a|); numerator and denominator of sigmoid(b), exp(-|b|)."""
-    x = tl.abs(a) * -2.0
-    if a.dtype == tl.float64:
-        root, em1, _ = exp_terms_float64(x)
-    else:
-        root, em1, _ = exp_terms(x)
-    e = quick_exp_minus_abs(b)
-    return (
-        tl.where(a < 0.0, em1, -em1),
-        em1 + 2.0,
-        root * root,
-        tl.where(b < 0.0, e, tl.where(b == b, 1.0, b)),
-        e + 1.0,
-        e,
-    )
-
-
-@triton.jit
-def _narrow_gate_parts(a, b):
-    """The same for what is rounded to 16 bits, by the special units: csrc/cuda/gate.cuh."""
-    x = tl.abs(a)
-    ea = tl.exp2(x * -2.88539008177792681)
-    eb = tl.exp2(tl.abs(b) * -1.44269504088896341)
-    tanh_over = ea + 1.0
-    tanh = tl.where(x < 0.0078125, x * tanh_over, 1.0 - ea)
-    return tl.where(a < 0.0, -tanh, tanh), tanh_over, ea, tl.where(b < 0.0, eb, 1.0), eb + 1.0, eb
-
-
-@triton.jit
-def _parts_for(a, b, NARROW: tl.constexpr):
-    """NARROW: the results are rounded to 16 bits."""
-    if NARROW:  # noqa: SIM108
-        parts = _narrow_gate_parts(a, b)
-    else:
-        parts = _gate_parts(a, b)
-    return parts
-
-
-@triton.jit
-def gate(a, b, dtype: tl.constexpr):
-    """tanh(a) sigmoid(b), in `dtype`."""
-    tanh, tanh_over, _, sigmoid, sigmoid_over, _ = _parts_for(a, b, dtype.primitive_bitwidth == 16)
-    return cast(tanh * sigmoid / (tanh_over * sigmoid_over), dtype)
 
 
 @triton.jit
@@ -176,7 +128,7 @@ def gated_activation_bwd_kernel(
     )
     grad = tl.load(grad_ptr + _offsets(image, group, c, p, sizes, grad_strides), mask=mask, other=0.0).to(WIDE)
     NARROW: tl.constexpr = a_ptr.dtype.element_ty.primitive_bitwidth == 16
-    tanh, tanh_over, exp_minus_2a, sigmoid, sigmoid_over, e = _parts_for(a, b, NARROW)
+    tanh, tanh_over, exp_minus_2a, sigmoid, sigmoid_over, e = parts_for(a, b, NARROW)
     over = 1.0 / (tanh_over * sigmoid_over)
     both = grad * over * over
     grad_a = both * (sigmoid * sigmoid_over) * (exp_minus_2a * 4.0)

@@ -17,7 +17,7 @@ from pygen._layout import empty_images
 
 from . import masked_conv2d as convolution
 from ._compat import cast, device_of
-from .gated_activation import gate
+from ._gate import gate
 from .masked_conv2d import RUNTIME, multiply, multiply_tap, place, sum_taps
 
 

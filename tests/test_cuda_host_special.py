@@ -1,5 +1,5 @@
-"""What CUDA C++ takes from a GPU's special units where results are rounded to 16 bits. On the host these err as much as the PTX
-manual allows (csrc/common/special.h)."""
+"""What CUDA C++ takes from a GPU's special units where results are rounded to 16 bits. On the host these err as much as
+they are taken to on a GPU (csrc/common/special.h)."""
 
 import host_cuda
 import pytest

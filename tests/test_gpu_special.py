@@ -1,4 +1,4 @@
-"""Whether a GPU's special units keep the bounds that csrc/common/special.h takes from the PTX manual."""
+"""Whether a GPU's special units keep the bounds that csrc/common/special.h takes to be theirs."""
 
 import pytest
 import torch

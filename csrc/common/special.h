@@ -1,6 +1,6 @@
 // Functions of a GPU's special units: one instruction each instead of a dozen, and errors of 2 ulp and more instead of
-// 1, as the PTX manual states them. Where the kernels of a GPU are executed on the host they err there as much, so that
-// tests see what comes of it.
+// 1. The bounds given here are what these units are taken to keep; not yet shown on a GPU. Where the kernels of a GPU
+// are executed on the host they err there as much, so that tests see what comes of it.
 #pragma once
 
 #include "common/lanes.h"

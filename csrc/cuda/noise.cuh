@@ -8,7 +8,7 @@
 
 namespace pygen::cuda {
 
-// The four normals of quad q for what is rounded to 16 bits: those of philox_normal4 but for 4e-6 (or, where r is below
+// The four normals of quad q for what is rounded to 16 bits: those of philox_normal4 but for 6e-6 (or, where r is below
 // a hundredth, 6e-4), of the special units, at a quarter of the instructions behind Philox.
 __device__ __forceinline__ void quick_normal4(uint64_t seed, uint64_t q, uint32_t k, NoiseDomain domain,
                                               float (&z)[4]) {

@@ -84,12 +84,11 @@ struct Inputs {
   static constexpr int V = Tr::kUnit, U = Tr::kUnits;
   Pack<T, V> mu[U], logvar[U], prior_mu[U], prior_logvar[U];
 
-  __device__ __forceinline__ void fetch(const InputParams& p, const Span (&span)[U], const T* mu_row,
-                                        const T* logvar_row) {
+  __device__ __forceinline__ void fetch(const InputParams& p, const Span (&span)[U]) {
 #pragma unroll
     for (int u = 0; u < U; ++u) {
-      mu[u] = load_in<T, V, kAligned>(p.mu, span[u], mu_row);
-      logvar[u] = load_in<T, V, kAligned>(p.logvar, span[u], logvar_row);
+      mu[u] = load<T, V, kAligned>(p.mu, span[u]);
+      logvar[u] = load<T, V, kAligned>(p.logvar, span[u]);
       if constexpr (kPrior) {
         prior_mu[u] = load<T, V, kAligned>(p.prior_mu, span[u]);
         prior_logvar[u] = load<T, V, kAligned>(p.prior_logvar, span[u]);
@@ -128,17 +127,13 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
   const uint32_t k_end = k_begin + min(p.samples_per_block, p.num_samples - k_begin);
   typename Tr::Place place(p.tiling, block);
   Acc sum = 0;
-  const T* mu_row = row_pointer<const T>(p.mu, 0, place.row);
-  const T* logvar_row = row_pointer<const T>(p.logvar, 0, place.row);
-  keep(mu_row);
-  keep(logvar_row);
   for (int turn = 0; turn < p.tiling.turns; ++turn, place.next_turn(p.tiling)) {
     Span span[U];
     bool live[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) live[u] = place.template span<kAligned>(p.tiling, u, span[u]);
     Inputs<Tr, kPrior, kAligned> inputs;
-    inputs.fetch(p, span, mu_row, logvar_row);
+    inputs.fetch(p, span);
     Acc mu[U][V];
     GaussianKl<Acc> terms[U][V];
 #pragma unroll
@@ -188,7 +183,7 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
 #pragma unroll
   for (int u = 0; u < U; ++u) live[u] = place.template span<kAligned>(p.tiling, u, span[u]);
   Inputs<Tr, kPrior, kAligned> inputs;
-  inputs.fetch(p, span, row_pointer<const T>(p.mu, 0, place.row), row_pointer<const T>(p.logvar, 0, place.row));
+  inputs.fetch(p, span);
   Acc from_z[U][V] = {}, from_z_eps[U][V] = {};  // sums over samples of grad_z and grad_z eps
   for (uint32_t k = 0; k < p.num_samples; ++k) {
     Pack<T, V> packed[U];

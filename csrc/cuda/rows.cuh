@@ -37,8 +37,7 @@ inline Tiling make_tiling(int64_t rows, int64_t row_size, int unit, int units, i
 }
 
 // Keeps the compiler from computing x anew at each use, which it prefers to holding a register.
-template <class T>
-__device__ __forceinline__ void keep(T& x) {
+__device__ __forceinline__ void keep(int64_t& x) {
 #if defined(__CUDA_ARCH__)
   asm("" : "+l"(x));
 #else

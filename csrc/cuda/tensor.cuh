@@ -159,7 +159,8 @@ __device__ __forceinline__ void store_whole(T* to, const Pack<T, V>& in) {
 
 // kAligned promises that every view is dense and every unit whole.
 template <class T, int V, bool kAligned>
-__device__ __forceinline__ Pack<T, V> load_in(const View& view, const Span& s, const T* row) {
+__device__ __forceinline__ Pack<T, V> load(const View& view, const Span& s, int64_t k = 0) {
+  const T* row = row_pointer<const T>(view, k, s.row);
   if (!kAligned && (view.access == Access::Strided || s.lo > 0 || s.hi < V)) {
     Pack<T, V> out;
     T element[V] = {};
@@ -169,10 +170,6 @@ __device__ __forceinline__ Pack<T, V> load_in(const View& view, const Span& s, c
     return out;
   }
   return load_whole<T, V>(row + s.d);
-}
-template <class T, int V, bool kAligned>
-__device__ __forceinline__ Pack<T, V> load(const View& view, const Span& s, int64_t k = 0) {
-  return load_in<T, V, kAligned>(view, s, row_pointer<const T>(view, k, s.row));
 }
 
 template <class T, int V, bool kAligned, class Acc>

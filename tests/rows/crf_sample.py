@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import torch
 from registry import Op, Sample
-from rows.crf import draw_shapes, tensors
 from sampler_checks import ROUNDING, assert_inverts, fuzz_options
 from support import SEED, compute_dtype
 from torch import Tensor
@@ -14,6 +13,7 @@ from pygen._noise import DOMAINS
 from pygen.functional import crf_sample
 from pygen.reference import crf as reference
 from pygen.reference import noise
+from rows.crf import draw_shapes, tensors
 
 FLOATING = ("emissions", "transitions", "start", "end")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import torch
 from registry import ErrorInput, Op, Sample
-from rows import gated_activation as gate
-from rows import masked_conv2d as convolution
 from torch import Tensor
 
 from pygen import _taps
 from pygen.functional import gated_masked_conv2d
+from rows import gated_activation as gate
+from rows import masked_conv2d as convolution
 
 HOLES = convolution.HOLES
 ABOVE = ((True,) * 3, (False,) * 3, (False,) * 3)
