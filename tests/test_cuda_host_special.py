@@ -4,7 +4,7 @@ they are taken to on a GPU (csrc/common/special.h)."""
 import host_cuda
 import pytest
 import torch
-from special_checks import check_gate, check_noise
+from special_checks import check_gate, check_gate_of_float32, check_noise
 from support import dtype_name
 
 pytestmark = host_cuda.MARKS
@@ -15,6 +15,10 @@ narrow = pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=d
 @narrow
 def test_the_gate_is_rounded_as_if_it_were_exact(dtype):
     check_gate(dtype, BACKEND, "cpu")
+
+
+def test_the_gate_of_float32_keeps_its_digits():
+    check_gate_of_float32(BACKEND, "cpu")
 
 
 @narrow

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from special_checks import check_gate, check_noise
+from special_checks import check_gate, check_gate_of_float32, check_noise
 from support import dtype_name
 
 import pygen
@@ -17,6 +17,11 @@ narrow = pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=d
 @narrow
 def test_gpu_gate_is_rounded_as_if_it_were_exact(dtype, backend):
     check_gate(dtype, backend, "cuda")
+
+
+@each_backend
+def test_gpu_gate_of_float32_keeps_its_digits(backend):
+    check_gate_of_float32(backend, "cuda")
 
 
 @each_backend

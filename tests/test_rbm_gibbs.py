@@ -188,8 +188,11 @@ def test_seeds_generators_and_the_default_generator(target):
 def test_chains_have_no_gradient(target):
     t = given(4, 5, 3, target)
     t["weight"].requires_grad_()
-    for drawn in rbm_gibbs(**t, seed=1, return_hidden=True, backend=target.backend):
-        assert not drawn.requires_grad
+    v = t["v"].to(t["weight"].dtype).requires_grad_()
+    for more in ({}, {"v": v}, {"v": v, "known_mask": v > 0}):  # what is known comes out as it went in
+        for drawn in rbm_gibbs(**t | more, seed=1, return_hidden=True, backend=target.backend):
+            assert not drawn.requires_grad
+    assert not rbm_gibbs(**t | {"v": v}, seed=1, steps=0, backend=target.backend).requires_grad
 
 
 @pytest.mark.slow
@@ -209,6 +212,7 @@ def test_contrastive_divergence_compiles():
 
 
 REFUSALS = {
+    "levels": (ValueError, r"v: expected levels 0 \.\. 1, got 0 \.\. 2", {"v": torch.arange(20).view(4, 5) % 3}),
     "steps": (ValueError, r"steps: expected 0 \.\. 2\^30, got -1", {"steps": -1}),
     "steps float": (TypeError, r"steps: expected an int, got float", {"steps": 1.0}),
     "temperature": (ValueError, r"temperature: expected a finite number > 0, got 0", {"temperature": 0}),
@@ -231,7 +235,7 @@ def test_refusals_leave_the_generator_alone(name):
     t = {k: x.float() if k in PARAMETERS else x for k, x in tensors(4, 5, 3).items()}
     before = torch.random.get_rng_state()
     with pytest.raises(error, match=f"rbm_gibbs: {match}"):
-        rbm_gibbs(**t, **options)
+        rbm_gibbs(**t | options)
     with pytest.raises(TypeError, match=r"rbm_gibbs: weight: expected a torch\.Tensor"):
         rbm_gibbs(t["v"], None, t["visible_bias"], t["hidden_bias"])
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from registry import OPS
-from special_checks import check_gate
+from special_checks import check_gate, check_gate_of_float32
 from support import TARGETS, dtype_name
 from test_conformance import check_against_truth
 
@@ -46,3 +46,6 @@ class TestTritonGatedActivation:
     @pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=dtype_name)
     def test_gates_in_16_bits_are_rounded_as_if_they_were_exact(self, dtype):
         check_gate(dtype, TARGET.backend, TARGET.device)
+
+    def test_the_gate_of_float32_keeps_its_digits(self):
+        check_gate_of_float32(TARGET.backend, TARGET.device)

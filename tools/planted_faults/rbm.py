@@ -8,6 +8,7 @@ RBM_TRITON = "tests/test_rbm.py tests/test_rbm_gibbs.py -k triton"
 RBM_CUDA = "tests/test_cuda_host_rbm.py"
 RBM_MODEL = "tests/test_rbm_model.py"
 RBM_SHORT = "tests/test_rbm_model.py tests/test_rbm.py -k 'plain and not triton'"
+RBM_GIBBS = "pygen/ops/rbm_gibbs.py"
 RBM_CPP = "csrc/cpu/rbm.cpp"
 RBM_LAYER = "csrc/cpu/rbm_layer.h"
 RBM_CU = "csrc/cuda/rbm.cuh"
@@ -24,6 +25,11 @@ FAULTS = (
     Fault("RBM, C++: what is known holds at the end alone", RBM_CPP, "state[i] = known[i] ? v[i] : state[i];", "state[i] = known[i] && step + 1 == draws.steps ? v[i] : state[i];", RBM),
     Fault("RBM, C++: Ctrl-C waits for the chain's end", RBM_CPP, "step < draws.steps && !draws.interrupt->stop();", "step < draws.steps;",
           "tests/test_process.py -k gibbs"),
+    Fault("C++: a call whose handler goes on is stopped again and again", "csrc/cpu/interrupt.bind.h", "    ignored_ = true;\n", "",
+          "tests/test_process.py -k handler"),
+    Fault("RBM: v's levels are looked at when the seed has been drawn", RBM_GIBBS, "        check_values(_OP, tensors[0])\n", "", RBM),
+    Fault("RBM: what is known keeps its gradient", RBM_GIBBS, "with torch.no_grad():", "with torch.enable_grad():", RBM),
+    Fault("RBM: kernels draw the hidden units of no visible ones", RBM_GIBBS, "if steps == 0 or not v.numel():", "if steps == 0:", RBM),
     Fault("RBM, C++: a run of softplus is left out", RBM_CPP, "total += sum_lanes(V(run.take() + positive));", "total += sum_lanes(positive);", RBM),
     Fault("RBM's short way: a negated tensor is read as it lies", "csrc/cpu/rbm.bind.h", "if (is_negated(args[i])) Py_RETURN_NONE;", "", RBM_SHORT),
     Fault("RBM's short way: the batch's size is forgotten", "pygen/ops/_rbm_common.py", "-number / len(units) if", "-number if", RBM_SHORT),
