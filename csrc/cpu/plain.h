@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <new>
 
 #include "cpu/view.h"
 
@@ -131,6 +132,8 @@ PyObject* without_exceptions(PyObject* self, PyObject* const* args, Py_ssize_t c
     return f(self, args, count);
   } catch (py::error_already_set& error) {
     error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
   }

@@ -59,21 +59,23 @@ void draw_by_teams(const SamplingPlan<Real>& plan, const Real* weights, int memb
   const int64_t images = plan.p.batch, of_team = plan.shared + members * plan.local;
   Real* memory = thread_scratch<Real, 9>(images * of_team);
   std::fill_n(memory, images * of_team, Real(0));
+  std::atomic<bool> given_up{false};
   std::deque<SamplingTeam<Real>> teams;
-  for (int64_t b = 0; b < images; ++b) teams.emplace_back(plan);
-#pragma omp parallel num_threads(static_cast<int>(images) * members)
-  {
-    const int64_t got = omp_get_num_threads(), me = omp_get_thread_num();
-    const int size = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(members, got / images)));
-    const int member = static_cast<int>(me % size);
-    for (int64_t b = me / size; b < images && me / size < got / size; b += got / size) {
+  for (int64_t b = 0; b < images; ++b) teams.emplace_back(plan, given_up);
+  // A block for each member, of which a thread takes several where it finds fewer threads: the first member, which
+  // waits for nobody, comes before the others.
+  parallel_blocks(images * members, 1, static_cast<int>(images) * members, [&](int64_t i) {
+    const int64_t b = i / members, member = i % members;
+    try {
       Real* shared = memory + b * of_team;
-      Real* local = shared + plan.shared + member * plan.local;
-      SamplingWorker<Real> worker(plan, weights, b, 1, shared, local);
+      SamplingWorker<Real> worker(plan, weights, b, 1, shared, shared + plan.shared + member * plan.local);
       teams[b].work(member, worker);
       note_wild(worker, b, 1, wild);
+    } catch (...) {
+      given_up = true;  // the others would wait for this one
+      throw;
     }
-  }
+  });
 }
 
 template <class Real>

@@ -12,14 +12,16 @@ inline namespace PYGEN_ISA {
 template <class Real>
 class SamplingTeam {
  public:
-  explicit SamplingTeam(const SamplingPlan<Real>& plan) : plan_(plan), passes_(plan.passes) {}
+  // given_up: of all teams, set where a member cannot go on.
+  SamplingTeam(const SamplingPlan<Real>& plan, const std::atomic<bool>& given_up)
+      : plan_(plan), given_up_(given_up), passes_(plan.passes) {}
 
   // A member's share, from the first pixel to the last.
-  void work(int member, SamplingWorker<Real>& worker) {
+  void work(int64_t member, SamplingWorker<Real>& worker) {
     const int64_t height = plan_.p.height, width = plan_.p.width;
     if (member > 0) return wait_for(height * width, worker);
     int64_t ready = 0;
-    for (int64_t y = 0; y < height && !plan_.p.interrupt->stop(); ++y) {
+    for (int64_t y = 0; y < height && !stop(); ++y) {
       worker.enter_row(y);
       for (int64_t x = 0; x < width; ++x) {
         const int64_t wanted = y * width + std::min(x + plan_.late_right + 1, width);
@@ -42,6 +44,8 @@ class SamplingTeam {
     std::atomic<bool> taken{false};
   };
 
+  bool stop() const { return given_up_.load(std::memory_order_relaxed) || plan_.p.interrupt->stop(); }
+
   // Of every pass.
   int64_t made() const {
     int64_t least = plan_.p.height * plan_.p.width;
@@ -50,7 +54,7 @@ class SamplingTeam {
   }
 
   void wait_for(int64_t wanted, SamplingWorker<Real>& worker) {
-    for (Patience patience; made() < wanted && !plan_.p.interrupt->stop();) {
+    for (Patience patience; made() < wanted && !stop();) {
       if (help(worker)) {
         patience = Patience();
       } else {
@@ -102,6 +106,7 @@ class SamplingTeam {
   }
 
   const SamplingPlan<Real>& plan_;
+  const std::atomic<bool>& given_up_;
   std::vector<Pass> passes_;
   std::atomic<int64_t> drawn_{0};  // pixels
 };

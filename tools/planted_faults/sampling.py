@@ -42,6 +42,9 @@ FAULTS = (
           "end = std::min(end, there - need.right);", "end = std::min(end, there);", SAMPLING),
     Fault("sampling, C++: a pixel does not wait for early streams on its right", "csrc/cpu/sampling_team.h",
           "std::min(x + plan_.late_right + 1, width)", "std::min(x + 1, width)", SAMPLING),
+    Fault("sampling, C++: the others wait for a member that has failed", "csrc/cpu/sampling_team.h",
+          "return given_up_.load(std::memory_order_relaxed) || plan_.p.interrupt->stop();", "return plan_.p.interrupt->stop();",
+          "tests/test_process.py -k each_allocation"),
     Fault("models: a layer put into another counts as none", "pygen/models/_layers.py", "if path and len(now) - (_PARAMETRIZATIONS in now) != len(layer.children):", "if False:", "tests/test_sampling_choice.py"),
     Fault("models: an exchanged layer is drawn as if it were the old one", "pygen/models/_layers.py", "elif _kind(found) is not child.kind:", "elif False:", "tests/test_sampling_choice.py"),
 )  # fmt: skip
