@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-
-def is_channels_last(t: Tensor) -> bool:
-    return t.dim() == 4 and not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
+from pygen.reference._layout import is_channels_last as is_channels_last
 
 
 def empty_output(like: Tensor, lead: int | None = None) -> Tensor:

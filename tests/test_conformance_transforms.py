@@ -67,6 +67,20 @@ def test_batched_upstream_gradients(op, target):
                     torch.testing.assert_close(a[j], b, rtol=1e-12, atol=1e-12)
 
 
+@each_op
+def test_batched_gradients_of_gradients(op):
+    """torch.autograd.functional.hessian(vectorize=True), of all floating arguments at once."""
+    if op.surrogate:
+        pytest.skip("its gradients are not its derivatives")
+    marked, _, options = tiny(op)
+    call, values = functional(op, marked, options, None)
+    scalar = lambda *v: sum((o**2).sum() for o in call(*v))  # noqa: E731
+    together, alone = (torch.autograd.functional.hessian(scalar, values, vectorize=v) for v in (True, False))
+    for row, other in zip(together, alone, strict=True):
+        for a, b in zip(row, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
 def functional(op, marked, options, backend):
     """The call as a function of its floating arguments, and these."""
     options = {**({"seed": SEED} if op.seeded else {}), **options}
@@ -85,11 +99,12 @@ def test_func_transforms_are_right(op, backend):
     call, values = functional(op, marked, options, backend)
     plain = call(*values)
 
-    stacked = tuple(torch.stack((v, v * 0.5)) for v in values)
-    mapped = torch.func.vmap(call)(*stacked)
-    for i in range(2):
-        for a, b in zip(mapped, call(*(s[i] for s in stacked)), strict=True):
-            torch.testing.assert_close(a[i], b, rtol=1e-12, atol=1e-12)
+    for dim in (0, -1):  # entries that are contiguous in memory, and that are not
+        stacked = tuple(torch.stack((v, v * 0.5), dim) for v in values)
+        mapped = torch.func.vmap(call, in_dims=dim)(*stacked)
+        for i in range(2):
+            for a, b in zip(mapped, call(*(s.select(dim, i) for s in stacked)), strict=True):
+                torch.testing.assert_close(a[i], b, rtol=1e-12, atol=1e-12)
 
     weights = [torch.randn_like(o) for o in plain]
     scalar = lambda *v: sum((o * w).sum() for o, w in zip(call(*v), weights, strict=True))  # noqa: E731

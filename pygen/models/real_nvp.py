@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.nn import AffineCoupling
-from pygen.reference.masked_conv2d import in_layout_of
+from pygen.reference._layout import in_layout_of
 
 from ._arguments import check_int, check_ints
 from ._flow import Flow

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pygen.reference import noise
+from pygen.reference._layout import in_layout_of
 
 
 def inverse_temperature(temperature: float, wide: torch.dtype) -> float:
@@ -20,5 +21,4 @@ def position_uniforms(n: int, positions: int, channels: int, seed: Tensor, domai
 def as_levels(drawn: Tensor, num_levels: int, shape: tuple[int, ...], params: Tensor) -> Tensor:
     """int64 in the form that samplers return: uint8 up to 256 levels, channels_last where `params` are."""
     levels = drawn.to(torch.uint8 if num_levels <= 256 else torch.int64).reshape(shape)
-    last = params.dim() == 4 and not params.is_contiguous() and params.is_contiguous(memory_format=torch.channels_last)
-    return levels.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return in_layout_of(levels, params)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen.reference._layout import in_layout_of
+
 
 def live_channels(channels: int, mask: str, flip: bool) -> range:
     """The transformed indices of dim 1, of the masks "channel" and "even_odd"."""
@@ -89,7 +91,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """(output like input, log_det [N]); the output channels_last iff the input is."""
     output, log_det = compose(input, shift, log_scale, mask, flip, scale, bound, inverse)
-    return _in_layout_of(output, input), log_det
+    return in_layout_of(output, input), log_det
 
 
 def compose(
@@ -162,9 +164,3 @@ def backward(
         _gather(grad, h, mask, flip).to(like.dtype) if n and grad is not None else None
         for grad, h, n in zip(grads, whole, needs, strict=True)
     )
-
-
-def _in_layout_of(out: Tensor, like: Tensor) -> Tensor:
-    """channels_last iff `like` is and is not plainly contiguous too."""
-    last = like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

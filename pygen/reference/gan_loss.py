@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pygen.reference._layout import in_layout_of
 from pygen.reference._likelihood import compute_dtype, softplus
 
 
@@ -111,12 +112,6 @@ def statistics(kind: str, r: Tensor, f: Tensor) -> Tensor:
     return torch.stack([r.mean(), f.mean(), right[0].mean(), right[1].mean()])
 
 
-def _laid_out(t: Tensor, like: Tensor) -> Tensor:
-    """channels_last iff `like` is (and is not plainly contiguous too), else contiguous."""
-    last = like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    return t.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
 def _gradient_like(grad: Tensor, like: Tensor) -> Tensor:
     """`grad` with the dtype and strides of torch.empty_like(like)."""
     out = torch.empty_like(like)
@@ -150,7 +145,7 @@ def forward(
         both = terms(kind, player, label_smoothing, r, f)
         each = [scale * t for t in both if t is not None]
         if reduction == "none":
-            outputs += [_laid_out(scale * t, like) for t, like in zip(both, (r, f), strict=True) if t is not None]
+            outputs += [in_layout_of(scale * t, like) for t, like in zip(both, (r, f), strict=True) if t is not None]
         else:
             losses.append(sum(t.mean() if reduction == "mean" else t.sum() for t in each))  # type: ignore[arg-type]
     if losses:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen.reference._layout import in_layout_of
+
 
 def _halves(input: Tensor, cond: Tensor | None, color_groups: int) -> tuple[Tensor, Tensor]:
     """a and b in the dtype computed in, [N, color_groups, C / 2 / color_groups, ...]"""
@@ -23,7 +25,7 @@ def _halves(input: Tensor, cond: Tensor | None, color_groups: int) -> tuple[Tens
 
 def forward(input: Tensor, cond: Tensor | None, color_groups: int) -> Tensor:
     """input [N, C, ...], cond [N, C] or like input -> [N, C / 2, ...], channels_last iff the input is."""
-    return _in_layout_of(compose(input, cond, color_groups), input)
+    return in_layout_of(compose(input, cond, color_groups), input)
 
 
 def compose(input: Tensor, cond: Tensor | None, color_groups: int) -> Tensor:
@@ -52,9 +54,3 @@ def backward(
         return grad_input, None
     grad_cond = both.clone() if cond.dim() == input.dim() else both.contiguous().sum(tuple(range(2, input.dim())))
     return grad_input, grad_cond.to(cond.dtype)
-
-
-def _in_layout_of(out: Tensor, like: Tensor) -> Tensor:
-    """channels_last iff `like` is and is not plainly contiguous too."""
-    last = like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pygen.reference import gated_activation, masked_conv2d
+from pygen.reference._layout import in_layout_of
 
 
 def forward(
@@ -28,9 +29,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """pre [N, 2 C, H, W] and out [N, C, H, W], channels_last iff the input is."""
     input, weight = input.resolve_neg(), weight.resolve_neg()
-    pre = masked_conv2d.in_layout_of(
-        _sum(input, weight, bias, add, side, side_weight, taps, color_groups, strict, dilation), input
-    )
+    pre = in_layout_of(_sum(input, weight, bias, add, side, side_weight, taps, color_groups, strict, dilation), input)
     return pre, gated_activation.forward(pre, cond, color_groups)
 
 

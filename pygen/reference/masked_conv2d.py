@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pygen.reference._layout import in_layout_of
+
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
@@ -72,6 +74,12 @@ def _crop(t: Tensor, box: tuple[int, int, int, int]) -> Tensor:
 
 def _channels(t: Tensor, chosen: slice) -> Tensor:
     return t.narrow(1, chosen.start, chosen.stop - chosen.start)
+
+
+def _tap_of(w: Tensor, outs: slice, ins: slice, tap: int) -> Tensor:
+    """w[outs, ins] of one tap, [o, c]. Batched gradients have no rules for slices that take all, and none for flatten."""
+    y, x = divmod(tap, w.shape[3])
+    return _channels(w.narrow(0, outs.start, outs.stop - outs.start), ins).select(2, y).select(2, x)
 
 
 def _mix(w: Tensor, t: Tensor) -> Tensor:
@@ -134,7 +142,7 @@ def compose(
         reach = _reach(tap, kernel, dilation, input.shape)
         if reach is None:
             continue
-        part = _mix(w[outs, ins].flatten(2)[:, :, tap], _crop(_channels(x, ins), reach[1]))
+        part = _mix(_tap_of(w, outs, ins, tap), _crop(_channels(x, ins), reach[1]))
         out = out + _place(part, reach[0], outs, (out_channels, height, width))
     if bias is not None:
         out = out + bias.to(wide).view(1, -1, 1, 1)
@@ -169,7 +177,7 @@ def compose_grad_input(
         reach = _reach(tap, kernel, dilation, grad.shape)
         if reach is None:
             continue
-        part = _mix(w[outs, ins].flatten(2)[:, :, tap].t(), _crop(_channels(g, outs), reach[0]))
+        part = _mix(_tap_of(w, outs, ins, tap).t(), _crop(_channels(g, outs), reach[0]))
         out = out + _place(part, reach[1], ins, (in_channels, height, width))
     return out.to(grad.dtype)
 
@@ -215,9 +223,3 @@ def compose_grad_weight(
         by_tap[tap] = by_tap[tap] + F.pad(part, pads)
     grad_w = torch.stack(by_tap, dim=-1).view(out_channels, in_channels, *kernel).to(grad.dtype)
     return grad_w, g.sum((0, 2, 3)).to(grad.dtype) if need_bias else None
-
-
-def in_layout_of(out: Tensor, like: Tensor) -> Tensor:
-    """channels_last iff `like` is and is not plainly contiguous too."""
-    last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pygen.reference.masked_conv2d import correlate, in_layout_of
+from pygen.reference._layout import in_layout_of
+from pygen.reference.masked_conv2d import correlate
 
 DIRECTIONS = ("down", "right", "left")
 GATES = 4

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pygen.reference._layout import in_layout_of
 from pygen.reference._likelihood import softplus
 from pygen.reference.affine_coupling import live_channels
-from pygen.reference.masked_conv2d import in_layout_of
 
 
 class Knots(NamedTuple):

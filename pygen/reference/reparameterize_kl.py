@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pygen.reference import noise
+from pygen.reference._layout import is_channels_last
 
 NOISE_DOMAIN = 0
 
@@ -97,7 +98,7 @@ def forward(
 
 def _laid_out(z: Tensor, mu: Tensor) -> Tensor:
     """Each sample channels_last iff mu is (and is not plainly contiguous too), else contiguous."""
-    if mu.dim() != 4 or mu.is_contiguous() or not mu.is_contiguous(memory_format=torch.channels_last):
+    if not is_channels_last(mu):
         return z.contiguous()
     return z.movedim(-3, -1).contiguous().movedim(-1, -3)
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pygen.reference._layout import in_layout_of
 from pygen.reference._likelihood import compute_dtype, laid_out
 
 _AT_ONCE = 1 << 24  # scores
@@ -69,9 +70,7 @@ def forward(input: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """quantized like input, the indices [N, ...], the squared distances [N, positions]."""
     indices = nearest(input, codebook)
     codes = codes_of(codebook, indices)
-    last = input.dim() == 4 and not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return codes.contiguous(memory_format=layout), indices, distances(input, codes)
+    return in_layout_of(codes, input), indices, distances(input, codes)
 
 
 def _reduced(each: Tensor, elements: int, reduction: str) -> Tensor:

@@ -20,6 +20,8 @@ FAULTS = (
     Fault("dispatch: sparse gradients are handed on", "pygen/_dispatch.py", "        grad = grad.to_dense()", "        pass", TRANSFORMS),
     Fault("dispatch: zeros without memory are read", "pygen/_dispatch.py", "grad.is_neg() or grad._is_zerotensor()", "grad.is_neg()", TRANSFORMS),
     Fault("dispatch: negated gradients are read as they lie", "pygen/_dispatch.py", "grad.clone() if grad.is_neg() or grad._is_zerotensor()", "grad.clone() if grad._is_zerotensor()", TRANSFORMS),
+    Fault("dispatch: a vmap's entries are asked for their layout", "pygen/reference/_layout.py", " or _is_mapped(t):", ":",
+          "tests/test_conformance_transforms.py -k 'transforms_are_right and reparameterize_kl'"),
     Fault("dispatch: batched gradients are no transform", "pygen/_dispatch.py", "        if grad is not None and is_batched(grad):", "        if False:", TRANSFORMS),
     Fault("dispatch: transforms run on any backend", "pygen/_dispatch.py", "    if name not in (AUTO, \"reference\"):\n        raise", "    if name == \"nobody\":\n        raise", TRANSFORMS),
 )  # fmt: skip
