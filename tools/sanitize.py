@@ -7,10 +7,13 @@ ThreadSanitizer knows nothing of OpenMP's runtime and would report every join as
 tools/openmp_threads.cpp in place of that, and csrc/cpu/parallel.h shares out the least of work to threads.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +103,82 @@ def exercise_noise_sample() -> None:
     print("noise_sample: no fault", flush=True)
 
 
-OTHERS = {"samplers": exercise_samplers, "noise_sample": exercise_noise_sample}  # beside the rows
+def exercise_process() -> None:
+    """Threads in any number, the user's own too, which end with the memory that they hold; Ctrl-C whose handler calls in; fork."""
+    import torch
+
+    from pygen import functional, models
+
+    v, weight, zeros, image = torch.rand(40, 33), torch.rand(33, 33), torch.zeros(33), torch.rand(2, 4, 9, 8)
+    pixels, made, nade = models.PixelCNN(hidden_channels=8, num_blocks=1), models.MADE(20, [16]), models.NADE(30, 60)
+    sampled = (lambda: pixels.sample(1, (6, 8)), lambda: pixels.sample(4, (6, 8)), lambda: nade.sample(5))
+    long = (
+        lambda: functional.rbm_gibbs(v, weight, zeros, zeros, steps=1000),
+        lambda: pixels.sample(1, (200, 32)),
+        lambda: pixels.sample(4, (200, 32)),
+        lambda: models.NADE(1000, 1000).sample(60),
+    )
+
+    @torch.enable_grad()
+    def some() -> None:
+        x, conv, logits = (t.clone().requires_grad_() for t in (v, image, v))
+        functional.bernoulli_nll(x, v).backward()
+        functional.masked_conv2d(conv, image[:, :, :3, :3], mask_type="B").sum().backward()
+        loss = functional.discriminator_loss(real=logits, fake=-logits)
+        backward = [threading.Thread(target=loss.backward, kwargs={"retain_graph": True}) for _ in range(2)]
+        for thread in backward:
+            thread.start()
+        for call in (*sampled, lambda: made.sample(5), lambda: functional.rbm_gibbs(v, weight, zeros, zeros, steps=2)):
+            call()
+        for thread in backward:
+            thread.join()
+
+    team = torch.get_num_threads
+    for count in (1, 2, 5, 1, THREADS):
+        torch.get_num_threads = lambda count=count: count
+        some()
+    torch.get_num_threads = team
+    for _ in range(3):
+        threads = [threading.Thread(target=some) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    class Stopped(Exception):
+        pass
+
+    calls = []
+
+    def handler(*_: object) -> None:
+        calls.append(some())
+        if len(calls) % 2:
+            raise Stopped
+
+    old = signal.signal(signal.SIGINT, handler)
+    for call in long * 2:  # stopped, and gone on with
+        soon = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
+        with contextlib.suppress(Stopped):
+            soon.start()
+            call()
+            soon.join()
+    signal.signal(signal.SIGINT, old)
+    if "libtsan" not in os.environ["LD_PRELOAD"]:  # which has a fork that finds other threads start none
+        torch.get_num_threads = lambda: 1  # as torch has it where processes load data
+        child = os.fork()
+        if not child:
+            some()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        torch.get_num_threads = team
+    print(f"threads, {len(calls)} signals, fork but under thread: no fault", flush=True)
+
+
+OTHERS = {  # beside the rows
+    "samplers": exercise_samplers,
+    "noise_sample": exercise_noise_sample,
+    "process": exercise_process,
+}
 
 
 def names() -> list[str]:
