@@ -104,7 +104,7 @@ def exercise_noise_sample() -> None:
 
 
 def exercise_process() -> None:
-    """Threads in any number, the user's own too, which end with the memory that they hold; Ctrl-C whose handler calls in; fork."""
+    """Threads of any number, the user's too, which end with the memory that they hold; signals whose handlers call in; fork."""
     import torch
 
     from pygen import functional, models
