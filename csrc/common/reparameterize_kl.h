@@ -5,7 +5,7 @@
 // (Kingma and Welling 2014, appendix B, for the standard prior: prior_mu = prior_logvar = 0). Nats.
 #pragma once
 
-#include "common/elementary.h"
+#include "common/quick_exp.h"
 
 namespace pygen {
 
@@ -18,10 +18,11 @@ struct GaussianKl {
   V grad_prior_logvar;
 };
 
-template <class V>
+// kNarrow: the inputs have 16 bits.
+template <bool kNarrow = false, class V>
 PYGEN_HD GaussianKl<V> gaussian_kl_standard(V mu, V logvar) {
   using Real = typename Lanes<V>::Real;
-  const ExpTerms<V> e = exp_terms(logvar);
+  const ExpTerms<V> e = quick_exp_terms<kNarrow>(logvar);
   GaussianKl<V> out;
   out.std = e.root;
   out.kl = (e.excess + mu * mu) * Real(0.5);
@@ -31,15 +32,15 @@ PYGEN_HD GaussianKl<V> gaussian_kl_standard(V mu, V logvar) {
   return out;
 }
 
-template <class V>
+template <bool kNarrow = false, class V>
 PYGEN_HD GaussianKl<V> gaussian_kl_prior(V mu, V logvar, V prior_mu, V prior_logvar) {
   using Real = typename Lanes<V>::Real;
-  const ExpTerms<V> e = exp_terms(logvar - prior_logvar);
-  const V root = exp_terms(-prior_logvar).root;
+  const ExpTerms<V> e = quick_exp_terms<kNarrow>(logvar - prior_logvar);
+  const V root = quick_exp_terms<kNarrow>(-prior_logvar).root;
   const V scale = Lanes<V>::at_most(root, Lanes<V>::kMax);  // finite, so that equal means contribute 0
   const V scaled = (mu - prior_mu) * scale;
   GaussianKl<V> out;
-  out.std = exp_terms(logvar).root;
+  out.std = quick_exp_terms<kNarrow>(logvar).root;
   out.kl = (e.excess + scaled * scaled) * Real(0.5);
   out.grad_mu = scaled * scale;
   out.grad_logvar = e.em1 * Real(0.5);

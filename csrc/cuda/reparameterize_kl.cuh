@@ -97,6 +97,7 @@ struct Inputs {
   }
 
   __device__ __forceinline__ void terms(int u, Acc (&m)[V], GaussianKl<Acc> (&out)[V]) const {
+    constexpr bool kNarrow = sizeof(T) == 2;
     Acc lv[V], pm[V], plv[V];
     unpack(mu[u], m);
     unpack(logvar[u], lv);
@@ -107,9 +108,9 @@ struct Inputs {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       if constexpr (kPrior) {
-        out[i] = gaussian_kl_prior<Acc>(m[i], lv[i], pm[i], plv[i]);
+        out[i] = gaussian_kl_prior<kNarrow>(m[i], lv[i], pm[i], plv[i]);
       } else {
-        out[i] = gaussian_kl_standard<Acc>(m[i], lv[i]);
+        out[i] = gaussian_kl_standard<kNarrow>(m[i], lv[i]);
       }
     }
   }
