@@ -67,30 +67,27 @@ def sincos_turn_float64(u):
 
 @triton.jit
 def exp_terms(x):
-    """exp(x / 2), exp(x) - 1 and exp(x) - 1 - x of float32 x out of one exponential; the last is +inf at both infinities."""
-    h = 0.5 * x
-    h = tl.where(h < -105.0, -105.0, h)  # exp(-105) rounds to 0; comparisons leave NaN in place
-    h = tl.where(h > 90.0, 90.0, h)
-    shifted = h * 1.44269504088896341 + 12582912.0
+    """exp(x / 2), exp(x) - 1 and exp(x) - 1 - x of float32 x out of one exponential; the first is 0 below 2^-125, the last
+    +inf at both infinities."""
+    capped = tl.minimum(x, 177.4456787109375, propagate_nan=tl.PropagateNan.ALL)  # from here on the root is inf
+    least = tl.maximum(capped, -175.0, propagate_nan=tl.PropagateNan.ALL)  # n = -126, a scale of 0
+    shifted = least * 0.72134752044448170 + 12582912.0
     n = shifted - 12582912.0
-    whole = shifted.to(tl.int32, bitcast=True)  # n in the low bits; the shifts below drop what is above
-    r = n * -0.693359375 + h
-    r = n * 2.12194440e-4 + r
-    q = 1.9875691500e-4 * r + 1.3981999507e-3
-    q = q * r + 8.3334519073e-3
-    q = q * r + 4.1665795894e-2
-    q = q * r + 1.6666665459e-1
-    q = q * r + 5.0000001201e-1
-    tail = q * (r * r)  # exp(r) - 1 - r
-    p = r + tail
-    half = whole >> 1  # two factors, so that neither over- nor underflow comes early
-    scale = ((half + 127) << 23).to(tl.float32, bitcast=True)
-    scale_rest = ((whole - half + 127) << 23).to(tl.float32, bitcast=True)
-    root = (p * scale + scale) * scale_rest
+    r = n * -1.38671875 + least  # twice what exp is taken of
+    r = n * 4.24388880e-4 + r
+    q = (1.9875691500e-4 / 128) * r + 1.3981999507e-3 / 64
+    q = q * r + 8.3334519073e-3 / 32
+    q = q * r + 4.1665795894e-2 / 16
+    q = q * r + 1.6666665459e-1 / 8
+    q = q * r + 5.0000001201e-1 / 4
+    tail = q * (r * r)  # exp(r / 2) - 1 - r / 2
+    p = 0.5 * r + tail
+    scale = ((shifted.to(tl.int32, bitcast=True) + 126) << 23).to(tl.float32, bitcast=True)  # half of it: 2^128 is none
+    half = p * scale + scale
+    root = half + half
     small = n == 0.0  # |x| < 0.69: no subtraction below cancels
     em1 = tl.where(small, p * (p + 2.0), root * root - 1.0)
-    finite = tl.where(x > 3.402823466e38, 3.402823466e38, x)
-    return root, em1, tl.where(small, p * p + 2.0 * tail, em1 - finite)
+    return root, em1, tl.where(small, p * p + 2.0 * tail, em1 - capped)
 
 
 @triton.jit

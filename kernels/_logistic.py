@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ._elementary import exp_terms, exp_terms_float64, log_positive
-from ._softplus import exp_minus_abs
+from ._softplus import quick_exp_minus_abs
 
 
 @triton.jit
@@ -89,7 +89,7 @@ def discretised_logistic(v, edge, mean, log_scale, num_levels):
     distance = away * side
     beyond = (distance - half) * inverse
     inside = beyond < 0.0
-    near = exp_minus_abs(beyond)
+    near = quick_exp_minus_abs(beyond)
     near = tl.where(near < LEAST_EDGE, LEAST_EDGE, near)  # so that near / (near + 0) is 1; NaN stays
     width = tl.where(inner, inverse * (2.0 * half), 1000.0)
     wide = tl.where(width < LEAST_WIDTH, LEAST_WIDTH, width)
@@ -101,10 +101,7 @@ def discretised_logistic(v, edge, mean, log_scale, num_levels):
     by_near = (q * over) * (r * mass)
     by_far = tl.where(inside, e, near * e) * ((near + 1.0) * mass * over)
     chance = mass * q * (mass * over) * tl.where(inner, 0.5 * steps, 1.0)
-    if tl.float64 == WIDE:  # noqa: SIM108
-        log_p = tl.log(chance)
-    else:
-        log_p = log_positive(chance)
+    log_p = tl.log(chance)  # of float32 the special unit's: csrc/common/quick_exp.h
     log_p += tl.where(width < LEAST_WIDTH, log_width - LOG_LEAST - log_scale, 0.0)
     log_p -= tl.where(beyond < 0.0, 0.0, beyond)
     to_mean = inverse * side * (by_far - by_near)

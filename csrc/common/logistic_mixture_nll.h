@@ -10,6 +10,7 @@
 // Nothing cancels, for any mean and scale.
 #pragma once
 
+#include "common/quick_exp.h"
 #include "common/softplus.h"
 
 namespace pygen {
@@ -44,7 +45,7 @@ PYGEN_HD V tanh_of(V c, V& slope) {
   using Real = typename L::Real;
   V e, rest;
   decay(V(L::absolute(c) * Real(2)), e, rest);
-  const V inverse = Real(1) / (e + Real(1));
+  const V inverse = quick_divide(V(V{} + Real(1)), V(e + Real(1)));
   slope = e * Real(4) * inverse * inverse;
   return L::with_sign(V(rest * inverse), c);
 }
@@ -73,7 +74,8 @@ struct Least<double> {
 template <class Real>
 struct Bins {
   Real half, inverse, log_width, log_over_least;
-  PYGEN_HD explicit Bins(int num_levels)
+  Bins() = default;
+  explicit Bins(int num_levels)
       : half(static_cast<Real>(1.0 / (num_levels - 1))),
         inverse(static_cast<Real>(0.5 * (num_levels - 1))),
         log_width(static_cast<Real>(::log(2.0 / (num_levels - 1)))),
@@ -110,14 +112,14 @@ PYGEN_HD Logistic<V> discretised_logistic(const PixelLevel<V>& x, V mean, V log_
                                           const Bins<typename Lanes<V>::Real>& bins) {
   using L = Lanes<V>;
   using Real = typename L::Real;
-  const V inverse = exp_terms(V(log_scale * Real(-2))).root;
+  const V inverse = quick_exp_terms<true>(V(log_scale * Real(-2))).root;
   const V away = x.v - mean;
   const auto inner = x.edge == Real(0);
   const V side = L::select(inner, L::with_sign(V(V{} + Real(1)), away), x.edge);
   const V distance = away * side;
   const V beyond = (distance - bins.half) * inverse;  // the difference of two large products would be their rounding
   const auto inside = beyond < Real(0);
-  const V near = L::at_least(exp_minus_abs(beyond), Least<Real>::kEdge);  // so that near / (near + 0) is 1
+  const V near = L::at_least(quick_exp_minus_abs(beyond), Least<Real>::kEdge);  // so that near / (near + 0) is 1
   const V width = L::select(inner, V(inverse * (bins.half * Real(2))), V(V{} + Real(1000)));
   const V wide = L::at_least(width, Least<Real>::kWidth);
   V e, mass;
@@ -126,9 +128,10 @@ PYGEN_HD Logistic<V> discretised_logistic(const PixelLevel<V>& x, V mean, V log_
   const V r = L::select(inside, V(near + e), V(near * e + Real(1)));
   const V both = (near + Real(1)) * r;
   const V less = L::select(width < Least<Real>::kWidth, V(bins.log_over_least - log_scale), V{});
-  const V over = Real(1) / (both * mass);  // which the gradient needs, and without one the loss has the same bits
+  const V over = quick_divide(V(V{} + Real(1)),
+                              V(both * mass));  // which the gradient needs, and without one the loss has the same bits
   Logistic<V> out;
-  out.log_p = log_positive(V(mass * q * (mass * over) * x.per_width)) + less - positive_part(beyond);
+  out.log_p = quick_log(V(mass * q * (mass * over) * x.per_width)) + less - positive_part(beyond);
   out.to_mean = out.to_log_scale = V{};
   if constexpr (kGrad) {
     const V by_near = (q * over) * (r * mass);  // sigma(d), and of the far edge

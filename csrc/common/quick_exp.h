@@ -1,4 +1,4 @@
-// exp_terms for losses that on a GPU would wait for arithmetic and not for memory.
+// exp_terms and log for losses that on a GPU would wait for arithmetic and not for memory.
 #pragma once
 
 #include "common/elementary.h"
@@ -12,7 +12,19 @@ PYGEN_HD ExpTerms<V> quick_exp_terms(V x) {
   return exp_terms(x);
 }
 
+// log(x), x > 0: not within an ulp where x is near 1, but within 3e-7, which is enough for what is added to larger
+// logarithms.
+template <class V>
+PYGEN_HD V quick_log(V x) {
+  return log_positive(x);
+}
+
 #if defined(PYGEN_SPECIAL)
+template <>
+PYGEN_HD float quick_log(float x) {
+  return special_lg2(x) * 0.69314718055994531f;
+}
+
 // Twice the least number whose exponential is too large for a float: there `turns` below is 128 and `rest` above 0, so
 // that the root is inf and not inf - inf.
 constexpr float kMostTerms = 177.4456787109375f;

@@ -27,7 +27,7 @@ void run(const LogisticMixtureCall& call) {
       launch_loss_sums<Acc>({nullptr, reinterpret_cast<void*>(call.nll), 0, call.scale}, sums, call.stream);
     return;
   }
-  MixtureParams p{};
+  MixtureParams<Acc> p{};
   const auto place = [&](const PositionsArgument& t) { return batch ? turned(t) : positions_of(t); };
   p.params = place(call.params);
   p.x = place(call.x);
@@ -35,6 +35,7 @@ void run(const LogisticMixtureCall& call) {
   p.positions = batch ? call.images : call.positions;
   p.tiles = (p.positions + kTile - 1) / kTile;
   p.components = static_cast<int>(call.components);
+  p.bins = Bins<Acc>(call.num_levels);
   p.num_levels = call.num_levels;
   p.min_log_scale = call.min_log_scale;
   p.wide_levels = call.wide_levels;

@@ -20,6 +20,7 @@ namespace {
 
 // --- params
 
+template <class Acc>
 struct MixtureParams {
   Positions params, x, grad_params;
   const void* grad_nll;      // [N] or one number
@@ -27,6 +28,7 @@ struct MixtureParams {
   int64_t positions, tiles;  // of an image
   int64_t grad_nll_stride;
   double min_log_scale, scale;
+  Bins<Acc> bins;
   int components, num_levels;
   bool wide_levels;
   bool each;          // a position is a sample: no sums
@@ -101,11 +103,11 @@ struct Component {
 };
 
 template <class Acc>
-__device__ __forceinline__ Acc scaled_level(const MixtureParams& p, int64_t at) {
+__device__ __forceinline__ Acc scaled_level(const MixtureParams<Acc>& p, int64_t at) {
   const int64_t level = p.wide_levels ? __ldg(reinterpret_cast<const long long*>(p.x.data) + at)
                                       : static_cast<int64_t>(__ldg(reinterpret_cast<const uint8_t*>(p.x.data) + at));
   if (level < 0 || level >= p.num_levels) return Acc(NAN);
-  return static_cast<Acc>(2 * level - (p.num_levels - 1)) / static_cast<Acc>(p.num_levels - 1);
+  return static_cast<Acc>(2 * static_cast<int>(level) - (p.num_levels - 1)) / static_cast<Acc>(p.num_levels - 1);
 }
 
 // Between the tile's pixels in memory and its rows in shared memory; a warp takes a pixel at a time.
@@ -119,7 +121,7 @@ __device__ __forceinline__ void for_each_staged(int64_t live, int64_t num_params
 
 template <class Tr, bool kGrad, bool kStaged>
 __global__ void __launch_bounds__(Tr::kTile* Tr::kMaxWarps, 1)
-    logistic_mixture_nll_kernel(const __grid_constant__ MixtureParams p) {
+    logistic_mixture_nll_kernel(const __grid_constant__ MixtureParams<typename Tr::Acc> p) {
   using T = typename Tr::T;
   using Acc = typename Tr::Acc;
   constexpr int kTile = Tr::kTile;
@@ -143,17 +145,15 @@ __global__ void __launch_bounds__(Tr::kTile* Tr::kMaxWarps, 1)
     __syncthreads();
   }
 
-  const Bins<Acc> bins(p.num_levels);
   PixelLevel<Acc> level[Tr::kChannels];
 #pragma unroll
   for (int c = 0; c < Tr::kChannels; ++c) {
-    level[c] =
-        PixelLevel<Acc>(scaled_level<Acc>(p, image * p.x.image + c * p.x.channel + readable * p.x.position), bins);
+    level[c] = PixelLevel<Acc>(scaled_level(p, image * p.x.image + c * p.x.channel + readable * p.x.position), p.bins);
   }
   const Acc least = static_cast<Acc>(p.min_log_scale);
   Component<Tr> component;
   const auto evaluate = [&](int k) {
-    component.template evaluate<kGrad>(level, bins, least, [&](int j) -> Acc {
+    component.template evaluate<kGrad>(level, p.bins, least, [&](int j) -> Acc {
       const int64_t at = static_cast<int64_t>(j) * components + k;
       if constexpr (kStaged) {
         return stage[(lane < live ? lane : live - 1) * pitch + at];

@@ -24,7 +24,7 @@ SPLINE_CU = "csrc/cuda/rational_quadratic_spline.cuh"
 SPLINE_PY = "kernels/rational_quadratic_spline.py"
 
 FAULTS = (
-    Fault("logistic mixture: the near edge underflows to 0 / 0", LOGISTIC_H, "V near = L::at_least(exp_minus_abs(beyond), Least<Real>::kEdge);", "V near = exp_minus_abs(beyond);", LOGISTIC),
+    Fault("logistic mixture: the near edge underflows to 0 / 0", LOGISTIC_H, "V near = L::at_least(quick_exp_minus_abs(beyond), Least<Real>::kEdge);", "V near = quick_exp_minus_abs(beyond);", LOGISTIC),
     Fault("coupling: 0 times infinity at extreme scales", COUPLING_H, "L::at_most(f * 0.5f, 88.0f)", "L::at_most(f * 0.5f, 880.0f)", COUPLING),
     Fault("coupling: a small bounded scale cancels", COUPLING_H, "L::select(x < 0.35f, V(p * (z * a) + a), far)", "far", COUPLING),
     Fault("coupling, C++: a large bound takes the short exponential", COUPLING_H, "kCouplingNear = 40;", "kCouplingNear = 400;", COUPLING),
