@@ -23,8 +23,9 @@ def describe(t: Tensor) -> str:
 def check_tensor(op: str, argument: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise fail(op, argument, "a torch.Tensor", type(value).__name__, kind=TypeError)
-    if value.layout != torch.strided:
-        raise fail(op, argument, "a strided (dense) tensor", value.layout, kind=TypeError)
+    if value.layout != torch.strided or value.is_nested:  # older nested tensors say that they are strided
+        got = "a nested tensor" if value.is_nested else value.layout
+        raise fail(op, argument, "a strided (dense) tensor", got, kind=TypeError)
 
 
 def check_floating(op: str, argument: str, t: Tensor) -> None:

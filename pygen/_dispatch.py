@@ -182,10 +182,12 @@ def under_transform(op: str, name: str, device_type: str) -> bool:
     Raises if `name` cannot run, or not so. Ask before a seed is drawn.
     """
     if torch.compiler.is_compiling():
-        return False
-    resolve(op, name, device_type)
-    if not transformed():
-        return False
+        if not torch._C._are_functorch_transforms_active():  # inside the compiled region
+            return False
+    else:
+        resolve(op, name, device_type)
+        if not transformed():
+            return False
     if name not in (AUTO, "reference"):
         raise NotImplementedError(
             f"{op}: backend {name!r} has no rules for torch.func transforms or forward mode; use backend='reference'"

@@ -122,6 +122,31 @@ def test_no_graph_break_and_no_guard_on_the_backend(op):
 
 
 @each_op
+def test_func_transforms_inside_a_compiled_region(op):
+    """As in eager mode they take the reference: the op alone has no rules that a compiler could follow."""
+    marked, _, options = tiny(op)
+    options = {**({"seed": SEED} if op.seeded else {}), **options}
+    tensors = {k: t.detach() for k, t in marked.items()}
+    names = [k for k in tensors if k in op.differentiable]
+    values = [tensors[k] for k in names]
+
+    def call(*given):
+        return op.call({**tensors, **dict(zip(names, given, strict=True))}, options, None)
+
+    def mapped(*given):
+        return torch.func.vmap(call, in_dims=-1)(*given)
+
+    def slopes(*given):
+        scalar = lambda *v: sum((o**2).sum() for o in call(*v) if o.is_floating_point())  # noqa: E731
+        return torch.func.grad(scalar, argnums=tuple(range(len(given))))(*given)
+
+    for function, given in ((mapped, [torch.stack((v, v * 0.5), -1) for v in values]), (slopes, values)):
+        fast = torch.compile(function, backend="eager", fullgraph=True)
+        for a, b in zip(fast(*given), function(*given), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@each_op
 def test_refusals_come_out_of_a_compiled_region(op):
     sample = op.sample("odd everything")
     tensors = sample.cast(torch.float32)

@@ -51,6 +51,19 @@ def test_bad_arguments_are_refused_by_name_on_real_and_fake_tensors(op, error):
             assert text_of(op, error, fake) == text
 
 
+@each_op
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused(op):
+    """Those of torch.strided layout too, which have no shape, and more memory than elements."""
+    sample = op.sample("odd everything")
+    tensors = sample.cast(torch.float32)
+    for name in op.differentiable:
+        if name in tensors and tensors[name].dim():
+            nested = torch.nested.nested_tensor([tensors[name][0], tensors[name][0]])
+            with pytest.raises(TypeError, match=f"^{op}: {name}.*: expected a strided .* got a nested tensor"):
+                op.run({**tensors, name: nested}, sample.options)
+
+
 @each_error
 def test_bad_arguments_are_refused_where_gradients_are_recorded(op, error):
     """The same refusals on the way that records gradients."""

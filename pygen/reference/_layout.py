@@ -14,7 +14,7 @@ def is_channels_last(t: Tensor) -> bool:
 def _is_mapped(t: Tensor) -> bool:
     """Whether it stands for the entries of a vmap, which have no layout to follow: torch refuses to be asked of it."""
     if torch.compiler.is_compiling():
-        return False
+        return torch._C._are_functorch_transforms_active()
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(t):
         if functorch.is_batchedtensor(t):
