@@ -1,5 +1,7 @@
 """What kernels that take a GPU's special units must still be: rounded to 16 bits as if they had been exact, nearly."""
 
+import math
+
 import torch
 from registry import OPS
 
@@ -50,6 +52,32 @@ def check_gate_of_float32(backend: str, device: str) -> None:
 
 # Whose first normals have a radius of nearly nothing, as u is 1 but for so many times 2^-24.
 CLOSE_TO_ONE = {1369702: 0, 5486628: 1, 2691448: 2}
+
+
+def check_gaussian(dtype: torch.dtype, backend: str, device: str) -> None:
+    """Deviations and the KL of log-variances around 0, where it cancels, and of those whose deviation no float holds."""
+    logvar = sweep(dtype)
+    logvar = torch.cat((logvar[logvar.abs() < 5], torch.tensor((-1e4, -200.0, -180.0), dtype=dtype)))[:, None]
+    z, kl = _gaussian(logvar, backend, device)
+    x = logvar.double()[:, 0]
+    series = sum(x**k / math.factorial(k) for k in range(2, 14))
+    exact = torch.where(x.abs() < 0.3, series, torch.expm1(x) - x) / 2
+    narrow = dtype.itemsize == 2
+    assert ((kl - exact).abs() <= (24 if narrow else 12) * torch.finfo(torch.float32).eps * exact).all()
+    std = torch.exp(x / 2)
+    allowed = 0.55 * step(std, dtype) if narrow else 2 * torch.finfo(dtype).eps * std
+    assert ((z[:, 0] - std).abs() <= allowed + 2.0**-125).all()  # below which it may be 0
+    z, kl = _gaussian(torch.tensor((178.0, 200.0, 300.0, 1e4, torch.inf), dtype=dtype)[:, None], backend, device)
+    assert (z == torch.inf).all() and (kl == torch.inf).all()
+
+
+def _gaussian(logvar: torch.Tensor, backend: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """exp(logvar / 2) and the KL of means of 0, in float64."""
+    there = logvar.to(device)
+    z, kl = reparameterize_kl(
+        torch.zeros_like(there), there, eps=torch.ones_like(there), reduction="none", backend=backend
+    )
+    return z.double().cpu(), kl.double().cpu()
 
 
 def check_noise(dtype: torch.dtype, backend: str, device: str) -> None:

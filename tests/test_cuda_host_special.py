@@ -4,7 +4,7 @@ they are taken to on a GPU (csrc/common/special.h)."""
 import host_cuda
 import pytest
 import torch
-from special_checks import check_gate, check_gate_of_float32, check_noise
+from special_checks import check_gate, check_gate_of_float32, check_gaussian, check_noise
 from support import dtype_name
 
 pytestmark = host_cuda.MARKS
@@ -24,3 +24,8 @@ def test_the_gate_of_float32_keeps_its_digits():
 @narrow
 def test_noise_is_rounded_as_if_it_were_exact(dtype):
     check_noise(dtype, BACKEND, "cpu")
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=dtype_name)
+def test_deviations_and_kl_keep_their_digits(dtype):
+    check_gaussian(dtype, BACKEND, "cpu")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from special_checks import check_gate, check_gate_of_float32, check_noise
+from special_checks import check_gate, check_gate_of_float32, check_gaussian, check_noise
 from support import dtype_name
 
 import pygen
@@ -28,3 +28,9 @@ def test_gpu_gate_of_float32_keeps_its_digits(backend):
 @narrow
 def test_gpu_noise_is_rounded_as_if_it_were_exact(dtype, backend):
     check_noise(dtype, backend, "cuda")
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=dtype_name)
+def test_gpu_deviations_and_kl_keep_their_digits(dtype, backend):
+    check_gaussian(dtype, backend, "cuda")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from special_checks import check_gaussian
 from support import DTYPES, SEED, assert_accurate, assert_same, compute_dtype, dtype_name, mixed_weights
 
 from pygen.reference import reparameterize_kl as reference
@@ -82,3 +83,8 @@ def test_triton_reparameterize_kl_float64_options_are_not_rounded():
     mu = torch.zeros(1, 4, dtype=torch.float64, device=DEVICE)
     _, kl = reparameterize_kl.forward(mu, mu, None, None, None, None, None, 0.1, "sum", False)
     assert kl.item() == pytest.approx(0.4, rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=dtype_name)
+def test_deviations_and_kl_keep_their_digits(dtype):
+    check_gaussian(dtype, "triton", DEVICE)
