@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if others and args.command != "bench":
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     args.pytest_args = others
-    return args.run(args)
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read has left, as of `pygen doctor | head -1`: nothing is wrong, and nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush at the end
+        return 141  # 128 + SIGPIPE, which Windows does not have
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -190,6 +191,24 @@ def test_cli_doctor_fails_on_a_wrong_backend(
     monkeypatch.setattr(_doctor, "_results", wrong)
     assert cli.main(["doctor"]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_cli_ends_quietly_when_its_reader_has_left() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as nobody:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pygen.cli", "doctor"], stdout=nobody, stderr=subprocess.PIPE, text=True
+        )
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_cli_ends_quietly_on_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    assert cli.main(["bench", "--op", "reparameterize_kl"]) == 130
 
 
 def test_cli_bench_runs_one_op_in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
