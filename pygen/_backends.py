@@ -75,10 +75,22 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
 
 
+_WHY_NOT = {"reference": lambda: None, "cpu": lambda: _load("_cpu")[1], "triton": _triton, "cuda": _cuda_runtime}
+
+
 @cache
+def why_not(name: str) -> str | None:
+    """None if that backend can run on this machine, else the reason.
+
+    Asked of no other than the one that is needed: of triton torch looks for a device, which starts the driver, and a process that
+    forks afterwards has children that cannot use CUDA.
+    """
+    return _WHY_NOT[name]()
+
+
 def status() -> dict[str, str | None]:
-    """Each backend -> None if it can run on this machine, else the reason."""
-    return {"reference": None, "cpu": _load("_cpu")[1], "triton": _triton(), "cuda": _cuda_runtime()}
+    """why_not of each backend."""
+    return {name: why_not(name) for name in _WHY_NOT}
 
 
 @cache

@@ -20,7 +20,7 @@ def backends() -> dict[str, str | None]:
         >>> pygen.backends()
         {'reference': None, 'cpu': ...}
     """
-    return dict(_backends.status())
+    return _backends.status()
 
 
 def explain(op: str | Callable, *args: object, backend: str | None = None, **options: object) -> _dispatch.Choice:
@@ -76,7 +76,7 @@ def show_config() -> str:
         f"pygen {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}, {platform.machine()}",
         f"threads {torch.get_num_threads()}, CUDA of torch {torch.version.cuda or 'none'}",
     ]
-    if _backends.status()["cpu"] is None:
+    if _backends.why_not("cpu") is None:
         cpu = _backends.compiled("_cpu")
         own = ", with the processor's products of bfloat16" if cpu.isa() == "avx512" and cpu.bf16_products() else ""
         lines.append(f"instruction set {cpu.isa()} of {', '.join(cpu.isas())}{own}")

@@ -73,7 +73,7 @@ def why_not(op: str, name: str, device_type: str) -> str | None:
         return "on CPU tensors it needs TRITON_INTERPRET=1 set before import"
     if name == "triton" and device_type not in ("cpu", "cuda"):
         return f"it runs on CUDA tensors, these are on {device_type}"
-    return _backends.status()[name]
+    return _backends.why_not(name)
 
 
 def requested(op: str, argument: str | None) -> str:
@@ -144,7 +144,7 @@ def use_backend(name: str) -> Iterator[None]:
         torch.Size([])
     """
     check_name("use_backend", name)
-    reason = _backends.status().get(name)
+    reason = None if name == "composite" else _backends.why_not(name)
     if reason is not None:
         raise RuntimeError(f"use_backend: backend {name!r} cannot run: {reason}")
     token = _requested.set(name)

@@ -166,6 +166,26 @@ def test_instruction_set_is_one_of_this_processor():
     assert cpu.isa() == cpu.isas()[0]
 
 
+def test_calls_on_a_cpu_leave_the_driver_alone():
+    """Whoever asks for devices starts it, and children that are forked afterwards could not use CUDA."""
+    script = """
+        import torch
+        asked = []
+        torch.cuda.is_available = torch._C._cuda_getDeviceCount = lambda: asked.append("devices") or 0
+        import pygen
+        from pygen.functional import discriminator_loss, masked_linear, reparameterize_kl
+        x = torch.ones(3, 4, requires_grad=True)
+        discriminator_loss(real=x, fake=x).backward()
+        reparameterize_kl(x, x)[1].backward()
+        masked_linear(x, torch.ones(2, 4), in_degrees=(0, 1, 2, 3), out_degrees=(1, 2), strict=False).sum().backward()
+        pygen.models.NADE(4, 3).sample(2)
+        with pygen.use_backend("cpu"):
+            pygen.functional.gaussian_kl(x, x)
+        print(asked)
+    """
+    assert python(script).strip() == "[]"
+
+
 HIDE = """
     import json, sys
     sys.modules.update(dict.fromkeys({hidden!r}))  # importing them fails, and they are not found

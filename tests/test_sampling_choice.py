@@ -122,7 +122,7 @@ def test_cpu_engine_is_called_with_contiguous_tensors(monkeypatch: pytest.Monkey
     fake = types.ModuleType("pygen.native.sampling")
     fake.draw = draw
     monkeypatch.setitem(sys.modules, "pygen.native.sampling", fake)
-    monkeypatch.setitem(_engines._backends.status(), "cpu", None)
+    monkeypatch.setattr(_engines._backends, "why_not", {"cpu": None}.get)
     _, model = twins("plain-rgb")
     mask = torch.tensor(False)
     of_image = sum(p.numel() for p in model.parameters()) * 20
@@ -131,7 +131,7 @@ def test_cpu_engine_is_called_with_contiguous_tensors(monkeypatch: pytest.Monkey
         calls.clear()
         images = model.sample(70, (5, 4), engine="cpu", known=torch.tensor(0, dtype=torch.uint8), known_mask=mask)
         assert (images == 2).all() and calls == [(size, 1.0) for size in sizes]
-    monkeypatch.setitem(_engines._backends.status(), "cpu", "it is not compiled")
+    monkeypatch.setattr(_engines._backends, "why_not", {"cpu": "it is not compiled"}.get)
     with pytest.raises(RuntimeError, match="engine 'cpu' cannot run: it is not compiled"):
         model.sample(1, (2, 2), engine="cpu")
 

@@ -73,8 +73,8 @@ def _native_why_not(model: nn.Module, backend: str, launcher: str) -> str | None
     in_16_bits = backend == "cuda" and model.program_type not in (DenseProgram, RecurrentProgram)
     if weight.dtype not in (torch.float32, torch.float64) and not in_16_bits:
         return f"it runs in float32 and float64, the model is in {weight.dtype}"
-    if _backends.status()[backend] is not None:
-        return _backends.status()[backend]
+    if (lacks := _backends.why_not(backend)) is not None:
+        return lacks
     try:
         importlib.import_module(launcher)
     except ImportError as error:

@@ -29,7 +29,7 @@ _UNDRAWN = 0  # level of what is not drawn yet; no conditional depends on it
 def uniforms(n: int, draws: int, seed: Tensor) -> Tensor:
     """float32 in (0, 1], [n, draws]: row i depends on the seed (0-dim int64) and on i alone."""
     backend = seed.device.type
-    if backend in ("cpu", "cuda") and _backends.status()[backend] is None:
+    if backend in ("cpu", "cuda") and _backends.why_not(backend) is None:
         return _backends.load_launcher("sampling", backend).uniforms(n, draws, seed)
     return uniforms_of_tensors(n, draws, seed)
 

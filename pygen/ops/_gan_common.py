@@ -21,7 +21,7 @@ from pygen.ops._saved import check_kinds, kinds
 @lru_cache(maxsize=256, typed=True)  # typed: True is no factor, although it equals 1.0
 def _plan(op: str, kind: str, label_smoothing: float, scale: float, reduction: str) -> native.Plan | None:
     check_options(op, kind, label_smoothing, scale, reduction)
-    if kind == "relativistic" or reduction == "none" or _backends.status()["cpu"] is not None:
+    if kind == "relativistic" or reduction == "none" or _backends.why_not("cpu") is not None:
         return None
     return native.plan(kind, op.removesuffix("_loss"), float(label_smoothing), float(scale), reduction)
 

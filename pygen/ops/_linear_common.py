@@ -21,7 +21,7 @@ _MOST_PLANS = 256
 
 
 def _plan(in_degrees: Any, out_degrees: Any, strict: bool) -> native.PlainPlan | None:
-    if _backends.status()["cpu"] is not None:
+    if _backends.why_not("cpu") is not None:
         return None
     for degrees in (in_degrees, out_degrees):
         if degrees.__class__ is not tuple or not {*map(type, degrees)} <= {int}:
