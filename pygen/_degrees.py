@@ -1,11 +1,22 @@
 """What the kernels of masked_linear know of degrees: the order of both sides, and how many inputs each output sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def kept(make: Callable[[], T]) -> T:
+    """What `make` makes for a cache, on a thread of its own: no mode of the calling one sees it, nor the pool that takes what
+    that thread allocates while torch.compile records CUDA graphs, and which refuses what outlives the recorded call."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(make).result()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +59,7 @@ def on_device(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor, Tensor]
 
 @lru_cache(maxsize=256)
 def _copied(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    return plan.source_order.to(device), plan.target_order.to(device), plan.live.to(device)
+    return kept(lambda: (plan.source_order.to(device), plan.target_order.to(device), plan.live.to(device)))
 
 
 def forward_plan(in_degrees: Sequence[int], out_degrees: Sequence[int], strict: bool) -> Plan:

@@ -126,6 +126,23 @@ def test_gpu_layer_replays_in_graphs(case, backend):
 
 
 @each_backend
+def test_gpu_masked_linear_runs_in_graphs_that_compile_records(backend):
+    """From the first call on, which copies its degrees: they are kept, and so must not lie in the graphs' memory."""
+    x, weight = torch.randn(64, 9, device=DEVICE), torch.randn(7, 9, device=DEVICE)
+    degrees = {"in_degrees": (5, 1, 4, 2, 8, 3, 7, 6, 0), "out_degrees": (4, 1, 6, 3, 0, 7, 5), "strict": True}
+
+    def call(x, weight):
+        return functional.masked_linear(x, weight, **degrees, backend=backend)
+
+    compiled = torch.compile(call, mode="reduce-overhead", fullgraph=True)
+    with torch.no_grad():
+        outputs = [compiled(x, weight).clone() for _ in range(4)]
+        expected = call(x, weight)
+    for out in outputs:
+        assert_same(out, expected)
+
+
+@each_backend
 @each_case
 def test_gpu_layer_runs_on_the_current_stream(case, backend):
     op, tensors, options = made(case)

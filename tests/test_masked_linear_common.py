@@ -7,6 +7,8 @@ from test_masked_linear import layer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pygen
+from pygen import _degrees
+from pygen.composite import masked_linear as composite
 from pygen.functional import masked_linear
 from pygen.ops import _linear_common
 
@@ -150,3 +152,19 @@ def test_degrees_are_told_apart_though_their_tuples_come_and_go():
         out = masked_linear(x, w, in_degrees=ins, out_degrees=outs, strict=False, backend="cpu")
         assert out.tolist() == [[1.0 + i % 3, 3.0]]
     assert len(_linear_common._plans) <= _linear_common._MOST_PLANS
+
+
+def test_what_is_kept_for_later_calls_is_made_out_of_sight():
+    """As of the pool of torch.compile's CUDA graphs, which takes what the thread that records them allocates."""
+    seen = []
+
+    class Listener(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    plan, there = _degrees.forward_plan((3, 1, 4, 1), (2, 7, 1), True), torch.device("meta")
+    with Listener():
+        assert all(t.is_meta for t in _degrees.on_device(plan, there))
+        assert composite._mask((3, 1, 4, 1), (2, 7, 1), True, there).is_meta
+    assert seen == []

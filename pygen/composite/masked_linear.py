@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from pygen._checks import without_autocast
+from pygen._degrees import kept
 from pygen.reference import masked_linear as reference
 
 
 @lru_cache(maxsize=64)
 def _mask(in_degrees: tuple[int, ...], out_degrees: tuple[int, ...], strict: bool, device: torch.device) -> Tensor:
-    return reference.live_mask(in_degrees, out_degrees, strict, device)
+    return kept(lambda: reference.live_mask(in_degrees, out_degrees, strict, device))
 
 
 def _live_weight(weight: Tensor, in_degrees: Sequence[int], out_degrees: Sequence[int], strict: bool) -> Tensor:
