@@ -55,6 +55,13 @@ def test_cuda_check_sees_a_kernel_that_waits_for_registers():
     assert not cuda_check.hangs(row._replace(registers=28, kernel="masked_conv2d_pack_tiles_kernel<unsigned, 64>"))
 
 
+def test_cuda_check_sees_a_kernel_that_declares_memory_beside_its_launches():
+    row = cuda_check.Row("sm_90a", "nade_nll_draw_kernel<NadeDrawTraits<float> >", 28, 0, 0)
+    assert not cuda_check.squeezed(row) and cuda_check.squeezed(row._replace(shared=32))
+    assert cuda_check.squeezed(row._replace(kernel="masked_conv2d_bwd_weight_kernel<WeightTraits<float>>", shared=8))
+    assert not cuda_check.squeezed(row._replace(kernel="masked_conv2d_bwd_bias_kernel<float>", shared=1024))
+
+
 def test_the_committed_baseline_is_of_every_architecture():
     baseline = json.loads(cuda_check.BASELINE.read_text())
     assert {key.split()[0] for key in baseline["rows"]} == {f"sm_{arch}" for arch in cuda_check.TRITON_ARCHS}

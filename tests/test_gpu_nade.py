@@ -49,3 +49,12 @@ def test_gpu_nade_draws_what_the_noise_selects_at_real_size(dtype):
     samples = model.cuda().sample(64, seed=3, engine="cuda").cpu()
     verdict = check_made_samples(samples, truth, base, seed=3)
     assert verdict.wrong == 0 and verdict.undecided < verdict.positions / 2, verdict
+
+
+@of_cuda
+@pytest.mark.parametrize("hidden", (3067, 3068, 3069, 3072, 3073))
+def test_gpu_nade_of_as_many_units_as_memory_that_nobody_asks_for(hidden):
+    """48 KiB are those of 3,068 units in float64; what is beyond must be asked for."""
+    torch.manual_seed(0)
+    model = NADE(3, hidden).double().cuda()
+    assert torch.equal(model.sample(4, seed=1, engine="cuda"), model.sample(4, seed=1, engine="naive"))

@@ -70,7 +70,8 @@ void draw(const NadeDrawCall& call) {
   p.known_mask = reinterpret_cast<const uint8_t*>(call.known_mask);
   p.levels = reinterpret_cast<uint8_t*>(call.levels);
   launch("nade_nll_draw_kernel", &nade_nll_draw_kernel<Tr>, call.images, Tr::kThreads,
-         reinterpret_cast<cudaStream_t>(call.stream), p, static_cast<int>(2 * call.hidden * sizeof(typename Tr::Acc)));
+         reinterpret_cast<cudaStream_t>(call.stream), p,
+         static_cast<int>(Tr::numbers(call.hidden) * static_cast<int64_t>(sizeof(typename Tr::Acc))));
 }
 
 void run_by_dtype(const NadeCall& call, bool backward) {
@@ -93,7 +94,7 @@ void nade_nll_forward(const NadeCall& call) { run_by_dtype(call, false); }
 void nade_nll_backward(const NadeCall& call) { run_by_dtype(call, true); }
 
 int64_t nade_nll_most_hidden(const std::string& dtype, int device) {
-  constexpr int kOwn = 1 << 10;  // what the kernel and the system take
+  constexpr int kOwn = 1 << 10;  // what the sums of warps and the system take
   int most = 0;
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "nade_nll_most_hidden");
   return (most - kOwn) / (2 * (dtype == "float64" ? 8 : 4));

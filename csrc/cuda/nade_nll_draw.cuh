@@ -30,6 +30,8 @@ struct NadeDrawTraits {
   static constexpr int kThreads = 128;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kAtOnce = 4;  // weights in flight in each thread
+  // Of shared memory, all of it the launch's: what a kernel declares counts towards the 48 KiB that it gets unasked.
+  static __host__ __device__ int64_t numbers(int64_t hidden) { return 2 * hidden + 2 * kWarps; }
 };
 
 template <class Tr>
@@ -38,7 +40,7 @@ __global__ void __launch_bounds__(Tr::kThreads) nade_nll_draw_kernel(const __gri
   using Acc = typename Tr::Acc;
   PYGEN_DYNAMIC_SHARED(memory);
   Acc *const a = reinterpret_cast<Acc*>(memory), *const h = a + p.hidden;  // [H] each
-  __shared__ Acc warp_sums[2][Tr::kWarps];                                 // of even and of odd steps
+  Acc* const warp_sums = h + p.hidden;                                     // [2, kWarps], of even and of odd steps
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t image = blockIdx.x;
   const T *weight = static_cast<const T*>(p.weight), *output = static_cast<const T*>(p.output_weight);
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(Tr::kThreads) nade_nll_draw_kernel(const __gri
     }
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-    Acc* const sums = warp_sums[d % 2];  // who is a step ahead writes to the other ones
+    Acc* const sums = warp_sums + d % 2 * Tr::kWarps;  // who is a step ahead writes to the other ones
     if (thread % 32 == 0) sums[thread / 32] = sum;
     __syncthreads();
     Acc logit = widen_to(static_cast<const T*>(p.output_bias)[d]);
