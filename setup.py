@@ -47,6 +47,19 @@ def run(command, output):
     os.replace(part, output)
 
 
+def jobs():
+    """Compilers at a time: the CPUs that this process may use, which in a container are often not all that the machine has. As
+    many as those would not fit into the container's memory."""
+    if os.environ.get("MAX_JOBS"):
+        return int(os.environ["MAX_JOBS"])
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cpus, int(quota) // int(period)))
+    except (OSError, ValueError):  # another system, or "max"
+        return cpus
+
+
 def compiler_takes(flag):
     return subprocess.run([*CXX, flag, "-xc++", "-fsyntax-only", os.devnull], capture_output=True).returncode == 0
 
@@ -109,7 +122,7 @@ class BuildExt(build_ext):
         self.includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
         # Not build_temp: editable installs throw that away, and with it every object of the last build.
         self.objects = Path("build", "objects-" + sysconfig.get_config_var("SOABI"))
-        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count())) as pool:
+        with ThreadPoolExecutor(jobs()) as pool:
             for ext in self.extensions:
                 units, ext.link = self.plan_cpu() if ext.name == "pygen._cpu" else self.plan_cuda()
                 ext.objects = [pool.submit(self.compile, *unit) for unit in units]

@@ -77,6 +77,32 @@ def test_packaging_wheel_is_small(wheel):
     assert wheel.stat().st_size < 4 * MEGABYTE
 
 
+@pytest.mark.parametrize(
+    ("quota", "asked", "expected"),
+    (
+        ("300000 100000", "", 3),
+        ("50000 100000", "", 1),
+        ("max 100000", "", 8),
+        (None, "", 8),
+        ("300000 100000", "5", 5),
+    ),
+)
+def test_packaging_compiles_as_many_at_once_as_a_container_has_processors(monkeypatch, quota, asked, expected):
+    functions = {}
+    exec((ROOT / "setup.py").read_text().partition("\nsetup(")[0], functions)
+
+    def read_text(path):
+        assert str(path) == "/sys/fs/cgroup/cpu.max"
+        if quota is None:
+            raise FileNotFoundError
+        return quota + "\n"
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setenv("MAX_JOBS", asked)
+    assert functions["jobs"]() == expected
+
+
 def test_packaging_module_links_torchs_openmp_and_nothing_of_torch(cpu_module):
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", cpu_module)))
     assert "libgomp.so.1" in needed
