@@ -87,11 +87,11 @@ def _work(op: Loss, player: str, direction: str, real: Tensor, fake: Tensor) -> 
 
 
 def _bytes(player: str, kind: str, direction: str, logits: Tensor) -> int:
-    """The least that must move: forward reads the logits, once more for the means; backward reads them and writes."""
+    """The least that must move: one pass reads the logits and writes gradients; with means three passes read."""
     own = 2 if player == "D" else 1  # sides with a gradient
     passes = 4 if kind == "relativistic_average" else own
     if direction != "forward":
-        passes += own if kind == "hinge" and player == "G" else 2 * own  # -f has a constant gradient
+        passes += 2 * own if kind == "relativistic_average" else own
     return passes * logits.numel() * logits.element_size()
 
 

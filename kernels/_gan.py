@@ -81,6 +81,14 @@ class Segments:
         self.dtype = wide_dtype(tensors[0].dtype)
         self.device = tensors[0].device
 
+    def gradients(self, of_real: Sequence, of_fake: Sequence) -> tuple[tuple, tuple]:
+        """Each segment's gradient and, with pairs, the other side's, of the members' by sides."""
+        if self.other == "pair":
+            return tuple(of_real), tuple(of_fake)
+        if of_real and of_fake:
+            return tuple(g for pair in zip(of_real, of_fake, strict=True) for g in pair), ()
+        return (*of_real, *of_fake), ()
+
     def forms(self) -> dict[str, tuple]:
         """What FORM, SIGN and OFFSET are, segment by segment. Not a tuple of tuples, which Triton 3.6 and 3.7 do not take."""
         names = ("form", "sign", "offset")

@@ -1,7 +1,8 @@
 """Triton kernels of gan_loss, and their launcher. Not yet run on a GPU. Formulas: csrc/common/gan_loss.h.
 
-Traffic, T = bytes of the logits: forward reads T, backward reads T and writes T; relativistic_average reads T once more in
-forward, for the means. All members of a list go through one launch. Sums run over blocks of fixed size and then over the
+Traffic, T = bytes of the logits: forward reads T; where it makes the gradient for an upstream gradient of 1 too, it writes T,
+and a backward that finds a 1 there moves nothing. Else backward reads T and writes T. relativistic_average reads T once more
+in forward, for the means. All members of a list go through one launch. Sums run over blocks of fixed size and then over the
 blocks in order, so results repeat. Logits that are not contiguous are copied first.
 """
 
@@ -12,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pygen._gan_terms import empty_terms, term_likes
+from pygen._gan_terms import empty_terms, made_by_forward, term_likes
 
 from ._compat import bits_float, cast, device_of
 from ._gan import Segments, gan_slope, gan_value, load_block
@@ -26,18 +27,21 @@ def gan_loss_fwd_kernel(
     other_ptrs,  # with pairs the other side's logits, [numel], else ()
     upstream_ptrs,  # weights of the slopes' sums, [numel] each, or ()
     out_ptrs,  # the terms, [numel] each, or ()
+    grad_ptrs,  # the logits' gradients for an upstream gradient of 1, [numel] each or None; read where GRADS
+    other_grad_ptrs,  # with pairs the other side's
     mean_ptr,  # [segments]: what the segment's logits are compared with, or None
     partial_ptr,  # [5, programs]: sums of the terms, logits, right answers, slopes and other logits; or None
     numels,
     firsts,  # each segment's first program
     programs,
-    weights,  # of the stored terms, as bits
+    weights,  # of the stored terms and in the gradients, as bits
     FORMS: tl.constexpr,
     SIGNS: tl.constexpr,
     OFFSETS: tl.constexpr,
     LIMITS: tl.constexpr,
     LIVE: tl.constexpr,  # with upstream_ptrs whether anything uses a segment's terms, else ()
     ONLY_LOGITS: tl.constexpr,
+    GRADS: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -67,6 +71,15 @@ def gan_loss_fwd_kernel(
                 if len(out_ptrs) > 0:
                     tl.store(out_ptrs[i] + offs, value * bits_float(weights[i], WIDE), mask=mask)
                 slope = gan_slope(y, e, OFFSET, FORM)
+                if GRADS:
+                    grad = slope * (bits_float(weights[i], WIDE) * SIGN)
+                    if grad_ptrs[i] is not None:
+                        tl.store(grad_ptrs[i] + offs, cast(grad, grad_ptrs[i].dtype.element_ty), mask=mask)
+                    if len(other_ptrs) > 0:  # noqa: SIM102 (as in backward)
+                        if other_grad_ptrs[i] is not None:
+                            tl.store(
+                                other_grad_ptrs[i] + offs, cast(-grad, other_grad_ptrs[i].dtype.element_ty), mask=mask
+                            )
                 if len(upstream_ptrs) > 0:
                     if LIVE[i]:  # noqa: SIM108
                         slope = slope * load_block(upstream_ptrs[i], offs, mask, WIDE)
@@ -96,10 +109,17 @@ def gan_loss_bwd_kernel(
     SIGNS: tl.constexpr,
     OFFSETS: tl.constexpr,
     LIVE: tl.constexpr,  # whether a segment's terms have a gradient
+    MADE: tl.constexpr,  # forward has left the gradients for a grad_loss of 1
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     program = tl.program_id(0).to(tl.int64)
+    g = tl.full((), 1.0, WIDE)
+    if grad_loss_ptr is not None:
+        g = tl.load(grad_loss_ptr)
+    if MADE:  # noqa: SIM102 (not with `and`: Triton evaluates both sides)
+        if g == 1.0:
+            return
     for i in tl.static_range(len(x_ptrs)):
         if (program >= firsts[i]) & (program < firsts[i + 1]):
             FORM: tl.constexpr = FORMS[i]
@@ -107,9 +127,6 @@ def gan_loss_bwd_kernel(
             OFFSET: tl.constexpr = OFFSETS[i]
             offs = (program - firsts[i]) * BLOCK + tl.arange(0, BLOCK)
             mask = offs < numels[i]
-            g = tl.full((), 1.0, WIDE)
-            if grad_loss_ptr is not None:
-                g = tl.load(grad_loss_ptr)
             grad = tl.zeros((BLOCK,), WIDE)
             if LIVE[i]:
                 d = load_block(x_ptrs[i], offs, mask, WIDE)
@@ -132,19 +149,20 @@ def gan_loss_bwd_kernel(
             if grad_ptrs[i] is not None:
                 tl.store(grad_ptrs[i] + offs, cast(grad, grad_ptrs[i].dtype.element_ty), mask=mask)
             if len(other_ptrs) > 0:  # noqa: SIM102 (of a tuple that holds None, Triton 3.6 cannot take the length)
-                if other_grad_ptrs[i] is not None:  # not with `and`: Triton evaluates both sides
+                if other_grad_ptrs[i] is not None:
                     tl.store(other_grad_ptrs[i] + offs, cast(-grad, other_grad_ptrs[i].dtype.element_ty), mask=mask)
 
 
 def _sums(
     s: Segments, upstream: tuple = (), outs: tuple = (), mean: Tensor | None = None, live: tuple = (), *,
-    only_logits: bool = False,
+    only_logits: bool = False, grads: tuple[tuple, tuple] | None = None,
 ) -> Tensor:  # fmt: skip
     """The blocks' sums, [5, programs]."""
     partial = torch.empty((5, s.programs), dtype=s.dtype, device=s.device)
     gan_loss_fwd_kernel[(s.programs,)](
-        s.tensors, () if only_logits else s.others, upstream, outs, mean, partial, s.numels, s.firsts, s.programs,
-        s.weights, **s.forms(), LIMITS=tuple(side.limit for side in s.sides), LIVE=live, ONLY_LOGITS=only_logits, **s.constants(),
+        s.tensors, () if only_logits else s.others, upstream, outs, *(grads or ((), ())), mean, partial, s.numels, s.firsts,
+        s.programs, s.weights, **s.forms(), LIMITS=tuple(side.limit for side in s.sides), LIVE=live, ONLY_LOGITS=only_logits,
+        GRADS=grads is not None, **s.constants(),
     )  # fmt: skip
     return partial
 
@@ -160,6 +178,21 @@ def forward(
     stats: bool,
 ) -> list[Tensor]:
     """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
+    return forward_with_gradients(real, fake, kind, player, label_smoothing, scale, reduction, stats, None)[0]
+
+
+def forward_with_gradients(
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    kind: str,
+    player: str,
+    label_smoothing: float,
+    scale: float,
+    reduction: str,
+    stats: bool,
+    needs: Sequence[bool] | None,  # of real, then of fake
+) -> tuple[list[Tensor], list[Tensor | None] | None]:
+    """forward's outputs and, from the same pass, the gradients for an upstream gradient of 1; None: ask backward."""
     segments = Segments(real, fake, kind, player, label_smoothing, scale, reduction)
     dtype, device = segments.dtype, segments.device
     loss = statistics = reused = None
@@ -180,19 +213,25 @@ def forward(
         for t, value in ((loss, 0.0), (statistics, float("nan")), (reused, 0.0)):
             if t is not None:
                 t.fill_(value)
-        return outputs
+        return outputs, None
     with device_of(segments.tensors[0]):
         mean = None
         if segments.other == "mean":
             mean = torch.empty(len(segments.numels), dtype=dtype, device=device)
             finish(segments, _sums(segments, only_logits=True), mean=mean)
-        partial = _sums(segments, (), work, mean)
+        made = None
+        logits = (*real, *fake)
+        flat = all(t.is_contiguous() for t in logits)
+        if needs is not None and loss is not None and flat and made_by_forward(segments.other, logits[0].dtype):
+            made = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
+        grads = None if made is None else segments.gradients(made[: len(real)], made[len(real) :])
+        partial = _sums(segments, (), work, mean, grads=grads)
         if loss is not None or stats or reused is not None:
             finish(segments, partial, loss, statistics, None, None, reused)
     for out, done in zip(outputs, work, strict=False):
         if out is not done:
             out.copy_(done)
-    return outputs
+    return outputs, made
 
 
 def backward(
@@ -206,20 +245,17 @@ def backward(
     scale: float,
     reduction: str,
     needs: Sequence[bool],  # of real, then of fake
-) -> list[Tensor | None]:
+    made: Sequence[Tensor | None] | None = None,  # what forward_with_gradients made: becomes the result
+) -> Sequence[Tensor | None]:
     """Gradients of real, then of fake; None where needs is False."""
     segments = Segments(real, fake, kind, player, label_smoothing, scale, reduction)
     logits = (*real, *fake)
-    grads = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
+    grads = made or [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
     if segments.programs == 0:
         return grads
     work = [
         g if g is None or g.is_contiguous() else torch.empty(g.shape, dtype=g.dtype, device=g.device) for g in grads
     ]
-    of_real, of_fake = work[: len(real)], work[len(real) :]
-    each = [g for pair in zip(of_real, of_fake, strict=True) for g in pair] if real and fake else [*of_real, *of_fake]
-    if segments.other == "pair":
-        each = of_real
     count = len(segments.numels)
     grad_loss, upstream, live = grad_losses[0], (), (True,) * count
     if reduction == "none":
@@ -234,9 +270,9 @@ def backward(
             mean = reused[:, :2].flip(1).reshape(-1)
             finish(segments, _sums(segments, upstream, (), mean, live), slopes=slopes)
         gan_loss_bwd_kernel[(segments.programs,)](
-            segments.tensors, segments.others, upstream, tuple(each), tuple(of_fake) if segments.other == "pair" else (),
-            grad_loss, reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses,
-            **segments.forms(), LIVE=live, **segments.constants(),
+            segments.tensors, segments.others, upstream, *segments.gradients(work[: len(real)], work[len(real) :]), grad_loss,
+            reused, slopes, segments.numels, segments.firsts, segments.weights, segments.inverses, **segments.forms(), LIVE=live,
+            MADE=made is not None, **segments.constants(),
         )  # fmt: skip
     for grad, done in zip(grads, work, strict=True):
         if grad is not None and grad is not done:

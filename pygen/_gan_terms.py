@@ -68,6 +68,15 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype is torch.float64 else torch.float32
 
 
+def made_by_forward(other: str, dtype: torch.dtype) -> bool:
+    """Whether a GPU's forward also writes the gradients for an upstream gradient of 1.
+
+    It saves a pass where the upstream gradient is 1, and costs one where it is not, as with a scaled loss, which float16 needs.
+    What moves a mean has a gradient only when all is summed.
+    """
+    return other != "mean" and dtype is not torch.float16
+
+
 def term_likes(real: tuple[Tensor, ...], fake: tuple[Tensor, ...], kind: str) -> list[Tensor]:
     """The logits whose shapes and layouts the terms of reduction "none" have, in order."""
     if kind == "relativistic":

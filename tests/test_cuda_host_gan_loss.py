@@ -1,5 +1,6 @@
 """gan_loss's CUDA C++ kernels executed on the host: what the rows of test_cuda_host.py cannot know."""
 
+import gan_made
 import host_cuda
 import pytest
 import registry  # noqa: F401 (before its rows, which import it)
@@ -11,6 +12,7 @@ from test_gan_loss import cases, flat, loss_of
 
 from pygen._gan_terms import KINDS, RELATIVISTIC
 from pygen.functional import discriminator_loss
+from pygen.native import gan_loss as native
 
 pytestmark = host_cuda.MARKS
 KERNEL, TRUTH = "cpu", "reference"  # the first one's launcher is sent to the CUDA kernels
@@ -41,6 +43,13 @@ def check(player, kind, smoothing, real, fake, dtype, **options):
         if ref is not None:
             assert_accurate(ours, ref, base.to(dtype), dtype=dtype)
     return results[0][0]
+
+
+@pytest.mark.parametrize(("player", "kind", "smoothing"), list(cases()))
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+def test_cuda_host_gan_loss_gradients_made_in_forward(player, kind, smoothing, dtype):
+    gan_made.check_same_as_backward_alone(KERNEL, "cpu", player, kind, smoothing, dtype)
+    gan_made.check_of_one_nothing_is_moved(native, "cpu", player, kind, smoothing, dtype)
 
 
 CASES = [

@@ -3,14 +3,16 @@
 import gc
 import weakref
 
+import gan_made
 import pytest
 import registry  # noqa: F401 (before its rows, which import it)
 import torch
 from layouts import misaligned
 from rows.gan_loss import logits
-from support import DTYPES, assert_same, dtype_name, instruction_set, isas
+from support import CPU_TARGETS, DTYPES, assert_same, dtype_name, instruction_set, isas
 from test_gan_loss import cases, loss_of
 
+from pygen import _dispatch
 from pygen._gan_terms import KINDS
 from pygen.functional import discriminator_loss
 from pygen.native import gan_loss as native
@@ -127,3 +129,41 @@ def test_gradients_of_an_upstream_gradient_without_memory_or_negated():
         loss = discriminator_loss(real=real, fake=fake, backend="cpu")
         for a, b in zip(torch.autograd.grad(loss, (real, fake), upstream), expected, strict=True):
             assert_same(a, b * factor)
+
+
+TRITON = [t for t in CPU_TARGETS if t.backend == "triton"]
+needs_triton = pytest.mark.skipif(not TRITON, reason="Triton's interpreter is not at hand")
+FEW = [  # a launch takes the interpreter long
+    pytest.param(*case.values, dtype, id=f"{case.id}-{dtype_name(dtype)}")
+    for case in cases()
+    for dtype in DTYPES
+    if (case.id in ("D-minimax-smoothed", "D-relativistic", "G-hinge") and dtype in (torch.float32, torch.bfloat16))
+    or case.id == "D-nonsaturating"
+    or (case.id == "D-relativistic_average" and dtype == torch.float32)
+]
+
+
+@needs_triton
+@pytest.mark.parametrize(("player", "kind", "smoothing", "dtype"), FEW)
+class TestTriton:
+    """What is made on a GPU and what is not: of float16, of means and of layouts in which kernels do not work."""
+
+    def test_gradients_are_those_of_backward_alone(self, player, kind, smoothing, dtype):
+        gan_made.check_same_as_backward_alone("triton", "cpu", player, kind, smoothing, dtype, few=True)
+
+    def test_of_an_upstream_gradient_of_one_nothing_is_moved(self, player, kind, smoothing, dtype):
+        launcher = _dispatch.launcher("gan_loss", "gan_loss", "triton", torch.empty(0))
+        gan_made.check_of_one_nothing_is_moved(launcher, "cpu", player, kind, smoothing, dtype)
+
+
+@needs_triton
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
+def test_triton_gradients_of_other_layouts(layout):
+    real, fake = (LAYOUTS[layout](t.float()).requires_grad_() for t in logits((5, 7, 9)).values())
+    results = [
+        torch.autograd.grad(discriminator_loss(real=real, fake=fake, backend=backend), (real, fake))
+        for backend in ("triton", "cpu")
+    ]
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.stride() == b.stride()

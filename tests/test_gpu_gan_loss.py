@@ -1,5 +1,6 @@
 """What only a GPU can show of gan_loss: sums over blocks that run at once, graphs, streams, sizes past 2^31."""
 
+import gan_made
 import pytest
 import registry  # noqa: F401 (before its rows, which import it)
 import torch
@@ -7,6 +8,7 @@ from support import DTYPES, assert_same, compute_dtype, dtype_name
 from test_gan_loss import cases, flat, loss_of
 
 import pygen
+from pygen import _dispatch
 from pygen._gan_terms import KINDS
 from pygen.functional import discriminator_loss, generator_loss
 
@@ -44,6 +46,15 @@ def test_gpu_gan_loss_is_accurate(player, kind, smoothing, dtype, backend):
                 tiny = torch.finfo(dtype).tiny * eps  # a mean's gradient lies among float16's subnormals
                 largest = expected.abs().max().item()
                 torch.testing.assert_close(got.double(), expected, rtol=2 * eps + 3e-6, atol=2e-6 * largest + tiny)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(("player", "kind", "smoothing"), list(cases()))
+def test_gpu_gan_loss_gradients_made_in_forward(player, kind, smoothing, dtype, backend):
+    gan_made.check_same_as_backward_alone(backend, "cuda", player, kind, smoothing, dtype)
+    launcher = _dispatch.launcher("gan_loss", "gan_loss", backend, torch.empty(0, device="cuda"))
+    gan_made.check_of_one_nothing_is_moved(launcher, "cuda", player, kind, smoothing, dtype)
 
 
 @each_backend

@@ -149,17 +149,20 @@ def _masked_linear_cases() -> Iterator[tuple[str, Callable[[], None]]]:
 
 def _gan_loss(kind: str, dtype):
     logits, options = [torch.zeros(300, dtype=dtype)], (kind, "discriminator", 0.0, 1.0, "mean")
-    loss, *_ = gan_loss.forward(logits, logits, *options, False)
+    (loss, *_), made = gan_loss.forward_with_gradients(logits, logits, *options, False, (True, True))
+    gan_loss.forward(logits, logits, *options, False)
     if kind != "relativistic_average":  # whose backward takes what forward summed
         gan_loss.backward((loss,), logits, logits, None, *options, (True, True))
+        gan_loss.backward((loss,), logits, logits, None, *options, (True, True), made)
 
 
 def _gan_loss_in_part(kind: str, reduction: str, needs: tuple[bool, bool]) -> None:
     """Where something is None among the tensors: a gradient that nobody wants, terms that nothing uses."""
     logits, options = [torch.zeros(300)], (kind, "discriminator", 0.0, 1.0, reduction)
-    results = gan_loss.forward(logits, logits, *options, False)
+    results, made = gan_loss.forward_with_gradients(logits, logits, *options, False, needs)
     reused = results[-1] if kind == "relativistic_average" else None
-    gan_loss.backward((results[0], None), logits, logits, reused, *options, needs)
+    for ready in (None, made) if made else (None,):
+        gan_loss.backward((results[0], None), logits, logits, reused, *options, needs, ready)
 
 
 def _gan_loss_cases() -> Iterator[tuple[str, Callable[[], None]]]:

@@ -30,8 +30,8 @@ inline void bind_gan_loss(py::module_& m) {
   m.def(
       "gan_loss_forward",
       [](std::string dtype, py::tuple real, py::tuple fake, py::tuple sides, std::string_view other, double scale,
-         std::string_view reduction, py::handle loss, py::tuple terms, py::handle stats, py::handle reused, int device,
-         std::uintptr_t stream, std::uintptr_t workspace) {
+         std::string_view reduction, py::handle loss, py::tuple terms, py::handle stats, py::handle reused,
+         py::tuple grads_real, py::tuple grads_fake, int device, std::uintptr_t stream, std::uintptr_t workspace) {
         GanLossForwardCall call;
         call.dtype = std::move(dtype);
         call.device = device;
@@ -39,20 +39,22 @@ inline void bind_gan_loss(py::module_& m) {
         call.workspace = workspace;
         parse_gan_segments(call, real, fake, sides, other, scale, reduction, parse_gan_tensor);
         parse_gan_terms(call, terms, parse_gan_tensor);
+        if (grads_real.size() + grads_fake.size()) parse_gan_gradients(call, grads_real, grads_fake, parse_gan_tensor);
         call.loss = parse_address(loss);
         call.stats = parse_address(stats);
         call.reused = parse_address(reused);
         const py::gil_scoped_release release;
         gan_loss_forward(call);
       },
-      "dtype, real, fake, (real side, fake side), other, scale, reduction, loss, terms, stats, reused, device, stream, "
-      "workspace");
+      "dtype, real, fake, (real side, fake side), other, scale, reduction, loss, terms, stats, reused, gradients of "
+      "real, of "
+      "fake, device, stream, workspace");
   m.def(
       "gan_loss_backward",
       [](std::string dtype, py::tuple real, py::tuple fake, py::tuple sides, std::string_view other, double scale,
          std::string_view reduction, py::handle grad_loss, py::tuple grad_terms, py::handle reused,
          py::tuple grads_real, py::tuple grads_fake, int device, std::uintptr_t stream, std::uintptr_t workspace,
-         py::handle slopes) {
+         py::handle slopes, bool made) {
         GanLossBackwardCall call;
         call.dtype = std::move(dtype);
         call.device = device;
@@ -64,11 +66,12 @@ inline void bind_gan_loss(py::module_& m) {
         call.grad_loss = parse_address(grad_loss);
         call.reused = parse_address(reused);
         call.slopes = parse_address(slopes);
+        call.made = made;
         const py::gil_scoped_release release;
         gan_loss_backward(call);
       },
       "dtype, real, fake, sides, other, scale, reduction, grad_loss, grad_terms, reused, gradients of real, of fake, "
-      "device, stream, workspace, slopes");
+      "device, stream, workspace, slopes, made");
 }
 
 }  // namespace pygen::cuda

@@ -50,7 +50,7 @@ int64_t fill(GanParams& p, const GanLossCall& call, size_t begin, size_t end, in
     s.x = reinterpret_cast<const void*>(from.x.address);
     s.other = reinterpret_cast<const void*>(from.other.address);
     s.upstream = reinterpret_cast<const void*>(from.upstream.address);
-    const std::uintptr_t out = from.out.address | from.grad.address;  // forward has the one, backward the other
+    const std::uintptr_t out = from.out.address | from.grad.address;  // a call has one of the two
     s.out = reinterpret_cast<void*>(out);
     s.other_grad = reinterpret_cast<void*>(from.other_grad.address);
     s.numel = from.numel;
@@ -140,6 +140,7 @@ void forward(const GanLossForwardCall& call) {
     p.empty[s.side] = std::numeric_limits<double>::quiet_NaN();
     if (call.other == GanOther::Pair) p.empty[1] = p.empty[0];
   }
+  for (const GanSegment& s : call.segments) p.gradients |= (s.grad.address | s.other_grad.address) != 0;
   p.sums = reinterpret_cast<void*>(call.reused);
   if (call.other == GanOther::Mean) launch_sums<Tr>(call, p, true);
   p.loss = reinterpret_cast<void*>(call.loss);
@@ -157,6 +158,7 @@ void backward(const GanLossBackwardCall& call) {
   base.grad_loss = reinterpret_cast<const void*>(call.grad_loss);
   base.means = reinterpret_cast<const void*>(call.reused);
   base.slopes = base.means;
+  base.made = call.made;
   if (call.slopes != 0) {  // which forward could not know
     GanLossCall of_terms = call;
     for (GanSegment& s : of_terms.segments) s.grad = {};

@@ -2,9 +2,10 @@
 //
 // Terms weight form(y), y = sign (x - other), of csrc/common/gan_loss.h, summed over all logits.
 //
-// Traffic, T = bytes of the logits: forward reads T, backward reads T and writes T, each in one launch for all members
-// of a list; relativistic_average reads T once more in forward, for the means. Two levels: each block writes its sums
-// (8 bytes per 2048 logits or more), the block that finishes last adds them in a fixed order.
+// Traffic, T = bytes of the logits: forward reads T; where it makes the gradient for an upstream gradient of 1 too, it
+// writes T, and a backward that finds a 1 there moves nothing. Else backward reads T and writes T. Each is one launch
+// for all members of a list; relativistic_average reads T once more in forward, for the means. Two levels: each block
+// writes its sums (8 bytes per 2048 logits or more), the block that finishes last adds them in a fixed order.
 #pragma once
 
 #include "cuda/gan_loss_parts.cuh"
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
   const Acc weight = static_cast<Acc>(s.weight);
   const bool used = !p.weighted || s.upstream != nullptr;
   const Acc all_upstream = s.expanded ? *static_cast<const Acc*>(s.upstream) : Acc(0);
+  const Acc factor = static_cast<Acc>(s.weight * side.sign);
   GanSums<Acc> sums;
   for (int turn = 0; turn < (used ? p.turns : 0); ++turn, place.at += Tr::kTile) {
     Pack<T, V> packed[U], packed_other[U];
@@ -71,30 +73,42 @@ __global__ void __launch_bounds__(Tr::kThreads, Tr::kMinBlocks)
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       const int64_t at = place.at + u * (Tr::kThreads * V);
-      Acc x[V], other[V], upstream[V], term[V];
+      Acc x[V], other[V], y[V], e[V], out[V];
       unpack(packed[u], x);
       if (p.pair) unpack(packed_other[u], other);
-      if (p.weighted && !s.expanded) unpack(load_unit<Acc, V>(s.upstream, at, valid[u], s.aligned), upstream);
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        const Acc y = (x[i] - (p.pair ? other[i] : shift)) * sign;
-        const Acc e = uses_exp(kForm) ? quick_exp_minus_abs(y) : Acc(0);
-        const Acc plain = plain_part<kForm>(y, offset);
-        if (s.out != nullptr) {
-          term[i] = (uses_exp(kForm) ? plain + log1p_positive(e) : plain) * weight;
-        }
+        y[i] = (x[i] - (p.pair ? other[i] : shift)) * sign;
+        e[i] = uses_exp(kForm) ? quick_exp_minus_abs(y[i]) : Acc(0);
         if (i >= valid[u]) continue;
-        sums.value += plain;
-        if (uses_exp(kForm)) sums.log.add(e);
+        sums.value += plain_part<kForm>(y[i], offset);
+        if (uses_exp(kForm)) sums.log.add(e[i]);
         sums.x += x[i];
         if (p.pair) sums.other += other[i];
-        sums.right += y < limit ? 1 : 0;
-        if (kForm == GanForm::Softplus && p.sums != nullptr) {
-          const Acc slope = gan_slope<kForm>(y, e, offset);
-          sums.slope += p.weighted ? slope * (s.expanded ? all_upstream : upstream[i]) : slope;
+        sums.right += y[i] < limit ? 1 : 0;
+      }
+      // What only some calls ask for: a branch for each, not one for each logit.
+      if (kForm == GanForm::Softplus && p.sums != nullptr) {
+        Acc upstream[V];
+        if (p.weighted && !s.expanded) unpack(load_unit<Acc, V>(s.upstream, at, valid[u], s.aligned), upstream);
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          const Acc slope = gan_slope<kForm>(y[i], e[i], offset);
+          if (i < valid[u]) sums.slope += p.weighted ? slope * (s.expanded ? all_upstream : upstream[i]) : slope;
         }
       }
-      if (s.out != nullptr) store_unit<Acc>(s.out, at, valid[u], s.aligned, term);
+      if (p.gradients) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) out[i] = gan_gradient(gan_slope<kForm>(y[i], e[i], offset), factor, Acc(1), Acc(0));
+        store_gradients<T>(s, at, valid[u], out);
+      } else if (s.out != nullptr) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          const Acc plain = plain_part<kForm>(y[i], offset);
+          out[i] = (uses_exp(kForm) ? plain + log1p_positive(e[i]) : plain) * weight;
+        }
+        store_unit<Acc>(s.out, at, valid[u], s.aligned, out);
+      }
     }
     if ((turn + 1) % Tr::kRun == 0) sums.flush();
   }
@@ -136,6 +150,7 @@ __global__ void __launch_bounds__(Tr::kThreads) gan_loss_bwd_kernel(const __grid
   const bool each = p.grad_loss == nullptr && !s.expanded;  // every term has a gradient of its own
   const bool used = p.grad_loss != nullptr || s.upstream != nullptr;
   const double g = p.grad_loss != nullptr ? static_cast<double>(*static_cast<const Acc*>(p.grad_loss)) : 1.0;
+  if (p.made && g == 1.0) return;
   const Acc factor = static_cast<Acc>(s.weight * side.sign * g);
   const Acc all_upstream = s.expanded ? *static_cast<const Acc*>(s.upstream) : Acc(1);
   Acc constant = 0;
@@ -166,17 +181,12 @@ __global__ void __launch_bounds__(Tr::kThreads) gan_loss_bwd_kernel(const __grid
       for (int i = 0; i < V; ++i) {
         if (used) {
           const Acc y = (x[i] - (p.pair ? other[i] : shift)) * sign;
-          grad[i] = gan_slope<kForm>(y, offset) * factor;
-          grad[i] = grad[i] * (each ? upstream[i] : all_upstream) + constant;
+          grad[i] = gan_gradient(gan_slope<kForm>(y, offset), factor, each ? upstream[i] : all_upstream, constant);
         } else {
           grad[i] = constant;  // terms that nothing uses: what they hold, NaN too, does not matter
         }
       }
-      if (s.out != nullptr) store_unit<T>(s.out, at, valid[u], s.aligned, grad);
-      if (s.other_grad == nullptr) continue;
-#pragma unroll
-      for (int i = 0; i < V; ++i) grad[i] = -grad[i];
-      store_unit<T>(s.other_grad, at, valid[u], s.aligned, grad);
+      store_gradients<T>(s, at, valid[u], grad);
     }
   }
 }

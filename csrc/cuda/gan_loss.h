@@ -20,7 +20,7 @@ struct GanLossCall : GanLossParamsOf<GanTensor> {
   int device;
   std::uintptr_t stream;
   std::string dtype;
-  std::uintptr_t workspace;  // [gan_loss_workspace()] double
+  std::uintptr_t workspace;  // [gan_loss_workspace()] double; of a backward only with slopes
 };
 
 struct GanLossForwardCall : GanLossCall {
@@ -33,6 +33,7 @@ struct GanLossBackwardCall : GanLossCall {
   std::uintptr_t grad_loss;  // [], or 0 under reduction "none"
   std::uintptr_t reused;
   std::uintptr_t slopes;  // [members, 4] to write sums of slopes times upstream to: Mean under reduction "none"; else 0
+  bool made;              // the gradients hold what forward made: with grad_loss 1 they stay
 };
 
 // How many doubles a call needs room for, whatever its tensors.

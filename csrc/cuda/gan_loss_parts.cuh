@@ -20,7 +20,7 @@ constexpr int kTotals = 5;  // loss, mean of real, of fake, right answers on rea
 
 struct Segment {
   const void *x, *other, *upstream;  // [numel]
-  void *out, *other_grad;            // [numel]
+  void *out, *other_grad;            // [numel]; out: forward's terms, or x's gradient
   int64_t numel, first;              // first: its first block
   double weight;
   int member;
@@ -50,13 +50,15 @@ struct ForwardParams : GanParams {
   void* sums;         // [members, 4], or null: the sums for each segment go here
   double empty[2];    // what is added to the statistics of a side: NaN where a member has no logits
   bool first_launch, last_launch;
-  bool weighted;  // sums are of slopes times upstream, and nothing else is wanted
+  bool weighted;   // sums are of slopes times upstream, and nothing else is wanted
+  bool gradients;  // out and other_grad get the gradients for an upstream gradient of 1, in place of terms
 };
 
 struct BackwardParams : GanParams {
   const void* grad_loss;  // [], or null: each term has its own
   const void* means;      // [members, 4], or null
   const void* slopes;     // [members, 4], sums of slopes in the last two; with means
+  bool made;              // forward has left the gradients for an upstream gradient of 1
 };
 
 static_assert(sizeof(ForwardParams) <= 4096 && sizeof(BackwardParams) <= 4096, "what a launch takes");
@@ -119,6 +121,21 @@ __device__ __forceinline__ void store_unit(void* data, int64_t at, int valid, bo
   for (int i = 0; i < V; ++i) {
     if (i < valid) to[i] = in.v[i];
   }
+}
+
+// One expression for both directions: what forward makes is what backward would make, to the bit and the zeros' signs.
+template <class Acc>
+__device__ __forceinline__ Acc gan_gradient(Acc slope, Acc factor, Acc upstream, Acc constant) {
+  return slope * factor * upstream + constant;
+}
+
+template <class T, int V, class Acc>
+__device__ __forceinline__ void store_gradients(const Segment& s, int64_t at, int valid, Acc (&grad)[V]) {
+  if (s.out != nullptr) store_unit<T>(s.out, at, valid, s.aligned, grad);
+  if (s.other_grad == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < V; ++i) grad[i] = -grad[i];
+  store_unit<T>(s.other_grad, at, valid, s.aligned, grad);
 }
 
 // With label smoothing one side of a launch may have none, and relu(-y) 0 would be NaN at infinity.

@@ -1,5 +1,6 @@
 """Launcher of the C++ and the CUDA C++ kernels of gan_loss. CUDA: not yet run on a GPU."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pygen import _backends
-from pygen._gan_terms import empty_terms, term_likes, terms, wide_dtype
+from pygen._gan_terms import empty_terms, made_by_forward, term_likes, terms, wide_dtype
 from pygen.native import _gan_flat
 from pygen.native._arguments import DTYPE_NAMES, target, without_memory
 
@@ -53,7 +54,7 @@ def forward_with_gradients(
     stats: bool,
     needs: Sequence[bool],  # of real, then of fake
 ) -> tuple[list[Tensor], list[Tensor | None] | None]:
-    """forward's outputs and, from the same pass, what backward gives for an upstream gradient of 1; None: ask backward."""
+    """forward's outputs and, from the same pass, the gradients for an upstream gradient of 1; None: ask backward."""
     return _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, needs)
 
 
@@ -80,19 +81,21 @@ def _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats,
         outputs.append(first.new_empty((len(real), 4), dtype=wide))
         reused = outputs[-1].data_ptr()
     view, grads = _view, None
+    make = needs is not None and loss is not None
     if on_gpu:
         view = _gan_flat.view
+        logits = (*real, *fake)
         real, fake = _gan_flat.flat_logits(real, fake, other)
+        make = make and made_by_forward(other, dtype) and all(map(operator.is_, logits, (*real, *fake)))
         workspace = first.new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
         where = (*where, workspace.data_ptr())
-    else:
-        targets: tuple[tuple, tuple] = ((), ())
-        # relativistic_average leaves slopes in the gradients first, for which 16 bits are too few.
-        if needs is not None and loss is not None and (other != "mean" or dtype is wide):
-            grads = [torch.empty_like(t) if n else None for t, n in zip((*real, *fake), needs, strict=True)]
-            views = tuple(map(view, grads))
-            targets = (views[: len(real)], views[len(real) :])
-        where = (*targets, *where)  # type: ignore[arg-type]
+    else:  # relativistic_average leaves slopes in the gradients first, for which 16 bits are too few
+        make = make and (other != "mean" or dtype is wide)
+    targets: tuple[tuple, tuple] = ((), ())
+    if make:
+        grads = [torch.empty_like(t) if n else None for t, n in zip((*real, *fake), needs, strict=True)]
+        views = tuple(map(view, grads))
+        targets = (views[: len(real)], views[len(real) :])
     compiled.gan_loss_forward(
         DTYPE_NAMES[dtype],
         tuple(map(view, real)),
@@ -105,6 +108,7 @@ def _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats,
         tuple(map(view, written)),
         statistics,
         reused,
+        *targets,
         *where,
     )
     return outputs, grads
@@ -160,6 +164,17 @@ def forward_plain(
     return value, (grad_fake,), None
 
 
+def scaled(made: Sequence[Tensor | None], factor: float, dtype: torch.dtype) -> Sequence[Tensor | None] | None:
+    """What forward made, times `factor`, an upstream gradient of `dtype`; in place. None: make the gradients anew."""
+    if factor != 1.0:
+        for grad in made:
+            if grad is not None:
+                if grad.dtype is not dtype:  # 16 bits, which have lost what the factor would bring back
+                    return None
+                grad.mul_(factor)
+    return made
+
+
 def backward(
     grad_losses: Sequence[Tensor | None],  # of the loss, or of the terms
     real: Sequence[Tensor],
@@ -171,31 +186,40 @@ def backward(
     scale: float,
     reduction: str,
     needs: Sequence[bool],  # of real, then of fake
-) -> list[Tensor | None]:
+    made: Sequence[Tensor | None] | None = None,  # what forward_with_gradients made: becomes the result
+) -> Sequence[Tensor | None]:
     """Gradients of real, then of fake; None where needs is False."""
     logits = (*real, *fake)
     first = logits[0]
-    grads = [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
+    compiled, where = target(first)
+    on_gpu = len(where) == 2  # a device and a stream
+    if made is not None and not on_gpu:  # elsewhere the kernel looks whether it is 1: who asked here would wait for it
+        assert grad_losses[0] is not None
+        made = scaled(made, grad_losses[0].item(), grad_losses[0].dtype)
+        if made is not None:
+            return made
+    grads = made or [torch.empty_like(t) if n else None for t, n in zip(logits, needs, strict=True)]
     of_kind = terms(kind, player, label_smoothing)
     grad_loss, grad_terms = None, grad_losses
     if reduction != "none":
         grad_loss, grad_terms = None if grad_losses[0] is None else grad_losses[0].data_ptr(), ()
-    compiled, where = target(first)
     view, written = _view, grads
-    if len(where) == 2:  # a device and a stream
+    if on_gpu:
         view = _gan_flat.view
         real, fake = _gan_flat.flat_logits(real, fake, of_kind.other)
         grad_terms = [
             _gan_flat.flat_upstream(g, t)
             for g, t in zip(grad_terms, term_likes(tuple(real), tuple(fake), kind), strict=False)
         ]
-        written = [_gan_flat.flat_gradient(g, t) for g, t in zip(grads, (*real, *fake), strict=True)]
-        workspace = first.new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
-        slopes = None
+        if made is None:
+            written = [_gan_flat.flat_gradient(g, t) for g, t in zip(grads, (*real, *fake), strict=True)]
+        room, sums_of_slopes = 0, None
         if of_kind.other == "mean" and reduction == "none":
             assert reused is not None
+            workspace = first.new_empty(compiled.gan_loss_workspace(), dtype=torch.float64)
             slopes = torch.empty_like(reused)
-        where = (*where, workspace.data_ptr(), None if slopes is None else slopes.data_ptr())
+            room, sums_of_slopes = workspace.data_ptr(), slopes.data_ptr()
+        where = (*where, room, sums_of_slopes, made is not None)
     views = tuple(map(view, written))
     compiled.gan_loss_backward(
         DTYPE_NAMES[first.dtype],

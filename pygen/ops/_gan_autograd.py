@@ -76,12 +76,11 @@ class _GanLoss(torch.autograd.Function):
     def backward(ctx, *grad_outputs):
         launcher, num_real, num_losses, options, ready = ctx.call
         reused, *logits = saved(ctx)  # also where they go unused: logits that were changed must raise
-        if ready and not torch.is_grad_enabled():
-            grads = _scaled(ready, grad_outputs[0])
-            if grads is not None:
-                return None, None, None, *grads
         upstream, needs = grad_outputs[:num_losses], ctx.needs_input_grad[3:]
-        return None, None, None, *gradients(launcher, num_real, upstream, logits, reused, options, needs)
+        made = None  # handed out once, as whoever gets it may change it
+        if ready and upstream[0] is not None and not torch.is_grad_enabled():
+            made = ready.pop()
+        return None, None, None, *gradients(launcher, num_real, upstream, logits, reused, options, needs, made)
 
 
 def gradients(
@@ -92,6 +91,7 @@ def gradients(
     reused: Tensor | None,
     options: tuple,  # gan_loss's from kind on, the backend last
     needs: Sequence[bool],
+    made: Sequence[Tensor | None] | None = None,  # by forward, for an upstream gradient of 1; becomes the result
 ) -> Sequence[Tensor | None]:
     """Of the logits that need one, whatever autograd sent; recorded where a graph of the backward is asked for."""
     grad_losses = [_dispatch.readable(g) for g in upstream]
@@ -102,7 +102,7 @@ def gradients(
     if _dispatch.transformed(*grad_losses):
         return reference.backward(grad_losses, real, fake, reused, *rest)
     if launcher is not None and not torch.is_grad_enabled():
-        return launcher.backward(grad_losses, real, fake, reused, *rest)
+        return launcher.backward(grad_losses, real, fake, reused, *rest, *(() if made is None else (made,)))
     backend = options[6]
     if launcher is None:
         grads = torch.ops.pygen.gan_loss_backward(grad_losses, real, fake, reused, *rest, backend)
@@ -111,25 +111,6 @@ def gradients(
         grads = _GanLossBackward.apply(_launch_backward, sizes, (*rest, backend), *grad_losses, reused, *logits)
     each = iter(grads)
     return [next(each) if n else None for n in needs]
-
-
-def _scaled(ready: list, upstream: Tensor | None) -> Sequence[Tensor | None] | None:
-    """The gradients that forward made, times `upstream`. None: make them anew."""
-    if upstream is None or upstream.layout is not torch.strided or _dispatch.transformed(upstream):
-        return None
-    return handed_out(ready, upstream.item(), upstream.dtype)  # on a CPU
-
-
-def handed_out(ready: list, factor: float, dtype: torch.dtype) -> Sequence[Tensor | None] | None:
-    """The gradients that forward made, times `factor`; once, as whoever gets them may change them. None: make them anew."""
-    grads = ready.pop()
-    if factor != 1.0:
-        for grad in grads:
-            if grad is not None:
-                if grad.dtype is not dtype:  # 16 bits, which have lost what the factor would bring back
-                    return None
-                grad.mul_(factor)
-    return grads
 
 
 apply = _library.fast_apply(_GanLoss)

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from pygen import _backends, _dispatch
 from pygen.native import gan_loss as native
 from pygen.ops import _library
-from pygen.ops._gan_autograd import gradients, handed_out
+from pygen.ops._gan_autograd import gradients
 from pygen.ops._gan_checks import check_options
 from pygen.ops._saved import check_kinds, kinds
 
@@ -85,7 +85,7 @@ class _CommonGanLoss(torch.autograd.Function):
             and not torch._C._are_functorch_transforms_active()
             and forward_ad._current_level < 0
         ):
-            grads = handed_out(ready, factor, upstream.dtype)
+            grads = native.scaled(ready.pop(), factor, upstream.dtype)
             if grads is not None:
                 return None, *grads
         needs = ctx.needs_input_grad[1:]

@@ -64,9 +64,9 @@ def discriminator_loss(
     Jolicoeur-Martineau 2018.)
 
     Differentiable to any order in real and fake, through the means too (first order under torch.compile); torch.func
-    transforms run the reference composition. On a CPU the pass that sums the loss also makes the gradient for an
-    upstream gradient of 1, one number a logit, which is held until backward hands it out (not under saved-tensor hooks
-    such as checkpointing's).
+    transforms run the reference composition. The pass that sums the loss also makes the gradient for an upstream gradient
+    of 1, one number a logit, which is held until backward hands it out (not under saved-tensor hooks such as
+    checkpointing's; on a GPU not of float16, as a scaled loss has another upstream gradient, and not of means).
 
     Args:
         real: logits of real samples, any shape, float64, float32, bfloat16 or float16; or a list, one for each scale.

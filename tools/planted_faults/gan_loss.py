@@ -12,6 +12,7 @@ GAN_OP = "pygen/ops/gan_loss.py"
 GAN_SHORT = "pygen/ops/_gan_common.py"
 PLAIN = "csrc/cpu/plain.h"
 GAN_COMMON = "tests/test_gan_loss_common.py"
+GAN_HOST = "tests/test_cuda_host_gan_loss.py -k made_in_forward"
 
 FAULTS = (
     Fault("GAN, Triton: padding counts as logits", "kernels/gan_loss.py",
@@ -44,9 +45,23 @@ FAULTS = (
     Fault("sample_dot's short way: shapes need not be the same", "csrc/cpu/sample_dot.bind.h", "!std::equal(x.shape, x.shape + x.ndim, y.shape) || ", "", "tests/test_sample_dot.py tests/test_conformance_errors.py -k sample_dot"),
     Fault("gradient penalty: the norm's gradient lacks its 2", "pygen/ops/sample_dot.py", "_scale(launcher, 2 * grad, x, backend), None",
           "_scale(launcher, grad, x, backend), None", "tests/test_gradient_penalty.py"),
-    Fault("GAN: a gradient is handed out twice", "pygen/ops/_gan_autograd.py", "grads = ready.pop()", "grads = ready[0]",
+    Fault("GAN: a gradient is handed out twice", "pygen/ops/_gan_autograd.py", "made = ready.pop()", "made = ready[0]",
           "tests/test_gan_loss_gradients.py"),
-    Fault("GAN's short way: any upstream gradient is 1", GAN_SHORT, "handed_out(ready, factor, upstream.dtype)", "handed_out(ready, 1.0, upstream.dtype)", GAN_COMMON),
+    Fault("GAN, CUDA: what forward made stays whatever the upstream gradient", "csrc/cuda/gan_loss.cuh", "if (p.made && g == 1.0) return;",
+          "if (p.made) return;", GAN_HOST),
+    Fault("GAN, CUDA: what forward made is made anew of 1 too", "csrc/cuda/gan_loss.cuh", "if (p.made && g == 1.0) return;", "", GAN_HOST),
+    Fault("GAN, CUDA: forward's gradient lacks the weight", "csrc/cuda/gan_loss.cuh", "const Acc factor = static_cast<Acc>(s.weight * side.sign);",
+          "const Acc factor = static_cast<Acc>(side.sign);", GAN_HOST),
+    Fault("GAN, CUDA: zeros of forward's gradient keep their signs", "csrc/cuda/gan_loss.cuh", "factor, Acc(1), Acc(0));", "factor, Acc(1), Acc(-0.0));", GAN_HOST),
+    Fault("GAN, Triton: what forward made stays whatever the upstream gradient", "kernels/gan_loss.py", "        if g == 1.0:\n            return\n",
+          "        return\n", "tests/test_gan_loss_gradients.py -k riton"),
+    Fault("GAN, Triton: the other side's gradient made in forward keeps its sign", "kernels/gan_loss.py",
+          "cast(-grad, other_grad_ptrs[i].dtype.element_ty), mask=mask\n                            )",
+          "cast(grad, other_grad_ptrs[i].dtype.element_ty), mask=mask\n                            )",
+          "tests/test_gan_loss_gradients.py -k riton"),
+    Fault("GAN: float16's gradients are made in forward on a GPU", "pygen/_gan_terms.py", 'other != "mean" and dtype is not torch.float16', 'other != "mean"',
+          "tests/test_gan_loss_gradients.py -k riton"),
+    Fault("GAN's short way: any upstream gradient is 1", GAN_SHORT, "native.scaled(ready.pop(), factor, upstream.dtype)", "native.scaled(ready.pop(), 1.0, upstream.dtype)", GAN_COMMON),
     Fault("GAN's short way: changed logits go unnoticed", GAN_SHORT, "ctx.save_for_backward(*logits)", "ctx.save_for_backward(*[t.detach().clone() for t in logits])", GAN_COMMON),
     Fault("GAN's short way: True is a factor", GAN_SHORT, "maxsize=256, typed=True)", "maxsize=256, typed=False)", GAN_COMMON),
     Fault("GAN's short way: hooks on saved tensors get none", GAN_SHORT, "or _dispatch.saved_tensor_hooks_active():", "or False:", GAN_COMMON),
