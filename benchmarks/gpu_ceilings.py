@@ -103,8 +103,8 @@ def latencies() -> dict[str, float]:
         try:
             flags = ["-O3", "-std=c++17", f"-arch={arch}", f"-I{source.parents[1] / 'csrc'}"]
             subprocess.run([nvcc, *flags, "-o", program, source], check=True)
-            return json.loads(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
-        except (OSError, subprocess.CalledProcessError) as error:
+            return json.loads(subprocess.run([program], check=True, capture_output=True, text=True, timeout=60).stdout)
+        except (OSError, subprocess.SubprocessError) as error:  # a timeout too: blocks that wait for ever
             print(f"gpu_latencies.cu did not run: {error} {getattr(error, 'stderr', '')}")
             return {}
 
