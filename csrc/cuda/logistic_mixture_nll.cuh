@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(Tr::kTile* Tr::kMaxWarps, 1)
     component.template evaluate<kGrad>(level, p.bins, least, [&](int j) -> Acc {
       const int64_t at = static_cast<int64_t>(j) * components + k;
       if constexpr (kStaged) {
-        return stage[lane * pitch + at];  // past the last pixel what nobody wrote, and nobody asks for what becomes of it
+        return stage[lane * pitch + at];  // past the last pixel what nobody wrote, nor reads what becomes of it
       } else {
         return widen_to(params[readable * p.params.position + at * p.params.channel]);
       }
