@@ -119,8 +119,10 @@ def main() -> int:
         "launch_us": launch_us(),
         "graph_node_us": graph_node_us(),
         "host_us_eager_add": host_us(lambda: small + small),
-        **latencies(),
     }
+    store(figures)
+    figures |= latencies()
+    store(figures)
     for name in ("triton", "cuda"):
         if pygen.backends()[name] is None:
             figures[f"normals_g_per_s_{name}"] = normals_g_per_s(name)
@@ -132,11 +134,17 @@ def main() -> int:
                 figures[f"host_us_gaussian_kl_{name}_dispatched"] = host_us(
                     lambda name=name: gaussian_kl(small, small, backend=name)
                 )
+            store(figures)
+    print(store(figures).read_text())
+    return 0
+
+
+def store(figures: dict[str, object]) -> Path:
+    """After each part: what is stopped later keeps what it has measured."""
     path = harness.RESULTS / harness.slug(harness.device_name()) / "ceilings.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**harness.environment(), "figures": figures}, indent=1) + "\n")
-    print(path.read_text())
-    return 0
+    return path
 
 
 if __name__ == "__main__":

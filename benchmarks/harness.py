@@ -192,10 +192,14 @@ def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: in
 
 
 def compare(
-    works: dict[str, Work], moved: int, errors: dict[str, float], budget_s: float = 2.0
+    works: dict[str, Work], moved: int, errors: dict[str, float], budget_s: float = 2.0, graphs: bool = True
 ) -> dict[str, Measurement]:
-    """All works in turn, on a GPU each as one graph too, and what the stored figures say of them."""
-    if DEVICE.type == "cuda":
+    """All works in turn, on a GPU each as one graph too, and what the stored figures say of them.
+
+    Args:
+        graphs: False where a work waits for the device: its capture would fail, and the process could draw no more numbers.
+    """
+    if DEVICE.type == "cuda" and graphs:
         works = works | {f"{name}{GRAPHED}": graphed(work) for name, work in works.items()}
     measured = measure(works, budget_s)
     describe(measured, works, moved, errors)

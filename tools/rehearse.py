@@ -2,7 +2,7 @@
 
 torch.cuda is pretended, pygen's CUDA kernels run on the host (tests/cuda_host), shapes are small, nothing is compiled, and every
 provider is called once. Times mean nothing and nothing is stored: what it finds are the mistakes that would have stopped a
-run on a GPU.
+run on a GPU, a CUDA graph of work that waits for the device among them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ SIZES = (2, 32, 4)  # of a shape: images, channels, what is left
 KEPT = (100,)  # channels: what PixelCNN++ says of a pixel by ten components
 FIELDS = {"batch": 2, "side": 4, "channels": 32, "blocks": 2, "ins": 66, "outs": 132}
 OPTIONS = {"hidden_channels": 24, "num_blocks": 2, "num_resnets": 1, "num_inputs": 16, "hidden_sizes": (12, 12)}
+
+OF_CPU_TENSORS = {"_finite", "check_level_values", "check_values"}  # pygen's functions that read nothing of a GPU's
 
 
 class Device(str):
@@ -65,6 +67,47 @@ def measure(works: dict[str, Callable[[], object]], *_: object, **__: object) ->
     return {name: harness.Measurement([1e-3] * 7) for name in works}
 
 
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Refuses what on a GPU would wait for it, as a capture does: numbers read, sizes that values decide, lists copied there."""
+
+    def refuse(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            frame = sys._getframe(1)
+            while frame is not None and frame.f_code.co_name not in OF_CPU_TENSORS:
+                frame = frame.f_back  # type: ignore[assignment]
+            if frame is None:
+                raise RuntimeError(f"{name} waits for the device: no CUDA graph can hold it")
+            return real(*given, **options)
+
+        return call
+
+    pick = torch.Tensor.__getitem__
+
+    def checked(t: torch.Tensor, index: Any) -> torch.Tensor:
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8) for part in parts):
+            return by_booleans(t, index)
+        return pick(t, index)
+
+    by_booleans = refuse("an index of booleans", pick)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("__bool__", "__float__", "__int__", "item", "masked_select", "nonzero", "tolist", "unique"):
+            patch.setattr(torch.Tensor, name, refuse(f"Tensor.{name}", getattr(torch.Tensor, name)))
+        for name in ("masked_select", "nonzero", "tensor", "unique"):
+            patch.setattr(torch, name, refuse(f"torch.{name}", getattr(torch, name)))
+        patch.setattr(torch.Tensor, "__getitem__", checked)
+        yield
+
+
+def graphed(work: Callable[[], object]) -> Callable[[], object]:
+    work()  # what a first call alone copies or compiles is done before a capture
+    with no_waiting():
+        work()
+    return work
+
+
 def small(value: Any, at: int = 0) -> Any:
     """A case, or the part of one that stands there in a tuple."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -91,7 +134,7 @@ def pretend(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(harness, "DEVICE", Device("cpu"))
     patch.setattr(harness, "RESULTS", folder / "benchmarks" / "results")
     patch.setattr(harness, "measure", measure)
-    patch.setattr(harness, "graphed", lambda work: work)
+    patch.setattr(harness, "graphed", graphed)
     patch.setattr(torch, "compile", lambda op=None, **_: op or (lambda made: made))
     for name, value in {
         "Event": Event,

@@ -1,0 +1,68 @@
+"""What keeps a run of the benchmarks on a GPU alive: rehearsals refuse graphs of what waits, a program that hangs is left."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import host_cuda
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# In a process of its own: it pretends a GPU.
+CODE = """
+import sys
+sys.path.insert(0, "tools")
+import rehearse, harness, torch
+
+x = torch.arange(4.0)
+harness.DEVICE, harness.measure, harness.graphed = rehearse.Device("cpu"), rehearse.measure, rehearse.graphed
+harness.describe = lambda *_: None
+waits = {
+    "number": lambda: int(x[0]), "truth": lambda: bool(x.any()), "item": lambda: x.sum().item(), "list": lambda: x.tolist(),
+    "by booleans": lambda: x[x > 1], "nonzero": lambda: x.nonzero(), "unique": lambda: torch.unique(x),
+    "from the host": lambda: torch.tensor([1.0]),
+}
+for name, work in waits.items():
+    assert list(harness.compare({name: work}, 0, {}, graphs=False)) == [name]
+    try:
+        harness.compare({name: work}, 0, {})
+    except RuntimeError as error:
+        assert "waits for the device" in str(error), error
+    else:
+        raise AssertionError(name)
+assert list(harness.compare({"add": lambda: x + x[1:2]}, 0, {})) == ["add", "add graphed"]
+assert int(x[3]) == 3  # afterwards all is as before
+"""
+# A program whose blocks wait for each other may do so for ever: what was measured before it is not lost.
+HANGS = """
+import subprocess, sys
+sys.path.insert(0, "benchmarks")
+import gpu_ceilings, torch
+
+def hang(command, **options):
+    if "timeout" in options:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+torch.cuda.get_device_capability, gpu_ceilings.subprocess.run = lambda: (9, 0), hang
+assert gpu_ceilings.latencies() == {}
+"""
+
+
+def run(*command: str) -> None:
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_a_rehearsed_graph_holds_nothing_that_waits():
+    run("-c", CODE)
+
+
+def test_a_measurement_of_latencies_that_hangs_is_left():
+    run("-c", HANGS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here")
+def test_the_rehearsal_of_a_benchmark_whose_gradients_wait_passes():
+    """Of sparse gradients, whose number of rows the host asks for: no graphs of those."""
+    run("tools/rehearse.py", "noise_contrastive", "-k", "sparse and K=25")
