@@ -99,6 +99,10 @@ def plan_cuda():
     mode, archs = os.environ.get("PYGEN_BUILD_CUDA", "auto"), os.environ.get("PYGEN_CUDA_ARCHS", "").strip()
     if mode not in ("auto", "0", "1"):
         raise OptionError(f"PYGEN_BUILD_CUDA: expected auto, 0 or 1, got {mode!r}")
+    named = re.split(r"[\s,;]+", archs)
+    if {"90", "90a"} <= {re.sub(r"^sm_|\+PTX$", "", arch) for arch in named}:
+        # The kernels that need "a" are empty without it, and which of the two a GPU takes is not ours to say.
+        raise OptionError(f"PYGEN_CUDA_ARCHS: 90 and 90a are for the same GPUs: name 90a alone, got {archs!r}")
     if mode == "0":
         return "PYGEN_BUILD_CUDA=0"
     toolkit, default = find_toolkit(), CUDA_ARCHS if mode == "1" else present_archs()
@@ -106,7 +110,7 @@ def plan_cuda():
         raise OptionError("PYGEN_BUILD_CUDA=1, but no CUDA toolkit was found: put nvcc on PATH or set CUDA_HOME")
     if not toolkit or not default:
         return f"no {'NVIDIA driver with a device' if toolkit else 'CUDA toolkit'} was found"
-    return toolkit, re.split(r"[\s,;]+", archs or default)
+    return toolkit, named if archs else default.split()
 
 
 class BuildExt(build_ext):

@@ -25,6 +25,13 @@ def run(*command, cwd=ROOT, **env):
     return done.stdout
 
 
+def test_build_refuses_two_forms_of_one_architecture(tmp_path):
+    """CUDA_HOME: without a toolkit nothing is built if they are not refused."""
+    env = os.environ | {"PYGEN_BUILD_CUDA": "1", "PYGEN_CUDA_ARCHS": "80 sm_90+PTX;90a", "CUDA_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "setup.py", "build_ext"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode != 0 and "name 90a alone" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The CPU wheel. It takes the compiled objects along: setup.py uses those whose sources have not changed."""
