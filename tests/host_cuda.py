@@ -158,11 +158,16 @@ def _compiler(*extra: str) -> list[str]:
     return [*command, f"-I{ROOT / 'csrc'}", f"-I{SHIM}", "-isystem", str(toolkit_headers())]
 
 
+def compile_program(name: str, folder: Path, *machine: str) -> Path:
+    """A program of tests/cuda_host, with those parts of the host's machine."""
+    program, sources = folder / name, [str(SHIM / f"{part}.cpp") for part in (name, *machine)]
+    subprocess.run([*_compiler("-pthread"), "-x", "c++", *sources, "-o", str(program)], check=True)
+    return program
+
+
 def run_program(name: str, folder: Path) -> subprocess.CompletedProcess:
     """A program of tests/cuda_host, on threads of its own."""
-    program = folder / name
-    subprocess.run([*_compiler("-pthread"), "-x", "c++", str(SHIM / f"{name}.cpp"), "-o", str(program)], check=True)
-    return subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
+    return subprocess.run([str(compile_program(name, folder))], capture_output=True, text=True, timeout=300)
 
 
 def build(*extra: str) -> Path:

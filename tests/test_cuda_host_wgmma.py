@@ -1,5 +1,7 @@
 """masked_conv2d's product on Hopper's warpgroups, executed on the host with models of wgmma, TMA and mbarrier."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import conv_checks
 import host_cuda
 import pytest
@@ -119,6 +121,16 @@ def test_cuda_host_wgmma_weight_gradient_of_no_pixels(size):
     mask = (_taps.live_taps("test", "B", 1, 3, 3), 1, False, 1)
     for got in native.grad_weight(grad, x, (3, 3), *mask, True):
         assert_same(got, torch.zeros_like(got))
+
+
+def test_cuda_host_wgmma_on_a_thread_that_has_not_used_the_device():
+    """As autograd's threads may be: nothing is launched before the tensor maps are made, and these the driver makes."""
+    x, weight, _, grad = conv_checks.make(1, 72, 40, (5, 6), (3, 3), torch.bfloat16, NHWC)
+    mask = (_taps.live_taps("test", "B", 1, 3, 3), 1, False, 1)
+    here = native.grad_weight(grad, x, weight.shape[2:], *mask, False)
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(native.grad_weight, grad, x, weight.shape[2:], *mask, False).result()
+    assert_same(here[0], there[0])
 
 
 def test_cuda_host_wgmma_weight_gradient_nan_of_a_pixel_that_one_tap_sees():

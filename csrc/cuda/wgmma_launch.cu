@@ -46,9 +46,19 @@ CUtensorMap make_map(WgmmaType type, const void* data, int64_t columns, int64_t 
   const cuuint64_t pitches[] = {static_cast<cuuint64_t>(pitch)};
   const cuuint32_t box[] = {kTileRowBytes / (type == WgmmaType::Tf32 ? 4u : 2u), static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[] = {1, 1};
-  const CUresult status =
-      encode(&map, of, 2, const_cast<void*>(data), sizes, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const auto encode_it = [&] {
+    return encode(&map, of, 2, const_cast<void*>(data), sizes, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  CUresult status = encode_it();
+  // The driver does not do what the runtime does for a thread that has not used CUDA yet, as autograd's may be. Only
+  // then: elsewhere the thread's context may be another one than the device's own.
+  if (status == CUDA_ERROR_INVALID_CONTEXT) {
+    int device = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaSetDevice(device), "cudaSetDevice");
+    status = encode_it();
+  }
   if (status != CUDA_SUCCESS) {
     throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(status)));
   }

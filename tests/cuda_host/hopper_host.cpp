@@ -8,6 +8,8 @@ namespace cuda_host {
 
 constexpr uint32_t kSharedStart = 1024 + 16;  // the dynamic shared memory's address: aligned as little as may be
 
+constexpr int64_t kMostBytes = (1 << 20) - 1;  // expected by a barrier, or come too early
+
 struct AsyncBarrier {
   explicit AsyncBarrier(int arrivals) : expected(arrivals), pending(arrivals) {}
   void add(int arrivals, int64_t bytes_expected) {
@@ -15,6 +17,7 @@ struct AsyncBarrier {
     if (pending < arrivals) fail("mbarrier: more arrivals than expected");
     pending -= arrivals;
     bytes += bytes_expected;
+    if (bytes > kMostBytes || bytes < -kMostBytes) fail("mbarrier: more bytes than it counts");
     if (pending == 0 && bytes == 0) {
       pending = expected;
       ++phases;
@@ -56,6 +59,18 @@ AsyncBarrier& barrier_at(const uint64_t* barrier) {
 unsigned char* shared_byte(uint32_t address) {
   return reinterpret_cast<unsigned char*>(dynamic_shared()) + (address - kSharedStart);
 }
+
+// What copies have written into shared memory. Products read by the copies' proxy: of what threads have stored they
+// would need a fence, and no kernel has one.
+constexpr size_t kMostShared = 227 << 10;
+std::vector<unsigned char> copied(kMostShared), is_copied(kMostShared);
+
+void write_copied(uint32_t address, const void* from, size_t bytes) {
+  std::memcpy(shared_byte(address), from, bytes);
+  std::memcpy(&copied[address - kSharedStart], from, bytes);
+  std::memset(&is_copied[address - kSharedStart], 1, bytes);
+}
+
 uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7) << 4; }
 
 // A copy that comes when it is waited for, or at once.
@@ -98,6 +113,7 @@ CUresult encode_map(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
                      box[1] > 0 && box[1] <= 256 && steps[0] == 1 && steps[1] == 1 &&
                      interleave == CU_TENSOR_MAP_INTERLEAVE_NONE && swizzle == CU_TENSOR_MAP_SWIZZLE_128B &&
                      fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE && reinterpret_cast<uintptr_t>(map) % 64 == 0;
+  if (!has_context()) return CUDA_ERROR_INVALID_CONTEXT;
   if (!right) return CUDA_ERROR_INVALID_VALUE;
   const Map kept{static_cast<const char*>(data), sizes[0], sizes[1], pitches[0], box[0], box[1], size};
   std::memcpy(map, &kept, sizeof kept);
@@ -110,6 +126,7 @@ void end_block() {
   }
   barriers.clear();
   published = false;
+  std::fill(is_copied.begin(), is_copied.end(), 0);
   if (registers_taken.exchange(0) > 0) fail("setmaxnreg: waits for registers that nobody gives");
 }
 void end_thread() {
@@ -138,11 +155,17 @@ void await(uint64_t* barrier, uint32_t parity) {
 uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(static_cast<const char*>(p) - dynamic_shared()) + kSharedStart;
 }
-const unsigned char* described(uint64_t descriptor, uint32_t offset) {
+const unsigned char* described(uint64_t descriptor, uint32_t offset, int bytes) {
   if (descriptor >> 62 != 1 || (descriptor >> 46 & 0xffff) != 0) fail("wgmma: another layout than the model's");
   const auto start = static_cast<uint32_t>(descriptor & 0x3fff) * 16;
   if ((start >> 7 & 7) != 0) fail("wgmma: a matrix that does not start with its eight rows");  // base offset 0
-  return shared_byte(swizzled(start + offset));
+  const uint32_t address = swizzled(start + offset);
+  const unsigned char* const there = shared_byte(address);
+  for (int i = 0; i < bytes; ++i) {
+    const size_t at = address - kSharedStart + static_cast<uint32_t>(i);
+    if (!is_copied[at] || copied[at] != there[i]) fail("wgmma: reads what no copy has written, and no proxy's fence");
+  }
+  return there;
 }
 
 void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_t* barrier) {
@@ -155,12 +178,9 @@ void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_
       for (uint32_t c = 0; c < of.box_columns; ++c) {
         const int64_t y = int64_t(row) + r, x = int64_t(column) + c;
         const bool inside = y >= 0 && y < int64_t(of.rows) && x >= 0 && x < int64_t(of.columns);
-        unsigned char* byte = shared_byte(swizzled(to + r * 128 + c * of.size));
-        if (inside) {
-          std::memcpy(byte, of.data + y * int64_t(of.pitch) + x * of.size, of.size);
-        } else {
-          std::memset(byte, 0, of.size);
-        }
+        static const char zeros[4] = {};
+        write_copied(swizzled(to + r * 128 + c * of.size),
+                     inside ? of.data + y * int64_t(of.pitch) + x * of.size : zeros, of.size);
       }
     }
   });
@@ -168,10 +188,11 @@ void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_
 void copy_bytes(void* shared, const void* global, int bytes, uint64_t* barrier) {
   if (shared_address(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16 || bytes % 16)
     fail("cp.async.bulk: not aligned to 16 bytes");
-  begin_copy(barrier, bytes, [=] { std::memcpy(shared, global, static_cast<size_t>(bytes)); });
+  begin_copy(barrier, bytes, [=] { write_copied(shared_address(shared), global, static_cast<size_t>(bytes)); });
 }
 
 void send_bytes(void* to, const void* value, int bytes, uint64_t* barrier) {
+  if (blocks_of_cluster() < 2) fail("st.async: undefined in a cluster of one block");
   uint32_t words[4];
   std::memcpy(words, value, static_cast<size_t>(bytes));
   begin_copy(barrier, bytes, [=] { std::memcpy(to, words, static_cast<size_t>(bytes)); });

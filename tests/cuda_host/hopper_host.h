@@ -1,7 +1,8 @@
 // The model of csrc/cuda/hopper.cuh on the host. Copies by the TMA come as late as they may, when somebody waits for
 // them, or at once: by turns, so that what is read too early or overwritten too early shows. Products read their
-// registers and shared memory, and write their sums, when they are waited for. A block that ends before its copies, a
-// thread that ends before its products, or more registers than the processor has, fail.
+// registers and shared memory, and write their sums, when they are waited for; of shared memory they see what copies
+// have written. A block that ends before its copies, a thread that ends before its products, or more registers than the
+// processor has, fail.
 #pragma once
 
 #include <cuda.h>
@@ -21,8 +22,8 @@ void copy_box(void* shared, const CUtensorMap& map, int column, int row, uint64_
 void copy_bytes(void* shared, const void* global, int bytes, uint64_t* barrier);
 void sync_threads(int name, int threads);
 uint32_t shared_address(const void* p);
-// The byte `offset` from a matrix descriptor's start, by the swizzle of 128 bytes.
-const unsigned char* described(uint64_t descriptor, uint32_t offset);
+// `bytes` at `offset` from a matrix descriptor's start, by the swizzle of 128 bytes.
+const unsigned char* described(uint64_t descriptor, uint32_t offset, int bytes);
 
 // Of the calling thread, in groups, the last one open.
 void begin_products();
@@ -90,7 +91,7 @@ void multiply_async(float (&d)[kN8][4], const uint32_t (&a)[4], uint64_t b) {
         uint32_t bits = 0;
         const int offset = kTransposed ? n / 64 * apart + n % 64 * kSize + k / 8 * eight_rows + k % 8 * 128
                                        : n / 8 * eight_rows + n % 8 * 128 + k * kSize;
-        std::memcpy(&bits, cuda_host::described(b, static_cast<uint32_t>(offset)), kSize);
+        std::memcpy(&bits, cuda_host::described(b, static_cast<uint32_t>(offset), kSize), kSize);
         const float y = cuda_host::element(Type(), bits, 0);
         for (int high = 0; high < 2; ++high) sums[n / 8][high * 2 + n % 2] += x[high][k] * y;
       }

@@ -34,7 +34,17 @@ struct Local {
 };
 Local& local();
 
-constexpr unsigned kMostInCluster = 16;
+constexpr unsigned kPortableCluster = 8, kMostInCluster = 16;
+// The calling thread of the operating system: whether it has used the device, as the driver, not the runtime, asks.
+void bind_context();
+bool has_context();
+// What cudaFuncSetAttribute has allowed a kernel.
+struct Allowed {
+  size_t dynamic_bytes = 48 << 10;
+  bool large_clusters = false;
+};
+Allowed allowed(const void* kernel);
+unsigned blocks_of_cluster();
 int capability();  // of the device, its major number: PYGEN_HOST_CAPABILITY, else 8
 // Lets the other CUDA threads go on until it is ready.
 void spin_until(const std::function<bool()>& ready);

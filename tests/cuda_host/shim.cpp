@@ -19,6 +19,19 @@ namespace {
 
 thread_local char* current_shared = nullptr;
 
+// Threads of each of a cluster's blocks that have not ended: without any, a block's shared memory is another's.
+class Running {
+ public:
+  void begin(unsigned blocks, unsigned threads) {
+    for (unsigned b = 0; b < blocks; ++b) threads_[b] = threads;
+  }
+  void end(unsigned block) { --threads_[block]; }
+  bool any(unsigned block) const { return threads_[block] > 0; }
+
+ private:
+  std::atomic<unsigned> threads_[kMostInCluster];
+};
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
 // A thread of the operating system for each CUDA thread: what the sanitizers understand.
@@ -48,6 +61,7 @@ struct Cluster {
   std::barrier<> barrier;
   char* const* shared;  // of each block
   unsigned blocks;
+  Running running;
 };
 
 thread_local Block* current_block = nullptr;
@@ -66,11 +80,14 @@ void spin(const Ready& ready) {
 template <class Prepare>
 void run_blocks(dim3 grid, dim3 block, unsigned cluster, char* const* shared, const Prepare& prepare,
                 const std::function<void()>& kernel) {
-  Cluster together{std::barrier<>(block.x * cluster), shared, cluster};
+  Cluster together{std::barrier<>(block.x * cluster), shared, cluster, {}};
   std::vector<std::unique_ptr<Block>> blocks;
   for (unsigned c = 0; c < cluster; ++c) blocks.push_back(std::make_unique<Block>(static_cast<int>(block.x)));
-  const auto prepare_next = [&]() noexcept { prepare(); };
-  prepare();
+  const auto prepare_next = [&]() noexcept {
+    prepare();
+    together.running.begin(cluster, block.x);
+  };
+  prepare_next();
   std::barrier next(block.x * cluster, prepare_next);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < block.x * cluster; ++i) {
@@ -85,6 +102,7 @@ void run_blocks(dim3 grid, dim3 block, unsigned cluster, char* const* shared, co
         blockIdx = {b + i / block.x, 0, 0};
         kernel();
         end_thread();
+        together.running.end(i / block.x);
         next.arrive_and_wait();
       }
     });
@@ -145,6 +163,7 @@ struct Cluster {
   Barrier barrier;
   char* const* shared;  // of each block
   unsigned blocks;
+  Running running;
 };
 
 thread_local Block* current_block = nullptr;
@@ -155,6 +174,7 @@ Local& own() { return current_block->fibers[threadIdx.x].local; }
 void fiber_main() {
   current_block->kernel();
   end_thread();
+  current_cluster->running.end(blockIdx.x % current_cluster->blocks);
   current_block->fibers[threadIdx.x].done = true;
   current_block->moved = true;
 }
@@ -196,7 +216,7 @@ size_t take_turns(Block& block) {
 template <class Prepare>
 void run_blocks(dim3 grid, dim3 dim, unsigned cluster, char* const* shared, const Prepare& prepare,
                 const std::function<void()>& kernel) {
-  Cluster together{{static_cast<int>(dim.x * cluster)}, shared, cluster};
+  Cluster together{{static_cast<int>(dim.x * cluster)}, shared, cluster, {}};
   std::vector<std::unique_ptr<Block>> blocks;
   for (unsigned c = 0; c < cluster; ++c) blocks.push_back(std::make_unique<Block>(static_cast<int>(dim.x), kernel));
   current_cluster = &together;
@@ -204,6 +224,7 @@ void run_blocks(dim3 grid, dim3 dim, unsigned cluster, char* const* shared, cons
   gridDim = grid;
   for (unsigned first = 0; first < grid.x; first += cluster) {
     prepare();
+    together.running.begin(cluster, dim.x);
     for (const auto& block : blocks) {
       for (Fiber& fiber : block->fibers) {
         fiber.done = false;
@@ -305,6 +326,7 @@ int capability() {
   return asked ? std::atoi(asked) : 8;
 }
 
+unsigned blocks_of_cluster() { return current_cluster->blocks; }
 int cluster_rank() { return static_cast<int>(blockIdx.x % current_cluster->blocks); }
 void cluster_arrive() {
   if (own().arrival) fail("barrier.cluster: a thread arrives twice");
@@ -316,19 +338,27 @@ void cluster_wait() {
 }
 void* remote(void* own, int rank) {
   if (rank < 0 || rank >= static_cast<int>(current_cluster->blocks)) fail("mapa: no such block");
+  if (!current_cluster->running.any(static_cast<unsigned>(rank))) fail("shared::cluster: of a block that has ended");
   return current_cluster->shared[rank] + (static_cast<char*>(own) - current_shared);
 }
 
-void sync_threads(int name, int threads) { wait(current_block->named(name, threads)); }
+void sync_threads(int name, int threads) {
+  if (name < 0 || name > 15 || threads <= 0 || threads % 32 != 0) fail("bar.sync: no such barrier, or parts of warps");
+  wait(current_block->named(name, threads));
+}
 void spin_until(const std::function<bool()>& ready) { spin(ready); }
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& code) {
+  bind_context();
   const dim3 grid = config.gridDim, block = config.blockDim;
   if (grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y != 1 || block.z != 1)
     return cudaErrorInvalidConfiguration;
   const unsigned cluster = config.numAttrs > 0 ? config.attrs[0].val.clusterDim.x : 1;
   if (cluster > 1 && capability() < 9) return cudaErrorNotSupported;
-  if (cluster > kMostInCluster || grid.x % cluster != 0) return cudaErrorInvalidConfiguration;
+  if (grid.x % cluster != 0) return cudaErrorInvalidConfiguration;
+  const Allowed most = allowed(kernel);
+  if (cluster > (most.large_clusters ? kMostInCluster : kPortableCluster)) return cudaErrorInvalidClusterSize;
+  if (config.dynamicSmemBytes > most.dynamic_bytes) return cudaErrorInvalidValue;
   std::vector<std::unique_ptr<char[]>> dynamic;
   std::vector<char*> shared;
   for (unsigned c = 0; c < cluster; ++c) {
@@ -339,7 +369,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
     end_block();
     for (char* of : shared) std::memset(of, 0xff, config.dynamicSmemBytes);
   };
-  run_blocks(grid, block, cluster, shared.data(), poison, kernel);
+  run_blocks(grid, block, cluster, shared.data(), poison, code);
   end_block();
   return cudaSuccess;
 }

@@ -37,7 +37,7 @@ extern thread_local dim3 blockDim, gridDim;
 
 namespace cuda_host {
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& kernel);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& code);
 void block_barrier();
 char* dynamic_shared();  // of exactly the launch's size, all NaN when a block starts
 // What lane `from` of the calling thread's warp passes in `bits`.
@@ -133,6 +133,6 @@ using std::min;
 namespace cuda_host {
 template <class... Params, class... Args>
 cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Args&&... args) {
-  return launch(*config, [&] { kernel(args...); });
+  return launch(*config, reinterpret_cast<const void*>(kernel), [&] { kernel(args...); });
 }
 }  // namespace cuda_host

@@ -21,6 +21,7 @@ FAULTS = (
     Fault("wgmma: the copies do not wait for room", WGMMA_CU, "        await(memory.run_empty + run.buffer, run.round ^ 1);\n", "", WGMMA),
     Fault("wgmma: copies are not shown the barriers", WGMMA_CU, "    publish_barriers();\n", "", WGMMA),
     Fault("wgmma: more registers are taken than were given", WGMMA_CU, "take_registers<232>();", "take_registers<240>();", WGMMA),
+    Fault("wgmma: tensor maps want a thread that has used the device", "csrc/cuda/wgmma_launch.cu", "if (status == CUDA_ERROR_INVALID_CONTEXT)", "if (false)", WGMMA),
     Fault("wgmma, weight: nothing is divided by no pixels", "csrc/cuda/masked_conv2d_wgmma_weight.cu", "p.pixels == 0 || p.ins", "p.ins", WGMMA),
     Fault("wgmma, weight: the run's rows are not turned", WGMMA_W, "part_of_row ^ turn<kTileRowBytes>(at) : part_of_row", "part_of_row : part_of_row", WGMMA),
     Fault("wgmma, weight: gradients are left while they are multiplied", WGMMA_W, "leave(memory.empty + before.buffer);", "leave(memory.empty + now.buffer);", WGMMA),
