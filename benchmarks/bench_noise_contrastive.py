@@ -118,8 +118,8 @@ def group(request, collect) -> dict[str, Measurement]:
     n, classes, features, count, shared = case
     rows = 2 * n + count if shared else n * (2 + count)  # read; with gradients written once more, or the whole table
     written = (0, n + classes, rows)[DIRECTIONS.index(direction)]
-    dense = direction != "sparse gradients"  # how many classes came is asked of the device
-    measured = harness.compare(works, 4 * features * (rows + written), errors, graphs=dense)
+    waiting = works if direction == "sparse gradients" else ()  # how many classes came is asked of the device
+    measured = harness.compare(works, 4 * features * (rows + written), errors, waiting=waiting)
     collect(OP, _case_id(case), direction, measured)
     return measured
 

@@ -192,15 +192,15 @@ def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: in
 
 
 def compare(
-    works: dict[str, Work], moved: int, errors: dict[str, float], budget_s: float = 2.0, graphs: bool = True
+    works: dict[str, Work], moved: int, errors: dict[str, float], budget_s: float = 2.0, waiting: Iterable[str] = ()
 ) -> dict[str, Measurement]:
     """All works in turn, on a GPU each as one graph too, and what the stored figures say of them.
 
     Args:
-        graphs: False where a work waits for the device: its capture would fail, and the process could draw no more numbers.
+        waiting: works that wait for the device: a capture would fail, and the process could draw no more numbers.
     """
-    if DEVICE.type == "cuda" and graphs:
-        works = works | {f"{name}{GRAPHED}": graphed(work) for name, work in works.items()}
+    if DEVICE.type == "cuda":
+        works = works | {f"{name}{GRAPHED}": graphed(work) for name, work in works.items() if name not in waiting}
     measured = measure(works, budget_s)
     describe(measured, works, moved, errors)
     return measured

@@ -23,7 +23,7 @@ waits = {
     "from the host": lambda: torch.tensor([1.0]),
 }
 for name, work in waits.items():
-    assert list(harness.compare({name: work}, 0, {}, graphs=False)) == [name]
+    assert list(harness.compare({name: work}, 0, {}, waiting=[name])) == [name]
     try:
         harness.compare({name: work}, 0, {})
     except RuntimeError as error:
@@ -63,6 +63,9 @@ def test_a_measurement_of_latencies_that_hangs_is_left():
 
 @pytest.mark.slow
 @pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here")
-def test_the_rehearsal_of_a_benchmark_whose_gradients_wait_passes():
-    """Of sparse gradients, whose number of rows the host asks for: no graphs of those."""
-    run("tools/rehearse.py", "noise_contrastive", "-k", "sparse and K=25")
+@pytest.mark.parametrize(
+    ("op", "cases"), [("noise_contrastive", "sparse and K=25"), ("rational_quadratic_spline", "inverse")]
+)
+def test_the_rehearsal_of_a_benchmark_with_works_that_wait_passes(op, cases):
+    """Sparse gradients, whose number of rows the host asks for, and a mask that picks elements: no graphs of those."""
+    run("tools/rehearse.py", op, "-k", cases)
