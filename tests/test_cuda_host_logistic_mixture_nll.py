@@ -9,6 +9,7 @@ from rows.logistic_mixture_nll import tensors
 from support import DTYPES, assert_same, dtype_name
 from test_conformance import check_against_truth
 
+from pygen.functional import logistic_mixture_nll
 from pygen.native import logistic_mixture_nll as native
 
 pytestmark = host_cuda.MARKS
@@ -108,3 +109,11 @@ def test_cuda_host_logistic_mixture_nll_device_is_guarded(monkeypatch):
         native.forward(t["params"], t["x"], 256, -7.0, "sum")
     host_cuda.run_native_on(monkeypatch, (1, 0))
     native.forward(t["params"], t["x"], 256, -7.0, "sum")
+
+
+def test_cuda_host_sizes_beyond_a_blocks_shared_memory_are_refused_by_name():
+    """Nothing is lost: the next call works."""
+    x = torch.zeros(1, 1, 3, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match=r"logistic_mixture_nll_kernel: .*256000 bytes of shared memory"):
+        logistic_mixture_nll(torch.zeros(1, 3000, 3), x, backend="cpu")
+    assert logistic_mixture_nll(torch.zeros(1, 30, 3), x, backend="cpu").isfinite()
