@@ -4,7 +4,13 @@ they are taken to on a GPU (csrc/common/special.h)."""
 import host_cuda
 import pytest
 import torch
-from special_checks import check_gate, check_gate_of_float32, check_gaussian, check_noise
+from special_checks import (
+    check_gate,
+    check_gate_of_float32,
+    check_gaussian,
+    check_losses_of_confident_logits,
+    check_noise,
+)
 from support import dtype_name
 
 pytestmark = host_cuda.MARKS
@@ -19,6 +25,10 @@ def test_the_gate_is_rounded_as_if_it_were_exact(dtype):
 
 def test_the_gate_of_float32_keeps_its_digits():
     check_gate_of_float32(BACKEND, "cpu")
+
+
+def test_losses_of_confident_logits_keep_their_digits():
+    check_losses_of_confident_logits(BACKEND, "cpu")
 
 
 @narrow

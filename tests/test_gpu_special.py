@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from special_checks import check_gate, check_gate_of_float32, check_gaussian, check_noise
+from special_checks import (
+    check_gate,
+    check_gate_of_float32,
+    check_gaussian,
+    check_losses_of_confident_logits,
+    check_noise,
+)
 from support import dtype_name
 
 import pygen
@@ -22,6 +28,11 @@ def test_gpu_gate_is_rounded_as_if_it_were_exact(dtype, backend):
 @each_backend
 def test_gpu_gate_of_float32_keeps_its_digits(backend):
     check_gate_of_float32(backend, "cuda")
+
+
+@each_backend
+def test_gpu_losses_of_confident_logits_keep_their_digits(backend):
+    check_losses_of_confident_logits(backend, "cuda")
 
 
 @each_backend
