@@ -63,12 +63,15 @@ void allow_shared(const char* name, void (*kernel)(Params), int shared_bytes) {
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
   check(cudaFuncGetAttributes(&own, address), name);
   most -= static_cast<int>(own.sharedSizeBytes);
-  if (shared_bytes > most) {
+  const cudaError_t status = cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                  most > shared_bytes ? most : shared_bytes);
+  if (status == cudaErrorInvalidValue && shared_bytes > most) {
+    cudaGetLastError();
     throw std::runtime_error(std::string(name) + ": sizes that take " + std::to_string(shared_bytes) +
                              " bytes of shared memory in a block, of which this GPU has " + std::to_string(most) +
                              "; another backend has no such limit");
   }
-  check(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
+  check(status, name);
 }
 template <class Params>
 void allow_large_clusters(const char* name, void (*kernel)(Params)) {
