@@ -7,6 +7,7 @@ blocks in order, so results repeat. Logits that are not contiguous are copied fi
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -167,7 +168,12 @@ def _sums(
     return partial
 
 
-def forward(
+def forward(real: Sequence[Tensor], fake: Sequence[Tensor], *options: Any) -> list[Tensor]:
+    """The outputs of forward_with_gradients, whose arguments but the last these are."""
+    return forward_with_gradients(real, fake, *options, None)[0]
+
+
+def forward_with_gradients(
     real: Sequence[Tensor],  # the members' logits; empty where the loss has no use for them
     fake: Sequence[Tensor],
     kind: str,
@@ -176,23 +182,12 @@ def forward(
     scale: float,
     reduction: str,
     stats: bool,
-) -> list[Tensor]:
-    """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
-    return forward_with_gradients(real, fake, kind, player, label_smoothing, scale, reduction, stats, None)[0]
-
-
-def forward_with_gradients(
-    real: Sequence[Tensor],
-    fake: Sequence[Tensor],
-    kind: str,
-    player: str,
-    label_smoothing: float,
-    scale: float,
-    reduction: str,
-    stats: bool,
-    needs: Sequence[bool] | None,  # of real, then of fake
+    needs: Sequence[bool] | None,  # of real, then of fake; None: no gradients
 ) -> tuple[list[Tensor], list[Tensor | None] | None]:
-    """forward's outputs and, from the same pass, the gradients for an upstream gradient of 1; None: ask backward."""
+    """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4].
+
+    And, from the same pass, the gradients for an upstream gradient of 1; None: ask backward.
+    """
     segments = Segments(real, fake, kind, player, label_smoothing, scale, reduction)
     dtype, device = segments.dtype, segments.device
     loss = statistics = reused = None

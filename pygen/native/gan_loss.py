@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +29,12 @@ def _view(t: Tensor | None) -> tuple | None:
 _SCALARS = {dtype: torch.empty((), dtype=wide, device="cpu") for dtype, wide in _WIDE.items()}
 
 
-def forward(
+def forward(real: Sequence[Tensor], fake: Sequence[Tensor], *options: Any) -> list[Tensor]:
+    """The outputs of forward_with_gradients, whose arguments but the last these are."""
+    return forward_with_gradients(real, fake, *options, None)[0]
+
+
+def forward_with_gradients(
     real: Sequence[Tensor],  # the members' logits; empty where the loss has no use for them
     fake: Sequence[Tensor],
     kind: str,
@@ -38,27 +43,12 @@ def forward(
     scale: float,
     reduction: str,
     stats: bool,
-) -> list[Tensor]:
-    """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4]."""
-    return _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, None)[0]
-
-
-def forward_with_gradients(
-    real: Sequence[Tensor],
-    fake: Sequence[Tensor],
-    kind: str,
-    player: str,
-    label_smoothing: float,
-    scale: float,
-    reduction: str,
-    stats: bool,
-    needs: Sequence[bool],  # of real, then of fake
+    needs: Sequence[bool] | None,  # of real, then of fake; None: no gradients
 ) -> tuple[list[Tensor], list[Tensor | None] | None]:
-    """forward's outputs and, from the same pass, the gradients for an upstream gradient of 1; None: ask backward."""
-    return _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, needs)
+    """[loss], or the terms under "none"; then the stats [4] if asked for; then for relativistic_average [members, 4].
 
-
-def _forward(real, fake, kind, player, label_smoothing, scale, reduction, stats, needs):
+    And, from the same pass, the gradients for an upstream gradient of 1; None: ask backward.
+    """
     first = real[0] if real else fake[0]
     dtype = first.dtype
     wide = _WIDE[dtype]
