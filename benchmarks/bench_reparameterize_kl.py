@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import harness
@@ -80,7 +81,8 @@ def _checked_error(name: str, op: Op, mu: Tensor, logvar: Tensor) -> float | Non
     z, kl = op(mu, logvar)
     assert abs(kl.double() / plain(*wide)[1] - 1) < 0.05, f"{name} computes another KL"
     normal = (z.double() - wide[0]) / torch.exp(0.5 * wide[1])
-    assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05, f"{name} draws something else"
+    off = 0.05 + 5 / math.sqrt(normal.numel())  # rounding, and the chance of few draws
+    assert abs(normal.mean()) < off and abs(normal.std() - 1) < off, f"{name} draws something else"
     return None
 
 

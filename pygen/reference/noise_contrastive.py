@@ -54,7 +54,7 @@ def _scores(input, weight, bias, target, negatives, noise, kind, hits) -> tuple[
         own, others = own + b[target], others + b[negatives]
     if kind != "negative_sampling":
         log_q = log_probabilities(noise)
-        count = torch.tensor(float(negatives.shape[1]), dtype=torch.float64, device=x.device).log()
+        count = torch.full((), float(negatives.shape[1]), dtype=torch.float64, device=x.device).log()
         own, others = own - (log_q[target] + count).to(wide), others - (log_q[negatives] + count).to(wide)
     out = negatives == target if hits else torch.zeros_like(negatives, dtype=torch.bool)
     return own, others.masked_fill(out, -torch.inf), out
