@@ -12,7 +12,7 @@ namespace pygen {
 template <class V>
 struct GaussianKl {
   V std;          // exp(logvar / 2)
-  V kl;           // before free bits
+  V twice_kl;     // before free bits; half of a sum costs less than a sum of halves
   V grad_mu;      // d kl / d mu; d kl / d prior_mu is its negative
   V grad_logvar;  // d kl / d logvar
   V grad_prior_logvar;
@@ -25,7 +25,7 @@ PYGEN_HD GaussianKl<V> gaussian_kl_standard(V mu, V logvar) {
   const ExpTerms<V> e = quick_exp_terms<kNarrow>(logvar);
   GaussianKl<V> out;
   out.std = e.root;
-  out.kl = (e.excess + mu * mu) * Real(0.5);
+  out.twice_kl = e.excess + mu * mu;
   out.grad_mu = mu;
   out.grad_logvar = e.em1 * Real(0.5);
   out.grad_prior_logvar = V{};
@@ -41,7 +41,7 @@ PYGEN_HD GaussianKl<V> gaussian_kl_prior(V mu, V logvar, V prior_mu, V prior_log
   const V scaled = (mu - prior_mu) * scale;
   GaussianKl<V> out;
   out.std = quick_exp_terms<kNarrow>(logvar).root;
-  out.kl = (e.excess + scaled * scaled) * Real(0.5);
+  out.twice_kl = e.excess + scaled * scaled;
   out.grad_mu = scaled * scale;
   out.grad_logvar = e.em1 * Real(0.5);
   out.grad_prior_logvar = (e.em1 + scaled * scaled) * Real(-0.5);
@@ -51,8 +51,9 @@ PYGEN_HD GaussianKl<V> gaussian_kl_prior(V mu, V logvar, V prior_mu, V prior_log
 // Free bits: kl below the floor counts as the floor and has no gradient. NaN is above every floor.
 template <class V>
 PYGEN_HD void apply_free_bits(GaussianKl<V>& t, typename Lanes<V>::Real free_bits) {
-  const auto clamped = t.kl <= free_bits;
-  t.kl = Lanes<V>::select(clamped, V{} + free_bits, t.kl);
+  const auto floor = free_bits + free_bits;
+  const auto clamped = t.twice_kl <= floor;
+  t.twice_kl = Lanes<V>::select(clamped, V{} + floor, t.twice_kl);
   t.grad_mu = Lanes<V>::select(clamped, V{}, t.grad_mu);
   t.grad_logvar = Lanes<V>::select(clamped, V{}, t.grad_logvar);
   t.grad_prior_logvar = Lanes<V>::select(clamped, V{}, t.grad_prior_logvar);

@@ -81,7 +81,7 @@ void forward_blocks(const ReparameterizeKlForward& p) {
       for_each_vector<Real>(n, [&](int64_t i, auto zero) PYGEN_INLINE_LAMBDA {
         using V = decltype(zero);
         const auto t = in.template terms<kPrior, V>(i, free_bits);
-        store(s.kl + i, t.kl);
+        store(s.kl + i, t.twice_kl * Real(0.5));
         if (z) store_as(z + i, V(load_as<V>(in.mu + i) + t.std * load<V>(eps + i)));
         if (p.num_samples > 1) store(s.std + i, t.std);
       });

@@ -26,8 +26,13 @@ __device__ __forceinline__ void quick_normal4(uint64_t seed, uint64_t q, uint32_
   }
 }
 
+// Read once: behind a store the compiler would have to read it again.
+__device__ __forceinline__ uint64_t noise_key(const View& given, const int64_t* seed) {
+  return given.data != nullptr || seed == nullptr ? 0 : static_cast<uint64_t>(__ldg(seed));
+}
+
 template <class T, int U, int V, bool kAligned, class Acc>
-__device__ __forceinline__ void noise(const View& given, const int64_t* seed, NoiseDomain domain, const Span (&span)[U],
+__device__ __forceinline__ void noise(const View& given, uint64_t key, NoiseDomain domain, const Span (&span)[U],
                                       uint32_t k, Acc (&eps)[U][V]) {
   static_assert(V % 4 == 0, "a Philox call gives four normals");
   if (given.data != nullptr) {
@@ -36,7 +41,6 @@ __device__ __forceinline__ void noise(const View& given, const int64_t* seed, No
     return;
   }
   // One block of code for all units: they share the key schedule.
-  const uint64_t key = static_cast<uint64_t>(*seed);
 #pragma unroll
   for (int u = 0; u < U; ++u) {
 #pragma unroll

@@ -127,7 +127,8 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
   const uint32_t k_begin = sample_block * p.samples_per_block;
   const uint32_t k_end = k_begin + min(p.samples_per_block, p.num_samples - k_begin);
   typename Tr::Place place(p.tiling, block);
-  Acc sum = 0;
+  const uint64_t key = noise_key(p.eps, p.seed);
+  Acc sum = 0;  // of twice the KL
   for (int turn = 0; turn < p.tiling.turns; ++turn, place.next_turn(p.tiling)) {
     Span span[U];
     bool live[U];
@@ -146,12 +147,12 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
       }
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        if (live[u] && (kAligned || (i >= span[u].lo && i < span[u].hi))) sum += terms[u][i].kl;
+        if (live[u] && (kAligned || (i >= span[u].lo && i < span[u].hi))) sum += terms[u][i].twice_kl;
       }
     }
     for (uint32_t k = k_begin; k < k_end; ++k) {
       Acc z[U][V];
-      noise<T, U, V, kAligned>(p.eps, p.seed, NoiseDomain::ReparameterizeKl, span, k, z);
+      noise<T, U, V, kAligned>(p.eps, key, NoiseDomain::ReparameterizeKl, span, k, z);
 #pragma unroll
       for (int u = 0; u < U; ++u) {
 #pragma unroll
@@ -164,6 +165,7 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
   const int width = p.per_row ? p.tiling.lanes() : Tr::kThreads;
   sum = group_sum<Tr::kThreads>(sum, width);
   if (static_cast<int>(threadIdx.x) % width != 0) return;
+  sum *= Acc(0.5);
   Acc* sums = static_cast<Acc*>(p.sums);
   if (p.per_row && p.tiling.blocks_per_row == 1) {
     if (place.live) sums[place.row] = sum;
@@ -185,13 +187,14 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
   for (int u = 0; u < U; ++u) live[u] = place.template span<kAligned>(p.tiling, u, span[u]);
   Inputs<Tr, kPrior, kAligned> inputs;
   inputs.fetch(p, span);
+  const uint64_t key = noise_key(p.eps, p.seed);
   Acc from_z[U][V] = {}, from_z_eps[U][V] = {};  // sums over samples of grad_z and grad_z eps
   for (uint32_t k = 0; k < p.num_samples; ++k) {
     Pack<T, V> packed[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) packed[u] = load<T, V, kAligned>(p.grad_z, span[u], k);
     Acc eps[U][V];
-    noise<T, U, V, kAligned>(p.eps, p.seed, NoiseDomain::ReparameterizeKl, span, k, eps);
+    noise<T, U, V, kAligned>(p.eps, key, NoiseDomain::ReparameterizeKl, span, k, eps);
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       Acc grad_z[V];
