@@ -77,6 +77,17 @@ def _lacks(callspec, module) -> bool:
     return isinstance(target, support.Target) and op is not None and not support.has_kernel(op.name, target)
 
 
+def pytest_runtest_logfinish() -> None:
+    """Ends a worker whose GPU answers no more: each of its later tests would fail for the sake of one. xdist starts another."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or not torch.cuda.is_initialized():
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        os.write(2, f"this process's GPU answers no more: {error}\n".encode())
+        os._exit(1)
+
+
 def pytest_unconfigure() -> None:
     gc.unfreeze()
 

@@ -2,6 +2,9 @@
 
 import ast
 import gc
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import layouts
@@ -22,6 +25,7 @@ from support import (
 )
 from torch.utils._device import _device_constructors
 
+ROOT = Path(__file__).resolve().parent.parent
 REF = torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]], dtype=torch.float64)
 BASE = REF.float()
 
@@ -225,3 +229,21 @@ def test_default_devices_outlive_poisoned_memory():
         torch.zeros(2)
     with torch.device("meta"):
         assert torch.empty(2).is_meta
+
+
+def test_a_worker_whose_gpu_answers_no_more_is_replaced(tmp_path):
+    """A kernel that reads where it must not spoils its process, but not the tests that come after."""
+    program = tmp_path / "test_gone.py"
+    program.write_text(
+        "import torch\n"
+        "def gone(): raise RuntimeError('an illegal memory access')\n"
+        "def test_a(): torch.cuda.is_initialized, torch.cuda.synchronize = (lambda: True), gone; raise ValueError\n"
+        "def test_b(): assert torch.cuda.synchronize is not gone\n"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env["PYTHONPATH"] = os.pathsep.join((str(ROOT / "tests"), str(ROOT)))
+    options = ["-p", "conftest", "-n", "1", "-q", "--rootdir", tmp_path, "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, program], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert "ValueError" in done.stdout and "1 passed" in done.stdout, done.stdout + done.stderr
