@@ -129,7 +129,7 @@ def group(request, collect) -> dict[str, Measurement]:
     made = (torch.randn(params, device=DEVICE) * 0.3).to(dtype)
     grads = grad, torch.ones(shape[0], device=DEVICE)
     ops = _providers(mask, scale, shape)
-    errors = {n: _checked_error(n, op, ops["eager"], x, made, direction == "inverse") for n, op in ops.items()}
+    errors = harness.errors_of(ops, lambda n, op: _checked_error(n, op, ops["eager"], x, made, direction == "inverse"))
     works = {n: _work(op, direction, x, made, grads, scale is None) for n, op in ops.items()}
     # Forward reads input and parameters and writes the output; backward reads these and its gradient and writes two gradients.
     read = 0 if scale is None else x.numel() + made.numel()

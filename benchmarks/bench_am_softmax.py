@@ -59,15 +59,16 @@ def _errors(ops: dict[str, Op], input: Tensor, weight: Tensor, target: Tensor) -
         loss = op(*leaves, target)
         return loss.detach(), *torch.autograd.grad(loss, leaves)
 
-    truth, errors = run(plain, torch.float64), {}
-    for name, op in ops.items():
+    truth = run(plain, torch.float64)
+
+    def check(name: str, op: Op) -> float:
         got = run(op, input.dtype)
-        errors[name] = max(
-            ((a.double() - b).abs().max() / b.abs().max()).item() for a, b in zip(got, truth, strict=True)
-        )
+        error = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in zip(got, truth, strict=True))
         allowed = 2**-8 if input.dtype == torch.bfloat16 else 1e-5
-        assert errors[name] <= allowed or not name.startswith("pygen "), f"{name} is off by {errors[name]}"
-    return errors
+        assert error <= allowed or not name.startswith("pygen "), f"{name} is off by {error}"
+        return error
+
+    return harness.errors_of(ops, check)
 
 
 def _inputs(case: Case) -> tuple[Tensor, Tensor, Tensor]:

@@ -97,7 +97,7 @@ def group(request, collect) -> dict[str, Measurement]:
     case, direction = request.param
     logits, x = _inputs(*case)
     ops = _providers()
-    errors = {name: _checked_error(name, op, logits, x) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, logits, x))
     works = {name: _work(name, op, direction, logits, x) for name, op in ops.items()}
     measured = harness.compare(works, _moved(direction, logits), errors)
     collect(OP, _case_id(case), direction, measured)

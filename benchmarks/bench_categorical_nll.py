@@ -102,7 +102,7 @@ def group(request, collect) -> dict[str, Measurement]:
     case, direction = request.param
     logits, x = _inputs(case)
     ops = _providers()
-    errors = {name: _checked_error(name, op, logits, x) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, logits, x))
     works = {name: _work(op, direction, logits, x) for name, op in ops.items()}
     passes = PASSES if DEVICE.type == "cpu" else GPU_PASSES
     moved = passes[direction] * logits.numel() * logits.element_size()

@@ -181,7 +181,7 @@ def _case_id(case: Case) -> str:
 def group(request, collect) -> dict[str, Measurement]:
     case, direction = request.param
     inputs, ops = _inputs(case), _providers(direction)
-    errors = {name: _checked_error(name, op, direction, inputs) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, direction, inputs))
     works = {name: _work(op, direction, inputs) for name, op in ops.items()}
     passes = 5 if direction == "forward+backward" else 3 if _samples(direction) else 1  # states both ways; the gradient
     measured = harness.compare(works, passes * inputs[0].numel() * 4, errors)

@@ -70,7 +70,7 @@ def group(request, collect) -> dict[str, Measurement]:
     x, grad = (torch.randn(s, device=DEVICE).to(dtype) for s in (shape, (shape[0], shape[1] // 2, *shape[2:])))
     cond = None if with_cond == "no cond" else torch.randn(shape[:2], device=DEVICE).to(dtype)
     ops, last = _providers(), torch.channels_last
-    errors = {name: _checked_error(name, op, x, cond) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, x, cond))
     works = {name: _work(op, direction, x, cond, grad) for name, op in ops.items()}
     for name in ("eager", *(n for n in ops if n.startswith("pygen "))):
         turned = (x.contiguous(memory_format=last), cond, grad.contiguous(memory_format=last))

@@ -103,7 +103,7 @@ def group(request, collect) -> dict[str, Measurement]:
     case, direction = request.param
     params, x = _inputs(*case)
     ops = _providers()
-    errors = {name: _checked_error(name, op, params, x) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, params, x))
     works = {name: _work(op, direction, params, x) for name, op in ops.items()}
     moved = PASSES[direction] * params.numel() * params.element_size()
     measured = harness.compare(works, moved, errors)

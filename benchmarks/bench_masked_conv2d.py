@@ -79,14 +79,15 @@ def _as(case: Case, dtype: torch.dtype) -> Case:
 
 
 def _gpu_cases() -> list[Case]:
-    squares = [square("B", c, batch=64, side=32) for c in (32, 64, 128, 256)]
+    squares = [square("B", c, batch=64, side=32) for c in (128, 256, 64, 32)]  # those of most worth first
     batches = [square("B", c, batch=n) for c in (64, 256) for n in (16, 256)]
     others = [
         square("A", 64),
         *(case for case in CASES if case.kernel != (3, 3) or case.ins != case.outs or case.color_groups > 1),
     ]
-    narrow = [_as(case, torch.bfloat16) for case in (*squares, *batches, *others)]
-    return [*narrow, _as(squares[3], torch.float16), *(_as(squares[i], torch.float32) for i in (1, 3))]
+    large = [*(_as(case, torch.bfloat16) for case in squares[:3]), *(_as(squares[i], torch.float32) for i in (1, 2))]
+    narrow = [_as(case, torch.bfloat16) for case in (squares[3], *batches, *others)]
+    return [*large, _as(squares[1], torch.float16), *narrow]
 
 
 if DEVICE.type == "cuda":
@@ -116,7 +117,7 @@ def competitors(case: Case) -> dict[str, Conv]:
         above = F.conv2d(F.pad(x, (0, 0, pads[0], -1)), w[:, :, : pads[0]], padding=(0, pads[1]))
         return out + above
 
-    ops = {"w*mask": eager, "w*mask compiled": torch.compile(eager, dynamic=False), "crop": crop}
+    ops = {"w*mask": eager, "w*mask compiled": harness.compiled(eager), "crop": crop}
     if isinstance(case.mask_type, str):
         ops["split"] = split
     if DEVICE.type == "cuda":
@@ -136,7 +137,7 @@ def _gpu_competitors(mask: Tensor, eager: Conv, crop: Conv) -> dict[str, Conv]:
 
     return {
         "w*mask, bias apart": apart,
-        "crop compiled": torch.compile(crop, dynamic=False),
+        "crop compiled": harness.compiled(crop),
         MASKED_BEFORE: masked_before,
     }
 
@@ -218,25 +219,30 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers(case)
     inner = case.ins > 3
     masked = (x, w * case.live().to(DEVICE), tensors[2])
-    works, errors = {}, {}
+    given_to = lambda name: masked if name == MASKED_BEFORE else tensors  # noqa: E731
+    turn = lambda given: (*(t.contiguous(memory_format=last) for t in given[:2]), given[2])  # noqa: E731
+
+    def check(name: str, op: Conv) -> float:
+        given = given_to(name)
+        return _checked_error(name, op, case, turn(given) if DEVICE.type == "cuda" and "compiled" in name else given)
+
+    works, errors = {}, harness.errors_of(ops, check)
     for name, op in ops.items():
-        given = masked if name == MASKED_BEFORE else tensors
-        errors[name] = _checked_error(name, op, case, given)
+        given = given_to(name)
         called = _without_wgmma if name == MMA else lambda work: work
-        works[name] = called(_work(op, direction, given, grad, inner))
+        if not (
+            DEVICE.type == "cuda" and "compiled" in name
+        ):  # in its faster layout alone: it takes half a minute each
+            works[name] = called(_work(op, direction, given, grad, inner))
         if (
             DEVICE.type == "cpu"
-            or name in ("w*mask", "crop", MASKED_BEFORE, "crop compiled")
+            or name in ("w*mask", "w*mask compiled", "crop", MASKED_BEFORE, "crop compiled")
             or name.startswith("pygen ")
         ):
-            turned = (*(t.contiguous(memory_format=last) for t in given[:2]), given[2])
             works[f"{name} channels_last"] = called(
-                _work(op, direction, turned, grad.contiguous(memory_format=last), inner)
+                _work(op, direction, turn(given), grad.contiguous(memory_format=last), inner)
             )
-            errors[f"{name} channels_last"] = errors[name]
-    if DEVICE.type == "cuda":
-        for name in [n for n in works if "channels_last" in n]:
-            works[f"{name} graphed"], errors[f"{name} graphed"] = harness.graphed(works[name]), errors[name]
+    works = harness.with_graphs(works, [name for name in works if "channels_last" in name])
     measured = harness.measure(works)
     flops = 2 * case.batch * case.side**2 * int(case.live().sum())
     flops *= 1 if direction == "forward" else 3 if inner else 2
@@ -248,7 +254,8 @@ def group(request, collect) -> dict[str, Measurement]:
             "executed_gflop_per_s": round(_executed_taps(case, name) * flops / m.median / 1e9, 1),
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
-            "error_vs_float64": errors[name],
+            "error_vs_float64": errors[name.removesuffix(harness.GRAPHED).removesuffix(" channels_last")],
+            "peak_bytes": harness.peak_bytes_of(name, works),
             "default": name == f"pygen {default}",
         }
         for rival in ("w*mask", "crop", "split"):

@@ -97,10 +97,9 @@ def group(request, collect) -> dict[str, Measurement]:
     x, w, b = tensors
     masked = (x, w * live_mask(*case.degrees(), case.strict, DEVICE), b)
     given = {name: masked if name == MASKED_BEFORE else (x, w, b) for name in ops}
-    errors = {name: _checked_error(name, op, case, given[name]) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, case, given[name]))
     works = {name: _work(op, direction, given[name], grad) for name, op in ops.items()}
-    if DEVICE.type == "cuda":
-        works |= {f"{name} graphed": harness.graphed(work) for name, work in works.items()}
+    works = harness.with_graphs(works)
     measured = harness.measure(works, budget_s=1.5)
     live = int(live_mask(*case.degrees(), case.strict, torch.device("cpu")).sum())
     flops = 2 * case.batch * live * (1 if direction == "forward" else 3)
@@ -111,6 +110,7 @@ def group(request, collect) -> dict[str, Measurement]:
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
             "error_vs_float64": errors[name.removesuffix(" graphed")],
+            "peak_bytes": harness.peak_bytes_of(name, works),
             "default": name.removeprefix("pygen ") == pygen.explain(OP, *tensors).backend,
         }
     collect(OP, case.name, direction, measured)

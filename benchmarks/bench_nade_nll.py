@@ -104,9 +104,12 @@ def _samplers(case: Case) -> dict[str, Work]:
         if engine_table.why_not(ours, engine) is None:
             name = "cached eager" if engine == "cached" else f"pygen {engine}"
             works[name] = lambda engine=engine: ours.sample(case[0], seed=1, engine=engine)
-    drawn = {name: work() for name, work in works.items()}
-    for name, images in drawn.items():  # in float32 a sum's last bit may decide
-        assert (images != drawn["eager"]).float().mean() < 1e-3, f"{name} draws other values"
+    expected = works["eager"]()
+
+    def check(name: str, work: Work) -> None:  # in float32 a sum's last bit may decide
+        assert (work() != expected).float().mean() < 1e-3, f"{name} draws other values"
+
+    harness.errors_of(works, check)
     return works
 
 
@@ -127,7 +130,7 @@ def group(request, collect) -> dict[str, Measurement]:
         harness.describe(measured, works, moved, dict.fromkeys(works, 0.0))
     else:
         ops = _providers()
-        errors = {name: _checked_error(name, op, tensors) for name, op in ops.items()}
+        errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, tensors))
         works = {name: _work(op, direction, tensors) for name, op in ops.items()}
         measured = harness.compare(works, moved, errors)
     collect(OP, _case_id(case), direction, measured)

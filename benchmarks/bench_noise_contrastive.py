@@ -81,13 +81,15 @@ def _errors(ops: dict[str, Op], input: Tensor, weight: Tensor, *rest: Tensor) ->
         loss = op(*leaves, *rest, False)
         return loss.detach(), *torch.autograd.grad(loss, leaves)
 
-    truth, errors = run(plain, torch.float64), {}
-    for name, op in ops.items():
+    truth = run(plain, torch.float64)
+
+    def check(name: str, op: Op) -> float:
         got = run(op, input.dtype)
-        pairs = zip(got, truth, strict=True)
-        errors[name] = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
-        assert errors[name] <= 1e-5 or not name.startswith("pygen "), f"{name} is off by {errors[name]}"
-    return errors
+        error = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in zip(got, truth, strict=True))
+        assert error <= 1e-5 or not name.startswith("pygen "), f"{name} is off by {error}"
+        return error
+
+    return harness.errors_of(ops, check)
 
 
 def _inputs(case: Case) -> tuple[Tensor, ...]:

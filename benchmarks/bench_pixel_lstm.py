@@ -106,10 +106,8 @@ def group(request, collect) -> dict[str, Measurement]:
     tensors = _inputs(case)
     ops = _providers(case[3])
     # Of compile, what it compiled for a few images says nothing of the batch; it is the loop that is checked.
-    errors = {
-        name: _checked_error(name, ops["eager"] if name == "compiled" else op, case[3], tensors)
-        for name, op in ops.items()
-    }
+    checked = lambda name, op: _checked_error(name, ops["eager"] if name == "compiled" else op, case[3], tensors)  # noqa: E731
+    errors = harness.errors_of(ops, checked)
     works = {name: _work(op, direction, tensors) for name, op in ops.items()}
     numbers = tensors[0].numel() * (1.25 if direction == "forward" else 4.75)
     measured = harness.compare(works, int(4 * numbers), errors)

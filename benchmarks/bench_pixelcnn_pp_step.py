@@ -63,12 +63,19 @@ def _check(made: dict[str, nn.Module], x: Tensor) -> dict[str, float]:
     truth = plain_models.PixelCNNPP(**OPTIONS).double().to(DEVICE)
     truth.load_state_dict(made["eager"].state_dict())
     expected = _results(truth, x)
-    errors = {}
-    for name, model in made.items():
+
+    def error(model: nn.Module) -> float:
         pairs = zip(_results(model, x), expected, strict=True)
-        errors[name] = max(((g.double() - t).abs().max() / t.abs().max().clamp(min=1e-6)).item() for g, t in pairs)
-        assert errors[name] <= 2 * errors["eager"] + 1e-5, f"{name} is off by {errors[name]}"
-    return errors
+        return max(((g.double() - t).abs().max() / t.abs().max().clamp(min=1e-6)).item() for g, t in pairs)
+
+    allowed = 2 * error(made["eager"]) + 1e-5
+
+    def check(name: str, model: nn.Module) -> float:
+        found = error(model)
+        assert found <= allowed, f"{name} is off by {found}"
+        return found
+
+    return harness.errors_of(made, check)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,7 @@ def group(collect) -> dict[str, Measurement]:
     works = {name: _step(model, x, name.endswith("compiled")) for name, model in made.items()}
     measured = harness.measure(works, budget_s=20)
     for name, m in measured.items():
-        m.info = {"error_vs_float64": errors[name]}
+        m.info = {"error_vs_float64": errors[name], "peak_bytes": harness.peak_bytes_of(name, works)}
     collect(OP, CASE, STEP, measured)
     return measured
 

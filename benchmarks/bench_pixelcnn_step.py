@@ -79,15 +79,19 @@ def _check(models: dict[str, Model], x: torch.Tensor) -> dict[str, float]:
     truth = plain_models.PixelCNN(hidden_channels=HIDDEN).double().to(DEVICE)
     truth.load_state_dict(models["eager"].state_dict())
     expected = _results(truth, x)
-    errors = {}
-    for name, model in models.items():
-        got = _results(model, x)
-        errors[name] = max(
-            ((g.double() - t).abs().max() / t.abs().max().clamp(min=1e-6)).item()
-            for g, t in zip(got, expected, strict=True)
-        )
-        assert errors[name] <= 2 * errors["eager"] + 1e-5, f"{name} is off by {errors[name]}"
-    return errors
+
+    def error(model: Model) -> float:
+        pairs = zip(_results(model, x), expected, strict=True)
+        return max(((g.double() - t).abs().max() / t.abs().max().clamp(min=1e-6)).item() for g, t in pairs)
+
+    allowed = 2 * error(models["eager"]) + 1e-5
+
+    def check(name: str, model: Model) -> float:
+        found = error(model)
+        assert found <= allowed, f"{name} is off by {found}"
+        return found
+
+    return harness.errors_of(models, check)
 
 
 def _results(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

@@ -99,7 +99,7 @@ def group(request, collect) -> dict[str, Measurement]:
     params = (torch.randn((shape[0], shape[1] * (3 * bins - 1), *shape[2:]), device=DEVICE) * 0.5).to(dtype)
     grads = grad, torch.ones(shape[0], device=DEVICE)
     ops = _providers()
-    errors = {n: _checked_error(n, op, x, params, direction == "inverse") for n, op in ops.items()}
+    errors = harness.errors_of(ops, lambda n, op: _checked_error(n, op, x, params, direction == "inverse"))
     works = {n: _work(op, direction, x, params, grads) for n, op in ops.items()}
     # Forward reads input and parameters and writes the output; backward reads these and its gradient and writes two gradients.
     forward, backward = 2 * x.numel() + params.numel(), 3 * x.numel() + 2 * params.numel()

@@ -146,7 +146,7 @@ def group(request, collect) -> dict[str, Measurement]:
     ops = _providers()
     if direction in ("forward", "forward+backward"):
         del ops["eager bernoulli"]
-    errors = {name: _checked_error(name, op, tensors) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, tensors))
     works = {name: _work(op, direction, tensors) for name, op in ops.items()}
     measured = harness.compare(works, times * weights + tensors[0].numel() * size, errors)
     collect(OP, _case_id(case), direction, measured)

@@ -80,7 +80,7 @@ def group(request, collect) -> dict[str, Measurement]:
     (shape, dtype), direction = request.param
     x, grad = torch.randn(shape, device=DEVICE).to(dtype), torch.randn(shape[0], device=DEVICE)
     ops = _providers()
-    errors = {name: _checked_error(name, op, x, grad) for name, op in ops.items()}
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, x, grad))
     works = {name: _work(op, direction, x, grad) for name, op in ops.items()}
     moved = PASSES[direction] * x.numel() * x.element_size()
     measured = harness.compare(works, moved, errors, budget_s=1.0)

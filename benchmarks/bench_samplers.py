@@ -112,16 +112,17 @@ def _case_id(case: tuple[str, Shape, str], dtype: torch.dtype) -> str:
 
 def _checked(draws: dict[str, Draw], params: Tensor) -> dict[str, float]:
     """How far each one's mean draw lies from the others'; fails where ours does."""
-    means = {
-        name: torch.stack([draw(params).double().mean() for _ in range(4)]).mean().item()
-        for name, draw in draws.items()
-    }
+    mean = lambda name, draw: torch.stack([draw(params).double().mean() for _ in range(4)]).mean().item()  # noqa: E731
+    means = harness.errors_of(draws, mean)
     middle = sorted(means.values())[len(means) // 2]
-    errors = {name: abs(mean - middle) / max(middle, 1e-9) for name, mean in means.items()}
     many = params.numel() // params.shape[1] > 1000
-    for name, error in errors.items():
+
+    def check(name: str, draw: Draw) -> float:
+        error = abs(means[name] - middle) / max(middle, 1e-9)
         assert not (many and name.startswith("pygen ")) or error <= TOLERANCE, f"{name} is off by {error}"
-    return errors
+        return error
+
+    return harness.errors_of(draws, check)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def group(request, collect) -> dict[str, Measurement]:
     draws = _providers(kind)
     errors = _checked(draws, params)
     works: dict[str, Work] = {name: (lambda draw=draw: draw(params)) for name, draw in draws.items()}
-    drawn = draws["pygen cpu" if DEVICE.type == "cpu" else "compiled"](params)
+    drawn = next(draw for name, draw in draws.items() if name.startswith("pygen"))(params)
     moved = params.numel() * params.element_size() + drawn.numel() * drawn.element_size()
     measured = harness.compare(works, moved, errors)
     collect(OP, _case_id(case, dtype), "draw", measured)

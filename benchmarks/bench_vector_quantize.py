@@ -76,8 +76,8 @@ def _errors(ops: dict[str, Op], input: Tensor, codebook: Tensor) -> dict[str, fl
     wrong, or where a code lies further than the nearest by more than rounding."""
     last = input.movedim(1, -1).reshape(-1, input.shape[1]).double()
     least = torch.cat([torch.cdist(part, codebook.double()).amin(1) for part in last.split(1024)]).square()
-    errors = {}
-    for name, op in ops.items():
+
+    def check(name: str, op: Op) -> float:
         leaves = [t.detach().requires_grad_() for t in (input, codebook)]
         quantized, indices, loss = op(*leaves)
         grads = torch.autograd.grad((quantized, loss), leaves, (input, loss.new_ones(())))
@@ -89,12 +89,14 @@ def _errors(ops: dict[str, Op], input: Tensor, codebook: Tensor) -> dict[str, fl
         )
         truth = ((1 + BETA) * apart.square().mean(), of_input, of_codes)
         pairs = zip((loss, *grads), truth, strict=True)
-        errors[name] = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+        error = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
         allowed = 2**-8 if input.dtype == torch.bfloat16 else 1e-5
         far = ((apart.square().sum(1) - least) / (1 + least)).max().item()
-        right = errors[name] <= allowed and far <= 1e-4
-        assert right or not name.startswith("pygen "), f"{name} is off by {errors[name]}, a code by {far}"
-    return errors
+        right = error <= allowed and far <= 1e-4
+        assert right or not name.startswith("pygen "), f"{name} is off by {error}, a code by {far}"
+        return error
+
+    return harness.errors_of(ops, check)
 
 
 def _inputs(case: Case) -> tuple[Tensor, Tensor]:

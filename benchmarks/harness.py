@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import torch
+from attempts import Group, attempt
 
 import pygen
 from pygen import _backends
@@ -29,6 +30,9 @@ from pygen import _backends
 RESULTS = Path(__file__).resolve().parent / "results"
 DEVICE = torch.device(os.environ.get("PYGEN_BENCH_DEVICE", "cpu"))  # set by `make bench` and `make gpu`
 
+COMPILE_MODE = os.environ.get(
+    "PYGEN_BENCH_COMPILE", "max-autotune-no-cudagraphs"
+)  # on a GPU; "default" takes far less time
 GRAPHED = " graphed"  # providers that are one CUDA graph end with this: their time is the device's alone
 
 Work = Callable[[], object]
@@ -122,7 +126,7 @@ def flush_cache() -> None:
 
 def compiled(op: Callable[..., Any]) -> Callable[..., Any]:
     """For these shapes; on a GPU with all that Inductor tries, but for CUDA graphs, which `graphed` makes of every provider."""
-    how = {"mode": "max-autotune-no-cudagraphs"} if DEVICE.type == "cuda" else {}
+    how = {"mode": COMPILE_MODE} if DEVICE.type == "cuda" else {}
     return torch.compile(op, dynamic=False, **how)
 
 
@@ -134,20 +138,55 @@ def graphed(work: Work) -> Work:
         for _ in range(3):
             work()
     torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            work()
+    except BaseException:  # which leaves its stream the current one, and the generator within a capture
+        torch.cuda.set_stream(before)
+        fresh = torch.Generator(DEVICE)
+        torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(fresh)
+        raise
     return graph.replay
 
 
-def measure(works: dict[str, Work], budget_s: float = 2.0, least: int = 7) -> dict[str, Measurement]:
-    """Samples of each work, one call of each in turn, every second round backwards, until the budget is spent."""
-    for work in works.values():
-        for _ in range(3):
-            work()
-    synchronize()
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    names = list(works)
+def with_graphs(works: dict[str, Work], names: Iterable[str] | None = None) -> dict[str, Work]:
+    """The works and, on a GPU, those of `names` (None: all) as one CUDA graph each, but for captures that fail."""
+    if DEVICE.type != "cuda":
+        return works
+    made = dict(works)
+    for name in works if names is None else names:
+        with attempt(f"{name}{GRAPHED}"):
+            made[f"{name}{GRAPHED}"] = graphed(works[name])
+    return made
+
+
+def errors_of(ops: dict[str, Any], check: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """check(name, op) of each provider; takes those that fail out of `ops`."""
+    errors = {}
+    for name in list(ops):
+        with attempt(name):
+            errors[name] = check(name, ops[name])
+        if name not in errors:
+            del ops[name]
+    return errors
+
+
+def measure(works: dict[str, Work], budget_s: float = 2.0, least: int = 7, warm: int = 3) -> dict[str, Measurement]:
+    """Samples of each work, one call of each in turn, every second round backwards, until the budget is spent.
+
+    Args:
+        least: rounds, whatever the budget.
+        warm: calls of each work before.
+    """
+    names = []
+    for name, work in works.items():
+        with attempt(name):
+            for _ in range(warm):
+                work()
+            synchronize()
+            names.append(name)
+    taken: dict[str, list[float]] = {name: [] for name in names}
     end = time.perf_counter() + budget_s
     rounds = 0
     while rounds < least or (time.perf_counter() < end and rounds < 2000):
@@ -155,7 +194,7 @@ def measure(works: dict[str, Work], budget_s: float = 2.0, least: int = 7) -> di
             flush_cache()
             taken[name].append(seconds(works[name], with_host=not name.endswith(GRAPHED)))
         rounds += 1
-    return {name: Measurement(samples) for name, samples in taken.items()}
+    return Group({name: Measurement(samples) for name, samples in taken.items()})
 
 
 def peak_bytes(work: Work) -> int:
@@ -175,6 +214,11 @@ def peak_bytes(work: Work) -> int:
     return peak
 
 
+def peak_bytes_of(name: str, works: dict[str, Work]) -> int | None:
+    """None of a graph, which holds its memory from its capture on."""
+    return None if name.endswith(GRAPHED) else peak_bytes(works[name])
+
+
 def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: int, errors: dict[str, float]) -> None:
     """Gives each measurement what its row in the stored figures says beside the time.
 
@@ -187,7 +231,7 @@ def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: in
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
             "error_vs_float64": errors[name.removesuffix(GRAPHED).removesuffix(" channels_last")],
-            "peak_bytes": None if name.endswith(GRAPHED) else peak_bytes(works[name]),
+            "peak_bytes": peak_bytes_of(name, works),
         }
 
 
@@ -199,8 +243,7 @@ def compare(
     Args:
         waiting: works that wait for the device: a capture would fail, and the process could draw no more numbers.
     """
-    if DEVICE.type == "cuda":
-        works = works | {f"{name}{GRAPHED}": graphed(work) for name, work in works.items() if name not in waiting}
+    works = with_graphs(works, [name for name in works if name not in waiting])
     measured = measure(works, budget_s)
     describe(measured, works, moved, errors)
     return measured
@@ -225,13 +268,21 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def save(op: str, rows: list[dict[str, object]]) -> Path:
-    """Writes benchmarks/results/<device>/<op>.json; what lies there of this day and these versions stays beside the new rows."""
+def save(op: str, rows: list[dict[str, object]], failed: list[dict[str, str]]) -> Path:
+    """Writes benchmarks/results/<device>/<op>.json; what lies there of this day and these versions stays beside the new rows.
+
+    Args:
+        failed: case, direction, provider and what happened.
+    """
     path, facts = RESULTS / slug(device_name()) / f"{op}.json", {"op": op, **environment()}
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = json.loads(path.read_text()) if path.exists() else {}
     if {key: stored.get(key) for key in facts} == facts:  # an op's cases may be measured in parts
-        fresh = {(row["case"], row["direction"]) for row in rows}
-        rows = [row for row in stored["rows"] if (row["case"], row["direction"]) not in fresh] + rows
-    path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        fresh = {(row["case"], row["direction"]) for row in [*rows, *failed]}
+        keep = lambda key: [row for row in stored.get(key, ()) if (row["case"], row["direction"]) not in fresh]  # noqa: E731
+        rows, failed = keep("rows") + rows, keep("failed") + failed
+    told = {"failed": failed} if failed else {}
+    whole = path.with_suffix(".part")  # a run that is killed as it writes leaves what was there
+    whole.write_text(json.dumps({**facts, **told, "rows": rows}, indent=1) + "\n")
+    whole.replace(path)
     return path

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import harness
+from attempts import PYGEN
 from harness import GRAPHED, Measurement
 from rich.console import Console
 from rich.table import Table
 
-PYGEN = "pygen "  # providers of ours start with this
 
-
-def best_competitor(group: dict[str, Measurement], provider: str) -> tuple[str, float]:
+def best_competitor(group: dict[str, Measurement], provider: str) -> str | None:
     """Of those that are CUDA graphs if `provider` is one, else of the others: what is replayed is timed without the host."""
     alike = [n for n in group if n.endswith(GRAPHED) == provider.endswith(GRAPHED)]
-    name = min((n for n in alike if not n.startswith(PYGEN)), key=lambda n: group[n].median)
-    return name, group[name].median
+    return min((n for n in alike if not n.startswith(PYGEN)), key=lambda n: group[n].median, default=None)
 
 
 def rows_of(case: str, direction: str, group: dict[str, Measurement]) -> list[dict[str, object]]:
     """One row per provider: microseconds, ratio to the best competitor, and the measurement's own facts."""
     rows = []
     for name, m in group.items():
-        best, best_s = best_competitor(group, name)
+        best = best_competitor(group, name)
         quartiles = sorted(m.samples)
         rows.append(
             {
@@ -32,8 +30,9 @@ def rows_of(case: str, direction: str, group: dict[str, Measurement]) -> list[di
                 "low_us": round(quartiles[len(quartiles) // 4] * 1e6, 2),
                 "high_us": round(quartiles[3 * len(quartiles) // 4] * 1e6, 2),
                 "rounds": len(m.samples),
-                "speedup": round(best_s / m.median, 3),
+                "speedup": round(group[best].median / m.median, 3) if best else None,  # none: they failed
                 "against": best,
+                **({"mode": harness.COMPILE_MODE} if "compiled" in name and harness.DEVICE.type == "cuda" else {}),
                 **m.info,
             }
         )
@@ -62,7 +61,7 @@ def show(op: str, rows: list[dict[str, object]]) -> None:
             table.add_section()
         last = (row["case"], row["direction"])
         ours = str(row["provider"]).startswith(PYGEN)
-        ratio = f"{row['speedup']:.2f}x {row['against']}" if ours else ""
+        ratio = f"{row['speedup']:.2f}x {row['against']}" if ours and row["against"] else ""
         error, peak = row.get("error_vs_float64"), row.get("peak_bytes")
         table.add_row(
             str(row["case"]),
@@ -75,6 +74,6 @@ def show(op: str, rows: list[dict[str, object]]) -> None:
             f"{row['live_gflop_per_s']:.0f}" if "live_gflop_per_s" in row else "",
             "" if error is None else f"{error:.1e}",
             "" if peak is None else f"{peak / 1e6:.2f}",
-            style="bold" if ours and row["speedup"] >= 1 else "red" if ours and row["speedup"] < 0.95 else None,
+            style="bold" if ratio and row["speedup"] >= 1 else "red" if ratio and row["speedup"] < 0.95 else None,
         )
     Console(width=160).print(table)

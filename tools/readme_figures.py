@@ -91,7 +91,7 @@ def read(path: Path) -> tuple[dict, list[Row]]:
     report = json.loads(path.read_text())
     ours = []
     for row in report["rows"]:
-        if not row["provider"].startswith("pygen "):
+        if not row["provider"].startswith("pygen ") or row["against"] is None:
             continue
         where = row["case"], row["direction"]
         rival = next(
