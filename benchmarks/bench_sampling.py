@@ -183,8 +183,9 @@ def _check(case: Case, compile_too: bool) -> None:
     last = places_of(first.shape[1:])[-3:]
     for where in last:
         redrawn[where] = 0
-    naive(conditionals(plain), redrawn, u, len(last))
-    assert torch.equal(redrawn, first), "the plain twin draws other values"
+    with attempt("naive eager"):
+        naive(conditionals(plain), redrawn, u, len(last))
+        assert torch.equal(redrawn, first), "the plain twin draws other values"
 
 
 def _compiled_cached(case: Case, model: nn.Module, u: Tensor, captured: Callable[[Work], Work] | None = None) -> Work:
@@ -228,6 +229,8 @@ def _works(case: Case, compile_too: bool) -> dict[str, tuple[Work, float]]:
         torch._dynamo.reset()
         forms["naive compiled"] = conditionals(plain, torch.compile(forward_of(plain), dynamic=False))
     for name, form in forms.items():
+        if name in failed:
+            continue
         with attempt(name):
             naive(form, levels, u, form.turns)
             once = harness.seconds(lambda form=form: naive(form, levels, u, form.turns))
