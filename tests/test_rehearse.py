@@ -1,4 +1,4 @@
-"""What keeps a run of the benchmarks on a GPU alive: rehearsals refuse graphs of what waits, a program that hangs is left."""
+"""What keeps a run on a GPU alive: rehearsals refuse graphs of what waits, a program that hangs is left."""
 
 import os
 import subprocess
@@ -71,3 +71,13 @@ def test_a_measurement_of_latencies_that_hangs_is_left():
 def test_the_rehearsal_of_a_benchmark_with_works_that_wait_passes(op, cases):
     """Sparse gradients, whose number of rows the host asks for, and a mask that picks elements: no graphs of those."""
     run("tools/rehearse.py", op, "-k", cases)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here")
+@pytest.mark.parametrize(
+    ("file", "cases"), [("losses", "bernoulli_nll"), ("noise_contrastive", "in_a_graph and own and float32")]
+)
+def test_the_rehearsal_of_tests_that_need_a_gpu_passes(file, cases):
+    """Graphs, streams, what never waits: these bodies run nowhere else but on a GPU."""
+    run("tools/rehearse_gpu_tests.py", f"tests/test_gpu_{file}.py", "-k", cases)

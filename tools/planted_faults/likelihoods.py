@@ -1,7 +1,7 @@
 """Planted faults of logistic_mixture_nll, bernoulli_nll and categorical_nll."""
 # ruff: noqa: E501  (the table quotes lines of ours)
 
-from .fault import LOGISTIC, LOGISTIC_H, SOFTMAX_ROW_H, Fault
+from .fault import LOGISTIC, LOGISTIC_H, RACES, SOFTMAX_ROW_H, Fault
 
 LOGISTIC_CUDA = "tests/test_cuda_host_logistic_mixture_nll.py"
 LIKELIHOOD_OP = "pygen/ops/_likelihood.py"
@@ -33,6 +33,7 @@ FAULTS = (
     Fault("logistic mixture, C++: the floor stops no gradient", "csrc/cpu/logistic_mixture_nll.cpp", "L::select(row(first + components) < least, V{}, to_scale)", "to_scale", LOGISTIC),
     Fault("logistic mixture, CUDA: components beyond the warps keep the last one's slopes", "csrc/cuda/logistic_mixture_nll.cuh", "if (components > warps) evaluate(k);", "", LOGISTIC_CUDA),
     Fault("logistic mixture, CUDA: lanes past the last position write", "csrc/cuda/logistic_mixture_nll.cuh", "if (lane >= live) return;", "", LOGISTIC_CUDA),
+    Fault("logistic mixture, CUDA: threads past the last pixel read another one's row", "csrc/cuda/logistic_mixture_nll.cuh", "return stage[lane * pitch + at];", "return stage[(lane < live ? lane : live - 1) * pitch + at];", RACES + " logistic_mixture_nll"),
     Fault("logistic mixture, Triton: components past the last count", "kernels/_logistic_parts.py", "terms = tl.where(mask, exp_minus_abs(values - larger[:, None]), 0.0)",
           "terms = exp_minus_abs(values - larger[:, None])", "tests/test_triton_logistic_mixture_nll.py -k together"),
     Fault("Bernoulli: nothing times infinity", BERNOULLI_H, "L::absolute(L::select(wrong == Real(0), V{}, l)) * wrong", "L::absolute(l) * wrong", BERNOULLI),

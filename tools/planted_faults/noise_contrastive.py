@@ -42,4 +42,5 @@ FAULTS = (
     Fault("Noise: what rounding leaves is filled", "pygen/reference/noise_sample.py", "keep[c], alias[c] = min(int(rest[c] * _ONE), _ONE - 1), likeliest", "keep[c] = _ONE - 1", NOISE_SAMPLE),
     Fault("Noise: chances are summed in float32", "pygen/ops/noise_sample.py", "reference.table(weights / weights.sum())", "reference.table((weights.float() / weights.float().sum()).double())", NOISE_SAMPLE),
     Fault("Noise, Triton: columns are told by 32 bits", "kernels/noise_sample.py", "+ (w1.to(tl.int64) * every >> 32)", "", NOISE_SAMPLE + " -k 'many_classes_on'"),
+    Fault("noise contrast: plain PyTorch waits for the device", "pygen/reference/noise_contrastive.py", "torch.full((), float(negatives.shape[1]), dtype=torch.float64, device=x.device)", "torch.tensor(float(negatives.shape[1]), dtype=torch.float64, device=x.device)", "tests/test_rehearse.py -k 'need_a_gpu and noise'"),
 )  # fmt: skip

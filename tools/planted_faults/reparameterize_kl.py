@@ -78,6 +78,7 @@ FAULTS = (
           "const auto clamped = t.twice_kl < floor;", KL),
     Fault("KL: the floor of twice the KL is not doubled", "csrc/common/reparameterize_kl.h", "const auto floor = free_bits + free_bits;",
           "const auto floor = free_bits;", KL),
+    Fault("KL, CUDA: the sum of twice the KL is not halved", "csrc/cuda/reparameterize_kl.cuh", "sum *= Acc(0.5);", "", KL_CUDA),
     Fault("KL, Triton: free bits leave one gradient alone", "kernels/_gaussian.py",
           "grad_prior_logvar = tl.where(clamped, 0.0, grad_prior_logvar)", "grad_prior_logvar = grad_prior_logvar", KL_TRITON),
     Fault("KL: batchmean is a sum", "pygen/native/reparameterize_kl.py", 'if reduction != "batchmean":', 'if reduction == "batchmean":', KL),
