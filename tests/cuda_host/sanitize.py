@@ -232,6 +232,20 @@ def exercise_crf(launcher) -> None:
                 launcher.sample(emissions, scores, ends, ends, given, torch.tensor(5), samples)
 
 
+def exercise_logistic_mixture_nll(launcher) -> None:
+    """More components than warps, pixel by pixel in memory: gradients take the place of parameters read a second time."""
+    import torch
+
+    from pygen.functional import logistic_mixture_nll
+
+    exercise_row("logistic_mixture_nll")
+    for channels, each in ((1, 3), (3, 10)):
+        x = torch.zeros(2, channels, 5, 7, dtype=torch.uint8)
+        for dtype in (torch.float32, torch.bfloat16):
+            params = torch.zeros(2, 20 * each, 5, 7, dtype=dtype).contiguous(memory_format=torch.channels_last)
+            logistic_mixture_nll(params.requires_grad_(), x, backend="cpu").backward()
+
+
 def exercise_row(name: str) -> None:
     """The samples of the generic tests, forward and backward, each dtype; and what else the row has registered."""
     import registry
