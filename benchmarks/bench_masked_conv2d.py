@@ -69,9 +69,6 @@ CASES = [
     Case("gated 2x3 64->128 N=16 28x28", (3, 3), ABOVE, 64, 128, 16, 28),
     Case("gated 1x3 B 64->128 N=16 28x28", (1, 3), "B", 64, 128, 16, 28),
 ]
-if os.environ.get("PYGEN_BENCH_FULL"):  # the whole grid: half an hour on two cores
-    grid = itertools.product("AB", (32, 64, 128, 256), (16, 64), (28, 32))
-    CASES += [c for c in (square(kind, *size) for kind, *size in grid) if c not in CASES]
 
 
 def _as(case: Case, dtype: torch.dtype) -> Case:
@@ -90,9 +87,20 @@ def _gpu_cases() -> list[Case]:
     return [*large, _as(squares[1], torch.float16), *narrow]
 
 
+def _grid() -> list[Case]:
+    """Every size: half an hour on two cores; on a GPU, in every dtype that multiplies on tensor cores, to be picked from by -k."""
+    if DEVICE.type == "cpu":
+        return [square(*case) for case in itertools.product("AB", (32, 64, 128, 256), (16, 64), (28, 32))]
+    dtypes = (torch.bfloat16, torch.float16, torch.float32)
+    sizes = itertools.product((32, 64, 128, 256), (16, 64, 256), (28, 32), dtypes)
+    return [_as(square("B", *size), dtype) for *size, dtype in sizes]
+
+
 if DEVICE.type == "cuda":
     CASES = _gpu_cases()
     torch.backends.cudnn.benchmark = True
+if os.environ.get("PYGEN_BENCH_FULL"):
+    CASES += [case for case in _grid() if case not in CASES]
 DIRECTIONS = ("forward", "forward+backward")
 
 
@@ -230,18 +238,10 @@ def group(request, collect) -> dict[str, Measurement]:
     for name, op in ops.items():
         given = given_to(name)
         called = _without_wgmma if name == MMA else lambda work: work
-        if not (
-            DEVICE.type == "cuda" and "compiled" in name
-        ):  # in its faster layout alone: it takes half a minute each
+        if not (DEVICE.type == "cuda" and "compiled" in name):  # in its faster layout alone: half a minute each
             works[name] = called(_work(op, direction, given, grad, inner))
-        if (
-            DEVICE.type == "cpu"
-            or name in ("w*mask", "w*mask compiled", "crop", MASKED_BEFORE, "crop compiled")
-            or name.startswith("pygen ")
-        ):
-            works[f"{name} channels_last"] = called(
-                _work(op, direction, turn(given), grad.contiguous(memory_format=last), inner)
-            )
+        turned = _work(op, direction, turn(given), grad.contiguous(memory_format=last), inner)
+        works[f"{name} channels_last"] = called(turned)
     works = harness.with_graphs(works, [name for name in works if "channels_last" in name])
     measured = harness.measure(works)
     flops = 2 * case.batch * case.side**2 * int(case.live().sum())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pytest_benchmark")
+pytestmark = pytest.mark.slow  # each starts a run of its own
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 PROGRAM = """
