@@ -88,7 +88,7 @@ def _gpu_cases() -> list[Case]:
 
 
 def _grid() -> list[Case]:
-    """Every size: half an hour on two cores; on a GPU, in every dtype that multiplies on tensor cores, to be picked from by -k."""
+    """Every size: half an hour on two cores; on a GPU, in every dtype that multiplies on tensor cores, picked from by -k."""
     if DEVICE.type == "cpu":
         return [square(*case) for case in itertools.product("AB", (32, 64, 128, 256), (16, 64), (28, 32))]
     dtypes = (torch.bfloat16, torch.float16, torch.float32)
