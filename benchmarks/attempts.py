@@ -14,9 +14,8 @@ import pytest
 import torch
 
 PYGEN = "pygen "  # providers of ours start with this
-LIMIT_S = int(
-    os.environ.get("PYGEN_BENCH_LIMIT_S", "200")
-)  # for a provider's first calls on a GPU, and what they compile
+# For a provider's first calls on a GPU, and what they compile.
+LIMIT_S = int(os.environ.get("PYGEN_BENCH_LIMIT_S", "200"))
 HANGS_S = LIMIT_S + 200  # after that much a kernel waits for ever, which Python cannot end
 
 leave_out = True  # a rehearsal wants to see it

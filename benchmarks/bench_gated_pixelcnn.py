@@ -127,24 +127,12 @@ def _layer_works(case: Case, direction: str) -> tuple[dict[str, Work], dict[str,
     with torch.no_grad():
         truths = copy.deepcopy(plain).double()(*(t.double() for t in given[:2]), None)
 
-    def error(name: str, model: nn.Module) -> float:
+    def error(model: nn.Module) -> float:
         with torch.no_grad():
             results = zip(model(*given[:2], None), truths, strict=True)
             return max(((a.double() - t).abs().max() / t.abs().max()).item() for a, t in results)
 
-    return works, _checked(case, models, error)
-
-
-def _checked(case: Case, models: dict[str, nn.Module], error: Callable[[str, nn.Module], float]) -> dict[str, float]:
-    """Errors against float64, of those that are right: about as large as eager's."""
-    allowed = 2 * error("eager", models["eager"]) + 50 * torch.finfo(case.dtype).eps
-
-    def check(name: str, model: nn.Module) -> float:
-        found = error(name, model)
-        assert found <= allowed, f"{name} is off by {found}"
-        return found
-
-    return harness.errors_of(models, check)
+    return works, harness.errors_like_eager(models, error, 50 * torch.finfo(case.dtype).eps)
 
 
 def _step_works(case: Case) -> tuple[dict[str, Work], dict[str, float]]:
@@ -168,11 +156,11 @@ def _step_works(case: Case) -> tuple[dict[str, Work], dict[str, float]]:
     with torch.no_grad():
         truth = copy.deepcopy(models["eager"]).double().loss(x)
 
-    def error(name: str, model: nn.Module) -> float:
+    def error(model: nn.Module) -> float:
         with torch.no_grad():
             return ((model.loss(x).double() - truth).abs() / truth).item()
 
-    return works, _checked(case, models, error)
+    return works, harness.errors_like_eager(models, error, 50 * torch.finfo(case.dtype).eps)
 
 
 @pytest.fixture(scope="module")

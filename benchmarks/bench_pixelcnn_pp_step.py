@@ -68,14 +68,7 @@ def _check(made: dict[str, nn.Module], x: Tensor) -> dict[str, float]:
         pairs = zip(_results(model, x), expected, strict=True)
         return max(((g.double() - t).abs().max() / t.abs().max().clamp(min=1e-6)).item() for g, t in pairs)
 
-    allowed = 2 * error(made["eager"]) + 1e-5
-
-    def check(name: str, model: nn.Module) -> float:
-        found = error(model)
-        assert found <= allowed, f"{name} is off by {found}"
-        return found
-
-    return harness.errors_of(made, check)
+    return harness.errors_like_eager(made, error, 1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -84,14 +84,7 @@ def _check(models: dict[str, Model], x: torch.Tensor) -> dict[str, float]:
         pairs = zip(_results(model, x), expected, strict=True)
         return max(((g.double() - t).abs().max() / t.abs().max().clamp(min=1e-6)).item() for g, t in pairs)
 
-    allowed = 2 * error(models["eager"]) + 1e-5
-
-    def check(name: str, model: Model) -> float:
-        found = error(model)
-        assert found <= allowed, f"{name} is off by {found}"
-        return found
-
-    return harness.errors_of(models, check)
+    return harness.errors_like_eager(models, error, 1e-5)
 
 
 def _results(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

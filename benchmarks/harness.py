@@ -30,9 +30,7 @@ from pygen import _backends
 RESULTS = Path(__file__).resolve().parent / "results"
 DEVICE = torch.device(os.environ.get("PYGEN_BENCH_DEVICE", "cpu"))  # set by `make bench` and `make gpu`
 
-COMPILE_MODE = os.environ.get(
-    "PYGEN_BENCH_COMPILE", "max-autotune-no-cudagraphs"
-)  # on a GPU; "default" takes far less time
+COMPILE_MODE = os.environ.get("PYGEN_BENCH_COMPILE", "max-autotune-no-cudagraphs")  # on a GPU; "default" is far quicker
 GRAPHED = " graphed"  # providers that are one CUDA graph end with this: their time is the device's alone
 
 Work = Callable[[], object]
@@ -170,6 +168,18 @@ def errors_of(ops: dict[str, Any], check: Callable[[str, Any], Any]) -> dict[str
         if name not in errors:
             del ops[name]
     return errors
+
+
+def errors_like_eager(ops: dict[str, Any], error: Callable[[Any], float], slack: float) -> dict[str, float]:
+    """error(op) of each provider; takes those out of `ops` that err by more than twice eager's and `slack`."""
+    allowed = 2 * error(ops["eager"]) + slack
+
+    def check(name: str, op: Any) -> float:
+        found = error(op)
+        assert found <= allowed, f"{name} is off by {found}"
+        return found
+
+    return errors_of(ops, check)
 
 
 def measure(works: dict[str, Work], budget_s: float = 2.0, least: int = 7, warm: int = 3) -> dict[str, Measurement]:

@@ -165,6 +165,11 @@ def pretend(patch: pytest.MonkeyPatch, folder: Path) -> None:
 class Limits:
     """Pytest's plugin."""
 
+    passed = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.passed += report.when == "call" and report.passed
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             if any(name in item.name for name in NOT_HERE):
@@ -191,7 +196,11 @@ def main(arguments: list[str]) -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         pretend(patch, Path(folder))
-        return int(pytest.main(["-q", "-p", "no:xdist", "-p", "no:cacheprovider", *arguments], plugins=[Limits()]))
+        plugin = Limits()
+        status = pytest.main(["-q", "-p", "no:xdist", "-p", "no:cacheprovider", *arguments], plugins=[plugin])
+    return int(status) or (
+        0 if plugin.passed else pytest.ExitCode.NO_TESTS_COLLECTED
+    )  # where all are left out, nothing is shown
 
 
 if __name__ == "__main__":

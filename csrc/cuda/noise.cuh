@@ -26,9 +26,9 @@ __device__ __forceinline__ void quick_normal4(uint64_t seed, uint64_t q, uint32_
   }
 }
 
-// Read once: behind a store the compiler would have to read it again.
-__device__ __forceinline__ uint64_t noise_key(const View& given, const int64_t* seed) {
-  return given.data != nullptr || seed == nullptr ? 0 : static_cast<uint64_t>(__ldg(seed));
+// Read once: behind a store the compiler would have to read it again. None: the noise is the caller's, or not needed.
+__device__ __forceinline__ uint64_t noise_key(const int64_t* seed) {
+  return seed == nullptr ? 0 : static_cast<uint64_t>(__ldg(seed));
 }
 
 template <class T, int U, int V, bool kAligned, class Acc>

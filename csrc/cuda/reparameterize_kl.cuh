@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
   const uint32_t k_begin = sample_block * p.samples_per_block;
   const uint32_t k_end = k_begin + min(p.samples_per_block, p.num_samples - k_begin);
   typename Tr::Place place(p.tiling, block);
-  const uint64_t key = noise_key(p.eps, p.seed);
+  const uint64_t key = noise_key(p.seed);
   Acc sum = 0;  // of twice the KL
   for (int turn = 0; turn < p.tiling.turns; ++turn, place.next_turn(p.tiling)) {
     Span span[U];
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(Tr::kThreads, (kMinBlocks<Tr, kPrior, kAligned
   for (int u = 0; u < U; ++u) live[u] = place.template span<kAligned>(p.tiling, u, span[u]);
   Inputs<Tr, kPrior, kAligned> inputs;
   inputs.fetch(p, span);
-  const uint64_t key = noise_key(p.eps, p.seed);
+  const uint64_t key = noise_key(p.seed);
   Acc from_z[U][V] = {}, from_z_eps[U][V] = {};  // sums over samples of grad_z and grad_z eps
   for (uint32_t k = 0; k < p.num_samples; ++k) {
     Pack<T, V> packed[U];
