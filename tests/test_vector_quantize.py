@@ -232,13 +232,15 @@ def moving(**options):
     return pnn.VectorQuantizer(4, 2, decay=0.9, **options)
 
 
-def test_moving_averages_by_hand():
-    module = moving(epsilon=0.5)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_moving_averages_by_hand(dtype):
+    module = moving(epsilon=0.5, dtype=dtype)
+    accurate = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 8 * torch.finfo(dtype).eps}
     assert not list(module.parameters()) and set(module.state_dict()) == {"codebook", "cluster_sizes", "cluster_sums"}
-    sizes, sums = torch.ones(4, dtype=torch.float64), module.codebook.double()
+    sizes, sums = torch.ones(4, dtype=torch.float64), module.codebook.to(torch.float64, copy=True)
     g = torch.Generator().manual_seed(2)
     for _ in range(3):
-        z = torch.randn((3, 2, 5), generator=g).requires_grad_()
+        z = torch.randn((3, 2, 5), generator=g, dtype=dtype).requires_grad_()
         before = module.codebook.clone()
         quantized, indices, loss = module(z)
         assert_same(quantized.detach(), reference.codes_of(before, indices).contiguous())
@@ -246,17 +248,20 @@ def test_moving_averages_by_hand():
         torch.testing.assert_close(grad, 2 * 0.25 * (z - quantized).detach() / z.numel())
         torch.testing.assert_close(loss.detach(), 0.25 * (z - quantized).detach().square().mean())
         counts = torch.bincount(indices.reshape(-1), minlength=4)
-        sizes = 0.9 * sizes + 0.1 * counts
-        sums = 0.9 * sums + 0.1 * torch.zeros(4, 2).index_add(0, indices.reshape(-1), reference.rows_of(z.detach()))
+        sizes = 0.9 * sizes + 0.1 * counts.double()
+        of_codes = torch.zeros(4, 2, dtype=torch.float64).index_add(
+            0, indices.reshape(-1), reference.rows_of(z.detach()).double()
+        )
+        sums = 0.9 * sums + 0.1 * of_codes
         smoothed = sizes.sum() * (sizes + 0.5) / (sizes.sum() + 4 * 0.5)
-        torch.testing.assert_close(module.cluster_sizes.double(), sizes, rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(module.codebook.double(), sums / smoothed.unsqueeze(1), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(module.cluster_sizes.double(), sizes, **accurate)
+        torch.testing.assert_close(module.codebook.double(), sums / smoothed.unsqueeze(1), **accurate)
     kept = copy.deepcopy(module.state_dict())
     module.eval()(z)
     module.train()(z[:0])
     for name, t in module.state_dict().items():
         assert_same(t, kept[name], what=f"{name}, though nothing was trained")
-    other = moving()
+    other = moving(dtype=dtype)
     other.load_state_dict(kept)
     assert_same(other.eval()(z)[1], module.eval()(z)[1])
 

@@ -132,7 +132,7 @@ class VectorQuantizer(nn.Module):
         if not indices.numel():
             return
         counts, sums = code_statistics(input, indices, self.num_codes, backend=self.backend)
-        sizes = self.cluster_sizes.to(sums.dtype) * self.decay + counts * (1 - self.decay)
+        sizes = self.cluster_sizes.to(sums.dtype) * self.decay + counts.to(sums.dtype) * (1 - self.decay)
         total = self.cluster_sums.to(sums.dtype) * self.decay + sums * (1 - self.decay)
         n = sizes.sum()
         codebook = total / (n * (sizes + self.epsilon) / (n + self.num_codes * self.epsilon)).unsqueeze(1)

@@ -22,6 +22,7 @@ FAULTS = (
     Fault("Codes: under torch.compile the copy of the codebook is a clone", "pygen/ops/_saved.py", "torch.ops.pygen.snapshot(t) if torch.compiler.is_compiling() else t.clone()", "t.clone()", f"{QUANTIZE} -k inductor"),
     Fault("Codes: moving averages move where nothing is trained", "pygen/nn/vector_quantize.py", "self.decay is not None and self.training", "self.decay is not None", QUANTIZE),
     Fault("Codes: sizes are smoothed to another total", "pygen/nn/vector_quantize.py", "(n + self.num_codes * self.epsilon)", "(n + self.epsilon)", QUANTIZE),
+    Fault("Codes: counts count in float32 whatever the codebook", "pygen/nn/vector_quantize.py", "counts.to(sums.dtype) * (1 - self.decay)", "counts * (1 - self.decay)", QUANTIZE),
     Fault("Codes: the codebook's gradient takes beta", "pygen/ops/_vector_quantize.py", "(2 * codebook_weight) * factor", "(2 * beta) * factor", QUANTIZE),
     Fault("Codes: one sample's distances are summed by threads", "pygen/ops/_vector_quantize.py", "(total(each).view(1) if len(each) == 1 else each.sum(1))", "each.sum(1)", QUANTIZE),
     Fault("Codes, CUDA: of equal scores any thread's code", QUANTIZE_CU, "(other == most && its < code)", "(other == most && its > code)", QUANTIZE_CUDA),
