@@ -69,7 +69,10 @@ def check_reduction(op: str, reduction: object) -> None:
         return
     hint = ""
     if isinstance(reduction, str) and reduction == "mean":
-        hint = " (a mean over elements shrinks the KL by the latent size; 'batchmean' averages over N alone)"
+        hint = (
+            " (a mean over elements, which in an ELBO shrinks the KL by the latent size, is 'sum' over their number; "
+            "'batchmean' is the mean over N)"
+        )
     raise fail(op, "reduction", "'batchmean', 'none' or 'sum'", f"{reduction!r}{hint}")
 
 

@@ -151,6 +151,11 @@ def _recognise(layer: nn.Module) -> tuple[dict[str, Any], str | None]:
         return {}, "not patched: the mask has values other than 0 and 1"
     pattern, groups = _pattern(live != 0)
     if pattern is None:
+        if groups := _alternating_groups(live != 0):
+            return {}, (
+                f"not patched: its {groups} colour groups alternate channel by channel, masked_conv2d's are contiguous "
+                "blocks (docs/from_pytorch.md)"
+            )
         return {}, "not patched: taps differ between channels, and not as colour groups do"
     return {"mask_type": pattern, "color_groups": groups, "dilation": layer.dilation[0]}, None
 
@@ -170,6 +175,17 @@ def _pattern(live: Tensor) -> tuple[MaskType | None, int]:
                 if torch.equal(live, dense_mask(mask_type, groups, shape)):
                     return mask_type, groups
     return None, 1
+
+
+def _alternating_groups(live: Tensor) -> int:
+    """How many colour groups a mask has whose group is the channel's index modulo their number; 0 if it has none such."""
+    outs, ins = live.shape[:2]
+    for groups in range(2, min(outs, ins) + 1):
+        if outs % groups == 0 and ins % groups == 0:
+            to, of = (torch.arange(channels, device="cpu").view(-1, groups).t().flatten() for channels in (outs, ins))
+            if _pattern(live[to][:, of])[1] == groups:
+                return groups
+    return 0
 
 
 def _difference(layer: nn.Conv2d, options: dict[str, Any]) -> str | None:

@@ -135,6 +135,11 @@ def test_module_takes_masks_and_checkpoints_of_pytorch_crf():
         (lambda e, y, m: LinearChainCRF(2.0), TypeError, "num_tags: expected an int, got float"),
         (lambda e, y, m: LinearChainCRF(3, batch_first=False), ValueError, "batch_first: expected True"),
         (lambda e, y, m: LinearChainCRF(3, reduction="mean"), ValueError, "reduction: expected"),
+        (
+            lambda e, y, m: LinearChainCRF(3)(e, y, m),
+            TypeError,
+            r"lengths: .* \(a mask goes to mask=\), got torch.bool",
+        ),
         (lambda e, y, m: LinearChainCRF(3)(e, y, mask=m.float()), TypeError, "mask: expected .* got torch.float32"),
         (lambda e, y, m: LinearChainCRF(3)(e, y, mask=m[:, :2]), ValueError, r"mask: expected shape \[2, 4\]"),
         (lambda e, y, m: LinearChainCRF(3).decode([1.0], mask=m), TypeError, "emissions: expected a .* got list"),

@@ -5,6 +5,7 @@ import functools
 import io
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from module_cases import MODULES, each_module, run, total
@@ -238,6 +239,17 @@ def test_modules_compile_as_one_graph(make) -> None:
         grads = torch.autograd.grad(total(outputs), parameters)
         for a, b in zip(grads, torch.autograd.grad(total(expected), parameters), strict=True):
             assert_same(a, b)
+
+
+@pytest.mark.parametrize(
+    "degrees",
+    [range(3), torch.arange(3), np.arange(3), [*np.arange(3)]],
+    ids=["range", "tensor", "array", "NumPy ints"],
+)
+def test_degrees_of_a_linear_layer_may_be_any_integers_in_a_row(degrees) -> None:
+    layer = pnn.MaskedLinear(degrees, degrees, strict=True)
+    assert layer.in_degrees == layer.out_degrees == (0, 1, 2) and {*map(type, layer.in_degrees)} == {int}
+    assert layer(torch.ones(2, 3)).shape == (2, 3)
 
 
 def test_linear_checkpoints_with_a_mask_load_if_it_is_the_same() -> None:

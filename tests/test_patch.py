@@ -105,6 +105,9 @@ def test_patch_leaves_alone_what_is_no_masked_convolution(capsys: pytest.Capture
     per_channel = Multiplying("B", 2, 4, 3, padding=1)
     per_channel.mask = per_channel.mask.repeat(4, 2, 1, 1)
     per_channel.mask[0, 0, 0, 0] = 0
+    alternating = Multiplying("B", 6, 9, 3, padding=1)
+    alternating.mask = alternating.mask.repeat(9, 6, 1, 1)
+    alternating.mask[:, :, 1, 1] = (torch.arange(9)[:, None] % 3 >= torch.arange(6) % 3).float()
     narrow = Multiplying("B", 2, 4, 3, padding=1)
     narrow.mask = torch.ones(5, 5)
     cases = {
@@ -118,6 +121,7 @@ def test_patch_leaves_alone_what_is_no_masked_convolution(capsys: pytest.Capture
         "uneven": (Multiplying("B", 2, 4, 3, padding=(1, 2), dilation=(1, 2)), "differs between rows and columns"),
         "odd_mask": (odd_mask, "other than 0 and 1"),
         "per_channel": (per_channel, "differ between channels"),
+        "alternating": (alternating, "its 3 colour groups alternate"),
         "narrow": (narrow, "does not broadcast"),
         "linear": (MaskedLinear(), "no nn.Conv2d subclass"),
     }

@@ -44,10 +44,7 @@ class MaskedLinear(nn.Linear):
         dtype: torch.dtype | None = None,
         backend: str | None = None,
     ) -> None:
-        if hasattr(in_degrees, "tolist"):  # a tensor or an array
-            in_degrees = in_degrees.tolist()
-        if hasattr(out_degrees, "tolist"):
-            out_degrees = out_degrees.tolist()
+        in_degrees, out_degrees = _plain(in_degrees), _plain(out_degrees)
         check_degrees(type(self).__name__, in_degrees, out_degrees, strict)
         super().__init__(len(in_degrees), len(out_degrees), bias=bias, device=device, dtype=dtype)
         self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
@@ -77,3 +74,12 @@ class MaskedLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, strict={self.strict}"
+
+
+def _plain(degrees: Any) -> Any:
+    """Of a tensor, an array, a range or a sequence of NumPy's integers a list of int; check_degrees sees to the rest."""
+    if hasattr(degrees, "tolist"):
+        return degrees.tolist()
+    if isinstance(degrees, Sequence) and not isinstance(degrees, str):
+        return [degree.item() if hasattr(degree, "item") else degree for degree in degrees]
+    return degrees

@@ -82,7 +82,8 @@ def _all_int(degrees: Sequence[Any]) -> bool:
 def check_degrees(op: str, in_degrees: Any, out_degrees: Any, strict: Any) -> None:
     for name, degrees in (("in_degrees", in_degrees), ("out_degrees", out_degrees)):
         if not isinstance(degrees, (tuple, list)):
-            raise _checks.fail(op, name, "a tuple of int", type(degrees).__name__, kind=TypeError)
+            hint = " (tuple(degrees.tolist()))" if hasattr(degrees, "tolist") else ""
+            raise _checks.fail(op, name, f"a tuple of int{hint}", type(degrees).__name__, kind=TypeError)
         if not _all_int(degrees):
             other = next(d for d in degrees if type(d) is not int)
             raise _checks.fail(op, name, "a tuple of int", f"one of {type(other).__name__}", kind=TypeError)

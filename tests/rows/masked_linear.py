@@ -94,6 +94,7 @@ def errors() -> list[ErrorInput]:
         error("bias dtype", TypeError, r"bias: expected torch.float32, the dtype of input", {"bias": b.half()}),
         error("bias number", TypeError, r"bias: expected a torch.Tensor, got float", {"bias": 0.0}),
         error("degrees number", TypeError, r"in_degrees: expected a tuple of int, got int", in_degrees=4),
+        error("degrees array", TypeError, r"a tuple of int \(tuple\(degrees", in_degrees=np.arange(4)),
         error("degrees float", TypeError, r"out_degrees: expected a tuple of int", out_degrees=(1.0, 2.0, 3.0)),
         error("degrees count", ValueError, r"in_degrees: expected 4 degrees, .* got 3", in_degrees=(0, 1, 2)),
         error("strict int", TypeError, r"strict: expected a bool, got int", strict=1),
