@@ -23,7 +23,7 @@ def affine_coupling(
     shift: Tensor,
     log_scale: Tensor | None = None,
     *,
-    mask: str = "channel",
+    mask: str | None = "channel",
     flip: bool = False,
     scale: str = "exp",
     bound: float | None = None,
@@ -32,7 +32,8 @@ def affine_coupling(
 ) -> tuple[Tensor, Tensor]:
     """Shifts and scales half of `input` and gives log |det| of that map: the coupling layer of normalizing flows.
 
-    The other half passes unchanged; shift and log_scale are usually what a network makes of it. At the transformed
+    The other half passes unchanged; shift and log_scale are usually what a network makes of it. With mask=None all of
+    input is transformed, as in masked autoregressive flows, whose network is a MADE. At the transformed
     elements y = x e^f + shift, with f = log_scale by default (see `scale`), and log_det is the sum of f over a sample.
     `inverse` computes x = (y - shift) e^-f, and log_det is minus that sum. At unchanged elements shift and log_scale,
     even NaN, have no effect and gradient 0. Dinh et al. 2014, "NICE", section 3.2; Dinh et al. 2016, "Density
@@ -54,10 +55,11 @@ def affine_coupling(
             transformed half [N, C', ...], C' = C // 2, or with flip C - C // 2. Any strides: chunks of one tensor need no copy.
         log_scale: shift's shape. None: f = 0, NICE's additive coupling.
         mask: which places pass unchanged: "channel", the first C - C // 2 of dim 1; "even_odd", the even indices of dim 1, from
-            0; "checkerboard", those whose indices of the last two dims have an odd sum (input needs four dims, or three).
-        flip: those are transformed, the others pass.
+            0; "checkerboard", those whose indices of the last two dims have an odd sum (input needs four dims, or three);
+            None: none, shift has input's shape.
+        flip: of a mask: those are transformed, the others pass.
         scale: "exp", f = log_scale; "tanh", f = bound tanh(log_scale / bound); "sigmoid", f = log sigmoid(log_scale + 2)
-            (Glow). The last two need log_scale.
+            (Glow, whose code shifts before it scales: docs/from_pytorch.md). The last two need log_scale.
         bound: of "tanh", a positive number, and of it alone.
         inverse: the inverse map, log_det being its own.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
@@ -84,7 +86,7 @@ def affine_coupling(
     limit = check_scale(_OP, scale, bound)
     if log_scale is None and scale != "exp":
         raise _checks.fail(_OP, "log_scale", f"a tensor, since scale is {scale!r}", None)
-    options = (mask, flip, scale, limit, _checks.check_bool(_OP, "inverse", inverse))
+    options = ("all" if mask is None else mask, flip, scale, limit, _checks.check_bool(_OP, "inverse", inverse))
     name = _dispatch.requested(_OP, backend)
     if not _dispatch.is_plain(input, shift, log_scale):
         if _dispatch.under_transform(_OP, name, input.device.type):
@@ -103,7 +105,7 @@ def _check(input: Any, shift: Any, log_scale: Any, mask: Any, flip: Any) -> bool
     """Whether the parameters have the transformed half's shape."""
     _checks.check_tensor(_OP, "input", input)
     _checks.check_floating(_OP, "input", input)
-    check_mask(_OP, mask, flip)
+    check_mask(_OP, mask, flip, or_none=True)
     least = 3 if mask == "checkerboard" else 2
     if input.dim() < least:
         words = "three dims [N, ..., H, W]" if least == 3 else "two dims [N, C, ...]"
@@ -112,11 +114,11 @@ def _check(input: Any, shift: Any, log_scale: Any, mask: Any, flip: Any) -> bool
     _checks.check_like(_OP, "shift", shift, "input", input)
     half = False
     if shift.shape != input.shape:
-        live = _coupling.live_channels(input.shape[1], mask, flip)[2]
-        shape = (input.shape[0], live, *input.shape[2:])
-        half = mask != "checkerboard" and shift.shape == shape
+        cut = mask in ("channel", "even_odd")
+        shape = (input.shape[0], _coupling.live_channels(input.shape[1], mask or "all", flip)[2], *input.shape[2:])
+        half = cut and shift.shape == shape
         if not half:
-            other = "" if mask == "checkerboard" else f" or {list(shape)}, its transformed half"
+            other = f" or {list(shape)}, its transformed half" if cut else ""
             raise _checks.fail(_OP, "shift", f"input's shape {list(input.shape)}{other}", list(shift.shape))
     if log_scale is not None:
         _checks.check_tensor(_OP, "log_scale", log_scale)
@@ -126,10 +128,12 @@ def _check(input: Any, shift: Any, log_scale: Any, mask: Any, flip: Any) -> bool
     return half
 
 
-def check_mask(op: str, mask: Any, flip: Any) -> None:
-    if not isinstance(mask, str) or mask not in MASKS:
-        raise _checks.fail(op, "mask", "'channel', 'checkerboard' or 'even_odd'", repr(mask))
-    _checks.check_bool(op, "flip", flip)
+def check_mask(op: str, mask: Any, flip: Any, or_none: bool = False) -> None:
+    if not (mask is None and or_none) and (not isinstance(mask, str) or mask not in MASKS):
+        names = "'channel', 'checkerboard' or 'even_odd'"
+        raise _checks.fail(op, "mask", f"None, {names}" if or_none else names, repr(mask))
+    if _checks.check_bool(op, "flip", flip) and mask is None:
+        raise _checks.fail(op, "flip", "False, since mask is None", flip)
 
 
 def check_scale(op: str, scale: Any, bound: Any) -> float:

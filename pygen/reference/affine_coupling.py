@@ -29,6 +29,8 @@ def live_places(input: Tensor, mask: str, flip: bool) -> Tensor:
         height, width = (torch.arange(n, device=input.device) for n in input.shape[-2:])
         return (height[:, None] + width) % 2 == int(flip)
     c = torch.arange(input.shape[1], device=input.device)
+    if mask == "all":
+        return (c >= 0).reshape(-1, *[1] * (input.dim() - 2))
     middle = (input.shape[1] + 1) // 2
     live = ((c >= middle) if mask == "channel" else (c % 2 == 1)) != flip
     return live.reshape(-1, *[1] * (input.dim() - 2))

@@ -31,10 +31,12 @@ def positive(t: dict[str, Tensor]) -> dict[str, Tensor]:
     return t | {"log_scale": t["log_scale"].abs()}
 
 
-def live(shape: tuple[int, ...], mask: str, flip: bool) -> Tensor:
+def live(shape: tuple[int, ...], mask: str | None, flip: bool) -> Tensor:
     """The mask as people make it, [1, C, ...]: 1 where the places are transformed."""
     m = torch.zeros(1, *shape[1:], dtype=torch.bool)
-    if mask == "channel":
+    if mask is None:
+        m[:] = True
+    elif mask == "channel":
         m[:, (shape[1] + 1) // 2 :] = True
     elif mask == "even_odd":
         m[:, 1::2] = True
@@ -104,6 +106,7 @@ def samples() -> list[Sample]:
         Sample("full channel", tensors((2, 6, 3, 2)), {"scale": "sigmoid"}),
         Sample("rows", tensors((37, 9), (37, 4)), {"mask": "even_odd", "scale": "sigmoid", "inverse": True}),
         Sample("full rows", tensors((3, 70)), {"mask": "even_odd", "flip": True, "scale": "tanh", "bound": 2}),
+        Sample("no mask", tensors((5, 7)), {"mask": None}),
         Sample("additive", tensors((3, 7, 4), (3, 3, 4), additive=True), {"inverse": True}),
         Sample("blocks of 1024", positive(tensors((2, 6, 33, 31), (2, 3, 33, 31))), small=False),
         Sample("empty batch", tensors((0, 4, 3, 3), (0, 2, 3, 3))),
@@ -120,13 +123,18 @@ def more_samples() -> list[Sample]:
     turned = {k: t.transpose(0, -1).contiguous().transpose(0, -1) for k, t in odd.items()}
     chunks = tensors((3, 4, 5, 3), (3, 4, 5, 3), additive=True)
     shift, log_scale = chunks["shift"].chunk(2, 1)
-    one = tensors((2, 1, 3))
+    one, both = tensors((2, 1, 3)), tensors((9, 6, 3))["input"]
     named = {
         "batch 65536": (big, {}),
         "channels_last": (last, {}),
         "channels_last board": (last | {k: last["input"] for k in ("shift", "log_scale")}, {"mask": "checkerboard"}),
         "transposed": (turned, {"inverse": True}),
         "chunks": ({"input": chunks["input"], "shift": shift, "log_scale": log_scale}, {"mask": "even_odd"}),
+        "no mask channels_last": (
+            last | {k: last["input"] for k in ("shift", "log_scale")},
+            {"mask": None, "inverse": True},
+        ),
+        "interleaved": ({k: both[..., i] for i, k in enumerate(("input", "shift", "log_scale"))}, {"mask": None}),
         "one channel": (one, {"flip": True}),
         "one channel that passes": (one, {}),
         "five dims": (tensors((2, 3, 2, 3, 2), (2, 1, 2, 3, 2)), {}),
@@ -140,7 +148,7 @@ def registered(sample: Sample, dtype: torch.dtype) -> list:
     o = sample.options
     inverse = o.get("inverse", False)
     options = (
-        o.get("mask", "channel"),
+        o.get("mask", "channel") or "all",
         o.get("flip", False),
         o.get("scale", "exp"),
         float(o.get("bound", 1.0)),
@@ -182,8 +190,10 @@ def errors() -> list[ErrorInput]:
         error("log_scale number", TypeError, r"log_scale: expected a torch.Tensor, got float", {"log_scale": 1.0}),
         error("log_scale missing", ValueError, r"log_scale: expected a tensor, since scale is 'tanh'", {"log_scale": None},
               scale="tanh", bound=1.0),
-        error("mask name", ValueError, r"mask: expected 'channel', .* or 'even_odd', got 'channels'", mask="channels"),
-        error("mask array", ValueError, r"mask: expected 'channel', .* got array", mask=np.zeros(2)),
+        error("mask name", ValueError, r"mask: expected None, 'channel', .* or 'even_odd', got 'channels'", mask="channels"),
+        error("flip without a mask", ValueError, r"flip: expected False, since mask is None, got True", mask=None, flip=True),
+        error("shift of all", ValueError, r"shift: expected input's shape \[2, 5, 4, 3\], got \[2, 2, 4, 3\]", mask=None),
+        error("mask array", ValueError, r"mask: expected None, 'channel', .* got array", mask=np.zeros(2)),
         error("flip number", TypeError, r"flip: expected True or False, got 1", flip=1),
         error("inverse number", TypeError, r"inverse: expected True or False, got 0", inverse=0),
         error("scale name", ValueError, r"scale: expected 'exp', 'sigmoid' or 'tanh', got 'softplus'", scale="softplus"),
@@ -198,9 +208,10 @@ def errors() -> list[ErrorInput]:
 
 def fuzz(rng: random.Random) -> tuple[dict, dict]:
     shape = tuple(rng.choice((1, 2, 3, 5, 8)) for _ in range(rng.choice((2, 3, 4, 4, 5))))
-    masks = ("channel", "even_odd") if len(shape) == 2 else ("channel", "even_odd", "checkerboard")
-    options: dict = {"mask": rng.choice(masks), "flip": rng.random() < 0.5, "inverse": rng.random() < 0.5}
-    half = options["mask"] != "checkerboard" and rng.random() < 0.5
+    masks = (None, "channel", "even_odd") if len(shape) == 2 else (None, "channel", "even_odd", "checkerboard")
+    mask, flip = rng.choice(masks), rng.random() < 0.5
+    options: dict = {"mask": mask, "flip": flip and mask is not None, "inverse": rng.random() < 0.5}
+    half = mask in ("channel", "even_odd") and rng.random() < 0.5
     params = half_shape(shape, flip=options["flip"]) if half else shape
     shapes = {"input": shape, "shift": params}
     if rng.random() < 0.8:

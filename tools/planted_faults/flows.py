@@ -36,6 +36,8 @@ FAULTS = (
     Fault("coupling, C++: what is infinite is multiplied by no gradient", COUPLING_CPP, "{alone ? &none : &p.input,", "{&p.input,", COUPLING),
     Fault("coupling: rows of a board merge whatever their parity", "pygen/_coupling.py", "(weight - inner_weight * inner) % 2 == 0", "inner_weight * inner >= 0", COUPLING),
     Fault("coupling, reference: NaN of passing places leaks", "pygen/reference/affine_coupling.py", "return torch.where(live, t, torch.zeros((), dtype=t.dtype, device=t.device))", "return t", COUPLING),
+    Fault("coupling: without a mask a half passes", "pygen/ops/affine_coupling.py", '"all" if mask is None else mask, flip, scale', '"channel" if mask is None else mask, flip, scale', COUPLING),
+    Fault("coupling, reference: without a mask the even indices pass", "pygen/reference/affine_coupling.py", 'if mask == "all":', "if False:", COUPLING),
     Fault("coupling: two gradients are taken for one that lies together", "pygen/ops/_halves.py", "second.storage_offset() - first.storage_offset() == first.shape[1] * first.stride(1) > 0", "True", "tests/test_flows.py"),
     Fault("spline: a bin has the next one's slope on its left", SPLINE_H, "L::select(past, raw0, b.raw0);", "L::select(past, raw1, b.raw0);", SPLINE),
     Fault("spline: the ends of linear tails have slopes of parameters", SPLINE_H, "b.index == (c.linear ? Real(0) : never)", "b.index == never", SPLINE),
