@@ -1,6 +1,7 @@
 """Set-up of the suite, before pygen is imported: Triton fixes its interpreter when kernels are decorated."""
 
 import gc
+import importlib.util
 import os
 
 # Threads that wait sleep. Spinning, as they would, two on a busy machine cost each other 15 ms in every small operation.
@@ -17,6 +18,10 @@ if torch.cuda.is_available():
     torch.backends.cudnn.deterministic = True
 else:
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    if os.environ["TRITON_INTERPRET"] == "1" and importlib.util.find_spec("triton"):
+        import quick_interpreter
+
+        quick_interpreter.hurry()
 THREADS = 2
 torch.set_num_threads(THREADS)
 
