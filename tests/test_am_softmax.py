@@ -1,5 +1,7 @@
 """am_softmax beyond what the generic tests ask of every op."""
 
+import math
+
 import am_softmax_parts
 import pytest
 import torch
@@ -32,6 +34,44 @@ def test_am_softmax_is_cross_entropy_of_cosines(target):
         expected = F.cross_entropy(20.0 * (cosines - margin * hot), classes)
         got = am_softmax(input, weight, classes, scale=20.0, margin=margin, backend=target.backend)
         torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+
+
+@fast_targets
+@pytest.mark.parametrize("angular_margin", (0.2, 0.5, 1.5))
+def test_am_softmax_of_wider_angles_is_that_of_arcface(target, angular_margin):
+    """Of few features: some angles would pass pi."""
+    input, weight, classes = given(90, 2, 7, target.device, torch.float64)
+    cosines = F.linear(F.normalize(input), F.normalize(weight))
+    angles = cosines.acos()
+    hot = F.one_hot(classes, 7).bool()
+    past = angles + angular_margin >= torch.pi
+    assert (past & hot).any() and (~past & hot).any()
+    wider = torch.where(past, cosines - angular_margin * math.sin(angular_margin), (angles + angular_margin).cos())
+    for margin in (0.0, 0.1):
+        expected = F.cross_entropy(20.0 * (torch.where(hot, wider, cosines) - margin * hot.double()), classes)
+        got = am_softmax(
+            input, weight, classes, scale=20.0, margin=margin, angular_margin=angular_margin, backend=target.backend
+        )
+        torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+        pairs = [torch.autograd.grad(loss, [input, weight], retain_graph=True) for loss in (got, expected)]
+        torch.testing.assert_close(*pairs, rtol=1e-10, atol=1e-12)
+
+
+@fast_targets
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_am_softmax_of_no_angle_has_the_gradients_of_the_other_classes(target, dtype):
+    """Samples that are their classes' weights, or opposite to them: the slope of a wider angle's cosine is infinite at 0, and the
+    target's part of a gradient points along its own vector."""
+    weight = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(target.device)
+    classes, hot = torch.arange(5, device=target.device), torch.eye(5, dtype=torch.bool, device=target.device)
+    for sign, wider in ((1.0, math.cos(0.5)), (-1.0, -1 - 0.5 * math.sin(0.5))):
+        leaves = [(factor * weight).to(dtype).requires_grad_() for factor in (sign, 1.0)]
+        cosines = F.normalize(leaves[0].double()) @ F.normalize(leaves[1].double()).t()
+        expected = F.cross_entropy(10.0 * torch.where(hot, wider, cosines), classes)
+        got = am_softmax(*leaves, classes, scale=10.0, margin=0.0, angular_margin=0.5, backend=target.backend)
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-3)
+        pairs = [torch.autograd.grad(loss, leaves) for loss in (got, expected)]
+        torch.testing.assert_close(*pairs, rtol=1e-2, atol=1e-3)
 
 
 @fast_targets
@@ -68,7 +108,8 @@ def test_am_softmax_of_some_samples_at_a_time_is_the_same(target, reduction, mon
     seen = []
 
     def run():
-        nll = am_softmax(input, weight, classes, reduction=reduction, backend=target.backend)
+        options = {"reduction": reduction, "angular_margin": 0.3, "backend": target.backend}
+        nll = am_softmax(input, weight, classes, **options)
         return nll, *torch.autograd.grad(nll.sum(), [input, weight])
 
     whole = run()

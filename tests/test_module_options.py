@@ -67,7 +67,7 @@ CASES = CONTRASTIVE | {
     "AMSoftmax": Case(
         lambda **options: pnn.AMSoftmax(6, 9, **options),
         lambda m, x, target, **options: pf.am_softmax(x, m.weight, target, **{"scale": 30.0, "margin": 0.35} | options),
-        ({"scale": 7.0}, {"margin": 0.1}, *REDUCTIONS),
+        ({"scale": 7.0}, {"margin": 0.1}, {"angular_margin": 0.3}, *REDUCTIONS),
     ),
     "AffineCoupling": Case(
         lambda additive=False, **options: pnn.AffineCoupling(

@@ -10,14 +10,14 @@ from pygen.ops.am_softmax import check_options
 
 
 class AMSoftmax(nn.Module):
-    """The additive-margin softmax loss (CosFace) with the classes' weights: (embeddings [N, D], target [N]) -> loss in nats.
+    """The margin softmax loss (CosFace, ArcFace) with the classes' weights: (embeddings [N, D], target [N]) -> loss in nats.
 
     The weights, [C, D], are drawn as nn.Linear's. See pygen.functional.am_softmax.
 
     Args:
         in_features: D, of an embedding.
         num_classes: C.
-        scale, margin, reduction, backend: as in the function.
+        scale, margin, angular_margin, reduction, backend: as in the function.
 
     Example:
         >>> criterion = pygen.nn.AMSoftmax(16, 10)  # in place of a last layer of 10 classes and F.cross_entropy
@@ -33,6 +33,7 @@ class AMSoftmax(nn.Module):
         *,
         scale: float = 30.0,
         margin: float = 0.35,
+        angular_margin: float = 0.0,
         reduction: str = "batchmean",
         backend: str | None = None,
         device: torch.device | str | None = None,
@@ -41,10 +42,10 @@ class AMSoftmax(nn.Module):
         super().__init__()
         for name, value in (("in_features", in_features), ("num_classes", num_classes)):
             check_size("AMSoftmax", name, value)
-        check_options("AMSoftmax", scale, margin)
+        check_options("AMSoftmax", scale, margin, angular_margin)
         check_reduction("AMSoftmax", reduction)
         self.in_features, self.num_classes = in_features, num_classes
-        self.scale, self.margin, self.reduction = scale, margin, reduction
+        self.scale, self.margin, self.angular_margin, self.reduction = scale, margin, angular_margin, reduction
         self.backend = _dispatch.checked("AMSoftmax", backend)
         self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
         self.reset_parameters()
@@ -63,9 +64,14 @@ class AMSoftmax(nn.Module):
             target,
             scale=self.scale,
             margin=self.margin,
+            angular_margin=self.angular_margin,
             reduction=self.reduction,
             backend=self.backend,
         )
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.num_classes}, scale={self.scale}, margin={self.margin}, reduction={self.reduction!r}"
+        angular = f", angular_margin={self.angular_margin}" if self.angular_margin else ""
+        return (
+            f"{self.in_features}, {self.num_classes}, scale={self.scale}, margin={self.margin}{angular}, "
+            f"reduction={self.reduction!r}"
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pygen.ops._products import operands, products_of
 from pygen.reference._likelihood import compute_dtype
-from pygen.reference.am_softmax import EPS, norms
+from pygen.reference.am_softmax import EPS, norms, turned
 
 _PRODUCTS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 29}
 _LEAST_SAMPLES = 64  # fewer would wait for the weights, and each part of the samples adds to all of their gradient
@@ -30,6 +30,7 @@ def one_pass(
     target: Tensor,  # [N]
     scale: float,
     margin: float,
+    angular_margin: float,
     upstream: Tensor | None,  # [N], in the dtype computed in; None: the loss alone
     wanted: Sequence[bool],  # of the gradients of input and weight
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -54,9 +55,12 @@ def one_pass(
     for start in range(0, len(x), at_once):
         some = slice(start, start + at_once)
         above = None if upstream is None else upstream[some]
-        nll[some], grads = launcher.rows(
-            by.products(x[some], w), rows[some], columns, target[some], scale * margin, above, x.dtype
-        )
+        products, slopes = by.products(x[some], w), None
+        if angular_margin:
+            at, slopes = _widen(products, rows[some] / scale, columns, target[some], angular_margin)
+        nll[some], grads = launcher.rows(products, rows[some], columns, target[some], scale * margin, above, x.dtype)
+        if grads is not None and slopes is not None:
+            grads[at] *= slopes.to(grads.dtype)
         if grads is not None and grad_x is not None:
             by.grad_x(grad_x[some], grads, w)
         if grads is not None and wanted[1]:
@@ -65,6 +69,23 @@ def one_pass(
         grad_x = None if grad_x is None else grad_x.mul_(rows.unsqueeze(1))
         grad_w = None if grad_w is None else grad_w.mul_(scale)
     return nll, grad_x, grad_w
+
+
+def _widen(
+    products: Tensor,  # [n, C], of which each sample's with its target is changed
+    rows: Tensor,  # [n], one over the samples' lengths
+    columns: Tensor,  # [C], one over the classes'
+    target: Tensor,  # [n]
+    angular_margin: float,
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Where the targets' products are, which become those of wider angles, and the slopes of that: [n] numbers each, so that the
+    kernels need not know of angles. A target that is no class changes another's product: its loss is NaN whatever that is."""
+    drawn = target.clamp(0, products.shape[1] - 1)
+    at = torch.arange(len(products), device=products.device), drawn
+    lengths = rows * columns[drawn]
+    cosines, slopes = turned(products[at] * lengths, angular_margin)
+    products[at] = cosines / lengths
+    return at, slopes
 
 
 def finished(

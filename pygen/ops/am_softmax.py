@@ -1,5 +1,6 @@
 """am_softmax: additive margin softmax over many classes, without the matrix of logits."""
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -29,14 +30,16 @@ def am_softmax(
     *,
     scale: float = 30.0,
     margin: float = 0.35,
+    angular_margin: float = 0.0,
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """The additive-margin softmax loss (CosFace), in nats: trains embeddings, as of faces, whose classes lie apart in angle.
+    """The margin softmax loss (CosFace, ArcFace), in nats: trains embeddings, as of faces, whose classes lie apart in angle.
 
     It is F.cross_entropy of scale * (F.normalize(input) @ F.normalize(weight).T - margin * one_hot(target)), summed or
     averaged over N. Wang et al. 2018, "Additive Margin Softmax for Face Verification"; CosFace (Wang et al. 2018) is
-    the same loss.
+    the same loss. ArcFace (Deng et al. 2019) adds its margin to the target's angle instead: margin=0 and an
+    angular_margin.
 
     Differentiable to any order in input and weight (first order under torch.compile), with N C memory from the second
     order on. 16 bits are multiplied and summed in float32, and cosines are not rounded. The logits [N, C] are computed
@@ -52,6 +55,8 @@ def am_softmax(
             makes the loss NaN.
         scale: what cosines are multiplied by, > 0; 30 in the paper, 64 in CosFace's.
         margin: what is taken from the target's cosine before scaling; 0 gives the softmax of cosines.
+        angular_margin: what is added to the target's angle before that, in radians, 0 .. pi / 2; 0.5 in ArcFace's paper. Where
+            the angle would pass pi, the cosine is less by angular_margin sin(angular_margin) instead, as in ArcFace's code.
         reduction: "none" gives [N]; "sum" the total; "batchmean" the total over N.
         backend: "reference", "cpu", "triton", "cuda"; None chooses. Triton and CUDA: not yet run on a GPU.
 
@@ -73,7 +78,7 @@ def am_softmax(
     if _checks.autocast_enabled():
         input, weight = _checks.cast_under_autocast(input, weight)
     _check(input, weight, target)
-    options = (*check_options(_OP, scale, margin), reduction)
+    options = (*check_options(_OP, scale, margin, angular_margin), reduction)
     _checks.check_reduction(_OP, reduction)
     name = _dispatch.requested(_OP, backend)
     if not _dispatch.is_plain(input, weight, target):
@@ -86,13 +91,17 @@ def am_softmax(
     return _launch(input, weight, target, *options, name)
 
 
-def check_options(op: str, scale: Any, margin: Any) -> tuple[float, float]:
-    for name, value, least in (("scale", scale, 0), ("margin", margin, -_MOST)):
+def check_options(op: str, scale: Any, margin: Any, angular_margin: Any) -> tuple[float, float, float]:
+    given = (("scale", scale, 0), ("margin", margin, -_MOST), ("angular_margin", angular_margin, None))
+    for name, value, least in given:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _checks.fail(op, name, "a number", type(value).__name__, kind=TypeError)
-        if not least < value <= _MOST:
+        if least is None:
+            if not 0 <= value <= math.pi / 2:
+                raise _checks.fail(op, name, "a number >= 0 and <= pi / 2", value)
+        elif not least < value <= _MOST:
             raise _checks.fail(op, name, f"a number > {least:g} and <= {_MOST:g}", value)
-    return float(scale), float(margin)
+    return float(scale), float(margin), float(angular_margin)
 
 
 def _check(input: Any, weight: Any, target: Any) -> None:
@@ -125,38 +134,38 @@ def _kernels(backend: str, *tensors: Tensor) -> ModuleType | None:
     return _dispatch.launcher(_OP, _OP, name, tensors[0])
 
 
-def _launch(input, weight, target, scale, margin, reduction, backend):
-    return _forward(input, weight, target, scale, margin, reduction, backend, (False, False))[0]
+def _launch(input, weight, target, scale, margin, angular_margin, reduction, backend):
+    return _forward(input, weight, target, scale, margin, angular_margin, reduction, backend, (False, False))[0]
 
 
-def _forward(input, weight, target, scale, margin, reduction, backend, wanted):
+def _forward(input, weight, target, scale, margin, angular_margin, reduction, backend, wanted):
     """The loss and, where `wanted` for input and weight, their gradients for finished()."""
     launcher = _kernels(backend, input, weight, target)
     check_level_values(_OP, target, weight.shape[0], "target", "classes")
     with _checks.without_autocast(input):
         if launcher is None:
-            return reference.forward(input, weight, target, scale, margin, reduction), ()
+            return reference.forward(input, weight, target, scale, margin, angular_margin, reduction), ()
         upstream = (
             torch.ones(input.shape[0], dtype=compute_dtype(input.dtype), device=input.device) if any(wanted) else None
         )
-        nll, *grads = one_pass(launcher, input, weight, target, scale, margin, upstream, wanted)
+        nll, *grads = one_pass(launcher, input, weight, target, scale, margin, angular_margin, upstream, wanted)
         return reduced(nll, reduction), grads
 
 
-def _launch_backward(grad_nll, input, weight, target, scale, margin, reduction, backend):
-    return _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, (True, True))
+def _launch_backward(grad_nll, input, weight, target, scale, margin, angular_margin, reduction, backend):
+    return _backward(grad_nll, input, weight, target, scale, margin, angular_margin, reduction, backend, (True, True))
 
 
-def _backward(grad_nll, input, weight, target, scale, margin, reduction, backend, wanted):
+def _backward(grad_nll, input, weight, target, scale, margin, angular_margin, reduction, backend, wanted):
     launcher = _kernels(backend, grad_nll, input, weight, target)
     with _checks.without_autocast(input):
         if launcher is None:
-            return reference.backward(grad_nll, input, weight, target, scale, margin, reduction)
+            return reference.backward(grad_nll, input, weight, target, scale, margin, angular_margin, reduction)
         each = reduction == "none"
         upstream = (
             grad_nll.contiguous() if each else torch.ones(input.shape[0], dtype=grad_nll.dtype, device=input.device)
         )
-        _, *grads = one_pass(launcher, input, weight, target, scale, margin, upstream, wanted)
+        _, *grads = one_pass(launcher, input, weight, target, scale, margin, angular_margin, upstream, wanted)
         return _finished(launcher, grads, None if each else grad_nll, input, weight, reduction)
 
 
@@ -167,17 +176,19 @@ def _finished(launcher, grads, grad_nll, input, weight, reduction):
     return tuple(None if g is None else finished(launcher, g, t, factor) for g, t in pairs)
 
 
+_OPTIONS = "float scale, float margin, float angular_margin, str reduction"
+
 _below = _library.register(
-    "am_softmax(Tensor input, Tensor weight, Tensor target, float scale, float margin, str reduction, str backend) -> Tensor",
+    f"am_softmax(Tensor input, Tensor weight, Tensor target, {_OPTIONS}, str backend) -> Tensor",
     _launch,
-    lambda input, weight, target, scale, margin, reduction, backend: torch.empty(
+    lambda input, weight, target, scale, margin, angular_margin, reduction, backend: torch.empty(
         input.shape[:1] if reduction == "none" else (), dtype=compute_dtype(input.dtype), device=input.device
     ),
     lambda *args: _AmSoftmax.apply(True, *args),
 )
 _below_backward = _library.register(
-    "am_softmax_backward(Tensor grad_nll, Tensor input, Tensor weight, Tensor target, float scale, float margin, str reduction, "
-    "str backend) -> (Tensor, Tensor)",
+    f"am_softmax_backward(Tensor grad_nll, Tensor input, Tensor weight, Tensor target, {_OPTIONS}, str backend) -> "
+    "(Tensor, Tensor)",
     _launch_backward,
     lambda grad_nll, input, weight, *rest: (
         torch.empty_like(input, memory_format=torch.contiguous_format),
@@ -210,7 +221,7 @@ class _AmSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_nll):
         if grad_nll is None:
-            return (None,) * 8
+            return (None,) * 9
         input, weight, target = saved(ctx)
         ready, ctx.ready = ctx.ready, ()
         grad_nll = _dispatch.readable(grad_nll)
@@ -225,7 +236,7 @@ class _AmSoftmax(torch.autograd.Function):
             grads = _finished(_kernels(ctx.backend, input), ready, grad_nll, input, weight, ctx.options[-1])
         else:
             grads = _backward(*args, ctx.backend, ctx.needs_input_grad[1:3])
-        return None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[1:3], strict=True)), *(None,) * 5
+        return None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[1:3], strict=True)), *(None,) * 6
 
 
 class _AmSoftmaxBackward(torch.autograd.Function):
@@ -248,7 +259,7 @@ class _AmSoftmaxBackward(torch.autograd.Function):
 
         with _checks.without_autocast(input):
             grads = composite_gradients(formula, (grad_nll, input, weight), ctx.needs_input_grad[1:4], grad_grads)
-        return None, *grads, *(None,) * 5
+        return None, *grads, *(None,) * 6
 
 
 _fast_apply = _library.fast_apply(_AmSoftmax)

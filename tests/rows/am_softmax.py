@@ -26,6 +26,12 @@ def composite(t: dict[str, Tensor], options: dict) -> tuple[Tensor]:
     """Cosines, the margin by index, the sum over what is not the target."""
     x, w, target = t["input"], t["weight"], t["target"]
     cosines = F.normalize(x) @ F.normalize(w).t()
+    angular = options.get("angular_margin", 0.0)
+    if angular:  # by the angle, its cosine kept off 1
+        of_target = cosines.gather(1, target.unsqueeze(1))
+        wider = torch.cos(torch.acos(of_target.clamp(-1 + 1e-6, 1 - 1e-6)) + angular)
+        wider = torch.where(of_target > -math.cos(angular), wider, of_target - angular * math.sin(angular))
+        cosines = cosines.scatter(1, target.unsqueeze(1), wider)
     margins = torch.zeros_like(cosines).scatter(1, target.unsqueeze(1), options.get("margin", 0.35))
     logits = options.get("scale", 30.0) * (cosines - margins)
     beyond = logits - logits.gather(1, target.unsqueeze(1))  # 70 at most, of a scale of 30
@@ -40,6 +46,8 @@ def samples() -> list[Sample]:
         Sample("one element", tensors(1, 1, 1)),
         Sample("odd everything", tensors(7, 13, 33), {"reduction": "none"}),
         Sample("narrow rows", tensors(67, 3, 5), {"reduction": "sum"}),
+        Sample("wider angles", tensors(7, 13, 33), {"angular_margin": 0.5, "margin": 0.0, "reduction": "none"}),
+        Sample("angles past pi", tensors(67, 3, 5), {"angular_margin": 1.2, "scale": 8.0, "reduction": "sum"}),
         Sample("no margin", tensors(5, 16, 64), {"margin": 0.0, "scale": 10.0}),
         Sample("more classes than a tile", tensors(3, 4, 16500), {"reduction": "none"}, small=False),
         Sample("empty batch", tensors(0, 3, 4), {"reduction": "sum"}),
@@ -59,13 +67,13 @@ def more_samples() -> list[Sample]:
 
 def registered(sample: Sample, dtype: torch.dtype) -> list:
     t = sample.cast(dtype)
-    options = {"scale": 30.0, "margin": 0.35, "reduction": "batchmean"} | dict(sample.options)
+    options = {"scale": 30.0, "margin": 0.35, "angular_margin": 0.0, "reduction": "batchmean"} | dict(sample.options)
     given = t["input"].clone().requires_grad_(), t["weight"].clone().requires_grad_(), t["target"]
     shape = given[0].shape[:1] if options["reduction"] == "none" else ()
     wide = torch.promote_types(dtype, torch.float32)
     count = math.prod(shape)
     grad = torch.linspace(0.5, 1.5, max(1, count), dtype=wide)[:count].view(shape).requires_grad_()
-    rest = (*(options[k] for k in ("scale", "margin", "reduction")), "auto")
+    rest = (*(options[k] for k in ("scale", "margin", "angular_margin", "reduction")), "auto")
     ops = torch.ops.pygen
     return [
         (ops.am_softmax.default, (*given, *rest)),
@@ -109,6 +117,10 @@ def errors() -> list[ErrorInput]:
         error("margin bool", TypeError, r"margin: expected a number, got bool", margin=True),
         error("margin tensor", TypeError, r"margin: expected a number, got Tensor", margin=torch.zeros(())),
         error("margin NaN", ValueError, r"margin: expected a number > -1e\+06 and <= 1e\+06, got nan", margin=math.nan),
+        error("angle None", TypeError, r"angular_margin: expected a number, got NoneType", angular_margin=None),
+        error("angle negative", ValueError, r"angular_margin: expected a number >= 0 .* got -0.1", angular_margin=-0.1),
+        error("angle wide", ValueError, r"angular_margin: expected .* and <= pi / 2, got 1.6", angular_margin=1.6),
+        error("angle NaN", ValueError, r"angular_margin: expected a number .* got nan", angular_margin=math.nan),
         error("reduction mean", ValueError, r"reduction: expected 'batchmean', 'none' or 'sum', got 'mean' \(", reduction="mean"),
         error("reduction None", ValueError, r"reduction: expected .* got None", reduction=None),
         error("backend name", ValueError, r"backend: expected one of .* got 'gpu'", backend="gpu"),
@@ -125,6 +137,8 @@ def fuzz(rng: random.Random) -> tuple[dict, dict]:
     )
     reductions = ("none", "sum") if n == 0 else ("none", "sum", "batchmean")  # a mean over no samples is NaN
     options = {"reduction": rng.choice(reductions), "scale": rng.choice((1.0, 30.0)), "margin": rng.choice((0.0, 0.35))}
+    if features >= 16 and rng.random() < 0.3:  # of few features an angle may be near 0, where its slope is steep
+        options["angular_margin"] = 0.5
     return {"input": (n, features), "weight": (classes, features), "target": (n,)}, options
 
 
@@ -146,7 +160,12 @@ ROWS = [
         composite=composite,
         samples=samples,
         errors=errors,
-        options={"reduction": ("batchmean", "sum"), "scale": (5.0, 6.0), "margin": (0.1, 0.2)},
+        options={
+            "reduction": ("batchmean", "sum"),
+            "scale": (5.0, 6.0),
+            "margin": (0.1, 0.2),
+            "angular_margin": (0.0, 0.5),
+        },
         autocast="cast",
         batched=frozenset({"input", "target"}),
         registered=registered,
