@@ -60,6 +60,13 @@ def check_size(module: str, argument: str, value: object) -> None:
         raise fail(module, argument, "an int >= 1", repr(value))
 
 
+def instead_of_levels(x: Tensor, num_levels: int | None) -> str:
+    """What came in their place, and what makes levels of it."""
+    if num_levels is None or not x.is_floating_point():
+        return str(x.dtype)
+    return f"{x.dtype} (of numbers in [0, 1]: (x * {num_levels - 1}).round().long())"
+
+
 REDUCTIONS = ("batchmean", "none", "sum")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pygen import _dispatch
-from pygen._checks import check_tensor, fail
+from pygen._checks import check_tensor, fail, instead_of_levels
 
 _DTYPES = (torch.uint8, torch.int64)
 
@@ -20,7 +20,8 @@ def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[i
     """
     check_tensor(model, "x", x)
     if x.dtype not in _DTYPES:
-        raise fail(model, "x", f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64", x.dtype, kind=TypeError)
+        expected = f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64"
+        raise fail(model, "x", expected, instead_of_levels(x, num_levels), kind=TypeError)
     if x.dim() != 1 + len(image_shape) or any(
         e is not None and e != s for e, s in zip(image_shape, x.shape[1:], strict=True)
     ):

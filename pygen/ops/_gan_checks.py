@@ -12,9 +12,24 @@ from pygen._gan_terms import KINDS, RELATIVISTIC, SMOOTHABLE
 Logits = Tensor | Sequence[Tensor]
 
 
+# Names that other code has for our kinds, for who tries them.
+_ELSEWHERE = {
+    "lsgan": "least_squares",
+    "mse": "least_squares",
+    "vanilla": "nonsaturating",
+    "bce": "nonsaturating",
+    "logistic": "nonsaturating",
+    "wgan": "wasserstein",
+    "wgangp": "wasserstein",
+    "ragan": "relativistic_average",
+}
+
+
 def check_options(op: str, kind: object, label_smoothing: Any, scale: Any, reduction: object) -> None:
     if not isinstance(kind, str) or kind not in KINDS:
-        raise _checks.fail(op, "kind", f"one of {', '.join(KINDS)}", repr(kind))
+        ours = _ELSEWHERE.get(kind) if isinstance(kind, str) else None
+        got = repr(kind) if ours is None else f"{kind!r}, which is {ours!r} here"
+        raise _checks.fail(op, "kind", f"one of {', '.join(KINDS)}", got)
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise _checks.fail(op, "reduction", "'mean', 'sum' or 'none'", repr(reduction))
     for name, value in (("label_smoothing", label_smoothing), ("scale", scale)):

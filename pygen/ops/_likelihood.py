@@ -27,7 +27,7 @@ def check_levels(op: str, x: Any, num_levels: int | None, name: str, params: Ten
     if x.dtype not in LEVEL_DTYPES:
         levels = "levels" if num_levels is None else f"levels 0 .. {num_levels - 1}"
         expected = f"{levels} as torch.uint8 or torch.int64"
-        raise _checks.fail(op, "x", expected, x.dtype, kind=TypeError)
+        raise _checks.fail(op, "x", expected, _checks.instead_of_levels(x, num_levels), kind=TypeError)
     if x.device != params.device:
         raise _checks.fail(op, "x", f"a tensor on {params.device}, where {name} is", x.device)
     if x.dim() != params.dim() or x.shape[0] != params.shape[0] or x.shape[2:] != params.shape[2:]:

@@ -139,7 +139,7 @@ def errors() -> list[ErrorInput]:
         error("params dims", ValueError, r"params: expected at least two dims \[N, P, ...\], got \[20\]",
               {"params": p[0, :, 0, 0]}),
         error("x None", TypeError, r"x: expected a torch.Tensor, got NoneType", {"x": None}),
-        error("x float", TypeError, r"x: expected levels 0 .. 255 as torch.uint8 or torch.int64, got torch.float32",
+        error("x float", TypeError, r"x: expected levels 0 .. 255 as torch.uint8 or torch.int64, got torch.float32 \(.*x \* 255",
               {"x": x.float()}),
         error("x int32", TypeError, r"x: expected levels 0 .. 255 as .* got torch.int32", {"x": x.int()}),
         error("x bool", TypeError, r"x: expected levels 0 .. 255 as .* got torch.bool", {"x": x.bool()}),
