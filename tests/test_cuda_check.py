@@ -67,6 +67,11 @@ def test_the_committed_baseline_is_of_every_architecture():
     assert {key.split()[0] for key in baseline["rows"]} == {f"sm_{arch}" for arch in cuda_check.TRITON_ARCHS}
 
 
+def test_every_triton_op_has_cases():
+    ops = [path.stem for path in (ROOT / "kernels").glob("[a-z]*.py")]
+    assert sorted(ops) == sorted(path.stem for path in (ROOT / "tools" / "triton_cases").glob("[a-z]*.py"))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
 @pytest.mark.parametrize("arch", ("sm_80", "sm_90", "sm_100"))

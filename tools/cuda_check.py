@@ -98,7 +98,7 @@ def all_nvcc(archs: list[str], device_only: bool = False) -> Iterator[Row]:
 
 
 def all_triton(archs: list[int], every: int = 1, of: tuple[str, ...] = ("",)) -> Iterator[Row]:
-    """of: words of which the name of a case's function in tools/triton_cases.py has one."""
+    """of: words of which the name of an op's file in tools/triton_cases has one."""
     sys.path.insert(0, str(ROOT))
     from pygen.kernels import _aot
 
@@ -106,8 +106,8 @@ def all_triton(archs: list[int], every: int = 1, of: tuple[str, ...] = ("",)) ->
 
     for arch in archs:
         with _aot.compile_only(arch) as compiled:
-            for name, call in itertools.islice(cases(), None, None, every):
-                if not any(word in call.__qualname__ for word in of):
+            for op, name, call in itertools.islice(cases(), None, None, every):
+                if not any(word in op for word in of):
                     continue
                 compiled.clear()
                 call()

@@ -69,7 +69,7 @@ def main() -> int:
         "# Triton versions tried",
         "",
         f"Written by `make matrix` (tools/matrix.py), torch {torch.__version__}, Python {sys.version.split()[0]}, without a GPU.",
-        f"Interpreter: `{tests}`. Ahead of time: every kernel and configuration of tools/triton_cases.py.",
+        f"Interpreter: `{tests}`. Ahead of time: every kernel and configuration of tools/triton_cases.",
         "",
         "| Triton | interpreter | compiled ahead of time |",
         "| --- | --- | --- |",
