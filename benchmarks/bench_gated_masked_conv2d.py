@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import bench_masked_conv2d as convolutions
+import exact
 import harness
 import pytest
 import torch
-from harness import DEVICE, Measurement, Work
+from harness import DEVICE, Measurement
 from torch import Tensor
 
 import pygen
@@ -22,6 +23,7 @@ from pygen.functional import gated_activation, gated_masked_conv2d, masked_conv2
 
 OP = "gated_masked_conv2d"
 Layer = Callable[..., tuple[Tensor, Tensor]]  # of input, weight, bias, add or None, cond or None
+Given = list[Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -101,45 +103,30 @@ def _providers(case: Case) -> dict[str, Layer]:
     return ops
 
 
-def _work(op: Layer, direction: str, case: Case, tensors: list[Tensor | None], weights: list[Tensor]) -> Work:
+def _work(op: Layer, direction: str, case: Case, tensors: Given, weights: list[Tensor]) -> exact.Checked:
     if direction == "forward":
 
-        def forward() -> None:
+        def forward() -> exact.Results:
             with torch.no_grad():
-                op(*tensors)
+                return exact.Results(op(*tensors), {})
 
         return forward
     given = [None if t is None else t.detach().requires_grad_() for t in tensors]
-    leaves = [t for t in given if t is not None]
+    leaves = {
+        name: t for name, t in zip(("input", "weight", "bias", "add", "cond"), given, strict=True) if t is not None
+    }
 
-    def both() -> None:
+    def both() -> exact.Results:
         pre, out = op(*given)
-        torch.autograd.grad(out if case.add else (pre, out), leaves, weights[1] if case.add else weights)
+        results, upstream = ((out,), weights[1:]) if case.add else ((pre, out), weights)
+        return exact.Results((pre, out), exact.gradients(results, leaves, tuple(upstream)))
 
     return both
 
 
-def _checked_error(name: str, op: Layer, case: Case, tensors: list[Tensor | None]) -> float:
-    """Largest error of pre over its largest value, against float64; fails where it or the gate is wrong."""
+def _given(case: Case) -> tuple[Given, list[Tensor]]:
+    """What a layer is given, and what comes upstream of pre and out."""
     conv = case.conv
-    pads, live = (conv.kernel[0] // 2, conv.kernel[1] // 2), conv.live().to(DEVICE)
-    wide = [None if t is None else t.double() for t in tensors]
-    dense = lambda x, w, b: torch.nn.functional.conv2d(x, w * live, b, padding=pads)  # noqa: E731
-    truths = _behind(dense, conv.color_groups)(*wide)
-    with torch.no_grad():
-        results = op(*tensors)
-    tf32 = conv.dtype is torch.float32 and DEVICE.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32"
-    eps = 2.0**-10 if tf32 else torch.finfo(conv.dtype).eps
-    largest = truths[0].abs().max().item()
-    errors = [(a.double() - truth).abs().max().item() / largest for a, truth in zip(results, truths, strict=True)]
-    assert max(errors) <= (4 if tf32 else 50) * eps, f"{name} is off by {errors}"
-    return errors[0]
-
-
-@pytest.fixture(scope="module")
-def group(request, collect) -> dict[str, Measurement]:
-    case, direction = request.param
-    conv, last = case.conv, torch.channels_last
     draw = lambda *shape: torch.randn(shape, device=DEVICE).to(conv.dtype)  # noqa: E731
     image = (conv.batch, conv.outs, conv.side, conv.side)
     fan_in = conv.live().sum().item() / conv.outs
@@ -149,27 +136,45 @@ def group(request, collect) -> dict[str, Measurement]:
         draw(conv.outs),
     )
     tensors = [x, w, b, draw(*image) if case.add else None, draw(*image[:2]) if case.cond else None]
-    weights = [draw(*image), draw(conv.batch, conv.outs // 2, *image[2:])]
+    return tensors, [draw(*image), draw(conv.batch, conv.outs // 2, *image[2:])]
+
+
+def _checked(
+    case: Case, direction: str, ops: dict[str, Layer], tensors: Given, weights: list[Tensor]
+) -> tuple[dict[str, exact.Checked], dict[str, exact.Errors]]:
+    """What is timed, in both layouts, and its errors, gradients' too; without what is wrong."""
+    conv, last = case.conv, torch.channels_last
     turn = lambda ts: [t.contiguous(memory_format=last) if t is not None and t.dim() == 4 else t for t in ts]  # noqa: E731
-    ops = _providers(case)
-    # On a GPU what is compiled, half a minute a layout, in channels_last alone, its faster one.
-    turned_alone = {name for name in ops if DEVICE.type == "cuda" and "compiled" in name}
-    check = lambda name, op: _checked_error(name, op, case, turn(tensors) if name in turned_alone else tensors)  # noqa: E731
-    works, errors = {}, harness.errors_of(ops, check)
+    works: dict[str, exact.Checked] = {}
     for name, op in ops.items():
-        if name not in turned_alone:
+        # On a GPU what is compiled, half a minute a layout, in channels_last alone, its faster one.
+        if not (DEVICE.type == "cuda" and "compiled" in name):
             works[name] = _work(op, direction, case, tensors, weights)
         works[f"{name} channels_last"] = _work(op, direction, case, turn(tensors), turn(weights))
+    pads, live = (conv.kernel[0] // 2, conv.kernel[1] // 2), conv.live().to(DEVICE)
+    dense = lambda x, w, b: torch.nn.functional.conv2d(x, w * live, b, padding=pads)  # noqa: E731
+    wide = [None if t is None else t.double() for t in tensors]
+    truth = _work(_behind(dense, conv.color_groups), direction, case, wide, [t.double() for t in weights])()
+    check = exact.within(exact.slack(conv.dtype), truth, works["w*mask"])
+    return works, harness.errors_of(works, check)
+
+
+@pytest.fixture(scope="module")
+def group(request, collect) -> dict[str, Measurement]:
+    case, direction = request.param
+    conv, (tensors, weights) = case.conv, _given(case)
+    works, errors = _checked(case, direction, _providers(case), tensors, weights)
     works = harness.with_graphs(works, [name for name in works if "channels_last" in name])
     measured = harness.measure(works)
     # Forward reads what is given and writes pre and out; backward reads all that and what comes upstream, and writes gradients.
     read = sum(t.numel() for t in tensors if t is not None)
     written = sum(t.numel() for t in weights)
-    moved = (read + written if direction == "forward" else 3 * read + 3 * written) * x.element_size()
-    harness.describe(measured, works, moved, errors)
+    moved = (read + written if direction == "forward" else 3 * read + 3 * written) * weights[0].element_size()
+    harness.describe(measured, works, moved, {name: found.output for name, found in errors.items()})
     flops = 2 * conv.batch * conv.side**2 * int(conv.live().sum()) * (1 if direction == "forward" else 3)
-    default = f"pygen {pygen.explain(OP, x).backend}"
+    default = f"pygen {pygen.explain(OP, tensors[0]).backend}"
     for name, m in measured.items():
+        m.info |= errors[name.removesuffix(harness.GRAPHED)].info()
         m.info |= {"live_gflop_per_s": round(flops / m.median / 1e9, 1), "default": name == default}
         if name.startswith("pygen "):
             m.info |= {

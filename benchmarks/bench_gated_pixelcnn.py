@@ -7,15 +7,17 @@ The layers compute the same from the same weights; the crop multiplies no dead t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import exact
 import harness
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import DEVICE, Measurement, Work
+from attempts import Group
+from harness import DEVICE, Measurement
 from torch import Tensor, nn
+from training import LAYOUT, STEP, Training
 
 import pygen
 from pygen import _dispatch
@@ -24,7 +26,6 @@ from pygen.reference import models as plain_models
 from pygen.reference.models.gated_pixel_cnn import GatedLayer, gate
 
 OP = "gated_pixelcnn"
-LAST = torch.channels_last
 
 
 class CroppedLayer(GatedLayer):
@@ -52,7 +53,7 @@ class Case:
     @property
     def layout(self) -> torch.memory_format:
         """The faster one of plain PyTorch."""
-        return torch.contiguous_format if DEVICE.type == "cpu" and self.dtype == torch.float32 else LAST
+        return LAYOUT if self.dtype == torch.float32 else torch.channels_last
 
     def __str__(self) -> str:
         what = f"{self.blocks} blocks" if self.blocks else "layer"
@@ -67,7 +68,6 @@ else:
     CASES = [Case(128, 64, 32, torch.bfloat16), Case(128, 64, 32, torch.bfloat16, blocks=12)]
     CASES += [Case(256, 64, 32, torch.bfloat16), Case(128, 256, 32, torch.bfloat16)]
     CASES += [Case(32, 64, 28, torch.float32, blocks=7)]
-STEP = "zero_grad, loss, backward, Adam"
 GROUPS = harness.groups(
     [(c, d) for c in CASES for d in ((STEP,) if c.blocks else ("forward", "forward+backward"))],
     ("",),
@@ -90,103 +90,77 @@ def _on(model: nn.Module, backend: str) -> nn.Module:
     return model
 
 
-def _models(plain: nn.Module, ours: nn.Module) -> dict[str, nn.Module]:
+def _models(case: Case, plain: nn.Module, ours: nn.Module) -> dict[str, nn.Module]:
     """Equal weights."""
     ours.load_state_dict(plain.state_dict())
     models = {"eager": plain, "crop": _crop(copy.deepcopy(plain))}
     for name in ("cpu", "triton", "cuda"):
         if _dispatch.why_not("gated_masked_conv2d", name, DEVICE.type) is None:
             models[f"pygen {name}"] = _on(copy.deepcopy(ours), name)
-    models |= {f"{name} compiled": copy.deepcopy(models[name]) for name in ("eager", "crop")}
-    models["pygen compiled"] = ours
+    # The best of either first: on a GPU each takes minutes.
+    models |= {"crop compiled": copy.deepcopy(models["crop"]), "pygen compiled": ours}
+    models["eager compiled"] = copy.deepcopy(plain)
+    for model in models.values():
+        model.to(DEVICE, case.dtype, memory_format=case.layout)
     return models
 
 
-def _layer_works(case: Case, direction: str) -> tuple[dict[str, Work], dict[str, float]]:
+def _given(case: Case) -> list[Tensor]:
+    """Both stacks' inputs and what comes upstream of their outputs."""
+    shape = (case.batch, case.channels, case.side, case.side)
+    return [torch.randn(shape, device=DEVICE).to(case.dtype, memory_format=case.layout) for _ in range(4)]
+
+
+def _layer_work(model: nn.Module, direction: str, given: list[Tensor], compiled: bool = False) -> exact.Checked:
+    call = harness.compiled(model) if compiled else model
+    v, h = (t.detach().requires_grad_() for t in given[:2])
+    leaves = {"v": v, "h": h, **dict(model.named_parameters())}
+
+    def forward() -> exact.Results:
+        with torch.no_grad():
+            return exact.Results(call(*given[:2], None), {})
+
+    def both() -> exact.Results:
+        outputs = call(v, h, None)
+        return exact.Results(outputs, exact.gradients(outputs, leaves, tuple(given[2:])))
+
+    return forward if direction == "forward" else both
+
+
+def _measured_layer(case: Case, direction: str) -> Group:
     torch.manual_seed(0)
     plain = GatedLayer(case.channels, case.channels, 3, "B", 1, None)
-    models = _models(plain, pygen.nn.GatedMaskedConv2d(case.channels, case.channels, 3, "B"))
-    shape = (case.batch, case.channels, case.side, case.side)
-    given = [torch.randn(shape, device=DEVICE).to(case.dtype, memory_format=case.layout) for _ in range(4)]
-    works: dict[str, Work] = {}
-    for name, model in models.items():
-        model.to(DEVICE, case.dtype, memory_format=case.layout)
-        call = harness.compiled(model) if name.endswith("compiled") else model
-        leaves = [t.detach().requires_grad_() for t in given[:2]]
-        wanted = [*leaves, *model.parameters()]
-
-        def forward(call=call) -> None:
-            with torch.no_grad():
-                call(*given[:2], None)
-
-        def both(call=call, leaves=leaves, wanted=wanted) -> None:
-            torch.autograd.grad(call(*leaves, None), wanted, given[2:])
-
-        works[name] = forward if direction == "forward" else both
-
-    with torch.no_grad():
-        truths = copy.deepcopy(plain).double()(*(t.double() for t in given[:2]), None)
-
-    def error(model: nn.Module) -> float:
-        with torch.no_grad():
-            results = zip(model(*given[:2], None), truths, strict=True)
-            return max(((a.double() - t).abs().max() / t.abs().max()).item() for a, t in results)
-
-    return works, harness.errors_like_eager(models, error, 50 * torch.finfo(case.dtype).eps)
+    models = _models(case, plain, pygen.nn.GatedMaskedConv2d(case.channels, case.channels, 3, "B"))
+    given = _given(case)
+    works = {name: _layer_work(m, direction, given, name.endswith("compiled")) for name, m in models.items()}
+    truth = _layer_work(copy.deepcopy(plain).double(), direction, [t.double() for t in given])()
+    more = 50 * torch.finfo(case.dtype).eps
+    errors = harness.errors_of(works, exact.like_eager(works["eager"], truth, more))
+    works = harness.with_graphs(works)
+    measured = harness.measure(works, budget_s=4)
+    for name, m in measured.items():
+        m.info = errors[name.removesuffix(harness.GRAPHED)].info()
+        m.info["peak_bytes"] = harness.peak_bytes_of(name, works)
+    return measured
 
 
-def _step_works(case: Case) -> tuple[dict[str, Work], dict[str, float]]:
+def _training(case: Case) -> Training:
     torch.manual_seed(0)
     options = {"hidden_channels": case.channels, "num_blocks": case.blocks}
-    models = _models(plain_models.GatedPixelCNN(**options), GatedPixelCNN(**options))
+    models = _models(case, plain_models.GatedPixelCNN(**options), GatedPixelCNN(**options))
     x = (torch.rand(case.batch, 1, case.side, case.side) < 0.2).to(torch.uint8).to(DEVICE)
-    works: dict[str, Work] = {}
-    for name, model in models.items():
-        model.to(DEVICE, case.dtype, memory_format=case.layout)
-        optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-        loss_of = harness.compiled(model.loss) if name.endswith("compiled") else model.loss
-
-        def step(optimizer=optimizer, loss_of=loss_of) -> None:
-            optimizer.zero_grad()
-            loss_of(x).backward()
-            optimizer.step()
-
-        works[name] = step
-
-    with torch.no_grad():
-        truth = copy.deepcopy(models["eager"]).double().loss(x)
-
-    def error(model: nn.Module) -> float:
-        with torch.no_grad():
-            return ((model.loss(x).double() - truth).abs() / truth).item()
-
-    return works, harness.errors_like_eager(models, error, 50 * torch.finfo(case.dtype).eps)
+    return Training(models, x, lr=1e-4, more=50 * torch.finfo(case.dtype).eps)
 
 
 @pytest.fixture(scope="module")
 def group(request, collect) -> dict[str, Measurement]:
     (case, direction), _ = request.param
     torch._dynamo.reset()
-    works, errors = _step_works(case) if case.blocks else _layer_works(case, direction)
-    works = {name: work for name, work in works.items() if name in errors}
-    if DEVICE.type == "cuda" and case.blocks:  # a model takes minutes to compile: what needs none is stored before
-        eager = {name: work for name, work in works.items() if not name.endswith("compiled")}
-        _measured(case, direction, eager, errors, collect)
-    return _measured(case, direction, works if case.blocks else harness.with_graphs(works), errors, collect)
-
-
-def _measured(
-    case: Case, direction: str, works: dict[str, Work], errors: dict[str, float], collect: Callable[..., None]
-) -> dict[str, Measurement]:
-    measured = harness.measure(works, budget_s=(20 if DEVICE.type == "cpu" else 5) if case.blocks else 4)
-    best = min(m.median for name, m in measured.items() if not name.startswith("pygen") and harness.GRAPHED not in name)
-    for name, m in measured.items():
-        m.info = {
-            "error_vs_float64": errors[name.removesuffix(harness.GRAPHED)],
-            "peak_bytes": harness.peak_bytes_of(name, works),
-            "vs_best_plain": round(best / m.median, 3),
-        }
-    collect(OP, str(case), direction, measured)
+    store = lambda measured: collect(OP, str(case), direction, measured)  # noqa: E731
+    if case.blocks:
+        return _training(case).measured(store)
+    measured = _measured_layer(case, direction)
+    store(measured)
     return measured
 
 

@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import exact
 import harness
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import DEVICE, Measurement, Work
+from harness import DEVICE, Measurement
 from torch import Tensor
 
 import pygen
@@ -98,7 +99,6 @@ def _grid() -> list[Case]:
 
 if DEVICE.type == "cuda":
     CASES = _gpu_cases()
-    torch.backends.cudnn.benchmark = True
 if os.environ.get("PYGEN_BENCH_FULL"):
     CASES += [case for case in _grid() if case not in CASES]
 DIRECTIONS = ("forward", "forward+backward")
@@ -171,82 +171,92 @@ def _providers(case: Case) -> dict[str, Conv]:
     return ops
 
 
-def _without_wgmma(work: Work) -> Work:
+def _without_wgmma(work: exact.Checked) -> exact.Checked:
     """The same on the kernels that Ampere has too."""
 
-    def run() -> None:
+    def run() -> exact.Results:
         compiled = _backends.compiled("_cuda")
         before = compiled.use_wgmma(False)
         try:
-            work()
+            return work()
         finally:
             compiled.use_wgmma(before)
 
     return run
 
 
-def _work(op: Conv, direction: str, tensors: tuple[Tensor, ...], grad: Tensor, needs_input: bool) -> Work:
+def _work(op: Conv, direction: str, tensors: tuple[Tensor, ...], grad: Tensor, needs_input: bool) -> exact.Checked:
     if direction == "forward":
 
-        def forward() -> None:
+        def forward() -> exact.Results:
             with torch.no_grad():
-                op(*tensors)
+                return exact.Results((op(*tensors),), {})
 
         return forward
-    x, w, b = (t.detach() for t in tensors)
-    leaves = [t.requires_grad_() for t in ((x, w, b) if needs_input else (w, b))]  # pixels need no gradient
+    leaves = {name: t.detach().requires_grad_() for name, t in zip(("input", "weight", "bias"), tensors, strict=True)}
+    given = tuple(leaves.values())
+    if not needs_input:  # pixels need no gradient
+        leaves.pop("input").requires_grad_(False)
 
-    def both() -> None:
-        torch.autograd.grad(op(x, w, b), leaves, grad)
+    def both() -> exact.Results:
+        out = op(*given)
+        return exact.Results((out,), exact.gradients(out, leaves, grad))
 
     return both
 
 
-def _checked_error(name: str, op: Conv, case: Case, tensors: tuple[Tensor, ...]) -> float:
-    """Largest error over the largest value, against the float64 reference; fails where a provider is wrong."""
-    wide = [t.double() for t in tensors]
-    truth = F.conv2d(
-        wide[0], wide[1] * case.live().to(DEVICE), wide[2], padding=(case.kernel[0] // 2, case.kernel[1] // 2)
+def _live_only(work: exact.Checked, live: Tensor) -> exact.Checked:
+    """Without the gradients of dead weights, which a weight that was masked before the call has too."""
+
+    def run() -> exact.Results:
+        found = work()
+        return found._replace(gradients={n: g * live if n == "weight" else g for n, g in found.gradients.items()})
+
+    return run
+
+
+def _given(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Input, weight, bias and what comes upstream."""
+    x = torch.randn(case.batch, case.ins, case.side, case.side, device=DEVICE).to(case.dtype)
+    w = (torch.randn(case.outs, case.ins, *case.kernel, device=DEVICE) * 0.1).to(case.dtype)
+    b = torch.randn(case.outs, device=DEVICE).to(case.dtype)
+    return (x, w, b), torch.randn(case.batch, case.outs, case.side, case.side, device=DEVICE).to(case.dtype)
+
+
+def _checked(
+    case: Case, direction: str, ops: dict[str, Conv], tensors: tuple[Tensor, Tensor, Tensor], grad: Tensor
+) -> tuple[dict[str, exact.Checked], dict[str, exact.Errors]]:
+    """What is timed, in both layouts, and its errors, gradients' too; without what is wrong."""
+    last, live, needs_input = torch.channels_last, case.live().to(DEVICE), case.ins > 3
+    masked = (tensors[0], tensors[1] * live, tensors[2])
+    turn = lambda given: (*(t.contiguous(memory_format=last) for t in given[:2]), given[2])  # noqa: E731
+    works: dict[str, exact.Checked] = {}
+    for name, op in ops.items():
+        given = masked if name == MASKED_BEFORE else tensors
+        called = _without_wgmma if name == MMA else lambda work: work
+        if not (DEVICE.type == "cuda" and "compiled" in name):  # in its faster layout alone: half a minute each
+            works[name] = called(_work(op, direction, given, grad, needs_input))
+        turned = _work(op, direction, turn(given), grad.contiguous(memory_format=last), needs_input)
+        works[f"{name} channels_last"] = called(turned)
+    dense = lambda x, w, b: F.conv2d(x, w * live, b, padding=(case.kernel[0] // 2, case.kernel[1] // 2))  # noqa: E731
+    truth = _work(dense, direction, tuple(t.double() for t in tensors), grad.double(), needs_input)()
+    check = exact.within(exact.slack(case.dtype), truth, works["w*mask"])
+    errors = harness.errors_of(
+        works, lambda name, work: check(name, _live_only(work, live) if name.startswith(MASKED_BEFORE) else work)
     )
-    with torch.no_grad():
-        error = ((op(*tensors).double() - truth).abs().max() / truth.abs().max()).item()
-    tf32 = case.dtype is torch.float32 and DEVICE.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32"
-    eps = 2.0**-10 if tf32 else torch.finfo(case.dtype).eps
-    assert error <= (4 if tf32 else 50) * eps, f"{name} is off by {error}"
-    return error
+    return works, errors
 
 
 @pytest.fixture(scope="module")
 def group(request, collect) -> dict[str, Measurement]:
     case, direction = request.param
-    x = torch.randn(case.batch, case.ins, case.side, case.side, device=DEVICE).to(case.dtype)
-    w = (torch.randn(case.outs, case.ins, *case.kernel, device=DEVICE) * 0.1).to(case.dtype)
-    tensors = (x, w, torch.randn(case.outs, device=DEVICE).to(case.dtype))
-    grad = torch.randn(case.batch, case.outs, case.side, case.side, device=DEVICE).to(case.dtype)
-    last = torch.channels_last
-    ops = _providers(case)
-    inner = case.ins > 3
-    masked = (x, w * case.live().to(DEVICE), tensors[2])
-    given_to = lambda name: masked if name == MASKED_BEFORE else tensors  # noqa: E731
-    turn = lambda given: (*(t.contiguous(memory_format=last) for t in given[:2]), given[2])  # noqa: E731
-
-    def check(name: str, op: Conv) -> float:
-        given = given_to(name)
-        return _checked_error(name, op, case, turn(given) if DEVICE.type == "cuda" and "compiled" in name else given)
-
-    works, errors = {}, harness.errors_of(ops, check)
-    for name, op in ops.items():
-        given = given_to(name)
-        called = _without_wgmma if name == MMA else lambda work: work
-        if not (DEVICE.type == "cuda" and "compiled" in name):  # in its faster layout alone: half a minute each
-            works[name] = called(_work(op, direction, given, grad, inner))
-        turned = _work(op, direction, turn(given), grad.contiguous(memory_format=last), inner)
-        works[f"{name} channels_last"] = called(turned)
+    tensors, grad = _given(case)
+    works, errors = _checked(case, direction, _providers(case), tensors, grad)
     works = harness.with_graphs(works, [name for name in works if "channels_last" in name])
     measured = harness.measure(works)
     flops = 2 * case.batch * case.side**2 * int(case.live().sum())
-    flops *= 1 if direction == "forward" else 3 if inner else 2
-    moved = (x.numel() + grad.numel()) * x.element_size()
+    flops *= 1 if direction == "forward" else 3 if case.ins > 3 else 2
+    moved = (tensors[0].numel() + grad.numel()) * grad.element_size()
     default = pygen.explain(OP, *tensors).backend
     for name, m in measured.items():
         m.info = {
@@ -254,7 +264,7 @@ def group(request, collect) -> dict[str, Measurement]:
             "executed_gflop_per_s": round(_executed_taps(case, name) * flops / m.median / 1e9, 1),
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
-            "error_vs_float64": errors[name.removesuffix(harness.GRAPHED).removesuffix(" channels_last")],
+            **errors[name.removesuffix(harness.GRAPHED)].info(),
             "peak_bytes": harness.peak_bytes_of(name, works),
             "default": name == f"pygen {default}",
         }

@@ -31,6 +31,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 DEVICE = torch.device(os.environ.get("PYGEN_BENCH_DEVICE", "cpu"))  # set by `make bench` and `make gpu`
 
 COMPILE_MODE = os.environ.get("PYGEN_BENCH_COMPILE", "max-autotune-no-cudagraphs")  # on a GPU; "default" is far quicker
+if DEVICE.type == "cuda":
+    torch.backends.cudnn.benchmark = True  # its algorithms by trial, for all alike
 GRAPHED = " graphed"  # providers that are one CUDA graph end with this: their time is the device's alone
 
 Work = Callable[[], object]
@@ -170,18 +172,6 @@ def errors_of(ops: dict[str, Any], check: Callable[[str, Any], Any]) -> dict[str
     return errors
 
 
-def errors_like_eager(ops: dict[str, Any], error: Callable[[Any], float], slack: float) -> dict[str, float]:
-    """error(op) of each provider; takes those out of `ops` that err by more than twice eager's and `slack`."""
-    allowed = 2 * error(ops["eager"]) + slack
-
-    def check(name: str, op: Any) -> float:
-        found = error(op)
-        assert found <= allowed, f"{name} is off by {found}"
-        return found
-
-    return errors_of(ops, check)
-
-
 def measure(works: dict[str, Work], budget_s: float = 2.0, least: int = 7, warm: int = 3) -> dict[str, Measurement]:
     """Samples of each work, one call of each in turn, every second round backwards, until the budget is spent.
 
@@ -237,10 +227,11 @@ def describe(measured: dict[str, Measurement], works: dict[str, Work], moved: in
         errors: against float64, of each provider's name without what says how it was called.
     """
     for name, m in measured.items():
+        called = name.removesuffix(GRAPHED)
         m.info = {
             "bytes": moved,
             "gb_per_s": round(moved / m.median / 1e9, 3),
-            "error_vs_float64": errors[name.removesuffix(GRAPHED).removesuffix(" channels_last")],
+            "error_vs_float64": errors[called if called in errors else called.removesuffix(" channels_last")],
             "peak_bytes": peak_bytes_of(name, works),
         }
 

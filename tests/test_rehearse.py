@@ -49,10 +49,11 @@ assert gpu_ceilings.latencies() == {}
 """
 
 
-def run(*command: str) -> None:
+def run(*command: str) -> str:
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=alone)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def test_a_rehearsed_graph_holds_nothing_that_waits():
@@ -71,6 +72,30 @@ def test_a_measurement_of_latencies_that_hangs_is_left():
 def test_the_rehearsal_of_a_benchmark_with_works_that_wait_passes(op, cases):
     """Sparse gradients, whose number of rows the host asks for, and a mask that picks elements: no graphs of those."""
     run("tools/rehearse.py", op, "-k", cases)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here")
+def test_whole_training_steps_are_graphs_too_of_what_is_compiled_as_of_what_is_not():
+    said = run("tools/rehearse.py", "pixelcnn_step")
+    cells = [line.split("│")[3].strip() for line in said.splitlines() if line.startswith("│")]
+    parts = ("eager", "eager .data", "pygen cuda", "pygen default"), ("compiled",), ("pygen compiled",)
+    expected = [f"{name}{graphed}" for names in parts for graphed in ("", " graphed") for name in names]
+    assert " ".join(filter(None, cells)) == " ".join(expected)  # of cells that may be wrapped
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(host_cuda.toolkit_headers() is None, reason="the headers of a CUDA toolkit are not here")
+def test_cases_that_are_the_same_when_small_are_rehearsed_once():
+    said = run("tools/rehearse.py", "gated_pixelcnn", "--collect-only")
+    kept = [
+        "layer C=128 N=64",
+        "layer C=128 N=64",
+        "12 blocks C=128 N=64",
+        "7 blocks C=32 N=64",
+    ]  # forward and both, steps
+    collected = [line.partition("[")[2] for line in said.splitlines() if "::" in line]
+    assert [case for case, line in zip(kept, collected, strict=True) if line.startswith(case)] == kept, said
 
 
 @pytest.mark.slow
