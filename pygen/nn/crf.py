@@ -113,10 +113,8 @@ class LinearChainCRF(nn.Module):
     def _lengths(self, emissions: Tensor, lengths: Tensor | None, mask: Tensor | None) -> Tensor | None:
         """A mask with a hole raises on a CPU; on a GPU, where a check would have to synchronise, it is a wrong length."""
         if mask is None:
-            if isinstance(lengths, Tensor) and lengths.dtype in (
-                torch.bool,
-                torch.uint8,
-            ):  # pytorch-crf's third argument
+            # pytorch-crf's third argument
+            if isinstance(lengths, Tensor) and lengths.dtype in (torch.bool, torch.uint8):
                 raise fail(_OP, "lengths", "[N] of torch.int64 (a mask goes to mask=)", lengths.dtype, kind=TypeError)
             return lengths
         if lengths is not None:
