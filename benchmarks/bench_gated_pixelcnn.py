@@ -134,8 +134,7 @@ def _measured_layer(case: Case, direction: str) -> Group:
     given = _given(case)
     works = {name: _layer_work(m, direction, given, name.endswith("compiled")) for name, m in models.items()}
     truth = _layer_work(copy.deepcopy(plain).double(), direction, [t.double() for t in given])()
-    more = 50 * torch.finfo(case.dtype).eps
-    errors = harness.errors_of(works, exact.like_eager(works["eager"], truth, more))
+    errors = harness.errors_of(works, exact.like_eager(works["eager"], truth, exact.slack(case.dtype)))
     works = harness.with_graphs(works)
     measured = harness.measure(works, budget_s=4)
     for name, m in measured.items():
@@ -149,7 +148,7 @@ def _training(case: Case) -> Training:
     options = {"hidden_channels": case.channels, "num_blocks": case.blocks}
     models = _models(case, plain_models.GatedPixelCNN(**options), GatedPixelCNN(**options))
     x = (torch.rand(case.batch, 1, case.side, case.side) < 0.2).to(torch.uint8).to(DEVICE)
-    return Training(models, x, lr=1e-4, more=50 * torch.finfo(case.dtype).eps)
+    return Training(models, x, lr=1e-4)
 
 
 @pytest.fixture(scope="module")

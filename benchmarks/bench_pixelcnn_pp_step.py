@@ -56,7 +56,7 @@ GROUPS = harness.groups([Case()], (STEP,), str)
 @pytest.fixture(scope="module")
 def group(request, collect) -> dict[str, Measurement]:
     case, direction = request.param
-    training = Training(_models(case), _images(case), lr=1e-5, more=1e-5)
+    training = Training(_models(case), _images(case), lr=1e-5)
     return training.measured(lambda measured: collect(OP, str(case), direction, measured))
 
 

@@ -111,7 +111,7 @@ def group(request, collect) -> dict[str, Measurement]:
         )
         collect(OP, str(case), direction, measured)
 
-    return Training(models, x, lr=1e-4, more=1e-5).measured(store)
+    return Training(models, x, lr=1e-4).measured(store)
 
 
 @pytest.mark.parametrize("group", GROUPS, indirect=True)

@@ -51,6 +51,19 @@ def test_the_errors_are_parts_of_the_largest_value():
     assert list(many.info()["gradient_errors"]) == ["8", "7", "6", "5", "4"]
 
 
+def test_rounding_is_that_of_what_multiplies(monkeypatch):
+    assert exact.slack(torch.float32) == 50 * 2.0**-23 and exact.slack(torch.bfloat16) == 50 * 2.0**-7
+    monkeypatch.setattr(exact, "DEVICE", type("Device", (), {"type": "cuda"}))
+    switch = torch.backends.cudnn.conv
+    before = switch.fp32_precision
+    try:
+        for precision, slack in (("tf32", 2.0**-8), ("ieee", 50 * 2.0**-23)):
+            switch.fp32_precision = precision
+            assert exact.slack(torch.float32) == slack and exact.slack(torch.bfloat16) == 50 * 2.0**-7
+    finally:
+        switch.fp32_precision = before
+
+
 @pytest.mark.parametrize("wrong", [(1.0, 0.0), (0.0, 2.0), (0.0, 0.0, 1.5), (NAN, 0.0), (0.0, NAN), (0.0, 0.0, NAN)])
 def test_what_is_too_far_in_an_output_or_a_gradient_is_refused(wrong):
     for check in (exact.within(0.1, TRUTH, lambda: TRUTH), exact.like_eager(lambda: TRUTH, TRUTH, 0.1)):
@@ -181,7 +194,7 @@ def test_training_steps_are_checked_by_loss_and_gradients_then_timed(monkeypatch
     before = {name: model.first.weight.detach().clone() for name, model in models.items()}
     x = (torch.rand(2, 1, 6, 6) < 0.3).to(torch.uint8)
     kept = []
-    measured = training.Training(models, x, lr=1e-2, more=1e-5).measured(kept.append)
+    measured = training.Training(models, x, lr=1e-2).measured(kept.append)
     assert kept == [measured] and list(attempts.failed) == ["dead", "wrong"]
     assert list(measured) == ["eager", "eager .data", "pygen default", "pygen compiled"]
     for name, m in measured.items():
