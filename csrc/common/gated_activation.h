@@ -21,7 +21,7 @@ PYGEN_HD V expm1_minus(V y) {
   const V middle = 8.3334519073e-3f * r + 4.1665795894e-2f;
   const V low = 1.6666665459e-1f * r + 5.0000001201e-1f;
   const V p = ((high * z + middle) * z + low) * z + r;  // exp(r) - 1
-  const V scale = L::from_bits((L::bits(shifted) + 127) << 23);
+  const V scale = L::power_of_two(shifted, 127);
   return scale * p + (scale - 1.0f);
 }
 template <>

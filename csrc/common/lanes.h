@@ -36,6 +36,11 @@ struct Lanes<float> {
     return x;
 #endif
   }
+  // The float whose exponent is `bias` and the low bits of `shifted`, where kRoundMagic has put a whole number. Modulo
+  // 2^32, as vectors add: a NaN's bits may be any.
+  static PYGEN_HD float power_of_two(float shifted, int bias) {
+    return from_bits(static_cast<Int>((static_cast<uint32_t>(bits(shifted)) + static_cast<uint32_t>(bias)) << 23));
+  }
   static PYGEN_HD float to_real(Int i) { return static_cast<float>(i); }
   static PYGEN_HD float select(bool mask, float a, float b) { return mask ? a : b; }
   static PYGEN_HD float select_top_bit(Int mask, float a, float b) { return mask < 0 ? a : b; }

@@ -28,7 +28,7 @@ PYGEN_HD void decay(V y, V& e, V& one_minus_e) {
   const V middle = 8.3334519073e-3f * r + 4.1665795894e-2f;
   const V low = 1.6666665459e-1f * r + 5.0000001201e-1f;
   const V p = ((high * z + middle) * z + low) * z + r;  // e^r - 1
-  const V scale = L::from_bits((L::bits(shifted) + 127) << 23);
+  const V scale = L::power_of_two(shifted, 127);
   e = L::select(y > 87.0f, V{}, V(scale * p + scale));
   one_minus_e = (1.0f - scale) - scale * p;
 }

@@ -71,7 +71,7 @@ PYGEN_HD ExpTerms<float> quick_exp_terms<false, float>(float x) {
   q = ::fmaf(q, r, 5.0000001201e-1f / 4);
   const float tail = q * (r * r);
   const float p = ::fmaf(0.5f, r, tail);
-  const float scale = L::from_bits((L::bits(shifted) + 126) << 23);  // half of it: 2^128 is none
+  const float scale = L::power_of_two(shifted, 126);  // half of it: 2^128 is none
   const float half = ::fmaf(p, scale, scale);
   ExpTerms<float> out;
   out.root = half + half;

@@ -25,7 +25,7 @@ PYGEN_HD V exp_minus(V y) {
   const V middle = (1.6666520269e-1f * k) * r + 4.9999993289e-1f * k;
   const V low = r * k + k;
   const V p = ((1.3814138470e-3f * k) * z + high) * z + middle;
-  return (p * z + low) * L::from_bits((L::bits(shifted) + (127 + 24)) << 23);
+  return (p * z + low) * L::power_of_two(shifted, 127 + 24);
 }
 template <>
 PYGEN_HD double exp_minus(double y) {

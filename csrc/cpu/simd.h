@@ -231,6 +231,7 @@ struct Lanes<VecF> {
   static constexpr float kMax = Lanes<float>::kMax;
   static PYGEN_INLINE VecI bits(VecF x) { return PYGEN_BY_REGISTER(VecI, bits_of_register, x); }
   static PYGEN_INLINE VecF from_bits(VecI i) { return PYGEN_BY_REGISTER(VecF, float_of_bits_register, i); }
+  static PYGEN_INLINE VecF power_of_two(VecF shifted, int bias) { return from_bits((bits(shifted) + bias) << 23); }
   static PYGEN_INLINE VecF to_real(VecI i) { return PYGEN_BY_REGISTER(VecF, convert_register, i); }
   static PYGEN_INLINE VecF sqrt(VecF x) { return PYGEN_BY_REGISTER(VecF, sqrt_register, x); }
   static PYGEN_INLINE VecF absolute(VecF x) { return PYGEN_BY_REGISTER(VecF, absolute_register, x); }
