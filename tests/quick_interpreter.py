@@ -1,4 +1,4 @@
-"""Triton's interpreter without what takes half of its time and changes nothing.
+"""Triton's interpreter without what takes nearly half of its time and changes nothing.
 
 Each call of a device function would patch triton.language anew, which the launch has done, and each sum and product of
 integers is taken twice, for an assertion that is left out where `debug` is off. What this Triton does not have stays.
