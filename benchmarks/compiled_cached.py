@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pygen.models import _sampling
-from pygen.models._levels import scale_levels
 from pygen.models._mixture import Mixture
-from pygen.models._program import Conv, DenseProgram, Elu, Gate, MultiScaleProgram, Program, Up
+from pygen.models._program import Conv, DenseProgram, Elu, Gate, MultiScaleProgram, Program, Up, scaled_levels
 
 Sampler = Callable[[Tensor], Tensor]  # uniforms [n, C, H, W] or [n, D] -> levels of the same shape
 Work = Callable[[], object]
@@ -77,7 +76,7 @@ def _pixels(
     for s, stage in stages:
         if isinstance(stage, Up):
             matrices |= {(s, i): _columns(weight) for i, (_, weight) in enumerate(stage.phases)}
-    scaled = scale_levels(torch.arange(levels, device=like.device), levels, like.dtype)
+    scaled = scaled_levels(program)
 
     def gated(x: Tensor, blocks: int, linear: bool) -> Tensor:
         a, b = x.unflatten(-1, (blocks, -1)).chunk(2, -1)
@@ -256,7 +255,7 @@ def _dense(program: DenseProgram, n: int, compiled: Callable, captured: Callable
         completed.append(table)
     sums = [bias.expand(n, -1).clone() for bias in program.biases]
     hidden_sums = [nn.functional.pad(s, (0, 1)) for s in sums[:-1]]
-    scaled = scale_levels(torch.arange(levels, device=like.device), levels, like.dtype)
+    scaled = scaled_levels(program)
     every = torch.arange(levels, device=like.device)
 
     def step_of(step: Tensor, at: Tensor, noise: Tensor) -> Tensor:  # [1], [1]: the input's number, [n] -> [n]

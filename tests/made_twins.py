@@ -9,12 +9,12 @@ from torch import Tensor
 from pygen.models import MADE
 from pygen.reference.models import MADE as PlainMADE
 
-# (num_inputs, hidden_sizes, options): one hidden layer, several, narrower than the inputs, levels, orderings, one input.
+# (num_inputs, hidden_sizes, options): one hidden layer, several, fewer than inputs, levels, ranges, orderings, one input.
 CASES = {
     "one-layer": (9, 16, {}),
     "two-layers": (9, (12, 11), {}),
-    "narrow": (12, (5, 3), {}),
-    "levels": (6, 14, {"num_levels": 4}),
+    "narrow": (12, (5, 3), {"input_range": (0, 1)}),
+    "levels": (6, 14, {"num_levels": 4, "input_range": (-0.5, 1)}),
     "orders": (9, (16, 16), {"num_orders": 4}),
     "one-input": (1, 3, {}),
 }

@@ -43,24 +43,29 @@ def _features(*shape: int) -> Tensor:
 _RECURRENT = {
     "rnn": Case("PixelRNN", {"hidden_channels": 4, "num_blocks": 2}),
     "rnn-row-grey": Case(
-        "PixelRNN", {"hidden_channels": 4, "num_blocks": 2, "kind": "row", "num_levels": 5, "first_kernel_size": 3}
+        "PixelRNN",
+        {"hidden_channels": 4, "num_blocks": 2, "kind": "row", "num_levels": 5, "first_kernel_size": 3}
+        | {"input_range": (0, 1)},
     ),
     "rnn-rgb": Case(
         "PixelRNN", {"in_channels": 3, "color_groups": 3, "hidden_channels": 6, "num_blocks": 1, "num_levels": 3}
     ),
 }
-# Widths are small; kernels, groups, levels and conditions all vary.
+# Widths are small; kernels, groups, levels, what they are scaled to and conditions all vary.
 CASES = {
     "plain": Case("PixelCNN", {"hidden_channels": 8, "num_blocks": 2}),
     "plain-grey": Case("PixelCNN", {"hidden_channels": 6, "num_blocks": 1, "num_levels": 5, "first_kernel_size": 3}),
     "plain-rgb": Case(
-        "PixelCNN", {"in_channels": 3, "color_groups": 3, "hidden_channels": 24, "num_blocks": 2, "num_levels": 4}
+        "PixelCNN",
+        {"in_channels": 3, "color_groups": 3, "hidden_channels": 24, "num_blocks": 2, "num_levels": 4}
+        | {"input_range": (0, 1)},
     ),
     "plain-two-independent": Case("PixelCNN", {"in_channels": 2, "hidden_channels": 8, "num_blocks": 1}),
     "plain-no-block": Case("PixelCNN", {"hidden_channels": 4, "num_blocks": 0}),
     "gated": Case("GatedPixelCNN", {"hidden_channels": 5, "num_blocks": 2}),
     "gated-k5": Case(
-        "GatedPixelCNN", {"hidden_channels": 4, "num_blocks": 1, "kernel_size": 5, "first_kernel_size": 3}
+        "GatedPixelCNN",
+        {"hidden_channels": 4, "num_blocks": 1, "kernel_size": 5, "first_kernel_size": 3, "input_range": (-0.5, 2)},
     ),
     "gated-rgb": Case(
         "GatedPixelCNN", {"in_channels": 3, "color_groups": 3, "hidden_channels": 12, "num_blocks": 2, "num_levels": 3}

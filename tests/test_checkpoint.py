@@ -36,7 +36,7 @@ MODELS = {
     "positional": lambda: PixelCNN(3, color_groups=3, hidden_channels=np.int64(6), num_blocks=0, num_levels=300),
     "classes": lambda: GatedPixelCNN(hidden_channels=4, num_blocks=1, num_classes=3),
     "pp": lambda: PixelCNNPP(hidden_channels=4, num_resnets=1, num_scales=2, num_mixtures=2, weight_norm=False),
-    "rnn": lambda: PixelRNN(hidden_channels=4, num_blocks=1, kind="row"),
+    "rnn": lambda: PixelRNN(hidden_channels=4, num_blocks=1, kind="row", input_range=[np.float32(0), 1]),
     "pp-normed": lambda: PixelCNNPP(1, hidden_channels=4, num_resnets=1, num_scales=1, num_mixtures=2),
     "made": lambda: MADE(6, [4, 5], num_orders=2),
     "nade": lambda: NADE(6, 4, num_orders=2),
@@ -78,8 +78,19 @@ def test_checkpoint_gives_the_model_back(name: str, dtype: torch.dtype, tmp_path
 def test_checkpoint_holds_todays_defaults(tmp_path: Path) -> None:
     models.save(MADE(6, 4), tmp_path / "made.pt")
     held = torch.load(tmp_path / "made.pt", weights_only=True)
-    assert held["options"] == {"num_inputs": 6, "hidden_sizes": 4, "num_levels": 2, "num_orders": 1}
+    options = {"num_inputs": 6, "hidden_sizes": 4, "num_levels": 2, "num_orders": 1, "input_range": (-1.0, 1.0)}
+    assert held["options"] == options
     assert held["class"] == "MADE" and held["format"] == 1
+
+
+def test_checkpoint_of_a_version_without_an_option(tmp_path: Path) -> None:
+    """It means what that version did: the option's default."""
+    path, model = tmp_path / "old.pt", PixelCNN(hidden_channels=4, num_blocks=1)
+    models.save(model, path)
+    held = torch.load(path, weights_only=True)
+    del held["options"]["input_range"]
+    torch.save(held, path)
+    assert torch.equal(models.load(path).sample(2, (3, 3), seed=1), model.sample(2, (3, 3), seed=1))
 
 
 def test_checkpoint_refuses(tmp_path: Path) -> None:

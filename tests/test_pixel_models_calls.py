@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pygen.models import MADE, GatedPixelCNN, PixelCNN, PixelCNNPP
+from pygen.models import MADE, GatedPixelCNN, PixelCNN, PixelCNNPP, PixelRNN
 
 _X = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
 _CLASSES = torch.tensor([0, 2])
@@ -54,6 +54,24 @@ NOT_BUILT = {
     "float-levels": (TypeError, "PixelCNN: num_levels: .*got 2.0", lambda: PixelCNN(num_levels=2.0)),
     "even-kernel": (ValueError, "PixelCNN: kernel_size: .*odd.*3 and 5\\), got 4", lambda: PixelCNN(kernel_size=4)),
     "even-first": (ValueError, "first_kernel_size: .*got 6", lambda: GatedPixelCNN(first_kernel_size=6)),
+    "range-of-one": (
+        TypeError,
+        "PixelCNN: input_range: .*\\(low, high\\).*got \\(0,\\)",
+        lambda: PixelCNN(input_range=(0,)),
+    ),
+    "range-of-words": (TypeError, "PixelRNN: input_range: .*got '01' \\(str\\)", lambda: PixelRNN(input_range="01")),
+    "range-of-bools": (TypeError, "MADE: input_range: .*got", lambda: MADE(4, 8, input_range=(False, True))),
+    "range-falls": (
+        ValueError,
+        "GatedPixelCNN: input_range: .*low < high, got",
+        lambda: GatedPixelCNN(input_range=(1, 0)),
+    ),
+    "range-of-a-point": (ValueError, "MADE: input_range: .*low < high, got", lambda: MADE(4, 8, input_range=(1, 1))),
+    "range-without-end": (
+        ValueError,
+        "PixelCNN: input_range: .*finite, low < high, got",
+        lambda: PixelCNN(input_range=(0, float("inf"))),
+    ),
     "negative-blocks": (ValueError, "num_blocks: .*got -1", lambda: PixelCNN(num_blocks=-1)),
     "two-conditions": (
         ValueError,
@@ -185,6 +203,25 @@ def test_pixel_model_default_widths() -> None:
     assert PixelCNN(num_blocks=0).first.out_channels == 64
     assert PixelCNN(3, color_groups=3, num_blocks=0).first.out_channels == 66
     assert GatedPixelCNN(3, color_groups=3, num_blocks=0).head[1].out_channels == 66
+
+
+def test_pixel_model_sees_levels_in_its_input_range() -> None:
+    """The first convolution is given them as torchvision's ToTensor and Normalize make them of images of 256 levels."""
+    seen: list[torch.Tensor] = []
+    x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    for mean, std in ((0.0, 1.0), (0.1307, 0.3081), (0.5, 0.5)):
+        ends = (-mean / std, (1 - mean) / std)
+        for model in (
+            PixelCNN(hidden_channels=4, num_blocks=0, num_levels=256, input_range=ends),
+            GatedPixelCNN(hidden_channels=4, num_blocks=0, num_levels=256, input_range=ends),
+            PixelRNN(hidden_channels=4, num_blocks=0, num_levels=256, input_range=ends),
+            MADE(256, 4, num_levels=256, input_range=ends),
+        ):
+            first = model.layers[0] if isinstance(model, MADE) else model.first
+            first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+            model.loss(x)
+            assert model.input_range == ends
+            torch.testing.assert_close(seen.pop().flatten(), (x.flatten() / 255 - mean) / std)
 
 
 def test_pixel_model_takes_numpy_ints() -> None:

@@ -45,7 +45,7 @@ def expected(program: Program, u, known=None, known_mask=None, temperature=1.0, 
         for x in range(width):
             for first in range(0, channels, group):
                 of = slice(first, first + group)
-                scaled = scale_levels(levels, program.num_levels, dtype)
+                scaled = scale_levels(levels, program.num_levels, dtype, program.input_range)
                 logits = streams(program, scaled)[-1][:, :, y, x].unflatten(1, (channels, -1))[:, of]
                 drawn = _sampling.decide(logits, u[:, y, x, of], temperature).to(levels.dtype)
                 if known is not None:

@@ -86,7 +86,7 @@ def moved(source: Tensor, dy: int, dx: int) -> Tensor:
 def test_program_gives_the_models_logits(name):
     case = CASES[name]
     _, model = twins(name)
-    x = scale_levels(case.images(2, 5, 4), model.num_levels, torch.float64)
+    x = scale_levels(case.images(2, 5, 4), model.num_levels, torch.float64, model.input_range)
     cond = model._prepare_cond(case.conditions(2, 5, 4), 2, (5, 4))
     with torch.no_grad():
         program = model._program(cond)
@@ -101,7 +101,7 @@ def test_program_gives_the_models_logits(name):
 def test_early_streams_know_the_rows_before_and_late_stages_read_the_present_row_only(name):
     case = CASES[name]
     _, model = twins(name)
-    x = scale_levels(case.images(1, 5, 4), model.num_levels, torch.float64)
+    x = scale_levels(case.images(1, 5, 4), model.num_levels, torch.float64, model.input_range)
     cond = model._prepare_cond(case.conditions(1, 5, 4), 1, (5, 4))
     with torch.no_grad():
         program = model._program(cond)

@@ -233,7 +233,7 @@ __device__ __forceinline__ void draw(const Place<T>& place, int64_t y, int64_t x
     if (threadIdx.x % 32 != 0) continue;
     if (is_known(p.draws, position)) level = known_level(p.draws, position);
     set_level(p.draws, position, level);
-    place.at(pixels, i, y, x)[channel] = scaled_level<T>(level, p.draws.num_levels);
+    place.at(pixels, i, y, x)[channel] = scaled_level<T>(level, T(p.draws.scale), T(p.draws.shift));
   }
   __syncthreads();
 }

@@ -88,8 +88,7 @@ __device__ __forceinline__ void draw_pixel(const ClusterPlace<T>& place, const A
       int64_t level = by.known;
       if (level < 0 && levels == 2) level = static_cast<double>(of[0]) - of[1] < by.noise ? 1 : 0;
       if (level < 0) level = decide(of, levels, p.draws.temperature, by.noise);
-      const float scaled = widen_to(narrow_to<T>(widen_to(narrow_to<T>(static_cast<float>(level))) * p.scale));
-      const T value = narrow_to<T>(scaled - 1.0f);
+      const T value = scaled_level<T>(level, p.scale, p.shift);
       if (lane % kChannelsSent == c % kChannelsSent) kept = value;
       if (lane == 0) {
         set_level(p.draws, place.level_at(image, channel, y, x), level);

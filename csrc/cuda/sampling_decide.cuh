@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "cuda/convert.cuh"
 #include "cuda/sampling_draws.h"
 
 namespace pygen::cuda {
@@ -87,10 +88,11 @@ __device__ __forceinline__ void set_level(const SamplingDraws& draws, int64_t at
   }
 }
 
-// In [-1, 1], as the models see it.
-template <class T>
-__device__ __forceinline__ T scaled_level(int64_t level, int64_t num_levels) {
-  return T(level) * T(2.0 / (num_levels - 1)) - T(1);
+// As the network sees it, rounded after each step, as torch rounds.
+template <class T, class Wide>
+__device__ __forceinline__ T scaled_level(int64_t level, Wide scale, Wide shift) {
+  const Wide scaled = widen_to(narrow_to<T>(widen_to(narrow_to<T>(static_cast<Wide>(level))) * scale));
+  return narrow_to<T>(scaled + shift);
 }
 
 }  // namespace pygen::cuda

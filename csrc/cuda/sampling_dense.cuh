@@ -181,7 +181,7 @@ __device__ __forceinline__ void run_events(const DenseBlock<T>& block, const Den
     } else {
       DenseDraw<T>* const draw = panel.draws + i * panel.steps + event.step;
       const int level = decide_level(block.p.draws, sums + event.value, *draw);
-      x = scaled_level<T>(level, block.p.draws.num_levels);
+      x = scaled_level<T>(level, T(block.p.draws.scale), T(block.p.draws.shift));
       __syncwarp();  // all lanes have read the draw
       if (lane == 0) draw->level = level;
     }
@@ -235,7 +235,7 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
           const int level = decide_level(block.p.draws, image + sums + layer.sum, look_up(block, at));
           if (threadIdx.x % 32 != 0) continue;
           set_level(block.p.draws, at, level);
-          image[block.p.layers[0].act + step] = scaled_level<T>(level, block.p.draws.num_levels);
+          image[block.p.layers[0].act + step] = scaled_level<T>(level, T(block.p.draws.scale), T(block.p.draws.shift));
         }
       } else {
         const int count = units.size(), made = static_cast<int>(block.p.layers[l + 1].act) + units.first;

@@ -1,4 +1,4 @@
-// Python's tuple of a sampler's draws (pygen/native/_arguments.py: draws) -> SamplingDraws; and the noise's arguments.
+// Python's tuple of a sampler's draws (pygen/native/_sampling_draws.py) -> SamplingDraws; and the noise's arguments.
 #pragma once
 
 #include "cuda/arguments.h"
@@ -9,12 +9,14 @@ namespace pygen::cuda {
 inline SamplingDraws parse_draws(const py::tuple& given) {
   SamplingDraws draws;
   draws.num_levels = given[0].cast<int64_t>();
-  draws.temperature = given[1].cast<double>();
-  draws.levels = given[2].cast<std::uintptr_t>();
-  draws.wide = given[3].cast<bool>();
-  draws.known = parse_address(given[4]);
-  draws.known_mask = parse_address(given[5]);
-  draws.u = given[6].cast<std::uintptr_t>();
+  draws.scale = given[1].cast<double>();
+  draws.shift = given[2].cast<double>();
+  draws.temperature = given[3].cast<double>();
+  draws.levels = given[4].cast<std::uintptr_t>();
+  draws.wide = given[5].cast<bool>();
+  draws.known = parse_address(given[6]);
+  draws.known_mask = parse_address(given[7]);
+  draws.u = given[8].cast<std::uintptr_t>();
   return draws;
 }
 

@@ -9,6 +9,7 @@ namespace pygen::cuda {
 // All in device memory, of as many elements.
 struct SamplingDraws {
   int64_t num_levels = 0;
+  double scale = 1, shift = 0;  // the network sees level * scale + shift
   double temperature = 1;
   std::uintptr_t levels = 0, known = 0;  // uint8, or int64 if wide; known may be 0
   std::uintptr_t known_mask = 0;         // bool, or 0

@@ -33,7 +33,8 @@ inline ClusterParams cluster_params(const SamplingClusterCall& call) {
   p.groups = static_cast<int>(call.groups);
   p.size = call.size;
   while (1 << p.size_log2 < call.size) ++p.size_log2;
-  p.scale = static_cast<float>(2.0 / (call.draws.num_levels - 1));
+  p.scale = static_cast<float>(call.draws.scale);
+  p.shift = static_cast<float>(call.draws.shift);
   p.images = call.images;
   p.num_early = static_cast<int>(call.num_early);
   p.num_late = static_cast<int>(call.num_late);

@@ -23,7 +23,7 @@ struct ClusterParams {
   int64_t n;
   int channels, height, width, groups;
   int size, size_log2, images;
-  float scale;  // of levels, to [0, 2]
+  float scale, shift;  // of levels
   int num_early, num_late, num_segments;
   int pixel_at, pixel_rows, pixel_pitch, pixel, pixel_pixel_pitch;
   int early_positions;

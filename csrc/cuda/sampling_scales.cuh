@@ -79,8 +79,7 @@ __device__ __forceinline__ void draw_pixel(const ScalesPlace<T>& place, int y, i
       MixtureOfLanes own{normalised(log_weight), logistic_component(m, of, c, k, scaled)};
       const int64_t level = is_known(p.draws, at) ? known_level(p.draws, at) : decide_mixture(m, own, u);
       if (lane < p.num_mixtures) log_weight += logistic_level_log_prob(own.component, level, levels);
-      const float scaled_level = widen_to(narrow_to<T>(widen_to(narrow_to<T>(static_cast<float>(level))) * p.scale));
-      const T value = narrow_to<T>(scaled_level - 1.0f);
+      const T value = scaled_level<T>(level, p.scale, p.shift);
       scaled[c] = widen_to(value);
       if (lane == c) kept = value;
       if (lane == 0) set_level(p.draws, at, level);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from ._timing import compare_ms, one_thread, shuffled_batches, train_in_turn
 
 Model = PixelCNN | plain_models.PixelCNN
 
-OPTIONS = {"hidden_channels": 64, "num_blocks": 4, "first_kernel_size": 7}
+OPTIONS: dict[str, Any] = {"hidden_channels": 64, "num_blocks": 4, "first_kernel_size": 7}
 BATCH, STEPS, PEAK_LR = 64, 400, 5e-3
 # One of the size people train on 28x28 images, for its time alone.
 LARGE_HIDDEN, LARGE_SIDE, LARGE_BATCH = 64, 28, 32

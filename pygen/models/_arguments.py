@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Generator, Tensor
 
 from pygen._checks import fail
 from pygen._noise import resolve_seed
+
+from ._levels import InputRange
 
 
 def check_int(model: str, name: str, value: object, at_least: int = 1) -> int:
@@ -43,6 +47,18 @@ def check_multiple(model: str, name: str, value: object, of: int, why: str) -> i
         near = f"{below} and {below + of}" if below else f"{of} and {2 * of}"
         raise fail(model, name, f"a multiple of {of}, {why} (the nearest are {near})", number)
     return number
+
+
+def check_input_range(model: str, value: object) -> InputRange:
+    """Two finite numbers (NumPy's too), the first one below the second."""
+    expected = "(low, high), two numbers, what levels 0 and num_levels - 1 become"
+    ends = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(ends) != 2 or any(isinstance(end, bool) or not isinstance(end, Real) for end in ends):
+        raise fail(model, "input_range", expected, f"{value!r} ({type(value).__name__})", kind=TypeError)
+    low, high = map(float, ends)
+    if not (math.isfinite(high - low) and low < high):
+        raise fail(model, "input_range", f"{expected}, finite, low < high", value)
+    return low, high
 
 
 def check_color_groups(model: str, in_channels: object, color_groups: object) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pygen._taps import MaskType, dense_mask
 
+from ._levels import INPUT_RANGE, InputRange
 from ._program import Conv, Elu, Gate, Lstm, MultiScaleProgram, Program, RecurrentProgram, Stage, Sum, Tap, Up
 from ._shifted import weight_of
 
@@ -23,6 +24,7 @@ class Builder:
     in_channels: int
     num_levels: int
     groups: int
+    input_range: InputRange = INPUT_RANGE
     ones: bool = False  # a channel of ones behind the image's
     stages: list[Stage] = field(default_factory=list)
     channels: list[int] = field(init=False)
@@ -150,7 +152,7 @@ class Builder:
 
     def _parts(self) -> dict[str, Any]:
         streams = {name: tuple(getattr(self, name)) for name in ("stages", "channels", "early", "strides")}
-        return streams | {name: getattr(self, name) for name in ("groups", "in_channels", "num_levels")}
+        return streams | {name: getattr(self, name) for name in ("groups", "in_channels", "num_levels", "input_range")}
 
 
 def _detached(t: Tensor | None) -> Tensor | None:

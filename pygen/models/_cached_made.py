@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from . import _sampling
-from ._levels import scale_levels
-from ._program import DenseProgram
+from ._program import DenseProgram, scaled_levels
 from ._sampling import Drawing
 from ._task import Watch
 
@@ -53,7 +52,7 @@ class _Sampler:
         ]
         self.biases = [b[rows].unsqueeze(1) for b, rows in zip(program.biases, orders[1:], strict=True)]
         self.units = [weight.new_empty(len(degrees), n) for degrees in self.degrees]
-        self.scaled = scale_levels(torch.arange(self.num_levels, device=device), self.num_levels, dtype)
+        self.scaled = scaled_levels(program)
         self.binary = self.num_levels == 2 and dtype in (torch.float32, torch.float64)
         self.noise = self._by_step(drawing.u)
         if self.binary:

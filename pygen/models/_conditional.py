@@ -8,7 +8,7 @@ from torch import Tensor
 from pygen._checks import check_tensor, fail
 
 from ._arguments import check_int
-from ._levels import free_to_look_at
+from ._levels import INPUT_RANGE, InputRange, free_to_look_at
 from ._pixel_model import PixelModel
 
 
@@ -22,8 +22,9 @@ class ConditionalPixelModel(PixelModel):
         color_groups: int,
         num_classes: int | None,
         cond_channels: int | None,
+        input_range: InputRange = INPUT_RANGE,
     ) -> None:
-        super().__init__(in_channels, num_levels, color_groups)
+        super().__init__(in_channels, num_levels, color_groups, input_range)
         name = self._name
         if num_classes is not None and cond_channels is not None:
             raise fail(name, "cond_channels", "at most one of num_classes and cond_channels", "both")

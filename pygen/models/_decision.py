@@ -9,7 +9,7 @@ import torch
 
 from ._levels import scale_levels
 from ._mixture import Mixture
-from ._program import MultiScaleProgram, Program
+from ._program import MultiScaleProgram, Program, scaled_levels
 from ._rows import Row
 from ._sampling import Drawing, binary_thresholds, decide
 
@@ -34,8 +34,7 @@ class Decision:
         self.levels, self.known = torch.empty_like(row, dtype=kind), torch.empty_like(row, dtype=kind)
         self.known_mask = torch.empty_like(row, dtype=torch.bool)
         self.noise = torch.empty_like(row, dtype=dtype if self.binary else torch.float32)
-        every = torch.arange(self.num_levels, device=row.device)
-        self.scaled = scale_levels(every, self.num_levels, dtype)  # [L]
+        self.scaled = scaled_levels(program)
 
     def begin_row(self, y: int) -> None:
         u = self.drawing.u[:, :, y]
@@ -90,5 +89,5 @@ class MixtureDecision:
         for c in range(program.in_channels):
             given = levels, program.num_levels, program.min_log_scale, self.drawing.temperature
             self.drawing.put((slice(None), c, self.y, x), Mixture.of(params, *given)[:, c])
-        scaled = scale_levels(levels, program.num_levels, program.like.dtype)
+        scaled = scale_levels(levels, program.num_levels, program.like.dtype, program.input_range)
         self.image.pixel(x, slice(0, program.in_channels)).copy_(scaled)

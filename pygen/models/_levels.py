@@ -12,6 +12,9 @@ from pygen._checks import check_tensor, fail, instead_of_levels
 
 _DTYPES = (torch.uint8, torch.int64)
 
+InputRange = tuple[float, float]
+INPUT_RANGE: InputRange = (-1.0, 1.0)
+
 
 def check_levels(model: str, x: Tensor, num_levels: int, image_shape: Sequence[int | None]) -> None:
     """Refuse anything but levels 0 .. num_levels - 1, uint8 or int64, [N, *image_shape] (None: any size).
@@ -43,13 +46,20 @@ def check_level_range(model: str, argument: str, x: Tensor, num_levels: int) -> 
         raise fail(model, argument, f"levels 0 .. {num_levels - 1}", f"{int(x.min())} .. {int(x.max())}")
 
 
-def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype) -> Tensor:
-    """Levels to [-1, 1]: 2 x / (num_levels - 1) - 1.
+def level_scale(num_levels: int, input_range: InputRange) -> tuple[float, float]:
+    """(scale, shift): a network's input is level * scale + shift, which takes 0 and num_levels - 1 to the range's two ends."""
+    low, high = input_range
+    return (high - low) / (num_levels - 1), low
+
+
+def scale_levels(x: Tensor, num_levels: int, dtype: torch.dtype, input_range: InputRange = INPUT_RANGE) -> Tensor:
+    """Levels to numbers of input_range, as `level_scale` says, rounded after each step.
 
     On a GPU, where looking at the values would wait for the device, and under vmap, where one cannot look, a wrong level
     becomes NaN and so does the loss.
     """
-    scaled = x.to(dtype).mul_(2 / (num_levels - 1)).sub_(1)
+    scale, shift = level_scale(num_levels, input_range)
+    scaled = x.to(dtype).mul_(scale).add_(shift)
     if free_to_look_at(x):
         return scaled
     return scaled.masked_fill_(no_levels(x, num_levels), float("nan"))

@@ -12,9 +12,10 @@ from pygen._layout import is_channels_last
 from pygen.functional import categorical_nll
 
 from . import _engines, _sampling
-from ._arguments import check_int, check_ints
+from ._arguments import check_input_range, check_int, check_ints
+from ._builder import Builder
 from ._checkpoint import Recorded
-from ._levels import check_levels, scale_levels
+from ._levels import INPUT_RANGE, InputRange, check_levels, scale_levels
 from ._mixture import Mixture
 from ._program import Program
 from ._task import Task, Watch, evaluating
@@ -48,10 +49,13 @@ class PixelModel(ShapeMemory):
 
     program_type: type = Program
 
-    def __init__(self, in_channels: int, num_levels: int, color_groups: int) -> None:
+    def __init__(
+        self, in_channels: int, num_levels: int, color_groups: int, input_range: InputRange = INPUT_RANGE
+    ) -> None:
         super().__init__()
         self.in_channels, self.color_groups = in_channels, color_groups
         self.num_levels = check_int(self._name, "num_levels", num_levels, at_least=2)
+        self.input_range = check_input_range(self._name, input_range)
 
     def _logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """[N, C * L, H, W], channel after channel, of scaled images x [N, C, H, W] and a prepared condition."""
@@ -85,7 +89,15 @@ class PixelModel(ShapeMemory):
         """`_logits` of levels and an unprepared condition."""
         check_levels(self._name, x, self.num_levels, (self.in_channels, None, None))
         cond = self._prepare_cond(cond, x.shape[0], x.shape[2:])
-        return self._logits(scale_levels(x, self.num_levels, self._weight.dtype), cond)
+        return self._logits(self._scaled(x), cond)
+
+    def _scaled(self, levels: Tensor) -> Tensor:
+        """As `_logits` takes them."""
+        return scale_levels(levels, self.num_levels, self._weight.dtype, self.input_range)
+
+    def _builder(self) -> Builder:
+        """Of `_program`."""
+        return Builder(self.in_channels, self.num_levels, self.color_groups, self.input_range)
 
     def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """log p(x | cond), [N] nats: exact, and differentiable to any order.
@@ -207,8 +219,7 @@ class PixelModel(ShapeMemory):
             ]
 
         def outputs(levels: Tensor, rows: slice | Tensor) -> Tensor:
-            scaled = scale_levels(levels, self.num_levels, self._weight.dtype)
-            return self._logits(scaled, None if cond is None else cond[rows])
+            return self._logits(self._scaled(levels), None if cond is None else cond[rows])
 
         def conditionals(outputs: Tensor, levels: Tensor) -> Tensor | Mixture:
             return self._conditionals(outputs, levels, drawing.temperature)

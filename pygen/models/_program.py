@@ -18,7 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from ._levels import InputRange, scale_levels
 
 Tap = tuple[int, int]  # (dy, dx): reads source[y + dy, x + dx], zero outside the image
 
@@ -108,7 +111,8 @@ Stage = Conv | Gate | Elu | Up | Lstm | Sum
 class Program:
     """What the engines run.
 
-    channels, early, strides: of each stream.  groups: colour groups.  in_channels: of the image.  num_levels: L.
+    channels, early, strides: of each stream.  groups: colour groups.  in_channels: of the image.  num_levels: L.  input_range: of
+    the scaled image.
     """
 
     stages: tuple[Stage, ...]
@@ -118,6 +122,7 @@ class Program:
     groups: int
     in_channels: int
     num_levels: int
+    input_range: InputRange
 
     @property
     def like(self) -> Tensor:
@@ -170,11 +175,18 @@ class DenseProgram:
     biases: tuple[Tensor, ...]  # [out] each; the last layer has num_levels outputs for each input in turn
     degrees: tuple[tuple[int, ...], ...]
     num_levels: int
+    input_range: InputRange
 
     @property
     def like(self) -> Tensor:
         """Of the weights' dtype and device."""
         return self.weights[0]
+
+
+def scaled_levels(program: Program | DenseProgram) -> Tensor:
+    """[L]: as what the network sees each level, in its dtype."""
+    every = torch.arange(program.num_levels, device=program.like.device)
+    return scale_levels(every, program.num_levels, program.like.dtype, program.input_range)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from pygen.nn import GatedMaskedConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
-from ._builder import Builder
 from ._conditional import ConditionalPixelModel
 from ._pixel_model import in_layout_of
 from ._program import Program
@@ -32,6 +31,8 @@ class GatedPixelCNN(ConditionalPixelModel):
         first_kernel_size: that of the first, odd.
         num_classes: conditions on a class: cond is int64 [N].
         cond_channels: conditions on features: cond is floating, [N, cond_channels], or a map [N, cond_channels, H, W].
+        input_range: (low, high): as what the network sees levels 0 and num_levels - 1, others evenly between. (0, 1) suits
+            weights of code that feeds the images of torchvision's `ToTensor`.
 
     Example:
         >>> model = pygen.models.GatedPixelCNN(hidden_channels=8, num_blocks=1, num_classes=10)
@@ -53,10 +54,11 @@ class GatedPixelCNN(ConditionalPixelModel):
         first_kernel_size: int = 7,
         num_classes: int | None = None,
         cond_channels: int | None = None,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         name = "GatedPixelCNN"
         in_channels, groups = check_color_groups(name, in_channels, color_groups)
-        super().__init__(in_channels, num_levels, groups, num_classes, cond_channels)
+        super().__init__(in_channels, num_levels, groups, num_classes, cond_channels, input_range)
         cond = self.num_classes or self.cond_channels
         width = hidden_width(name, hidden_channels, groups, "the number of color_groups")
         kernel_size = check_odd(name, "kernel_size", kernel_size)
@@ -78,7 +80,7 @@ class GatedPixelCNN(ConditionalPixelModel):
         return self.head(horizontal)
 
     def _program(self, cond: Tensor | None) -> Program:
-        b = Builder(self.in_channels, self.num_levels, self.color_groups)
+        b = self._builder()
         vertical = horizontal = 0
         for layer in (self.first, *self.blocks):
             to_vertical, to_horizontal = layer.conditions(cond)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pygen._checks import fail
 from pygen.functional import categorical_nll, masked_linear
 
-from ._arguments import check_int, check_ints
+from ._arguments import check_input_range, check_int, check_ints
 from ._levels import scale_levels
 from ._ordered import Degrees, OrderedModel, order_degrees
 from ._program import DenseProgram
@@ -32,6 +32,8 @@ class MADE(OrderedModel):
         hidden_sizes: widths of the hidden layers; one int is one layer.
         num_levels: L; inputs are levels 0 .. L - 1.
         num_orders: K orderings; the first is raster order, the others are random and fixed. The cost is K-fold.
+        input_range: (low, high): as what the network sees levels 0 and num_levels - 1, others evenly between. (0, 1) suits
+            weights of code that feeds the images of torchvision's `ToTensor`.
 
     Example:
         >>> model = pygen.models.MADE(16, 32)
@@ -44,7 +46,13 @@ class MADE(OrderedModel):
     program_type = DenseProgram
 
     def __init__(
-        self, num_inputs: int, hidden_sizes: int | Sequence[int], *, num_levels: int = 2, num_orders: int = 1
+        self,
+        num_inputs: int,
+        hidden_sizes: int | Sequence[int],
+        *,
+        num_levels: int = 2,
+        num_orders: int = 1,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.num_inputs = check_int("MADE", "num_inputs", num_inputs)
@@ -53,6 +61,7 @@ class MADE(OrderedModel):
             raise fail("MADE", "hidden_sizes", "at least one width", "none")
         self.num_levels = check_int("MADE", "num_levels", num_levels, at_least=2)
         self.num_orders = check_int("MADE", "num_orders", num_orders)
+        self.input_range = check_input_range("MADE", input_range)
         sizes = (self.num_inputs, *hidden_sizes, self.num_inputs * self.num_levels)
         self.layers = nn.ModuleList(_Layer(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
         hidden = tuple(_hidden_degrees(size, self.num_inputs) for size in hidden_sizes)
@@ -65,9 +74,9 @@ class MADE(OrderedModel):
         return self._degrees[order][0]
 
     def _inputs(self, levels: Tensor) -> Tensor:
-        return scale_levels(levels, self.num_levels, self._weight.dtype)
+        return scale_levels(levels, self.num_levels, self._weight.dtype, self.input_range)
 
-    def _logits(self, inputs: Tensor, order: int) -> Tensor:  # in [-1, 1]
+    def _logits(self, inputs: Tensor, order: int) -> Tensor:
         degrees = self._degrees[order]
         last = len(self.layers) - 1
         x = inputs
@@ -83,7 +92,7 @@ class MADE(OrderedModel):
         weights, biases = (
             tuple(t.detach() for t in ts) for ts in zip(*((m.weight, m.bias) for m in layers), strict=True)
         )
-        return DenseProgram(weights, biases, self._degrees[order][:-1], self.num_levels)
+        return DenseProgram(weights, biases, self._degrees[order][:-1], self.num_levels, self.input_range)
 
 
 class _Layer(nn.Linear):

@@ -9,7 +9,6 @@ from pygen.nn import MaskedConv2d
 from pygen.nn._pointwise import PointwiseConv2d
 
 from ._arguments import check_color_groups, check_int, check_odd, hidden_width
-from ._builder import Builder
 from ._pixel_model import PixelModel, in_layout_of
 from ._program import Program
 
@@ -30,6 +29,8 @@ class PixelCNN(PixelModel):
             groups, such as R|G|B, and each one sees those before it in its own pixel.
         kernel_size: k of the blocks' masked convolutions, odd.
         first_kernel_size: that of the first, odd.
+        input_range: (low, high): as what the network sees levels 0 and num_levels - 1, others evenly between. (0, 1) suits
+            weights of code that feeds the images of torchvision's `ToTensor`.
 
     Example:
         >>> model = pygen.models.PixelCNN(hidden_channels=8, num_blocks=1)
@@ -49,9 +50,10 @@ class PixelCNN(PixelModel):
         color_groups: int = 1,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         in_channels, groups = check_color_groups("PixelCNN", in_channels, color_groups)
-        super().__init__(in_channels, num_levels, groups)
+        super().__init__(in_channels, num_levels, groups, input_range)
         width = hidden_width("PixelCNN", hidden_channels, 2 * groups, "twice color_groups")
         kernel_size = check_odd("PixelCNN", "kernel_size", kernel_size)
         first_kernel_size = check_odd("PixelCNN", "first_kernel_size", first_kernel_size)
@@ -64,7 +66,7 @@ class PixelCNN(PixelModel):
         return self.head(self.blocks(in_layout_of(self.blocks, self.first(x))))
 
     def _program(self, cond: Tensor | None) -> Program:
-        b = Builder(self.in_channels, self.num_levels, self.color_groups)
+        b = self._builder()
         x = b.conv(self.first, 0)
         for block in self.blocks:
             x = b.conv(

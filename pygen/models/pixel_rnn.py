@@ -34,6 +34,8 @@ class PixelRNN(PixelModel):
             groups, such as R|G|B, and each one sees those before it in its own pixel.
         kind: "diagonal" or "row".
         first_kernel_size: that of the first convolution, odd.
+        input_range: (low, high): as what the network sees levels 0 and num_levels - 1, others evenly between. (0, 1) suits
+            weights of code that feeds the images of torchvision's `ToTensor`.
 
     Example:
         >>> model = pygen.models.PixelRNN(hidden_channels=4, num_blocks=1)
@@ -55,9 +57,10 @@ class PixelRNN(PixelModel):
         color_groups: int = 1,
         kind: str = "diagonal",
         first_kernel_size: int = 7,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         in_channels, groups = check_color_groups("PixelRNN", in_channels, color_groups)
-        super().__init__(in_channels, num_levels, groups)
+        super().__init__(in_channels, num_levels, groups, input_range)
         hidden = hidden_width("PixelRNN", hidden_channels, groups, "color_groups")
         first_kernel_size = check_odd("PixelRNN", "first_kernel_size", first_kernel_size)
         num_blocks = check_int("PixelRNN", "num_blocks", num_blocks, at_least=0)
@@ -72,7 +75,7 @@ class PixelRNN(PixelModel):
         return self.head(self.blocks(in_layout_of(self.blocks, self.first(x))))
 
     def _program(self, cond: Tensor | None) -> RecurrentProgram:
-        b = Builder(self.in_channels, self.num_levels, self.color_groups)
+        b = self._builder()
         x = b.conv(self.first, 0)
         for block in self.blocks:
             x = b.conv(block.widen, _program_of(block.lstm, b, x), add=x)

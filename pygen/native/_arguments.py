@@ -78,18 +78,3 @@ def launch(where: Where, device: torch.device, name: str, tf32: bool, *arguments
     size = kernel(*arguments, *there, tf32, None)
     workspace = torch.empty(size, dtype=torch.uint8, device=device)
     kernel(*arguments, *there, tf32, workspace.data_ptr())
-
-
-def draws(
-    num_levels: int, levels: Tensor, u: Tensor, known: Tensor | None, known_mask: Tensor | None, temperature: float
-) -> tuple:
-    """What a CUDA sampler draws, in contiguous tensors."""
-    return (
-        num_levels,
-        temperature,
-        levels.data_ptr(),
-        levels.dtype == torch.int64,
-        None if known is None else known.data_ptr(),
-        None if known_mask is None else known_mask.data_ptr(),
-        u.data_ptr(),
-    )

@@ -10,7 +10,8 @@ from torch import Tensor
 from pygen import _backends
 from pygen.models._program import DenseProgram, MultiScaleProgram, NadeProgram, Program, Unsupported
 from pygen.native import _sampling_cluster, _sampling_dense_cuda, _sampling_scales, nade_nll
-from pygen.native._arguments import DTYPE_NAMES, draws
+from pygen.native._arguments import DTYPE_NAMES
+from pygen.native._sampling_draws import draws
 from pygen.native._sampling_lower import lower
 
 THREADS = 256
@@ -45,7 +46,7 @@ def draw(
     if not levels.numel():
         return
     compiled, device, stream = target(levels)
-    drawn = draws(program.num_levels, levels, u, known, known_mask, temperature)
+    drawn = draws(program, levels, u, known, known_mask, temperature)
     if isinstance(program, MultiScaleProgram):
         if program.like.dtype is torch.float64:
             raise Unsupported("a network of several resolutions in float64")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pygen.models._program import DenseProgram
-from pygen.native._arguments import DTYPE_NAMES, draws, target
+from pygen.native._arguments import DTYPE_NAMES, target
+from pygen.native._sampling_draws import draws
 
 THREADS = 0  # a block; 0: the most
 _IMAGES_BYTES = 32  # a block's images are as many as numbers fit: each has sums in registers
@@ -77,7 +78,7 @@ def draw(
     compiled.sampling_dense_draw(
         DTYPE_NAMES[like.dtype],
         tuple(levels.shape),
-        draws(program.num_levels, levels, u, known, known_mask, temperature),
+        draws(program, levels, u, known, known_mask, temperature),
         (*_addresses(table, plan.layers_at, 0, plan.order_at), len(plan.layers)),
         packed.data_ptr(),
         (plan.layers[-1].outs, plan.panel),

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pygen import _backends
-from pygen.models._levels import scale_levels
 from pygen.models._program import (
     Conv,
     DenseProgram,
@@ -19,6 +18,7 @@ from pygen.models._program import (
     Sum,
     Tap,
     Up,
+    scaled_levels,
 )
 
 from . import nade_nll
@@ -37,9 +37,7 @@ def draw(
     if isinstance(program, NadeProgram):
         nade_nll.draw(program, levels, u, known, known_mask, temperature)
         return
-    given = _Given(program.like.dtype)
-    numbers = torch.arange(program.num_levels, device=levels.device)
-    scaled = scale_levels(numbers, program.num_levels, program.like.dtype)
+    given, scaled = _Given(program.like.dtype), scaled_levels(program)
     draws = (
         DTYPE_NAMES[given.dtype],
         program.num_levels,

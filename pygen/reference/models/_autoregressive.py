@@ -43,14 +43,18 @@ class ShapeMemory(nn.Module):
 class PixelModel(ShapeMemory):
     """Likelihood and sampler; a subclass gives `_logits`: scaled images [N, C, H, W] to [N, C * L, H, W]."""
 
-    def __init__(self, in_channels: int, num_levels: int, color_groups: int) -> None:
+    def __init__(
+        self, in_channels: int, num_levels: int, color_groups: int, input_range: tuple[float, float] = (-1.0, 1.0)
+    ) -> None:
         super().__init__()
         self.in_channels, self.num_levels, self.color_groups = in_channels, num_levels, color_groups
+        self.input_range = input_range
 
     def logits(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """[N, C, L, H, W]"""
-        dtype = next(self.parameters()).dtype
-        logits = self._logits(2 * x.to(dtype) / (self.num_levels - 1) - 1, cond)
+        low, high = self.input_range
+        share = x.to(next(self.parameters()).dtype) / (self.num_levels - 1)
+        logits = self._logits(low + (high - low) * share, cond)
         return logits.unflatten(1, (self.in_channels, self.num_levels))
 
     def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:

@@ -29,8 +29,9 @@ class GatedPixelCNN(PixelModel):
         first_kernel_size: int = 7,
         num_classes: int | None = None,
         cond_channels: int | None = None,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
-        super().__init__(in_channels, num_levels, color_groups)
+        super().__init__(in_channels, num_levels, color_groups, input_range)
         self.num_classes, self.cond_channels = num_classes, cond_channels
         width, cond = hidden_channels or default_width(color_groups), num_classes or cond_channels
         self.first = GatedLayer(in_channels, width, first_kernel_size, "A", color_groups, cond)

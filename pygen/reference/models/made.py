@@ -20,11 +20,18 @@ class MADE(Ordered):
     """ReLU layers whose weights a mask multiplies at every call; one set of weights serves all orderings."""
 
     def __init__(
-        self, num_inputs: int, hidden_sizes: int | Sequence[int], *, num_levels: int = 2, num_orders: int = 1
+        self,
+        num_inputs: int,
+        hidden_sizes: int | Sequence[int],
+        *,
+        num_levels: int = 2,
+        num_orders: int = 1,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         hidden_sizes = (hidden_sizes,) if isinstance(hidden_sizes, int) else tuple(hidden_sizes)
         self.num_inputs, self.num_levels, self.num_orders = num_inputs, num_levels, num_orders
+        self.input_range = input_range
         sizes = (num_inputs, *hidden_sizes, num_inputs * num_levels)
         self.layers = nn.ModuleList(MaskedLinear(i, o) for i, o in pairwise(sizes))
         # A hidden unit of degree d sees the inputs of degrees 0 .. d; nothing may see the last one.
@@ -38,7 +45,8 @@ class MADE(Ordered):
 
     def logits(self, x: Tensor, order: int = 0) -> Tensor:
         """[N, D, L] of levels x, under one ordering."""
-        h = 2 * x.flatten(1).to(self.layers[0].weight.dtype) / (self.num_levels - 1) - 1
+        low, high = self.input_range
+        h = low + (high - low) * x.flatten(1).to(self.layers[0].weight.dtype) / (self.num_levels - 1)
         for i, layer in enumerate(self.layers):
             h = layer(h if i == 0 else F.relu(h), getattr(self, f"mask_{order}_{i}"))
         return h.unflatten(1, (self.num_inputs, self.num_levels))

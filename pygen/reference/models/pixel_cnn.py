@@ -27,8 +27,9 @@ class PixelCNN(PixelModel):
         color_groups: int = 1,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
-        super().__init__(in_channels, num_levels, color_groups)
+        super().__init__(in_channels, num_levels, color_groups, input_range)
         width = hidden_channels or default_width(color_groups)
         self.first = self.conv(in_channels, width, first_kernel_size, "A", color_groups)
         self.blocks = nn.Sequential(*(_Block(self.conv, width, kernel_size, color_groups) for _ in range(num_blocks)))

@@ -29,8 +29,9 @@ class PixelRNN(PixelModel):
         color_groups: int = 1,
         kind: str = "diagonal",
         first_kernel_size: int = 7,
+        input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
-        super().__init__(in_channels, num_levels, color_groups)
+        super().__init__(in_channels, num_levels, color_groups, input_range)
         hidden = hidden_channels or -(-64 // color_groups) * color_groups
         layer = {"diagonal": DiagonalBiLSTM, "row": RowLSTM}[kind]
         self.first = MaskedConv2d(in_channels, 2 * hidden, first_kernel_size, "A", color_groups)
