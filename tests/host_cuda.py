@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -158,10 +158,10 @@ def _compiler(*extra: str) -> list[str]:
     return [*command, f"-I{ROOT / 'csrc'}", f"-I{SHIM}", "-isystem", str(toolkit_headers())]
 
 
-def compile_program(name: str, folder: Path, *machine: str) -> Path:
+def compile_program(name: str, folder: Path, *machine: str, flags: Sequence[str] = ()) -> Path:
     """A program of tests/cuda_host, with those parts of the host's machine."""
     program, sources = folder / name, [str(SHIM / f"{part}.cpp") for part in (name, *machine)]
-    subprocess.run([*_compiler("-pthread"), "-x", "c++", *sources, "-o", str(program)], check=True)
+    subprocess.run([*_compiler("-pthread", *flags), "-x", "c++", *sources, "-o", str(program)], check=True)
     return program
 
 

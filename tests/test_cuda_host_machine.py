@@ -5,6 +5,7 @@ import subprocess
 
 import host_cuda
 import pytest
+import sanitizers
 
 pytestmark = host_cuda.MARKS
 FAULTS = {
@@ -16,6 +17,13 @@ FAULTS = {
     "changes_weights": "wgmma: reads what no copy has written",
     "shared_memory_not_asked_for": "launch: error 1\n",  # cudaErrorInvalidValue
     "large_cluster_not_asked_for": "launch: error 912\n",  # cudaErrorInvalidClusterSize
+}
+
+RACES = {  # by how many teams of threads they are seen
+    "shuffles": (1,),
+    "writes_twice": (3,),
+    "reads_unfenced": (3,),
+    "keeps_to_itself": (1, 3),
 }
 
 
@@ -34,3 +42,24 @@ def test_cuda_host_machine_refuses(name, program, monkeypatch):
     mended, faulty = run("mended"), run("fault")
     assert mended.returncode == 0, mended.stderr
     assert faulty.returncode in (1, -signal.SIGABRT) and FAULTS[name] in faulty.stderr
+
+
+@pytest.fixture(scope="module")
+def races(tmp_path_factory):
+    folder, machine = tmp_path_factory.mktemp("races"), ("shim", "hopper_host", "runtime_host")
+    return host_cuda.compile_program("races", folder, *machine, flags=("-fsanitize=thread", "-g1"))
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_cuda_host_machine_orders_no_more_than_a_gpu(name, races, monkeypatch):
+    monkeypatch.setenv("TSAN_OPTIONS", sanitizers.OPTIONS["TSAN_OPTIONS"])
+
+    def run(what, teams):
+        monkeypatch.setenv("PYGEN_HOST_TEAMS", str(teams))
+        return subprocess.run([str(races), name, what], capture_output=True, text=True, timeout=60)
+
+    for teams in (1, 3):
+        mended, faulty = run("mended", teams), run("fault", teams)
+        assert mended.returncode == 0, mended.stderr
+        assert (faulty.returncode == 1) is (teams in RACES[name])
+        assert ("data race" in faulty.stderr) is (teams in RACES[name])

@@ -1,6 +1,9 @@
 // The machine behind hopper_host.h.
+#include <sched.h>
+
 #include <mutex>
 
+#include "barrier_host.h"
 #include "cuda/cluster.cuh"
 #include "machine.h"
 
@@ -8,38 +11,64 @@ namespace cuda_host {
 
 constexpr uint32_t kSharedStart = 1024 + 16;  // the dynamic shared memory's address: aligned as little as may be
 
+// ThreadSanitizer understands what the calling thread does at once.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kEarlyCopies = true;
+#else
+constexpr bool kEarlyCopies = false;
+#endif
 constexpr int64_t kMostBytes = (1 << 20) - 1;  // expected by a barrier, or come too early
 
+// Who waits for a phase comes after all that arrived in it, and after nobody else.
 struct AsyncBarrier {
   explicit AsyncBarrier(int arrivals) : expected(arrivals), pending(arrivals) {}
   void add(int arrivals, int64_t bytes_expected) {
-    const std::lock_guard lock(mutex);
-    if (pending < arrivals) fail("mbarrier: more arrivals than expected");
-    pending -= arrivals;
-    bytes += bytes_expected;
-    if (bytes > kMostBytes || bytes < -kMostBytes) fail("mbarrier: more bytes than it counts");
-    if (pending == 0 && bytes == 0) {
-      pending = expected;
-      ++phases;
-    }
+    __tsan_release(&orders[phase() % 2]);  // which ends no sooner than the following is counted
+    if (const char* fault = count(arrivals, bytes_expected)) fail(fault);
   }
   bool ended(uint32_t parity) {
-    for (;;) {
-      std::function<void()> copy;
-      {
-        const std::lock_guard lock(mutex);
-        if (late.empty()) return (phases & 1) != parity;
-        copy = std::move(late.front());
-        late.pop_front();
-      }
-      copy();
+    while (std::function<void()> copy = take_late()) copy();
+    if (phase() % 2 == parity) return false;
+    __tsan_acquire(&orders[parity]);
+    return true;
+  }
+  void add_late(std::function<void()> copy) {
+    const std::lock_guard guard(late_mutex);
+    late.push_back(std::move(copy));
+  }
+  std::function<void()> take_late() {
+    if (kEarlyCopies) return nullptr;
+    const std::lock_guard guard(late_mutex);
+    if (late.empty()) return nullptr;
+    std::function<void()> first = std::move(late.front());
+    late.pop_front();
+    return first;
+  }
+  bool ends_well() const { return bytes == 0 && late.empty(); }
+
+ private:
+  PYGEN_UNSEEN uint32_t phase() const { return __atomic_load_n(&phases, __ATOMIC_SEQ_CST); }
+  PYGEN_UNSEEN const char* count(int arrivals, int64_t bytes_expected) {
+    while (__atomic_exchange_n(&locked, true, __ATOMIC_SEQ_CST)) sched_yield();
+    pending -= arrivals;
+    bytes += bytes_expected;
+    const char* fault = pending < 0                                 ? "mbarrier: more arrivals than expected"
+                        : bytes > kMostBytes || bytes < -kMostBytes ? "mbarrier: more bytes than it counts"
+                                                                    : nullptr;
+    if (pending == 0 && bytes == 0) {
+      pending = expected;
+      __atomic_store_n(&phases, phases + 1, __ATOMIC_SEQ_CST);
     }
+    __atomic_store_n(&locked, false, __ATOMIC_SEQ_CST);
+    return fault;
   }
   const int expected;
-  std::mutex mutex;
   int pending;
   int64_t bytes = 0;
   uint32_t phases = 0;
+  bool locked = false;
+  char orders[2] = {};  // of even and odd phases
+  std::mutex late_mutex;
   std::deque<std::function<void()>> late;
 };
 
@@ -63,7 +92,7 @@ unsigned char* shared_byte(uint32_t address) {
 // What copies have written into shared memory. Products read by the copies' proxy: of what threads have stored they
 // would need a fence, and no kernel has one.
 constexpr size_t kMostShared = 227 << 10;
-std::vector<unsigned char> copied(kMostShared), is_copied(kMostShared);
+unsigned char copied[kMostShared], is_copied[kMostShared];
 
 void write_copied(uint32_t address, const void* from, size_t bytes) {
   std::memcpy(shared_byte(address), from, bytes);
@@ -75,20 +104,14 @@ uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7) << 4; 
 
 // A copy that comes when it is waited for, or at once.
 void begin_copy(uint64_t* barrier, int bytes, std::function<void()> copy) {
-  if (!published) fail("mbarrier: copies have not been shown it");
+  if (!published.load(std::memory_order_relaxed)) fail("mbarrier: copies have not been shown it");
   AsyncBarrier& of = barrier_at(barrier);
   const auto run = [&of, bytes, copy = std::move(copy)] {
     copy();
     of.add(0, -bytes);
   };
-#if !defined(__SANITIZE_THREAD__)
   static std::atomic<uint32_t> turns{1};
-  if ((turns += 0x9e3779b9u) >> 31) {
-    const std::lock_guard lock(of.mutex);
-    of.late.push_back(run);
-    return;
-  }
-#endif
+  if (!kEarlyCopies && (turns += 0x9e3779b9u) >> 31) return of.add_late(run);
   run();
 }
 
@@ -122,11 +145,11 @@ CUresult encode_map(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
 
 void end_block() {
   for (const auto& barrier : barriers) {
-    if (barrier->bytes != 0 || !barrier->late.empty()) fail("TMA: a block ends before its copies");
+    if (!barrier->ends_well()) fail("TMA: a block ends before its copies");
   }
-  barriers.clear();
+  decltype(barriers)().swap(barriers);  // its memory too: nothing orders this block before the next
   published = false;
-  std::fill(is_copied.begin(), is_copied.end(), 0);
+  std::memset(is_copied, 0, sizeof is_copied);
   if (registers_taken.exchange(0) > 0) fail("setmaxnreg: waits for registers that nobody gives");
 }
 void end_thread() {
@@ -136,7 +159,7 @@ void end_thread() {
 void set_registers(int count) {
   const int first = (64 << 10) / static_cast<int>(blockDim.x) / 8 * 8;
   if (count < 24 || count > 256 || count % 8) fail("setmaxnreg: not a number that it takes");
-  registers_taken += count - first;
+  registers_taken.fetch_add(count - first, std::memory_order_relaxed);
 }
 void init_barrier(uint64_t* barrier, int arrivals) {
   const std::lock_guard lock(barriers_mutex);

@@ -1,9 +1,11 @@
 // What the parts of the host's machine, shim.cpp, hopper_host.cpp and runtime_host.cpp, know of each other.
 #pragma once
 
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -26,15 +28,42 @@ struct Local {
   std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(1);  // groups, the last one open
   std::deque<std::vector<std::function<void()>>> products = std::deque<std::vector<std::function<void()>>>(1);
   bool may_multiply = false;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  std::optional<std::barrier<>::arrival_token> arrival;  // at the cluster's barrier
-#else
-  std::optional<uint64_t> arrival;  // at the cluster's barrier
-#endif
+  std::optional<uint64_t> arrival;  // at the cluster's barrier: its generation
 };
 Local& local();
 
 constexpr unsigned kPortableCluster = 8, kMostInCluster = 16;
+
+// Of a cluster's blocks.
+struct SharedMemory {
+  SharedMemory(unsigned cluster, size_t bytes) : bytes_each(bytes) {
+    for (unsigned c = 0; c < cluster; ++c) {
+      owned.emplace_back(new char[bytes]);
+      blocks.push_back(owned.back().get());
+    }
+  }
+  void poison() {
+    for (char* of : blocks) std::memset(of, 0xff, bytes_each);
+  }
+  const size_t bytes_each;
+  std::vector<std::unique_ptr<char[]>> owned;
+  std::vector<char*> blocks;
+};
+extern thread_local char* current_shared;  // the block's
+
+// Threads of each of a cluster's blocks that have not ended: without any, a block's shared memory is another's.
+class Running {
+ public:
+  void begin(unsigned blocks, unsigned threads) {
+    for (unsigned b = 0; b < blocks; ++b) threads_[b] = threads;
+  }
+  void end(unsigned block) { --threads_[block]; }
+  bool any(unsigned block) const { return threads_[block] > 0; }
+
+ private:
+  std::atomic<unsigned> threads_[kMostInCluster];
+};
+
 // The calling thread of the operating system: whether it has used the device, as the driver, not the runtime, asks.
 void bind_context();
 bool has_context();

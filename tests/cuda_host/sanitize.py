@@ -1,7 +1,8 @@
 """Runs the CUDA kernels on the host under sanitizers: python tests/cuda_host/sanitize.py [address,undefined] [thread] [stem ...]
 
 Starts itself again with the sanitizer's runtime loaded first. Tensors come from malloc, so address finds what lies beside them;
-thread finds shared memory read without a barrier. Exits non-zero with the sanitizer's report.
+thread finds shared memory read without a barrier, and, in a second turn, blocks that touch what other blocks write. Exits
+non-zero with the sanitizer's report.
 """
 
 import os
@@ -18,6 +19,7 @@ from sanitize_sampling import (  # noqa: F401
 )
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+TEAMS = "3"  # that take turns at blocks: threads_host.h
 FLAGS = ["-fno-sanitize-recover=all", "-g1", "-fno-omit-frame-pointer"]
 
 
@@ -35,7 +37,14 @@ def again(sanitizers: str, names: list[str]) -> bool:
     import sanitizers as shared
 
     module = host_cuda.build(f"-fsanitize={sanitizers}", *FLAGS)  # here: the compilers do not bear the preload
-    return shared.watch(sanitizers, [sys.executable, __file__, *names], module, ROOT, OMP_NUM_THREADS="1")
+    command = [sys.executable, __file__, *names]
+    teams = ("1", TEAMS) if sanitizers == "thread" else ("1",)
+    return all(
+        [
+            shared.watch(sanitizers, command, module, ROOT, OMP_NUM_THREADS="1", PYGEN_HOST_TEAMS=several)
+            for several in teams
+        ]
+    )
 
 
 def exercise_gan_loss(native) -> None:

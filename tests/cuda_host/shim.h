@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -39,6 +38,7 @@ namespace cuda_host {
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& code);
 void block_barrier();
+void warp_barrier();
 char* dynamic_shared();  // of exactly the launch's size, all NaN when a block starts
 // What lane `from` of the calling thread's warp passes in `bits`.
 uint64_t exchange(uint64_t bits, unsigned from);
@@ -80,7 +80,7 @@ T __shfl_sync(unsigned, T value, int from, int width = 32) {
   return cuda_host::shuffle(value, static_cast<unsigned>(lane / width * width + from % width));
 }
 
-inline void __syncwarp() { cuda_host::exchange(0, threadIdx.x % 32); }
+inline void __syncwarp() { cuda_host::warp_barrier(); }
 
 inline int __any_sync(unsigned, int predicate) {
   for (int mask = 16; mask > 0; mask /= 2) predicate |= __shfl_xor_sync(~0u, predicate, mask);
@@ -117,12 +117,13 @@ T __ldcg(const T* p) {
 
 inline std::atomic<int> fence_order;
 inline void __threadfence() { fence_order.fetch_add(0); }  // as a fence, and thread sanitizers understand it
+// Of atomics a GPU makes no order.
 inline unsigned long long atomicCAS(unsigned long long* word, unsigned long long expected, unsigned long long next) {
-  std::atomic_ref(*word).compare_exchange_strong(expected, next);
+  std::atomic_ref(*word).compare_exchange_strong(expected, next, std::memory_order_relaxed);
   return expected;
 }
 inline unsigned long long atomicAdd(unsigned long long* word, unsigned long long value) {
-  return std::atomic_ref(*word).fetch_add(value);
+  return std::atomic_ref(*word).fetch_add(value, std::memory_order_relaxed);
 }
 
 using std::max;
