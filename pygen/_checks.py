@@ -1,7 +1,7 @@
 """Argument checks, one wording: `op: argument: expected ..., got ...`. They read metadata only: fake tensors too."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,11 +13,28 @@ FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 def fail(op: str, argument: str, expected: str, got: object, *, kind: type[Exception] = ValueError) -> Exception:
     """The exception to raise."""
-    return kind(f"{op}: {argument}: expected {expected}, got {got}")
+    return kind(f"{op}: {argument}: expected {expected}, got {describe(got) if isinstance(got, Tensor) else got}")
 
 
 def describe(t: Tensor) -> str:
     return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)} on {t.device}"
+
+
+def shown(value: object) -> str:
+    """As an error shows it: of a tensor what it is, not all of its numbers."""
+    return describe(value) if isinstance(value, Tensor) else repr(value)
+
+
+def named_here(name: object, names: Iterable[str], elsewhere: Mapping[str, str]) -> str:
+    """What came in the place of one of our names, and which one that is where it is spelt or called differently.
+
+    elsewhere: names of other code, in lower case and without hyphens and underscores.
+    """
+    if not isinstance(name, str):
+        return shown(name)
+    plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    ours = {own.replace("_", ""): own for own in names}.get(plain, elsewhere.get(plain))
+    return repr(name) if ours is None else f"{name!r}, which is {ours!r} here"
 
 
 def check_tensor(op: str, argument: str, value: object) -> None:
@@ -50,7 +67,7 @@ def check_broadcasts(op: str, argument: str, t: Tensor, name: str, shape: Sequen
 
 def check_bool(op: str, argument: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise fail(op, argument, "True or False", repr(value), kind=TypeError)
+        raise fail(op, argument, "True or False", shown(value), kind=TypeError)
     return value
 
 

@@ -15,20 +15,22 @@ from pygen import _checks
 MaskType = str | tuple[tuple[bool, ...], ...]
 
 
-def check_kernel_size(op: str, argument: str, size: Iterable[int]) -> None:
+def check_kernel_size(op: str, argument: str, size: Iterable[int], *, patterns: bool = True) -> None:
+    """patterns: whether the op takes them."""
     for side, name in zip(size, ("height", "width"), strict=True):
         if side % 2 == 0:
-            raise _checks.fail(op, argument, f"an odd kernel {name}", side)
+            hint = " (padded by zeros to an odd one it is a pattern of live taps: docs/from_pytorch.md)"
+            raise _checks.fail(op, argument, f"an odd kernel {name}", f"{side}{hint if patterns else ''}")
 
 
-def kernel_sides(op: str, size: Any) -> tuple[int, int]:
+def kernel_sides(op: str, size: Any, *, patterns: bool = False) -> tuple[int, int]:
     """Of a module: (height, width), both odd."""
     sides = size if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) for side in sides):
         raise _checks.fail(op, "kernel_size", "an int, or two (height, width)", repr(size), kind=TypeError)
     if min(sides) < 1:
         raise _checks.fail(op, "kernel_size", "at least 1", repr(size))
-    check_kernel_size(op, "kernel_size", sides)
+    check_kernel_size(op, "kernel_size", sides, patterns=patterns)
     return sides[0], sides[1]
 
 
@@ -53,7 +55,11 @@ def normalize_mask_type(op: str, mask_type: object) -> MaskType:
     for row in rows:
         for tap in row:
             if not isinstance(tap, bool):
-                raise _checks.fail(op, "mask_type", expected, f"a pattern of {type(tap).__name__}", kind=TypeError)
+                got = f"a pattern of {type(tap).__name__}"
+                shape = list(getattr(mask_type, "shape", ()))
+                if len(shape) == 4:
+                    got = f"one of all channels, {shape}: mask[0, 0].bool() where they share it"
+                raise _checks.fail(op, "mask_type", expected, got, kind=TypeError)
     return tuple(tuple(row) for row in rows)
 
 

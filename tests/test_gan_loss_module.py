@@ -115,6 +115,8 @@ def test_gan_loss_module_in_the_generators_turn_and_of_lists():
     assert [t.shape for t in terms] == [(4,), (3, 2)]
     with pytest.raises(ValueError, match="target_is_real: expected True for the generator"):
         hinge(x, False, for_discriminator=False)
+    with pytest.raises(TypeError, match=r"target_is_real: expected True or False, got float64 \[3, 2\] on cpu$"):
+        hinge(x, y)
     with pytest.raises(ValueError, match="kind: expected one whose terms stand alone"):
         pnn.GANLoss("relativistic")(x, True)
     with pytest.raises(ValueError, match="kind: expected None, as like='taming' sets it"):

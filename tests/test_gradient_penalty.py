@@ -159,7 +159,9 @@ def test_gradient_penalty_refuses_what_does_not_fit():
         return x.sum()
 
     for match, kind, options in (
-        (r"kind: expected one of r1, r2, wgan_gp, dragan, got 'gp'", ValueError, {"real": x, "kind": "gp"}),
+        (r"kind: expected one of r1, r2, wgan_gp, dragan, got 'path'$", ValueError, {"real": x, "kind": "path"}),
+        (r"kind: expected .*, got 'WGAN-GP', which is 'wgan_gp' here", ValueError, {"real": x, "kind": "WGAN-GP"}),
+        (r"kind: expected .*, got 'gp', which is 'wgan_gp' here", ValueError, {"real": x, "kind": "gp"}),
         (r"real: expected samples \[N, ...\], which kind 'r1' needs, got None", ValueError, {}),
         (r"fake: expected None, as kind 'r1' does not look at it", ValueError, {"real": x, "fake": x}),
         (r"fake: expected samples .* got None", ValueError, {"real": x, "kind": "wgan_gp"}),

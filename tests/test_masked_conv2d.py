@@ -150,7 +150,7 @@ def test_masked_conv2d_module_matches_conv2d_in_init_and_checkpoints():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"kernel_size": 4}, "kernel_size: expected an odd kernel height, got 4"),
+        ({"kernel_size": 4}, r"kernel_size: expected an odd kernel height, got 4 \(padded by zeros"),
         ({"padding": 0}, r"padding: expected None, 'same' or \(1, 1\), got 0"),
         ({"stride": 2}, "stride: expected 1, got 2"),
         ({"groups": 2}, "groups: expected 1, got 2"),

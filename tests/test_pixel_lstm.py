@@ -125,7 +125,7 @@ def test_row_lstm_with_groups_sees_no_later_channel_of_a_pixel():
 @pytest.mark.parametrize(
     ("kind", "arguments", "match"),
     [
-        (nn.RowLSTM, (2, 3, 4), r"RowLSTM: kernel_size: expected an odd"),
+        (nn.RowLSTM, (2, 3, 4), r"RowLSTM: kernel_size: expected an odd kernel height, got 4$"),
         (nn.RowLSTM, (0, 3), r"RowLSTM: in_channels: expected an int >= 1, got 0"),
         (nn.DiagonalBiLSTM, (2, 3.0), r"DiagonalBiLSTM: hidden_channels: expected an int >= 1, got 3.0"),
     ],

@@ -72,6 +72,11 @@ NOT_BUILT = {
         "PixelCNN: input_range: .*finite, low < high, got",
         lambda: PixelCNN(input_range=(0, float("inf"))),
     ),
+    "range-beyond-floats": (
+        ValueError,
+        "PixelCNN: input_range: .*finite, low < high, got",
+        lambda: PixelCNN(input_range=(0, 10**400)),
+    ),
     "negative-blocks": (ValueError, "num_blocks: .*got -1", lambda: PixelCNN(num_blocks=-1)),
     "two-conditions": (
         ValueError,
@@ -150,7 +155,7 @@ NOT_CALLED = {
     "int-mask": (TypeError, "known_mask: .*got torch.uint8", _plain, lambda m: m.sample(2, (4, 4), known=_X, known_mask=_X)),
     "float-known": (
         TypeError,
-        "known: .*got torch.float32",
+        "known: .*got torch.float32 \\(of numbers in \\[0, 1\\]: \\(x \\* 1\\).round\\(\\).long\\(\\)\\)",
         _plain,
         lambda m: m.sample(2, (4, 4), known=_X.float(), known_mask=_X.bool()),
     ),

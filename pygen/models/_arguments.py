@@ -55,7 +55,10 @@ def check_input_range(model: str, value: object) -> InputRange:
     ends = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if len(ends) != 2 or any(isinstance(end, bool) or not isinstance(end, Real) for end in ends):
         raise fail(model, "input_range", expected, f"{value!r} ({type(value).__name__})", kind=TypeError)
-    low, high = map(float, ends)
+    try:
+        low, high = map(float, ends)
+    except OverflowError:
+        low = high = math.inf
     if not (math.isfinite(high - low) and low < high):
         raise fail(model, "input_range", f"{expected}, finite, low < high", value)
     return low, high

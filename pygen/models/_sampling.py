@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from pygen import _backends
-from pygen._checks import check_temperature, check_tensor, fail
+from pygen._checks import check_temperature, check_tensor, fail, instead_of_levels
 from pygen._noise import DOMAINS, resolve_seed
 from pygen.reference import noise
 
@@ -151,9 +151,8 @@ def _check_known(
     if known_mask.dtype != torch.bool:
         raise fail(model, "known_mask", "torch.bool, true where known", known_mask.dtype, kind=TypeError)
     if known.dtype not in (torch.uint8, torch.int64):
-        raise fail(
-            model, "known", f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64", known.dtype, kind=TypeError
-        )
+        expected = f"levels 0 .. {num_levels - 1} as torch.uint8 or torch.int64"
+        raise fail(model, "known", expected, instead_of_levels(known, num_levels), kind=TypeError)
     known, known_mask = known.expand(shape), known_mask.expand(shape)
     check_level_range(model, "known", known[known_mask].cpu(), num_levels)  # a wait that a sampler can afford
     return known.to(dtype), known_mask

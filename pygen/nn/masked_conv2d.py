@@ -54,7 +54,7 @@ class MaskedConv2d(nn.Conv2d):
         for argument, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             check_size(name, argument, channels)
         check_bool(name, "bias", bias)
-        height, width = _taps.kernel_sides(name, kernel_size)
+        height, width = _taps.kernel_sides(name, kernel_size, patterns=True)
         mask_type = _taps.normalize_mask_type(name, mask_type)
         _taps.live_taps(name, mask_type, color_groups, height, width)
         _taps.check_groups(name, mask_type, color_groups, in_channels, out_channels)

@@ -19,6 +19,7 @@ _ELSEWHERE = {
     "vanilla": "nonsaturating",
     "bce": "nonsaturating",
     "logistic": "nonsaturating",
+    "ns": "nonsaturating",
     "wgan": "wasserstein",
     "wgangp": "wasserstein",
     "ragan": "relativistic_average",
@@ -27,9 +28,7 @@ _ELSEWHERE = {
 
 def check_options(op: str, kind: object, label_smoothing: Any, scale: Any, reduction: object) -> None:
     if not isinstance(kind, str) or kind not in KINDS:
-        ours = _ELSEWHERE.get(kind) if isinstance(kind, str) else None
-        got = repr(kind) if ours is None else f"{kind!r}, which is {ours!r} here"
-        raise _checks.fail(op, "kind", f"one of {', '.join(KINDS)}", got)
+        raise _checks.fail(op, "kind", f"one of {', '.join(KINDS)}", _checks.named_here(kind, KINDS, _ELSEWHERE))
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise _checks.fail(op, "reduction", "'mean', 'sum' or 'none'", repr(reduction))
     for name, value in (("label_smoothing", label_smoothing), ("scale", scale)):

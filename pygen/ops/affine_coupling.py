@@ -131,7 +131,7 @@ def _check(input: Any, shift: Any, log_scale: Any, mask: Any, flip: Any) -> bool
 def check_mask(op: str, mask: Any, flip: Any, or_none: bool = False) -> None:
     if not (mask is None and or_none) and (not isinstance(mask, str) or mask not in MASKS):
         names = "'channel', 'checkerboard' or 'even_odd'"
-        raise _checks.fail(op, "mask", f"None, {names}" if or_none else names, repr(mask))
+        raise _checks.fail(op, "mask", f"None, {names}" if or_none else names, _checks.shown(mask))
     if _checks.check_bool(op, "flip", flip) and mask is None:
         raise _checks.fail(op, "flip", "False, since mask is None", flip)
 

@@ -98,7 +98,7 @@ def check_options(op: str, scale: Any, margin: Any, angular_margin: Any) -> tupl
             raise _checks.fail(op, name, "a number", type(value).__name__, kind=TypeError)
         if least is None:
             if not 0 <= value <= math.pi / 2:
-                raise _checks.fail(op, name, "a number >= 0 and <= pi / 2", value)
+                raise _checks.fail(op, name, "radians, a number >= 0 and <= pi / 2", value)
         elif not least < value <= _MOST:
             raise _checks.fail(op, name, f"a number > {least:g} and <= {_MOST:g}", value)
     return float(scale), float(margin), float(angular_margin)
@@ -112,7 +112,9 @@ def _check(input: Any, weight: Any, target: Any) -> None:
             raise _checks.fail(_OP, name, dims, list(t.shape))
     _checks.check_like(_OP, "weight", weight, "input", input)
     if weight.shape[1] != input.shape[1]:
-        raise _checks.fail(_OP, "weight", f"[C, {input.shape[1]}], of input {list(input.shape)}", list(weight.shape))
+        hint = " (one row for each class: weight.t())" if weight.shape[0] == input.shape[1] else ""
+        expected = f"[C, {input.shape[1]}], of input {list(input.shape)}"
+        raise _checks.fail(_OP, "weight", expected, f"{list(weight.shape)}{hint}")
     if not 1 <= weight.shape[0] <= _MOST_CLASSES:
         raise _checks.fail(_OP, "weight", f"1 .. {_MOST_CLASSES} classes", list(weight.shape))
     _checks.check_tensor(_OP, "target", target)

@@ -138,7 +138,8 @@ def _check(
     real: Tensor | None, fake: Tensor | None, kind: object, gamma: object, target: object, reduction: object
 ) -> None:
     if kind not in KINDS:
-        raise _checks.fail(_OP, "kind", f"one of {', '.join(KINDS)}", repr(kind))
+        got = _checks.named_here(kind, KINDS, {"gp": "wgan_gp", "gradientpenalty": "wgan_gp"})
+        raise _checks.fail(_OP, "kind", f"one of {', '.join(KINDS)}", got)
     if reduction not in ("mean", "sum", "none"):
         raise _checks.fail(_OP, "reduction", "'mean', 'sum' or 'none'", repr(reduction))
     for name, value in (("gamma", gamma), ("target", target)):

@@ -114,7 +114,7 @@ def rational_quadratic_spline(
 
 def check_form(op: str, mask: Any, flip: Any, tails: Any) -> None:
     if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
-        raise _checks.fail(op, "mask", "None, 'channel' or 'even_odd'", repr(mask))
+        raise _checks.fail(op, "mask", "None, 'channel' or 'even_odd'", _checks.shown(mask))
     if _checks.check_bool(op, "flip", flip) and mask is None:
         raise _checks.fail(op, "flip", "False, since mask is None", flip)
     if tails is not None and (not isinstance(tails, str) or tails != "linear"):
@@ -135,7 +135,9 @@ def _check(input: Any, params: Any, mask: Any, flip: Any, tails: Any) -> int:
     _checks.check_like(_OP, "params", params, "input", input)
     if params.dim() != input.dim() or params.shape[0] != input.shape[0] or params.shape[2:] != input.shape[2:]:
         expected = f"[{', '.join(map(str, [input.shape[0], f'{channels} * P', *input.shape[2:]]))}]"
-        raise _checks.fail(_OP, "params", f"shape {expected}", list(params.shape))
+        apart = params.dim() == input.dim() + 1 and params.shape[:2] == (input.shape[0], channels)
+        hint = " (where dim 2 holds the P numbers of each: params.flatten(1, 2))" if apart else ""
+        raise _checks.fail(_OP, "params", f"shape {expected}", f"{list(params.shape)}{hint}")
     numbers, knots = params.shape[1], 1 if tails == "linear" else -1
     bins = (numbers // channels + knots) // 3
     if numbers != channels * (3 * bins - knots) or not 1 <= bins <= MOST_BINS:

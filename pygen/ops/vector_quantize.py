@@ -157,6 +157,8 @@ def _check(input: Any, codebook: Any) -> None:
     _checks.check_like(OP, "codebook", codebook, "input", input)
     if codebook.dim() != 2 or codebook.shape[1] != input.shape[1]:
         shape = f"[K, {input.shape[1]}], of input {list(input.shape)}"
-        raise _checks.fail(OP, "codebook", shape, list(codebook.shape))
+        last = input.dim() > 2 and codebook.dim() == 2 and codebook.shape[1] == input.shape[-1]
+        hint = " (an input's features are in dim 1: input.movedim(-1, 1))" if last else ""
+        raise _checks.fail(OP, "codebook", shape, f"{list(codebook.shape)}{hint}")
     if not 1 <= codebook.shape[0] <= _MOST_CODES:
         raise _checks.fail(OP, "codebook", f"1 .. {_MOST_CODES} codes", list(codebook.shape))

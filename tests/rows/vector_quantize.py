@@ -129,6 +129,8 @@ def errors() -> list[ErrorInput]:
         error("codebook None", TypeError, r"codebook: expected a torch.Tensor, got NoneType", {"codebook": None}),
         error("codebook dims", ValueError, r"codebook: expected \[K, 3\], of input \[4, 3, 2\], got \[3\]", {"codebook": e[0]}),
         error("codebook turned", ValueError, r"codebook: expected \[K, 3\], .* got \[3, 5\]", {"codebook": e.t()}),
+        error("features last", ValueError, r"got \[5, 3\] \(an input's features are in dim 1: input.movedim\(-1, 1\)\)",
+              {"input": torch.zeros(4, 2, 3)}),
         error("codebook dtype", TypeError, r"codebook: expected torch.float32, the dtype of input, got torch.float64",
               {"codebook": e.double()}),
         error("codebook device", ValueError, r"codebook: expected a tensor on cpu, where input is, got meta",
