@@ -124,7 +124,7 @@ CASES = CONTRASTIVE | {
     "VectorQuantizer": Case(
         lambda **options: pnn.VectorQuantizer(9, 6, **options),
         lambda m, x, **options: pf.vector_quantize(x, m.codebook, **options),
-        ({"beta": 0.75}, *REDUCTIONS),
+        ({"beta": 0.75}, {"codebook_weight": 0.25}, *REDUCTIONS),
         elsewhere=frozenset({"decay", "epsilon", "restart_threshold"}),
     ),
     "GANLoss": Case(

@@ -303,6 +303,8 @@ def test_module_learns_by_gradient_and_looks_up():
         ({"decay": 1.0}, r"decay: expected None or 0 < decay < 1, got 1.0"),
         ({"decay": "0.9"}, r"decay: expected None or 0 < decay < 1, got '0.9'"),
         ({"beta": -0.25}, r"beta: expected a number >= 0, got -0.25"),
+        ({"codebook_weight": -1.0}, r"codebook_weight: expected None or a number >= 0, got -1.0"),
+        ({"decay": 0.9, "codebook_weight": 1.0}, r"codebook_weight: expected None or 0 beside a decay, got 1.0"),
         ({"decay": 0.9, "epsilon": 0.0}, r"epsilon: expected a number > 0, got 0.0"),
         ({"restart_threshold": 1.0}, r"restart_threshold: expected None, or a number > 0 beside a decay, got 1.0"),
         ({"decay": 0.9, "restart_threshold": -1.0}, r"restart_threshold: expected .* got -1.0"),

@@ -37,6 +37,7 @@ class VectorQuantizer(nn.Module):
         num_codes: K. The codebook is drawn uniformly from +-1 / K.
         dim: D.
         beta, reduction, backend: as in the function.
+        codebook_weight: as in the function, 1 by default; with a decay 0, and no other.
         decay: 0 < decay < 1, 0.99 in the papers; None learns by gradient.
         epsilon: of the smoothing of sizes (Laplace's), > 0.
         restart_threshold: with a decay, codes whose size fell below it are put on positions of the batch, drawn by torch's
@@ -61,6 +62,7 @@ class VectorQuantizer(nn.Module):
         dim: int,
         *,
         beta: float = 0.25,
+        codebook_weight: float | None = None,
         decay: float | None = None,
         epsilon: float = 1e-5,
         restart_threshold: float | None = None,
@@ -78,6 +80,11 @@ class VectorQuantizer(nn.Module):
             raise fail(name, "beta", "a number >= 0", repr(beta))
         if decay is not None and not (_is_number(decay) and 0 < decay < 1):
             raise fail(name, "decay", "None or 0 < decay < 1", repr(decay))
+        if codebook_weight is not None and not (
+            _is_number(codebook_weight) and (codebook_weight >= 0 if decay is None else codebook_weight == 0)
+        ):
+            expected = "None or a number >= 0" if decay is None else "None or 0 beside a decay"
+            raise fail(name, "codebook_weight", expected, repr(codebook_weight))
         if not _is_number(epsilon) or not epsilon > 0:
             raise fail(name, "epsilon", "a number > 0", repr(epsilon))
         if restart_threshold is not None and (
@@ -86,6 +93,9 @@ class VectorQuantizer(nn.Module):
             raise fail(name, "restart_threshold", "None, or a number > 0 beside a decay", repr(restart_threshold))
         self.num_codes, self.dim, self.beta, self.decay, self.epsilon = num_codes, dim, beta, decay, epsilon
         self.restart_threshold, self.reduction = restart_threshold, reduction
+        if codebook_weight is None:
+            codebook_weight = 1.0 if decay is None else 0.0
+        self.codebook_weight = codebook_weight
         self.backend = _dispatch.checked(name, backend)
         codebook = torch.empty(num_codes, dim, device=device, dtype=dtype)
         if decay is None:
@@ -114,7 +124,7 @@ class VectorQuantizer(nn.Module):
             input,
             snapshot(self.codebook) if moves else self.codebook,  # backward reads what was looked up
             beta=self.beta,
-            codebook_weight=1.0 if self.decay is None else 0.0,
+            codebook_weight=self.codebook_weight,
             reduction=self.reduction,
             backend=self.backend,
         )
@@ -163,7 +173,9 @@ class VectorQuantizer(nn.Module):
         return torch.special.entr(chances).sum().exp()
 
     def extra_repr(self) -> str:
-        moving = "" if self.decay is None else f", decay={self.decay}, epsilon={self.epsilon}"
+        moving = f", codebook_weight={self.codebook_weight}"
+        if self.decay is not None:
+            moving = f", decay={self.decay}, epsilon={self.epsilon}"
         if self.restart_threshold is not None:
             moving += f", restart_threshold={self.restart_threshold}"
         return f"{self.num_codes}, {self.dim}, beta={self.beta}{moving}, reduction={self.reduction!r}"

@@ -26,7 +26,7 @@ FAULTS = (
     Fault("DiagonalGaussian: kl alone in another reduction", "pygen/nn/reparameterize_kl.py", "reduction=self.reparameterize.reduction, backend", "backend", OPTIONS),
     Fault("coupling, module: bound forgotten", "pygen/nn/affine_coupling.py", "            bound=self.bound,\n", "", OPTIONS),
     Fault("GANLoss: smoothing is the generated ones'", "pygen/nn/gan_loss.py", "label_smoothing=self.label_smoothing,\n            reduction", "reduction", OPTIONS),
-    Fault("Codes, module: an average's codebook has a loss", "pygen/nn/vector_quantize.py", "1.0 if self.decay is None else 0.0", "1.0", CODES),
+    Fault("Codes, module: an average's codebook has a loss", "pygen/nn/vector_quantize.py", "1.0 if decay is None else 0.0", "1.0", CODES),
     Fault("Codes, module: restarted codes keep their sums", "pygen/nn/vector_quantize.py", "            total = torch.where(dead.unsqueeze(1), drawn * self.restart_threshold, total)\n", "", CODES),
     Fault("Codes, module: an empty batch moves the averages", "pygen/nn/vector_quantize.py", "        if not indices.numel():\n            return\n", "", CODES),
     Fault("Codes, module: lookup leaves features last", "pygen/nn/vector_quantize.py", "self.codebook).movedim(-1, 1)", "self.codebook)", CODES),
