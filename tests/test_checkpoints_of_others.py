@@ -1,5 +1,6 @@
 """docs/checkpoints.md: weights of other code give its numbers here. The networks are plain functions of such a state_dict."""
 
+import math
 import re
 from pathlib import Path
 
@@ -145,6 +146,75 @@ def test_codebook_of_moving_averages_of_another_layout() -> None:
     smoothed = sizes.sum() * (sizes + 1e-5) / (sizes.sum() + 512 * 1e-5)
     torch.testing.assert_close(quantizer.cluster_sizes, sizes)
     torch.testing.assert_close(quantizer.codebook, (sums / smoothed).t())
+
+
+def knots(raw: Tensor) -> Tensor:
+    """[..., K + 1] in +-5: widths or heights as zuko has them."""
+    sizes = (raw / (1 + (2 * raw / math.log(1e-3)).abs())).softmax(-1)
+    return 10 * F.pad(sizes.cumsum(-1), (1, 0)) - 5
+
+
+def test_splines_of_another_parametrisation() -> None:
+    """The paper's equation 4 in the bin that searchsorted finds, its inverse, beyond the bound, and gradients."""
+    names = example("zuko's splines")
+    g, K = torch.Generator().manual_seed(3), 5
+    x = 3 * torch.randn((20, 4), generator=g, dtype=torch.float64)
+    x[0, :3] = torch.tensor((5.0, -5.0, 5.5))
+    x.requires_grad_()
+    params = (2 * torch.randn((20, 4, 3 * K - 1), generator=g, dtype=torch.float64)).requires_grad_()
+    lefts, bottoms, raw = knots(params[..., :K]), knots(params[..., K : 2 * K]), params[..., 2 * K :]
+    slopes = F.pad(raw / (1 + (raw / math.log(1e-3)).abs()), (1, 1)).exp()
+    bins = torch.searchsorted(lefts.detach(), x.detach().unsqueeze(2)).clamp(1, K) - 1
+
+    def at(t: Tensor, step: int = 0) -> Tensor:
+        return t.gather(2, bins + step)[..., 0]
+
+    width, height = at(lefts, 1) - at(lefts), at(bottoms, 1) - at(bottoms)
+    t, s, d0, d1 = (x - at(lefts)) / width, height / width, at(slopes), at(slopes, 1)
+    below = s + (d0 + d1 - 2 * s) * t * (1 - t)
+    derivative = s.square() * (d1 * t.square() + 2 * s * t * (1 - t) + d0 * (1 - t).square()) / below.square()
+    inside = x.abs() <= 5
+    expected = torch.where(inside, at(bottoms) + height * (s * t.square() + d0 * t * (1 - t)) / below, x)
+    log_det = torch.where(inside, derivative.abs().log(), 0).sum(1)
+    y, ours = names["rational_quadratic_spline"](x, names["from_zuko"](params), **names["options"])
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours, log_det, rtol=1e-11, atol=1e-11)
+    again, _ = names["rational_quadratic_spline"](y, names["from_zuko"](params), inverse=True, **names["options"])
+    torch.testing.assert_close(again, x, rtol=1e-9, atol=1e-9)
+    weights = torch.randn((20, 4), generator=g, dtype=torch.float64)
+    weights[0] = 0  # log_det has no derivative at the ends of the bound
+    plain = torch.autograd.grad((expected * weights).sum() + log_det[1:].sum(), (x, params))
+    got = torch.autograd.grad((y * weights).sum() + ours[1:].sum(), (x, params))
+    torch.testing.assert_close(got, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_quantizers_and_heads_whose_keys_differ() -> None:
+    """The table's rows: of lucidrains' moving averages a step of training, of a classifier's weights their loss."""
+    g = torch.Generator().manual_seed(4)
+    embed, sums, sizes = (torch.rand((1, 6, *rest), generator=g, dtype=torch.float64) for rest in ((3,), (3,), ()))
+    quantizer = pnn.VectorQuantizer(6, 3, beta=1.0, decay=0.8).double()
+    quantizer.load_state_dict({"codebook": embed[0], "cluster_sizes": sizes[0], "cluster_sums": sums[0]})
+    z = torch.rand((2, 7, 3), generator=g, dtype=torch.float64)
+    indices = torch.cdist(z, embed).argmin(2)
+    chosen = F.one_hot(indices.flatten(), 6).double()
+    quantized, ours, loss = quantizer(z.movedim(-1, 1))
+    assert torch.equal(ours, indices)
+    torch.testing.assert_close(quantized.movedim(1, -1), embed[0, indices], rtol=0, atol=0)
+    torch.testing.assert_close(loss, F.mse_loss(embed[0, indices], z))
+    sizes = torch.lerp(sizes, chosen.sum(0), 0.2)
+    sums = torch.lerp(sums, chosen.t() @ z.flatten(0, 1), 0.2)
+    smoothed = (sizes + 1e-5) / (sizes.sum() + 6 * 1e-5) * sizes.sum()
+    torch.testing.assert_close(quantizer.codebook, (sums / smoothed.unsqueeze(2))[0], rtol=1e-12, atol=1e-12)
+
+    W, x, target = torch.randn((3, 5), generator=g), torch.randn((8, 3), generator=g), torch.arange(8) % 5
+    head = pnn.AMSoftmax(3, 5, scale=64.0, margin=0.0, angular_margin=math.radians(28.6))
+    head.load_state_dict({"weight": W.t()})
+    cosines = F.normalize(x) @ F.normalize(W, dim=0)
+    angles = cosines.clamp(-1 + 1e-7, 1 - 1e-7).acos()
+    margin = math.radians(28.6)
+    wider = torch.where(angles <= math.pi - margin, (angles + margin).cos(), cosines - margin * math.sin(margin))
+    logits = 64 * torch.where(F.one_hot(target, 5).bool(), wider, cosines)
+    torch.testing.assert_close(head(x, target), F.cross_entropy(logits, target))
 
 
 def test_masked_linear_layers_of_another_made() -> None:
