@@ -198,7 +198,7 @@ def test_cli_ends_quietly_when_its_reader_has_left() -> None:
     os.close(reading)
     with open(writing, "w") as nobody:
         ran = subprocess.run(
-            [sys.executable, "-m", "pygen.cli", "doctor"], stdout=nobody, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "pygen", "doctor"], stdout=nobody, stderr=subprocess.PIPE, text=True
         )
     assert (ran.returncode, ran.stderr) == (141, "")
 
