@@ -93,6 +93,19 @@ def test_checkpoint_of_a_version_without_an_option(tmp_path: Path) -> None:
     assert torch.equal(models.load(path).sample(2, (3, 3), seed=1), model.sample(2, (3, 3), seed=1))
 
 
+def test_weights_load_without_the_image_size() -> None:
+    """As other code has them; what else is missing is still named."""
+    model = PixelCNN(hidden_channels=4, num_blocks=1)
+    model.trained_shape = (5, 4)
+    weights = {key: torch.zeros_like(value) for key, value in model.state_dict().items() if key != "_extra_state"}
+    model.load_state_dict(weights)
+    assert model.trained_shape == (5, 4) and not any(p.any() for p in model.parameters())
+    nn.Sequential(model).load_state_dict({f"0.{key}": value for key, value in weights.items()})
+    del weights["first.bias"]
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "first.bias"\.'):
+        model.load_state_dict(weights)
+
+
 def test_checkpoint_refuses(tmp_path: Path) -> None:
     class Mine(MADE):
         pass

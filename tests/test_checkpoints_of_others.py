@@ -129,6 +129,32 @@ def test_pixel_cnn_pp_of_another_layout(channels: int, outs: int) -> None:
     assert all(torch.equal(kept[key], state[key]) for key in state)
 
 
+def test_pixel_cnn_of_plain_layers() -> None:
+    """Trained on numbers in [0, 1], masks kept as buffers; strict, though it knows of no image size."""
+    g = torch.Generator().manual_seed(5)
+    sizes = [(8, 1, 7)] + 2 * [(4, 8, 1), (4, 4, 3), (8, 4, 1)] + [(8, 8, 1), (6, 8, 1)]
+    state: State = {}
+    for i, (out, channels, k) in enumerate(sizes):
+        state[f"{i}.weight"] = torch.randn((out, channels, k, k), generator=g, dtype=torch.float64) / k
+        state[f"{i}.bias"] = torch.randn(out, generator=g, dtype=torch.float64)
+        mask = torch.ones(k * k, dtype=torch.float64)
+        mask[k * k // 2 + (i > 0) :] = 0
+        state[f"{i}.mask"] = mask.view(k, k)
+
+    def conv(i: int, x: Tensor) -> Tensor:
+        weight = state[f"{i}.weight"] * state[f"{i}.mask"]
+        return F.conv2d(x, weight, state[f"{i}.bias"], padding=weight.shape[3] // 2)
+
+    x = torch.randint(6, (3, 1, 6, 5), generator=g)
+    h = conv(0, x.double() / 5)
+    for i in (1, 4):
+        h = h + conv(i + 2, conv(i + 1, conv(i, h.relu()).relu()).relu())
+    logits = conv(8, conv(7, h.relu()).relu())
+    model = example("A PixelCNN of your own")["from_pixel_cnn"](state)
+    torch.testing.assert_close(model.logits(x)[:, 0], logits, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(model.loss(x), F.cross_entropy(logits, x[:, 0], reduction="sum") / 3)
+
+
 def test_codebook_of_moving_averages_of_another_layout() -> None:
     """As Sonnet's: codes are columns, features lie last; a step of training too."""
     names = example("A codebook of moving averages")

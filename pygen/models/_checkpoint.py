@@ -47,6 +47,14 @@ class Recorded(nn.Module):
         self.__dict__["_arguments"] = (args, kwargs)
         return self
 
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, metadata: dict, strict: bool, missing: list, *args: Any
+    ) -> None:
+        """Weights of other code come without the extra state, which then stays as it is, under strict=True too."""
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *args)
+        if prefix + "_extra_state" in missing:
+            missing.remove(prefix + "_extra_state")
+
 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
     """Writes a model of `pygen.models` to a file, for `load` and `pygen sample`. An optimizer's state is not part of it.
