@@ -7,7 +7,7 @@ import host_cuda
 import pytest
 import sanitizers
 
-pytestmark = host_cuda.MARKS
+pytestmark = [mark for mark in host_cuda.MARKS if mark.name != "usefixtures"]  # programs, which need no module
 FAULTS = {
     "ends_early": "shared::cluster: of a block that has ended",
     "sends_alone": "st.async: undefined in a cluster of one block",

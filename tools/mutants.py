@@ -34,8 +34,6 @@ SLOWER = (
 # Survivors that no test here can see, and why.
 REASONS: dict[str, str] = {
     "C++: a row that is exactly one block is cut": "equal: the other branch gives ceil(1024 / 1024) = 1 too",
-    "wgmma: sums are staged before the last tile has left": "not seen on the host, where fibers take turns by rounds and "
-    "threads are ordered by the barriers' lock: for compute-sanitizer's racecheck on a GPU",
     "pixel_lstm, C++: c is written beyond a line's end": "equal: no tap reads h there, so g is tanh(0) and c stays 0 until "
     "the line has come so far",
 }

@@ -54,7 +54,7 @@ def draw_in_clusters(draw, cases) -> None:
         program = model._program(cond if cond is None else cond.to(dtype))
         u, known = torch.rand(n, height, width, levels.shape[1]), levels.clone()
         mask = known > 0
-        draws = native.draws(program.num_levels, levels, u, known, mask, 0.7)
+        draws = native.draws(program, levels, u, known, mask, 0.7)
         draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
     del os.environ["PYGEN_HOST_CAPABILITY"]
 

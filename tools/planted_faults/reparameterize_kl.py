@@ -12,6 +12,7 @@ KL_AUTOGRAD = "tests/test_conformance_autograd.py tests/test_conformance_errors.
 REPLACED = "tests/test_conformance_autograd.py -k 'replaced and cpu'"
 KL_CPP = "csrc/cpu/reparameterize_kl.cpp"
 KL_PY = "kernels/reparameterize_kl.py"
+MACHINE = "tests/test_cuda_host_machine.py -k reads_unfenced"
 KL_OP = "pygen/ops/reparameterize_kl.py"
 
 FAULTS = (
@@ -114,6 +115,8 @@ FAULTS = (
           "    if not present or not torch.is_autocast_enabled(present[0].device.type):\n        return tensors\n    widest",
           "    if not present:\n        return tensors\n    widest", "tests/test_reparameterize_kl.py"),
     Fault("CUDA: a barrier is missing", "csrc/cuda/reduce.cuh", "= value;\n  __syncthreads();\n", "= value;\n", f"{RACES} reparameterize_kl"),
+    Fault("CUDA: a block is counted before its sums are seen", "csrc/cuda/last_block.cuh", "    __threadfence();\n    constexpr", "    constexpr", MACHINE),
+    Fault("CUDA: the last block reads sums of before", "csrc/cuda/last_block.cuh", "*ticket.word = 0;\n    __threadfence();\n", "*ticket.word = 0;\n", MACHINE),
     Fault("CUDA: only the first warp's sums are added", "csrc/cuda/reduce.cuh", "for (int other = 1; other < width / 32; ++other)",
           "for (int other = 1; other < width / 64; ++other)", KL_CUDA),
     Fault("CUDA: the device is not guarded", "csrc/cuda/launch.cuh", 'if (previous_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");', "", KL_CUDA),

@@ -1,7 +1,7 @@
 """Planted faults of Hopper's products of masked convolutions."""
 # ruff: noqa: E501  (the table quotes lines of ours)
 
-from .fault import GATED_CUDA, Fault
+from .fault import GATED_CUDA, RACES, Fault
 
 WGMMA = "tests/test_cuda_host_wgmma.py"
 WGMMA_CU = "csrc/cuda/masked_conv2d_wgmma.cuh"
@@ -30,7 +30,7 @@ FAULTS = (
     Fault("wgmma, weight: a split begins with the first pixel", WGMMA_W, "first_pixel = split * p.weight.per_split;", "first_pixel = 0;", WGMMA),
     Fault("wgmma, weight: the divider rounds down", "csrc/cuda/divider.cuh", "static_cast<uint64_t>(divisor) + 1)", "static_cast<uint64_t>(divisor))", WGMMA),
     Fault("wgmma: what is added comes before the last tile has left", WGMMA_CU, "        sync();  // the tile before has left `staged`\n", "", GATED_CUDA),
-    Fault("wgmma: sums are staged before the last tile has left", WGMMA_CU, "      if (!adds) sync();  // as above\n", "", WGMMA),
+    Fault("wgmma: sums are staged before the last tile has left", WGMMA_CU, "      if (!adds) sync();  // as above\n", "", f"{RACES} wgmma"),
     Fault("wgmma: a side reads the input", WGMMA_CU, "step.side ? p.side : p.pixels", "p.pixels", GATED_CUDA),
     Fault("gated_masked_conv2d, wgmma: weights are packed as they come", WGMMA_PACK, "c.pairs.channel(group * c.group_n + in_group)", "(group * c.group_n + in_group)",
           GATED_CUDA),
