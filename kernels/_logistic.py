@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._elementary import exp_terms, exp_terms_float64, log_positive
+from ._elementary import exp_terms, exp_terms_float64, log_positive, quotient
 from ._softplus import quick_exp_minus_abs
 
 
@@ -60,10 +60,7 @@ def scaled_level(x, num_levels, WIDE: tl.constexpr):
     wrong = (x < 0) | (x > steps)
     level = tl.where(wrong, 0, x).to(tl.int32)
     twice = (2 * level - steps).to(WIDE)
-    if tl.float64 == WIDE:  # noqa: SIM108
-        v = twice / steps.to(WIDE)
-    else:
-        v = tl.div_rn(twice, tl.zeros_like(twice) + steps.to(WIDE))
+    v = quotient(twice, tl.zeros_like(twice) + steps.to(WIDE))
     edge = tl.where(level == 0, -1.0, tl.where(level == steps, 1.0, 0.0)).to(WIDE)
     return tl.where(wrong, float("nan"), v), edge
 

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ._compat import bits_float
-from ._elementary import log_positive
+from ._elementary import log_positive, quotient
 from ._softplus import exp_minus_abs, log1p_unit, relu, sigmoid_of
 
 
@@ -18,7 +18,7 @@ def spline_axis(p_ptr, offs, step, mask, share, BINS: tl.constexpr, WIDE: tl.con
     total = tl.zeros(most.shape, WIDE)
     for k in range(BINS):
         total += exp_minus_abs(most - tl.load(p_ptr + offs + k * step, mask=mask, other=0.0).to(WIDE))
-    return most, share / total
+    return most, quotient(share + tl.zeros_like(total), total)
 
 
 @triton.jit
@@ -113,7 +113,7 @@ def spline_place(v, sides, slopes, INVERSE: tl.constexpr):
     s = sides[3] / sides[1]
     d0, d1 = slopes[0], slopes[1]
     if INVERSE:
-        part = _between((v - sides[2]) / sides[3])
+        part = _between(quotient(v - sides[2], sides[3]))
         rest = 1.0 - part
         r = d0 * rest - d1 * part
         both = tl.sqrt(r * r + (4.0 * s * s) * (part * rest)) + tl.abs(r)
@@ -123,7 +123,7 @@ def spline_place(v, sides, slopes, INVERSE: tl.constexpr):
         t = tl.where(falling, both, near) * over
         u = tl.where(falling, near, both) * over
     else:
-        t = _between((v - sides[0]) / sides[1])
+        t = _between(quotient(v - sides[0], sides[1]))
         u = 1.0 - t
     tu = t * u
     below = s + (d0 + d1 - 2.0 * s) * tu

@@ -21,6 +21,7 @@ from pygen._layout import empty_output
 from . import _blocks
 from ._compat import bits_float, cast, device_of, float_bits
 from ._coupling import CouplingLaunch, copy_rest, coupling_indices, coupling_offsets, coupling_place
+from ._elementary import quotient
 from ._loss_sums import add_up
 from ._softplus import exp_minus_abs
 from ._spline import spline_bin, spline_gradients, spline_inside, spline_log, spline_place
@@ -67,7 +68,7 @@ def rational_quadratic_spline_fwd_kernel(
     p_offs = coupling_offsets(row, i, j, k, p_place, FLAT)
     _, sides, slopes, _ = spline_bin(v, p_ptr, p_offs, step, mask, numbers, BINS, LINEAR, INVERSE, WIDE)
     place, of = spline_place(v, sides, slopes, INVERSE)
-    over = 1.0 / of[1]
+    over = quotient(tl.zeros_like(v) + 1.0, of[1])
     if INVERSE:  # noqa: SIM108
         out = sides[0] + sides[1] * place[1]
     else:

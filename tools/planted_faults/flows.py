@@ -55,6 +55,7 @@ FAULTS = (
     Fault("spline, CUDA: a warp copies another lane's numbers", "csrc/cuda/rational_quadratic_spline_numbers.cuh", "__shfl_sync(0xffffffffu, at, first + i)", "__shfl_sync(0xffffffffu, at, first + (i ^ 1))", SPLINE_CUDA),
     Fault("spline, CUDA: numbers past the first 32 are not copied", "csrc/cuda/rational_quadratic_spline_numbers.cuh", "    for (int k = lane; k - lane < numbers; k += 32) {\n      for (int first = 0; first < 32; first += kAtOnce) {\n        Acc got", "    for (int k = lane; k - lane < 32; k += 32) {\n      for (int first = 0; first < 32; first += kAtOnce) {\n        Acc got", SPLINE_CUDA),
     Fault("spline, CUDA: the slopes' gradients are one knot off", SPLINE_CU, "static_cast<int>(bin.index) - (c.linear ? 1 : 0)", "static_cast<int>(bin.index)", SPLINE_CUDA),
+    Fault("spline, Triton: a reciprocal as a GPU approximates it", SPLINE_PY, "quotient(tl.zeros_like(v) + 1.0, of[1])", "1.0 / of[1]", "tests/test_gpu_arithmetic.py"),
     Fault("spline, Triton: places past the end count", SPLINE_PY, "tl.sum(tl.where(mask, log, 0.0), axis=1)", "tl.sum(log, axis=1)", SPLINE_TRITON),
     Fault("coupling, CUDA: elements past a line's end count", COUPLING_CU, "live && k < at.count ? log : Acc(0)", "live ? log : Acc(0)", COUPLING_CUDA),
     Fault("coupling, CUDA: a unit has one parity", COUPLING_CU, "(at.inner + k) * p.weights[2]", "at.inner * p.weights[2]", COUPLING_CUDA),
