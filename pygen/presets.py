@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from pygen._checks import fail
+from pygen._checks import fail, named_here
 
 
 class GanPreset(NamedTuple):
@@ -55,6 +55,18 @@ _GAN = {
 }
 
 
+# Others with the losses of one of these.
+_SAME_LOSS = {
+    "stylegan2ada": "stylegan2",
+    "stylegan2adapytorch": "stylegan2",
+    "stylegan3": "stylegan2",
+    "vqgan": "taming",
+    "tamingtransformers": "taming",
+    "cyclegan": "pix2pix",
+    "torchmimicry": "mimicry",
+}
+
+
 def gan_loss(like: str, variant: str | None = None) -> GanPreset:
     """The GAN losses of a well-known code base, with its constants: keyword arguments for our functions.
 
@@ -78,7 +90,7 @@ def gan_loss(like: str, variant: str | None = None) -> GanPreset:
         torch.Size([])
     """
     if like not in _GAN:
-        raise fail("presets.gan_loss", "like", f"one of {', '.join(_GAN)}", repr(like))
+        raise fail("presets.gan_loss", "like", f"one of {', '.join(_GAN)}", named_here(like, _GAN, _SAME_LOSS))
     variants = _GAN[like]
     if variant is None:
         return next(iter(variants.values()))

@@ -46,8 +46,10 @@ def test_presets_are_the_formulas_of_their_code_bases():
         torch.testing.assert_close(module.generator(fake=f), g, rtol=1e-9, atol=1e-12)
         preset = presets.gan_loss(like, variant)
         assert discriminator_loss(real=r, fake=f, **preset.discriminator) == module.discriminator(real=r, fake=f)
-    with pytest.raises(ValueError, match=r"like: expected one of taming, .* got 'biggan'"):
+    with pytest.raises(ValueError, match=r"like: expected one of taming, .* got 'biggan'$"):
         presets.gan_loss("biggan")
+    with pytest.raises(ValueError, match=r"got 'stylegan2-ada', which is 'stylegan2' here"):
+        presets.gan_loss("stylegan2-ada")
     with pytest.raises(ValueError, match=r"variant: expected one of hinge, vanilla for 'taming', got 'lsgan'"):
         presets.gan_loss("taming", "lsgan")
 
