@@ -89,3 +89,14 @@ def test_a_class_that_is_none_is_refused_without_gradients(kind):
             t[name].view(-1)[39] = wrong
             with pytest.raises(ValueError, match=rf": {name}: expected classes 0 .. 4, got"):
                 call(t, {"kind": kind}, None)
+
+
+@pytest.mark.parametrize("kind", ["nce", "sampled_softmax"])
+def test_probabilities_in_place_of_their_logarithms_are_refused_in_training(kind):
+    t, negatives = leaves(), torch.tensor([1, 2])
+    for dtype in (torch.float64, torch.float32):
+        q = torch.arange(1.0, 12, dtype=dtype).softmax(0)
+        with pytest.raises(ValueError, match=r"noise: expected log q, got probabilities \(q.log\(\)\)"):
+            LOSSES[kind](**t, negatives=negatives, noise=q)
+        for log_q in (q.log(), torch.zeros_like(q), 5 + q.log(), torch.arange(1.0, 12, dtype=dtype).log()):
+            assert LOSSES[kind](**t, negatives=negatives, noise=log_q).isfinite()

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygen import _checks
+from pygen import _checks, _dispatch
 from pygen.ops.noise_sample import MOST_CLASSES, check_table
 
 
@@ -57,6 +57,8 @@ def check_noise(op: str, kind: str, noise: Any, weight: Tensor) -> None:
             )
         if noise.requires_grad:
             raise _checks.fail(op, "noise", "log q without a gradient (use detach)", "requires_grad=True")
+        if _are_probabilities(noise):
+            raise _checks.fail(op, "noise", "log q", "probabilities (q.log())")
     else:
         check_table(op, noise)
         if noise.shape[0] != weight.shape[0]:
@@ -65,6 +67,15 @@ def check_noise(op: str, kind: str, noise: Any, weight: Tensor) -> None:
             )
     if noise.device != weight.device:
         raise _checks.fail(op, "noise", f"a tensor on {weight.device}, where weight is", noise.device)
+
+
+def _are_probabilities(noise: Tensor) -> bool:
+    """Where that can be read for free: none below 0, as of two log q there always is, and a sum of 1."""
+    if not _dispatch.is_plain(noise) or not noise.is_cpu or not noise.data_ptr():
+        return False
+    if float(noise[0]) < 0:  # no pass over a large table
+        return False
+    return float(noise.min()) >= 0 and abs(float(noise.sum(dtype=torch.float64)) - 1) < 1e-3
 
 
 def check_draws(op: str, noise: Any, num_negatives: Any) -> None:
