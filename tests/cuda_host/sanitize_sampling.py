@@ -46,6 +46,7 @@ def draw_in_clusters(draw, cases) -> None:
     from pygen.native import _sampling_cuda as native
 
     os.environ["PYGEN_HOST_CAPABILITY"] = "9"
+    os.environ["PYGEN_HOST_SHUFFLES"] = "order"  # sums are written over when messages made of them have come
     for name, dtype, (n, height, width), size, images, threads, messages in cases:
         dtype = getattr(torch, dtype)
         _, model = twins(name, dtype)
@@ -56,7 +57,7 @@ def draw_in_clusters(draw, cases) -> None:
         mask = known > 0
         draws = native.draws(program, levels, u, known, mask, 0.7)
         draw(program, levels, draws, size=size, images=images, threads=threads, messages=messages)
-    del os.environ["PYGEN_HOST_CAPABILITY"]
+    del os.environ["PYGEN_HOST_CAPABILITY"], os.environ["PYGEN_HOST_SHUFFLES"]
 
 
 def exercise_sampling_cluster(draw) -> None:

@@ -62,7 +62,11 @@ inline thread_local Local current_local;
 inline Local& own() { return current_local; }
 
 inline void wait(OrderedBarrier& barrier) { barrier.wait(); }
-inline void meet(Warp& warp) { warp.lanes.wait(); }
+// A shuffle is no fence, but what its value was made of has been read before anybody acts on it:
+// PYGEN_HOST_SHUFFLES=order for kernels that write over what they have read when a message made of it has come. Then a
+// missing __syncwarp passes.
+inline bool shuffles_order = false;
+inline void meet(Warp& warp) { shuffles_order ? warp.barrier.wait() : warp.lanes.wait(); }
 
 template <class Ready>
 void spin(const Ready& ready) {
@@ -127,6 +131,8 @@ inline void run_blocks(dim3 grid, dim3 block, unsigned cluster, size_t shared_by
                        const std::function<void()>& kernel) {
   const unsigned turns = grid.x / cluster, several = std::min(teams_asked(), turns);
   [[maybe_unused]] static const bool overlooked = teams_asked() > 1 && (overlook_own_variables(), true);
+  const char* const shuffles = std::getenv("PYGEN_HOST_SHUFFLES");
+  shuffles_order = shuffles != nullptr && std::string(shuffles) == "order";
   std::vector<std::unique_ptr<Team>> teams;
   for (unsigned t = 0; t < several; ++t) teams.push_back(std::make_unique<Team>(block.x, cluster, shared_bytes));
   Turns order;
