@@ -58,6 +58,7 @@ def _group(rank: int, folder: str) -> Iterator[None]:
     aborts it ("terminate called without an active exception", once in some hundred runs), when all is done and written."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
+    dist.barrier()  # a rank that has done its part and ended would cut off one that is still connecting
     try:
         yield
     finally:
