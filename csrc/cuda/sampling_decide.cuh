@@ -88,7 +88,7 @@ __device__ __forceinline__ void set_level(const SamplingDraws& draws, int64_t at
   }
 }
 
-// As the network sees it, rounded after each step, as torch rounds.
+// As the network sees it: of 16 bits rounded after each step, as torch rounds; of more a multiply-add may be one step.
 template <class T, class Wide>
 __device__ __forceinline__ T scaled_level(int64_t level, Wide scale, Wide shift) {
   const Wide scaled = widen_to(narrow_to<T>(widen_to(narrow_to<T>(static_cast<Wide>(level))) * scale));

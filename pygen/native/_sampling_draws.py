@@ -11,10 +11,10 @@ from pygen.models._program import DenseProgram, Program
 
 def draws(
     program: Program | DenseProgram,
-    levels: Tensor,
-    u: Tensor,
-    known: Tensor | None,
-    known_mask: Tensor | None,
+    levels: Tensor,  # [n, C, H, W], of a dense program [n, D]; uint8 or int64: written
+    u: Tensor,  # [n, H, W, C] or [n, D], float32
+    known: Tensor | None,  # as levels
+    known_mask: Tensor | None,  # bool, as levels
     temperature: float,
 ) -> tuple:
     """What a CUDA sampler draws, in contiguous tensors."""
