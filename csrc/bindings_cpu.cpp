@@ -4,6 +4,7 @@
 
 #include "cpu/affine_coupling.bind.h"
 #include "cpu/am_softmax.bind.h"
+#include "cpu/autoregressive_inverse.bind.h"
 #include "cpu/bernoulli_nll.bind.h"
 #include "cpu/bernoulli_sample.bind.h"
 #include "cpu/categorical_nll.bind.h"
@@ -39,6 +40,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_bf16_products", &pygen::set_bf16_products, "Switches them off, and on where there are any; for tests.");
   pygen::bind_affine_coupling(m);
   pygen::bind_am_softmax(m);
+  pygen::bind_autoregressive_inverse(m);
   pygen::bind_bernoulli_nll(m);
   pygen::bind_bernoulli_sample(m);
   pygen::bind_categorical_nll(m);

@@ -26,6 +26,7 @@ _PREFERENCE = {"cpu": ("cpu", "composite", "reference"), "cuda": ("cuda", "trito
 
 # What an op lacks beside that: "composite" where no composition of torch ops is an entry of its own, kernels not yet written.
 _LACKS = {
+    "autoregressive_inverse": ("composite", "triton"),
     "gated_masked_conv2d": (),
     "masked_conv2d": (),
     "masked_linear": (),

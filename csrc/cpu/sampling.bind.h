@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cpu/arguments.h"
+#include "cpu/dense_network.bind.h"
 #include "cpu/interrupt.bind.h"
 #include "cpu/isa.h"
 #include "cpu/sampling.h"
@@ -90,13 +91,6 @@ inline void parse_sampling_draws(py::tuple draws, SamplingDraws& p) {
   p.threads = py::handle(draws[9]).cast<int>();
 }
 
-// (weight, its strides, bias)
-inline DenseSampling::Layer parse_dense_layer(py::tuple layer) {
-  const py::tuple strides = layer[1];
-  return {parse_pointer(layer[0]), py::handle(strides[0]).cast<int64_t>(), py::handle(strides[1]).cast<int64_t>(),
-          parse_pointer(layer[2])};
-}
-
 inline void bind_sampling(py::module_& m) {
   using Kernel = void (*)(const Sampling&);
   static constexpr std::array<Kernel, kNumIsas> table PYGEN_ISA_TABLE(sampling_draw);
@@ -134,17 +128,13 @@ inline void bind_sampling(py::module_& m) {
       [](py::tuple draws, py::tuple layers, py::tuple degrees, int64_t batch) {
         DenseSampling p;
         parse_sampling_draws(draws, p);
-        for (py::handle layer : layers) p.layers.push_back(parse_dense_layer(py::reinterpret_borrow<py::tuple>(layer)));
-        for (py::handle of_layer : degrees) {
-          p.degrees.emplace_back();
-          for (py::handle degree : of_layer) p.degrees.back().push_back(degree.cast<int64_t>());
-        }
-        p.batch = batch;
+        const py::tuple outputs = py::make_tuple(p.num_levels, p.num_levels, 1);
+        p.network = parse_dense_network(layers, degrees, degrees[0], outputs, batch);
         Signals signals;
         p.interrupt = &signals;
         run_interruptibly(signals, [&] { dense[isa_in_use()](p); });
       },
-      "what decisions need, (weight, strides, bias) of each layer, degrees of the inputs and each hidden layer, n");
+      "what decisions need, layers and degrees (parse_dense_network), n");
   using Noise = void (*)(const SamplingUniforms&);
   static constexpr std::array<Noise, kNumIsas> noise PYGEN_ISA_TABLE(sampling_uniforms);
   m.def(

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cpu/dense_network.h"
 #include "cpu/interrupt.h"
 #include "cpu/view.h"
 
@@ -79,18 +80,8 @@ struct Sampling : SamplingDraws {  // levels [n, C, H, W], u [n, H, W, C]
   int64_t batch, height, width;
 };
 
-// MADE: layers over flat inputs, with a ReLU behind each but the last, whose units are num_levels for each input.
-struct DenseSampling : SamplingDraws {  // levels [n, D], u [n, D]
-  struct Layer {
-    const void* weight;  // [out, in] in these strides
-    int64_t out_stride, in_stride;
-    const void* bias;  // [out]
-  };
-  std::vector<Layer> layers;
-  std::vector<std::vector<int64_t>> degrees;  // of the inputs, when each is drawn; of each hidden layer's units
-  int64_t batch;
-
-  int64_t inputs() const { return static_cast<int64_t>(degrees[0].size()); }
+struct DenseSampling : SamplingDraws {  // MADE: levels [n, D], u [n, D]
+  DenseNetwork network;                 // its outputs are the levels' logits
 };
 
 // Uniform numbers for decisions: of image i and position j word j % 4 of the Philox counter (j / 4, 0, i, domain).

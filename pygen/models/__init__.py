@@ -4,6 +4,7 @@ from ._checkpoint import load, save
 from .gan import GAN
 from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
+from .maf import MAF
 from .nade import NADE
 from .nice import NICE
 from .nsf import NSF
@@ -18,6 +19,7 @@ from .vqvae import VQVAE
 __all__ = [
     "GAN",
     "MADE",
+    "MAF",
     "NADE",
     "NICE",
     "NSF",

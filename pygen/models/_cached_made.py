@@ -1,16 +1,11 @@
-"""The engine "cached" of MADE, in plain PyTorch: each hidden unit is computed once, when the last input that it sees is drawn.
-
-Every layer's units are sorted by degree, inputs by their turn: so what a unit sees is a prefix, and what a step enables is a
-slice. Activations lie [units, n], a prefix of which is one contiguous matrix.
-"""
+"""The engine "cached" of MADE, in plain PyTorch: each hidden unit is computed once, when the last input that it sees is drawn."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from itertools import pairwise
-
 import torch
 from torch import Tensor
+
+from pygen.reference.autoregressive_inverse import AppendOnly, DenseNetwork
 
 from . import _sampling
 from ._program import DenseProgram, scaled_levels
@@ -27,33 +22,23 @@ def draw(program: DenseProgram, drawing: Drawing, watch: Watch) -> None:
     for steps in torch.arange(inputs, device="cpu").split(_STEPS_PER_WATCH):
         for step in steps.tolist():
             sampler.decide(step)
-            sampler.enable(step)
+            sampler.net.enable(step, lambda layer, made, units: units.relu_())
         drawing.levels[:, sampler.order[steps]] = sampler.levels[steps].T.to(drawing.levels.dtype)
         watch(n * len(steps))
 
 
 class _Sampler:
-    """units: the inputs, scaled, and those of each hidden layer, [units, n], by degree; degrees: theirs."""
+    """net: gives the first layer the inputs, scaled; its outputs are levels."""
 
     def __init__(self, program: DenseProgram, drawing: Drawing) -> None:
-        self.drawing, self.num_levels = drawing, program.num_levels
-        weight = program.weights[0]
+        self.drawing, levels, weight = drawing, program.num_levels, program.weights[0]
         n, device, dtype = len(drawing.levels), weight.device, weight.dtype
-        self.degrees = [sorted(degrees) for degrees in program.degrees]
-        orders = [
-            torch.tensor(sorted(range(len(degrees)), key=degrees.__getitem__), device=device)
-            for degrees in program.degrees
-        ]
-        self.order = orders[0]
-        outputs = self.order.unsqueeze(1) * self.num_levels + torch.arange(self.num_levels, device=device)
-        orders.append(outputs.flatten())  # step after step, the levels of one together
-        self.weights = [
-            w[rows][:, columns] for w, (columns, rows) in zip(program.weights, pairwise(orders), strict=True)
-        ]
-        self.biases = [b[rows].unsqueeze(1) for b, rows in zip(program.biases, orders[1:], strict=True)]
-        self.units = [weight.new_empty(len(degrees), n) for degrees in self.degrees]
+        degrees = program.degrees
+        network = DenseNetwork(program.weights, program.biases, degrees, degrees[0], levels, levels, 1)
+        self.net = AppendOnly(network, n)
+        self.order = torch.tensor(network.orders()[0], device=device)
         self.scaled = scaled_levels(program)
-        self.binary = self.num_levels == 2 and dtype in (torch.float32, torch.float64)
+        self.binary = levels == 2 and dtype in (torch.float32, torch.float64)
         self.noise = self._by_step(drawing.u)
         if self.binary:
             self.noise = _sampling.binary_thresholds(self.noise, drawing.temperature).to(dtype)
@@ -67,22 +52,9 @@ class _Sampler:
         """[n, D] as [D, n], in the order of drawing."""
         return t.T[self.order].contiguous()
 
-    def enable(self, step: int) -> None:
-        """Computes the hidden units that see the input of this step, and none after it."""
-        for layer, (weight, bias) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
-            degrees = self.degrees[layer + 1]
-            start, stop = bisect_left(degrees, step), bisect_right(degrees, step)
-            if start < stop:
-                seen = bisect_right(self.degrees[layer], step)
-                units, sources = self.units[layer + 1][start:stop], self.units[layer][:seen]
-                torch.addmm(bias[start:stop], weight[start:stop, :seen], sources, out=units)
-                units.relu_()
-
     def decide(self, step: int) -> None:
         """Levels of this step's input from the hidden units enabled before it."""
-        outputs, seen = slice(step * self.num_levels, (step + 1) * self.num_levels), bisect_left(self.degrees[-1], step)
-        weight, bias = self.weights[-1][outputs, :seen], self.biases[-1][outputs]
-        logits = torch.addmm(bias, weight, self.units[-1][:seen])  # [L, n]
+        logits, (value,) = self.net.outputs(step), self.net.given(step)  # [L, n], [n]
         levels, noise = self.levels[step], self.noise[step]
         if self.binary:
             torch.lt(logits[0] - logits[1], noise, out=levels)
@@ -91,6 +63,6 @@ class _Sampler:
         if self.known is not None and self.known_mask is not None:
             torch.where(self.known_mask[step], self.known[step], levels, out=levels)
         if self.binary:
-            torch.where(levels, self.scaled[1], self.scaled[0], out=self.units[0][step])
+            torch.where(levels, self.scaled[1], self.scaled[0], out=value)
         else:
-            self.units[0][step] = self.scaled[levels]
+            value.copy_(self.scaled[levels])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -24,7 +25,11 @@ class Flow(ShapeMemory):
     0 .. num_levels - 1, uint8 or int64, as of the pixel models: the flow's data is 2 (x + u) / num_levels - 1 with u drawn
     uniformly from [0, 1), and log_prob, which counts the change of scale, is of one draw of u: a lower bound of log P(x) on
     average (Theis, van den Oord and Bethge 2016, section 3.1).
+
+    A subclass that takes conditions sets cond_features, and its two methods have cond [N, cond_features] as a last argument.
     """
+
+    cond_features: int | None = None
 
     def __init__(self, prior: object, num_levels: object) -> None:
         super().__init__()
@@ -33,10 +38,10 @@ class Flow(ShapeMemory):
         self.prior = prior
         self.num_levels = None if num_levels is None else check_int(self._name, "num_levels", num_levels, at_least=2)
 
-    def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _transform(self, x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def _inverse(self, z: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def _inverse(self, z: Tensor, shape: tuple[int, ...], *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
     def _check_shape(self, x: Tensor) -> None:
@@ -54,23 +59,23 @@ class Flow(ShapeMemory):
     def _name(self) -> str:
         return type(self).__name__
 
-    def transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z [N, D] of continuous data x [N, ...], and log |det dz/dx| [N] in nats."""
+    def transform(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z [N, D] of continuous data x [N, ...], and log |det dz/dx| [N] in nats; cond as in `log_prob`."""
         self._check_continuous(x)
-        return self._transform(x)
+        return self._transform(x, *self._given(cond, x.shape[0]))
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The data x [N, ...] that `transform` makes z [N, D] of, and log |det dx/dz| [N]; the shape as in `sample`."""
         check_tensor(self._name, "z", z)
         shape = self._sample_shape()
         if z.dim() != 2 or z.shape[1] != math.prod(shape):
             raise fail(self._name, "z", f"shape [N, {math.prod(shape)}]", list(z.shape))
-        return self._inverse(z, shape)
+        return self._inverse(z, shape, *self._given(cond, z.shape[0]))
 
     def log_prob(
         self,
         x: Tensor,
-        cond: None = None,
+        cond: Tensor | None = None,
         *,
         seed: int | Tensor | None = None,
         generator: Generator | None = None,
@@ -79,18 +84,18 @@ class Flow(ShapeMemory):
 
         Args:
             x: [N, ...], continuous, or levels where the model has num_levels.
-            cond: always None, this model is unconditional.
+            cond: floating [N, cond_features] where the model has them, else None.
             seed, generator: of the draw that makes levels continuous, with torch's own generator; refused without num_levels.
         """
-        self._refuse_cond(cond)
+        given = self._given(cond, x.shape[0] if isinstance(x, Tensor) and x.dim() else None)
         x, log_scale = self._continuous(x, seed, generator)
-        z, log_det = self._transform(x)
+        z, log_det = self._transform(x, *given)
         return log_det + self._log_prior(z) + log_scale
 
     def loss(
         self,
         x: Tensor,
-        cond: None = None,
+        cond: Tensor | None = None,
         *,
         seed: int | Tensor | None = None,
         generator: Generator | None = None,
@@ -101,7 +106,7 @@ class Flow(ShapeMemory):
             self.trained_shape = tuple(x.shape[1:])
         return loss
 
-    def forward(self, x: Tensor, cond: None = None, **noise: Tensor | Generator | int | None) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor | None = None, **noise: Tensor | Generator | int | None) -> Tensor:
         """`loss`, under the name that wrappers such as DistributedDataParallel call."""
         return self.loss(x, cond, **noise)  # type: ignore[arg-type]
 
@@ -110,6 +115,7 @@ class Flow(ShapeMemory):
         self,
         n: int,
         *,
+        cond: Tensor | None = None,
         temperature: float = 1.0,
         seed: int | Tensor | None = None,
         generator: Generator | None = None,
@@ -118,6 +124,7 @@ class Flow(ShapeMemory):
 
         Args:
             n: how many.
+            cond: [n, cond_features] where the model has them, else None.
             temperature: what the prior's draws are multiplied by; 0 gives the data of z = 0.
             seed, generator: of the draws, made by torch's own generator on the model's device; with neither they follow
                 torch.manual_seed.
@@ -129,6 +136,7 @@ class Flow(ShapeMemory):
             or not 0 <= temperature < math.inf
         ):
             raise fail(self._name, "temperature", "a finite number >= 0", repr(temperature))
+        given = self._given(cond, n)
         weight, shape = self._weight, self._sample_shape()
         source = noise_source(self._name, seed, generator, weight.device)
         size = (n, math.prod(shape))
@@ -137,7 +145,7 @@ class Flow(ShapeMemory):
         else:
             u = torch.rand(size, dtype=torch.float64, device=weight.device, generator=source).clamp_(min=2.0**-54)
             z = u.log() - torch.log1p(-u)
-        x, _ = self._inverse((z * temperature).to(weight.dtype), shape)
+        x, _ = self._inverse((z * temperature).to(weight.dtype), shape, *given)
         if self.num_levels is None:
             return x
         levels = ((x + 1) * (self.num_levels / 2)).floor_().clamp_(0, self.num_levels - 1)
@@ -184,7 +192,19 @@ class Flow(ShapeMemory):
         check_floating(self._name, "x", x)
         self._check_shape(x)
 
-    def _refuse_cond(self, cond: object) -> None:
-        if cond is not None:
-            expected = "None, as this model is unconditional"
-            raise fail(self._name, "cond", expected, type(cond).__name__, kind=TypeError)
+    def _given(self, cond: object, n: int | None) -> tuple[Tensor, ...]:
+        """What `_transform` and `_inverse` take of it. n: what it must belong to; None where that is not known yet."""
+        if self.cond_features is None:
+            if cond is not None:
+                expected = "None, as this model is unconditional"
+                raise fail(self._name, "cond", expected, type(cond).__name__, kind=TypeError)
+            return ()
+        if cond is None:
+            expected = f"features [N, {self.cond_features}], as this model is conditional"
+            raise fail(self._name, "cond", expected, "None", kind=TypeError)
+        check_tensor(self._name, "cond", cond)
+        assert isinstance(cond, Tensor)
+        check_floating(self._name, "cond", cond)
+        if n is not None and tuple(cond.shape) != (n, self.cond_features):
+            raise fail(self._name, "cond", f"shape {[n, self.cond_features]}", list(cond.shape))
+        return (cond,)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.functional import categorical_nll, masked_linear
+from pygen.nn.masked_autoregressive import hidden_degrees
 
 from ._arguments import check_input_range, check_int, check_ints
 from ._levels import scale_levels
@@ -64,7 +65,7 @@ class MADE(OrderedModel):
         self.input_range = check_input_range("MADE", input_range)
         sizes = (self.num_inputs, *hidden_sizes, self.num_inputs * self.num_levels)
         self.layers = nn.ModuleList(_Layer(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
-        hidden = tuple(_hidden_degrees(size, self.num_inputs) for size in hidden_sizes)
+        hidden = tuple(hidden_degrees(size, self.num_inputs) for size in hidden_sizes)
         self._degrees: tuple[tuple[Degrees, ...], ...] = tuple(  # of each ordering, of each layer's units
             (order, *hidden, tuple(d for d in order for _ in range(self.num_levels)))
             for order in (order_degrees(self.num_inputs, k) for k in range(self.num_orders))
@@ -102,8 +103,3 @@ class _Layer(nn.Linear):
         return masked_linear(
             input, self.weight, self.bias, in_degrees=in_degrees, out_degrees=out_degrees, strict=strict
         )
-
-
-def _hidden_degrees(size: int, num_inputs: int) -> Degrees:
-    """Evenly from 0 to num_inputs - 2, rising, so that live weights lie in blocks. The last input feeds nothing."""
-    return tuple(i * max(1, num_inputs - 1) // size for i in range(size))

@@ -53,7 +53,7 @@ def draw(
     compiled = _backends.compiled("_cpu")
     if isinstance(program, DenseProgram):
         layers = zip(program.weights, program.biases, strict=True)
-        described = tuple((*given.matrix(weight), given.address(bias)) for weight, bias in layers)
+        described = tuple((*given.matrix(weight), given.address(bias), None, 0) for weight, bias in layers)
         compiled.sampling_dense_draw(draws, described, program.degrees, len(levels))
         return
     stages = tuple(_stage(stage, given) for stage in program.stages)

@@ -7,6 +7,7 @@ from pygen.nn.categorical_nll import CategoricalNLL
 from pygen.nn.crf import LinearChainCRF
 from pygen.nn.gan_loss import GANLoss
 from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
+from pygen.nn.masked_autoregressive import MaskedAutoregressive
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.nade_nll import NADENLL
@@ -29,6 +30,7 @@ __all__ = [
     "GatedMaskedConv2d",
     "LinearChainCRF",
     "LogisticMixtureNLL",
+    "MaskedAutoregressive",
     "MaskedConv2d",
     "MaskedLinear",
     "NCELoss",

@@ -3,6 +3,7 @@
 from .gan import GAN
 from .gated_pixel_cnn import GatedPixelCNN
 from .made import MADE
+from .maf import MAF
 from .nade import NADE
 from .nice import NICE
 from .nsf import NSF
@@ -17,6 +18,7 @@ from .vqvae import VQVAE
 __all__ = [
     "GAN",
     "MADE",
+    "MAF",
     "NADE",
     "NICE",
     "NSF",

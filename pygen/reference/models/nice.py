@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +23,10 @@ class Flow(ShapeMemory):
     prior: str
     num_levels: int | None
 
-    def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _transform(self, x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def log_prob(self, x: Tensor, cond: None = None, *, noise: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, cond: Tensor | None = None, *, noise: Tensor | None = None) -> Tensor:
         """[N] nats; noise: uniform, of x's shape, that makes levels continuous."""
         extra = 0.0
         if self.num_levels is not None:
@@ -33,17 +34,17 @@ class Flow(ShapeMemory):
             u = torch.rand(x.shape, dtype=dtype, device=x.device) if noise is None else noise
             x = (x + u) * (2 / self.num_levels) - 1
             extra = math.log(2 / self.num_levels) * math.prod(x.shape[1:])
-        z, log_det = self._transform(x)
+        z, log_det = self._transform(x) if cond is None else self._transform(x, cond)
         if self.prior == "logistic":
             log_prior = -(F.softplus(z) + F.softplus(-z)).sum(1)
         else:
             log_prior = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
         return log_prior + log_det + extra
 
-    def loss(self, x: Tensor, cond: None = None, *, noise: Tensor | None = None) -> Tensor:
+    def loss(self, x: Tensor, cond: Tensor | None = None, *, noise: Tensor | None = None) -> Tensor:
         if self.training:
             self.trained_shape = tuple(x.shape[1:])
-        return -self.log_prob(x, noise=noise).mean()
+        return -self.log_prob(x, cond, noise=noise).mean()
 
     forward = loss
 

@@ -1,4 +1,4 @@
-// MADE's sampling laid out: units in the order in which they become known, cut into panels of steps.
+// A dense network laid out: units in the order in which they become known, cut into panels of steps.
 //
 // Units are sorted by degree and inputs by their turn, so what a unit sees is a prefix of the layer before. A panel is
 // kDensePanel steps. What its units take from before the panel is one matrix product over all images of a block; what
@@ -9,6 +9,7 @@
 
 #include <numeric>
 
+#include "cpu/dense_network.h"
 #include "cpu/sampling_parts.h"
 
 namespace pygen {
@@ -26,24 +27,25 @@ struct DenseBlock {
 
 template <class Real>
 struct DensePlan {
-  const DenseSampling& p;
-  int64_t steps, hidden, panels;
-  std::vector<std::vector<int64_t>> order, degrees;  // of each layer but the last: units by degree; their degrees
+  const DenseNetwork& p;
+  int64_t steps, hidden, panels, sources;            // sources: of each input
+  std::vector<int64_t> turns;                        // which input comes when
+  std::vector<std::vector<int64_t>> order, degrees;  // of each layer's sources: by degree; their degrees
   std::vector<std::vector<DenseBlock>> blocks;       // [panel][layer]
   std::vector<int64_t> act_pitch, sum_pitch;         // of sources; of a panel's sums, for each layer of weights
   int64_t packed = 0, act_size = 0, sum_size = 0;    // numbers: of all weights; of an image
 
-  DensePlan(const DenseSampling& p, int64_t images)
+  DensePlan(const DenseNetwork& p, int64_t images)
       : p(p),
         steps(p.inputs()),
-        hidden(static_cast<int64_t>(p.layers.size()) - 1),
+        hidden(p.hidden()),
         panels((steps + kDensePanel - 1) / kDensePanel),
+        sources(static_cast<int64_t>(p.degrees[0].size()) / steps),
+        turns(by_degree(p.when)),
         blocks(panels),
         sum_pitch(p.layers.size()) {
     for (const std::vector<int64_t>& given : p.degrees) {
-      std::vector<int64_t> units(given.size()), sorted;
-      std::iota(units.begin(), units.end(), 0);
-      std::stable_sort(units.begin(), units.end(), [&](int64_t a, int64_t b) { return given[a] < given[b]; });
+      std::vector<int64_t> units = by_degree(given), sorted;
       for (int64_t unit : units) sorted.push_back(given[unit]);
       act_pitch.push_back(whole(static_cast<int64_t>(units.size())));
       act_size += act_pitch.back();
@@ -64,21 +66,29 @@ struct DensePlan {
   }
   // The row of the weight matrix of unit i, in order, that layer `layer` makes.
   int64_t row(int64_t layer, int64_t i) const {
-    return layer < hidden ? order[layer + 1][i] : order[0][i / p.num_levels] * p.num_levels + i % p.num_levels;
+    return layer < hidden ? order[layer + 1][i]
+                          : turns[i / p.numbers] * p.input_stride + i % p.numbers * p.number_stride;
   }
   // Of that unit, how many sources it sees.
   int64_t seen(int64_t layer, int64_t i) const {
-    return layer < hidden ? below(layer, degrees[layer + 1][i] + 1) : below(layer, i / p.num_levels);
+    return layer < hidden ? below(layer, degrees[layer + 1][i] + 1) : below(layer, i / p.numbers);
   }
 
  private:
+  static std::vector<int64_t> by_degree(const std::vector<int64_t>& given) {
+    std::vector<int64_t> units(given.size());
+    std::iota(units.begin(), units.end(), 0);
+    std::stable_sort(units.begin(), units.end(), [&](int64_t a, int64_t b) { return given[a] < given[b]; });
+    return units;
+  }
+
   static int64_t whole(int64_t n) { return (n + kRegLanes<Real> - 1) / kRegLanes<Real> * kRegLanes<Real>; }
 
   DenseBlock make_block(int64_t panel, int64_t layer, int most) {
     DenseBlock block;
     const bool last = layer == hidden;
-    block.first = last ? begin(panel) * p.num_levels : below(layer + 1, begin(panel));
-    block.count = (last ? end(panel) * p.num_levels : below(layer + 1, end(panel))) - block.first;
+    block.first = last ? begin(panel) * p.numbers : below(layer + 1, begin(panel));
+    block.count = (last ? end(panel) * p.numbers : below(layer + 1, end(panel))) - block.first;
     block.before = below(layer, begin(panel));
     block.within = below(layer, end(panel)) - block.before;
     block.pitch = whole(block.count);
@@ -104,7 +114,7 @@ struct DensePlan {
 template <class Real>
 void pack_dense_block(const DensePlan<Real>& plan, int64_t layer, const DenseBlock& block, Real* packed) {
   constexpr int64_t kN = kRegLanes<Real>;
-  const DenseSampling::Layer& from = plan.p.layers[layer];
+  const DenseNetwork::Layer& from = plan.p.layers[layer];
   const Real *weight = static_cast<const Real*>(from.weight), *bias = static_cast<const Real*>(from.bias);
   const int64_t* sources = plan.order[layer].data();
   const Real* rows[kSamplingColumns * kN];

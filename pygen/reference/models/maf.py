@@ -1,0 +1,109 @@
+"""A masked autoregressive flow as people usually write it in plain PyTorch: oracle and baseline of `pygen.models.MAF`.
+
+Papamakarios, Pavlakou, Murray, "Masked Autoregressive Flow for Density Estimation" (2017). Same constructor, same `state_dict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .nice import Flow
+
+
+class _Masked(nn.Linear):
+    """Multiplies its weight by a mask."""
+
+    mask: Tensor
+
+    def __init__(self, ins: Tensor, outs: Tensor, strict: bool) -> None:
+        super().__init__(len(ins), len(outs))
+        live = outs[:, None] > ins if strict else outs[:, None] >= ins
+        self.register_buffer("mask", live, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight * self.mask, self.bias)
+
+
+class _Layer(nn.Module):
+    """y = x e^f + t, t and f from a network of the numbers before. Its inverse runs the network once for each number."""
+
+    def __init__(self, order: Tensor, hidden: Sequence[int], cond_features: int | None, bound: float | None) -> None:
+        super().__init__()
+        first = 0 if cond_features is None else -1
+        spread = max(1, len(order) - 1 - first)
+        degrees = [order, *(torch.arange(size) * spread // size + first for size in hidden), order.repeat(2)]
+        pairs = list(pairwise(degrees))
+        self.layers = nn.ModuleList(_Masked(a, b, i + 1 == len(pairs)) for i, (a, b) in enumerate(pairs))
+        self.cond = None if cond_features is None else nn.Linear(cond_features, hidden[0], bias=False)
+        self.bound = bound
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def shift_and_scale(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        for i, layer in enumerate(self.layers):
+            x = layer(x if i == 0 else F.relu(x))
+            if i == 0 and self.cond is not None:
+                x = x + self.cond(cond)
+        shift, log_scale = x.chunk(2, 1)
+        return shift, log_scale if self.bound is None else self.bound * torch.tanh(log_scale / self.bound)
+
+    def forward(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self.shift_and_scale(x, cond)
+        return x * log_scale.exp() + shift, log_scale.sum(1)
+
+    def inverse(self, y: Tensor, cond: Tensor | None) -> Tensor:
+        x = torch.zeros_like(y)
+        for _ in range(y.shape[1]):
+            shift, log_scale = self.shift_and_scale(x, cond)
+            x = (y - shift) * (-log_scale).exp()
+        return x
+
+
+class MAF(Flow):
+    """Layers of which every second one goes from the last number to the first.
+
+    Args:
+        num_inputs: D.
+        hidden_sizes: widths of the networks' hidden layers.
+        num_layers: how many.
+        cond_features: of the conditions, or None.
+        bound: of log scales, or None.
+        prior: "normal" or "logistic".
+        num_levels: of x, or None where it is continuous.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        hidden_sizes: int | Sequence[int],
+        *,
+        num_layers: int = 5,
+        cond_features: int | None = None,
+        bound: float | None = 5.0,
+        prior: str = "normal",
+        num_levels: int | None = None,
+    ) -> None:
+        super().__init__()
+        hidden = (hidden_sizes,) if isinstance(hidden_sizes, int) else tuple(hidden_sizes)
+        self.prior, self.num_levels = prior, num_levels
+        turns = torch.arange(num_inputs)
+        self.layers = nn.ModuleList(
+            _Layer(turns.flip(0) if i % 2 else turns, hidden, cond_features, bound) for i in range(num_layers)
+        )
+
+    def _transform(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h, total = x.flatten(1), x.new_zeros(len(x))
+        for layer in self.layers:
+            h, log_det = layer(h, cond)
+            total = total + log_det
+        return h, total
+
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
+        for layer in reversed(self.layers):
+            z = layer.inverse(z, cond)
+        return z
