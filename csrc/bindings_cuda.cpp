@@ -1,11 +1,13 @@
 // pygen._cuda: the names. Arguments are addresses, strides, a device and a stream; pygen/native checks them.
 #include "cuda/affine_coupling.bind.h"
 #include "cuda/am_softmax.bind.h"
+#include "cuda/autoregressive_inverse.bind.h"
 #include "cuda/bernoulli_nll.bind.h"
 #include "cuda/bernoulli_sample.bind.h"
 #include "cuda/categorical_nll.bind.h"
 #include "cuda/categorical_sample.bind.h"
 #include "cuda/crf.bind.h"
+#include "cuda/dense_network.bind.h"
 #include "cuda/gan_loss.bind.h"
 #include "cuda/gated_activation.bind.h"
 #include "cuda/gated_masked_conv2d.bind.h"
@@ -35,11 +37,13 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("archs", &pygen::cuda::archs, "The architectures that this build holds code for.");
   pygen::cuda::bind_affine_coupling(m);
   pygen::cuda::bind_am_softmax(m);
+  pygen::cuda::bind_autoregressive_inverse(m);
   pygen::cuda::bind_bernoulli_nll(m);
   pygen::cuda::bind_bernoulli_sample(m);
   pygen::cuda::bind_categorical_nll(m);
   pygen::cuda::bind_categorical_sample(m);
   pygen::cuda::bind_crf(m);
+  pygen::cuda::bind_dense_network(m);
   pygen::cuda::bind_gan_loss(m);
   pygen::cuda::bind_gated_activation(m);
   pygen::cuda::bind_gated_masked_conv2d(m);

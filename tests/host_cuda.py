@@ -23,6 +23,7 @@ import torch
 from pygen.native import (
     affine_coupling,
     am_softmax,
+    autoregressive_inverse,
     bernoulli_nll,
     bernoulli_sample,
     categorical_nll,
@@ -50,6 +51,7 @@ from pygen.ops import _gan_common, _linear_common, _noise_contrastive_common, _r
 LAUNCHERS = (
     affine_coupling,
     am_softmax,
+    autoregressive_inverse,
     bernoulli_nll,
     bernoulli_sample,
     categorical_nll,

@@ -13,6 +13,7 @@ from sampling_check import check_made_samples
 from test_sampling_made import kill_dead_weights, options, shuffle_degrees, wide
 
 from pygen.models import MADE, _engines
+from pygen.native import _dense_cuda as dense
 from pygen.native import _sampling_dense_cuda as native
 
 pytestmark = host_cuda.MARKS
@@ -22,13 +23,13 @@ pytestmark = host_cuda.MARKS
 def cuda_on_host(monkeypatch):
     """Sends the cuda engine to the host build: two warps a block, which one image leaves one to help, four none."""
     module = host_cuda.module()
-    native.make_plan.cache_clear()
+    dense.make_plan.cache_clear()
     monkeypatch.setattr(native, "target", lambda t: (module, (0, 0)))
-    monkeypatch.setattr(native, "THREADS", 64)
+    monkeypatch.setattr(dense, "THREADS", 64)
     engine = dataclasses.replace(_engines.ENGINES["cuda"], why_not=lambda model: None)
     monkeypatch.setitem(_engines.ENGINES, "cuda", engine)
     yield module
-    native.make_plan.cache_clear()
+    dense.make_plan.cache_clear()
 
 
 @pytest.fixture
@@ -43,14 +44,14 @@ def small_buffers(monkeypatch):
     """Sets the room for two panels' triangles, and so the panels' steps; 0: none."""
 
     def set_room(size: int) -> None:
-        native.make_plan.cache_clear()
-        monkeypatch.setattr(native, "_BUFFERS_BYTES", size)
+        dense.make_plan.cache_clear()
+        monkeypatch.setattr(dense, "_BUFFERS_BYTES", size)
 
     return set_room
 
 
 def panel(model) -> int:
-    return native.make_plan(host_cuda.module(), model._degrees[0][:-1], model.num_levels, 8).panel
+    return native.make_plan(host_cuda.module(), model._program(0), 8).panel
 
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["sorted", "shuffled"])
@@ -196,9 +197,9 @@ def test_cuda_host_made_chooses_images_by_processors_and_room(cuda_on_host):
 
     limited = Limited()
 
-    def images(n: int, itemsize: int = 4) -> native.Block:
-        plan = native.make_plan(limited, model._degrees[0][:-1], 2, itemsize)
-        return native.choose_block(limited, 0, plan, n)
+    def images(n: int, itemsize: int = 4) -> dense.Block:
+        plan = native.make_plan(limited, model._program(0), itemsize)
+        return dense.choose_block(limited, 0, plan, n)
 
     chosen = [images(n) for n in (1, 4, 5, 8, 9, 16, 17, 1000)]
     assert [block.images for block in chosen] == [1, 1, 2, 2, 4, 4, 8, 8] and all(block.in_shared for block in chosen)
@@ -207,7 +208,7 @@ def test_cuda_host_made_chooses_images_by_processors_and_room(cuda_on_host):
         limited.room = block.shared_bytes
         assert images(1000) == block and block.images == most
     limited.room -= 1
-    assert not images(1000).in_shared and images(1000).images == cuda_on_host.sampling_dense_images_in_memory
+    assert not images(1000).in_shared and images(1000).images == cuda_on_host.dense_images_in_memory
 
 
 @pytest.mark.parametrize(

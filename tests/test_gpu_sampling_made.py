@@ -9,6 +9,7 @@ from test_sampling_made import kill_dead_weights, options, shuffle_degrees
 
 import pygen
 from pygen.models import MADE, _engines, _sampling
+from pygen.native import _dense_cuda as dense
 from pygen.native import _sampling_dense_cuda as native
 
 pytestmark = [
@@ -61,8 +62,8 @@ def test_gpu_made_draws_what_the_noise_selects_at_real_sizes(name):
 @pytest.mark.parametrize("room", [48 << 10, 6000, 0])
 def test_gpu_made_depends_on_neither_batch_nor_block_to_the_last_bit(name, dtype, room, monkeypatch):
     """Panels of several lengths and none; blocks of every size; weights so large that last bits decide."""
-    monkeypatch.setattr(native, "_BUFFERS_BYTES", room)
-    native.make_plan.cache_clear()
+    monkeypatch.setattr(dense, "_BUFFERS_BYTES", room)
+    dense.make_plan.cache_clear()
     model = large(name, dtype).cuda()
     if model.num_levels > 2:
         with torch.no_grad():
@@ -75,7 +76,7 @@ def test_gpu_made_depends_on_neither_batch_nor_block_to_the_last_bit(name, dtype
             chosen = {"images_per_block": images, "threads": threads}
             monkeypatch.setattr(native, "draw", lambda *args, chosen=chosen: draw(*args, **chosen))
             assert torch.equal(model.sample(33, seed=3, engine="cuda"), whole[:33]), chosen
-    native.make_plan.cache_clear()
+    dense.make_plan.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["binary", "bytes"])
@@ -84,14 +85,14 @@ def test_gpu_made_in_device_memory_draws_the_same(name, monkeypatch):
     model = large(name, torch.float32).cuda()
     expected = model.sample(9, seed=3, engine="cuda")
     compiled, _ = native.target(expected)
-    plan = native.make_plan(compiled, model._degrees[0][:-1], model.num_levels, 4)
+    plan = native.make_plan(compiled, model._program(0), 4)
 
     class Limited:
         def __getattr__(self, attribute):
             return getattr(compiled, attribute)
 
         def sampling_limits(self, device):
-            return 132, 2 * plan.draws_at  # of a buffer, without its draws
+            return 132, 2 * plan.steps_at  # of a buffer, without its steps
 
     target = native.target
     monkeypatch.setattr(native, "target", lambda t: (Limited(), target(t)[1]))

@@ -92,6 +92,7 @@ def exercise_sampling_dense(launcher) -> None:
     import torch
 
     from pygen.models import MADE
+    from pygen.native import _dense_cuda
 
     for room, num_levels, images, threads in (
         (5000, 2, 1, 96),
@@ -99,8 +100,8 @@ def exercise_sampling_dense(launcher) -> None:
         (3000, 300, 2, 64),
         (0, 2, 2, 64),
     ):
-        launcher._BUFFERS_BYTES = room
-        launcher.make_plan.cache_clear()
+        _dense_cuda._BUFFERS_BYTES = room
+        _dense_cuda.make_plan.cache_clear()
         model = MADE(40, (33, 20), num_levels=num_levels)
         dtype = torch.uint8 if num_levels <= 256 else torch.int64
         levels, u = torch.zeros(5, 40, dtype=dtype), torch.rand(5, 40)

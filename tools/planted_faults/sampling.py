@@ -5,8 +5,9 @@ from .fault import Fault
 
 SAMPLING = "tests/test_sampling_pairs.py"
 SAMPLING_PP = "tests/test_sampling_cpu_pp.py"
-DENSE_CU = "csrc/cuda/sampling_dense.cuh"
-DENSE_PARTS = "csrc/cuda/sampling_dense_parts.cuh"
+DENSE_CU = "csrc/cuda/dense_network.cuh"
+DENSE_PARTS = "csrc/cuda/dense_network_parts.cuh"
+DENSE_RULE = "csrc/cuda/sampling_dense.cu"
 DENSE = "tests/test_cuda_host_sampling_dense.py"
 
 FAULTS = (
@@ -32,14 +33,14 @@ FAULTS = (
     Fault("sampling, CUDA, MADE: lanes do not wait for each other's sums", DENSE_CU, "    __syncwarp();  // other lanes wrote what is read now\n", "", DENSE),
     Fault("sampling, CUDA, MADE: layers come in any order", DENSE_CU, "of < l ? block.below(below, degree + 1)", "of > l ? block.below(below, degree + 1)", DENSE),
     Fault("sampling, CUDA, MADE: two panels share a buffer", DENSE_PARTS, "turn = number % 2;", "turn = 0;", DENSE),
-    Fault("sampling, CUDA, MADE: of two levels what is known is drawn", DENSE_CU, "return draw.level < 0 ? drawn : draw.level;", "return drawn;", DENSE),
-    Fault("sampling, CUDA, MADE: the second level has no bias", "csrc/cuda/sampling_dense.cu", "p.difference ? bias[0] - bias[p.bias_stride] : bias[0];", "bias[0];", DENSE),
+    Fault("sampling, CUDA, MADE: of two levels what is known is drawn", DENSE_RULE, "step.level = step.level < 0 ? drawn : step.level;", "step.level = drawn;", DENSE),
+    Fault("sampling, CUDA, MADE: the second level has no bias", "csrc/cuda/dense_network.cu", "p.difference ? bias[0] - bias[p.bias_stride] : bias[0];", "bias[0];", DENSE),
     Fault("sampling, CUDA, MADE: a sum takes the wrong half", DENSE_PARTS, "given = upper ? numbers[j] : numbers[j + left];", "given = upper ? numbers[j + left] : numbers[j];",
           DENSE),
     Fault("levels: a range of inputs begins at -1", "pygen/models/_levels.py", "(high - low) / (num_levels - 1), low", "(high - low) / (num_levels - 1), -1.0", "tests/test_pixel_models_calls.py"),
     Fault("sampling: a pixel model's program has the usual range", "pygen/models/_pixel_model.py", "self.color_groups, self.input_range)", "self.color_groups)", "tests/test_sampling_engines.py -k 'k5 and cached'"),
     Fault("sampling: MADE's program has the usual range", "pygen/models/made.py", "self.num_levels, self.input_range)\n\n", "self.num_levels, (-1.0, 1.0))\n\n", "tests/test_sampling_made.py -k 'narrow and cached'"),
-    Fault("sampling, CUDA, MADE: of panels' levels the least is seen as -1", DENSE_CU, "x = scaled_level<T>(level, T(block.p.draws.scale), T(block.p.draws.shift));", "x = scaled_level<T>(level, T(block.p.draws.scale), T(-1));", f"{DENSE} -k float64"),
+    Fault("sampling, CUDA, MADE: of panels' levels the least is seen as -1", DENSE_RULE, "T(draws.scale), T(draws.shift))", "T(draws.scale), T(-1))", f"{DENSE} -k float64"),
     Fault("sampling, CUDA: the least level is seen as -1", "csrc/cuda/sampling.cuh", "T(p.draws.scale), T(p.draws.shift)", "T(p.draws.scale), T(-1)", "tests/test_cuda_host_sampling.py -k float64"),
     Fault("sampling, CUDA, clusters: the least level is seen as -1", "csrc/cuda/sampling_launch.cuh", "static_cast<float>(call.draws.shift)", "-1.0f", "tests/test_cuda_host_sampling_cluster.py -k 'noise_selects and k5'"),
     Fault("sampling, CUDA: beyond 256 levels the first ones are kept alone", "csrc/cuda/sampling_decide.cuh",

@@ -1,5 +1,5 @@
-// Draws samples from MADE: all steps in one launch. A block owns a few images from the first input to the last, so
-// blocks never wait for each other.
+// Runs a dense network input after input: all steps in one launch. A block owns a few images from the first input to
+// the last, so blocks never wait for each other.
 //
 // Units are sorted by degree and inputs by their turn, so what a unit sees is a prefix of its sources. Steps go in
 // panels. What a panel's units take from sources before it is a product of many warps (`gather`); what they take from
@@ -13,17 +13,19 @@
 // The order of every sum is fixed by the model: a sample depends neither on its neighbours nor on the block's warps.
 #pragma once
 
+#include "cuda/dense_network_parts.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/sampling_dense_parts.cuh"
 
 namespace pygen::cuda {
 
 // The triangle, transposed, so that lanes are units: warps take a unit's row each.
-template <class T>
-__device__ __forceinline__ void copy_triangle(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+template <class Rule>
+__device__ __forceinline__ void copy_triangle(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel,
+                                              DenseCrew crew) {
+  using T = typename Rule::Number;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int l = 0; l < block.p.num_layers; ++l) {
-    const SamplingDenseLayer layer = block.p.layers[l];
+    const DenseLayer layer = block.p.layers[l];
     const DenseRange sources = block.range(layer.sources_below, panel), units = block.range(layer.units_below, panel);
     const T* const from = block.p.packed + layer.weight + units.first * layer.pitch + sources.first;
     for (int k = lane; k < sources.size(); k += 32) {
@@ -36,9 +38,9 @@ __device__ __forceinline__ void copy_triangle(const DenseBlock<T>& block, const 
 }
 
 // How many of the panel's events come before source `unit` of layer l, of that degree.
-template <class T>
-__device__ __forceinline__ int events_before(const DenseBlock<T>& block, const DensePanel<T>& panel, int l, int unit,
-                                             int degree) {
+template <class Rule>
+__device__ __forceinline__ int events_before(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int l,
+                                             int unit, int degree) {
   int events = 0;
   for (int of = 0; of < block.p.num_layers; ++of) {
     const int64_t below = block.p.layers[of].sources_below;
@@ -49,10 +51,10 @@ __device__ __forceinline__ int events_before(const DenseBlock<T>& block, const D
 }
 
 // Source k of the panel's of layer l.
-template <class T>
-__device__ __forceinline__ void list_event(const DenseBlock<T>& block, const DensePanel<T>& panel, int l, int k) {
-  const SamplingDenseParams<T>& p = block.p;
-  const SamplingDenseLayer layer = p.layers[l];
+template <class Rule>
+__device__ __forceinline__ void list_event(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int l, int k) {
+  const DenseParams<Rule>& p = block.p;
+  const DenseLayer layer = p.layers[l];
   const DenseRange units = block.range(layer.units_below, panel);
   const int source = block.below(layer.sources_below, panel.first) + k, degree = block.below(layer.degrees, source);
   // An output sees what is of a lower degree. From a multiple of 32 on: so each unit stays with one lane.
@@ -69,8 +71,9 @@ __device__ __forceinline__ void list_event(const DenseBlock<T>& block, const Den
   panel.events[events_before(block, panel, l, source, degree)] = event;
 }
 
-template <class T>
-__device__ __forceinline__ void list_events(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
+template <class Rule>
+__device__ __forceinline__ void list_events(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel,
+                                            DenseCrew crew) {
   int before = 0;  // of layers before
   for (int l = 0; l < block.p.num_layers; ++l) {
     const int events = block.range(block.p.layers[l].sources_below, panel).size();
@@ -82,51 +85,47 @@ __device__ __forceinline__ void list_events(const DenseBlock<T>& block, const De
   if (crew.thread() == 0) panel.events[before].step = kDenseEnd;
 }
 
-template <class T>
-__device__ __forceinline__ int64_t level_at(const DenseBlock<T>& block, int i, int step) {
+template <class Rule>
+__device__ __forceinline__ int64_t input_at(const DenseBlock<Rule>& block, int i, int step) {
   return (block.first_image + i) * block.p.inputs + block.p.order[step];
 }
 
-template <class T>
-__device__ __forceinline__ DenseDraw<T> look_up(const DenseBlock<T>& block, int64_t at) {
-  const SamplingDraws& draws = block.p.draws;
-  const double u = noise_of(draws, at), noise = draws.num_levels == 2 ? binary_threshold(u, draws.temperature) : u;
-  return {static_cast<T>(noise), is_known(draws, at) ? static_cast<int>(known_level(draws, at)) : -1};
-}
-
 // The crew's threads share f(image, step of the panel).
-template <class T, class F>
-__device__ __forceinline__ void for_draws(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew, F f) {
+template <class Rule, class F>
+__device__ __forceinline__ void for_steps(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, DenseCrew crew,
+                                          F f) {
   const int steps = panel.last - panel.first;
   for (int item = crew.thread(); item < block.images * steps; item += crew.warps * 32) f(item / steps, item % steps);
 }
 
-template <class T>
-__device__ __forceinline__ void write_levels(const DenseBlock<T>& block, const DensePanel<T>& panel, DenseCrew crew) {
-  for_draws(block, panel, crew, [&](int i, int step) {
-    set_level(block.p.draws, level_at(block, i, panel.first + step), panel.draws[i * panel.steps + step].level);
+template <class Rule>
+__device__ __forceinline__ void write_steps(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel,
+                                            DenseCrew crew) {
+  for_steps(block, panel, crew, [&](int i, int step) {
+    block.p.rule.write(input_at(block, i, panel.first + step), panel.steps[i * panel.most + step]);
   });
 }
 
 // The panel's sums over sources before `known`, or over the others before the panel. Warps take turns over all layers.
-template <class T, int kImages>
-__device__ __forceinline__ void gather_panel(const DenseBlock<T>& block, const DensePanel<T>& panel, int known,
+template <class Rule, int kImages>
+__device__ __forceinline__ void gather_panel(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int known,
                                              bool others, DenseCrew crew) {
+  using T = typename Rule::Number;
   constexpr int V = DenseVector<T>::kSize;
   for (int l = 0; l < block.p.num_layers; ++l) {
-    const SamplingDenseLayer layer = block.p.layers[l];
+    const DenseLayer layer = block.p.layers[l];
     const DenseRange units = block.range(layer.units_below, panel);
     const int split = block.below(layer.sources_below, known) / V * V,
               before = block.below(layer.sources_below, panel.first);
     if (!others || split < before)
-      gather<T, kImages>(block, layer, units, others ? split : 0, others ? before : split, panel.sums, crew);
+      gather<Rule, kImages>(block, layer, units, others ? split : 0, others ? before : split, panel.sums, crew);
     crew.warp = (crew.warp + crew.warps - (units.size() + kDenseRows - 1) / kDenseRows % crew.warps) % crew.warps;
   }
 }
 
 // What the panel's events need, nearly all of it waits for memory. Where there are warps enough each has its own work.
-template <class T, int kImages>
-__device__ __forceinline__ void make_ready(const DenseBlock<T>& block, const DensePanel<T>& panel, int known,
+template <class Rule, int kImages>
+__device__ __forceinline__ void make_ready(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int known,
                                            DenseCrew crew) {
   const bool apart = crew.warps >= 4;
   const DenseCrew one{0, 1};
@@ -135,33 +134,23 @@ __device__ __forceinline__ void make_ready(const DenseBlock<T>& block, const Den
     list_events(block, panel, apart ? one : crew);
   }
   if (!apart || crew.warp == 1) {
-    for_draws(block, panel, apart ? one : crew, [&](int i, int step) {
-      panel.draws[i * panel.steps + step] = look_up(block, level_at(block, i, panel.first + step));
+    for_steps(block, panel, apart ? one : crew, [&](int i, int step) {
+      panel.steps[i * panel.most + step] = block.p.rule.look_up(input_at(block, i, panel.first + step));
     });
   }
   if (!apart || crew.warp > 1)
-    gather_panel<T, kImages>(block, panel, known, false, apart ? DenseCrew{crew.warp - 2, crew.warps - 2} : crew);
-}
-
-// By one warp.
-template <class T>
-__device__ __forceinline__ int decide_level(const SamplingDraws& draws, const T* logits, const DenseDraw<T>& draw) {
-  if (draws.num_levels == 2) {
-    const int drawn = logits[0] < draw.noise;  // of known ones too: nothing waits for what is known
-    return draw.level < 0 ? drawn : draw.level;
-  }
-  if (draw.level >= 0) return draw.level;
-  return static_cast<int>(decide(logits, draws.num_levels, draws.temperature, draw.noise));
+    gather_panel<Rule, kImages>(block, panel, known, false, apart ? DenseCrew{crew.warp - 2, crew.warps - 2} : crew);
 }
 
 template <class T>
-__device__ __forceinline__ T relu(T x) {
+__device__ __forceinline__ T dense_relu(T x) {
   return x < T(0) ? T(0) : x;
 }
 
 // Draws the panel's steps of image i.
-template <class T>
-__device__ __forceinline__ void run_events(const DenseBlock<T>& block, const DensePanel<T>& panel, int i) {
+template <class Rule>
+__device__ __forceinline__ void run_events(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int i) {
+  using T = typename Rule::Number;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   T* const image = block.image(i);
   T* const sums = image + panel.sums;
@@ -177,13 +166,13 @@ __device__ __forceinline__ void run_events(const DenseBlock<T>& block, const Den
     __syncwarp();  // other lanes wrote what is read now
     T x;
     if (event.step == kDenseHidden) {
-      x = relu(sums[event.value]);
+      x = dense_relu(sums[event.value]);
     } else {
-      DenseDraw<T>* const draw = panel.draws + i * panel.steps + event.step;
-      const int level = decide_level(block.p.draws, sums + event.value, *draw);
-      x = scaled_level<T>(level, T(block.p.draws.scale), T(block.p.draws.shift));
-      __syncwarp();  // all lanes have read the draw
-      if (lane == 0) draw->level = level;
+      typename Rule::Step* const at = panel.steps + i * panel.most + event.step;
+      typename Rule::Step step = *at;
+      x = block.p.rule.decide(sums + event.value, step);
+      __syncwarp();  // all lanes have read the step
+      if (lane == 0) *at = step;
     }
     if (lane == 0) image[event.act] = x;
     if (adds) own[0] = sum + weight * x;
@@ -191,31 +180,32 @@ __device__ __forceinline__ void run_events(const DenseBlock<T>& block, const Den
   }
 }
 
-template <class T, int kImages>
-__device__ __forceinline__ void draw_in_panels(const DenseBlock<T>& block) {
+template <class Rule, int kImages>
+__device__ __forceinline__ void run_in_panels(const DenseBlock<Rule>& block) {
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
   const int panels = (block.p.inputs + block.p.panel - 1) / block.p.panel, drawing = min(block.images, warps);
   for (int number = -1; number < panels; ++number) {  // from -1: the first one has to be made ready, too
-    const DensePanel<T> panel = block.panel(max(number, 0)), next = block.panel(number + 1);
+    const DensePanel<Rule> panel = block.panel(max(number, 0)), next = block.panel(number + 1);
     const int known = number < 0 ? 0 : panel.first;
     const bool helped = number >= 0 && drawing < warps, more = number + 1 < panels;
     if (number >= 0 && warp < drawing) {
       for (int i = warp; i < block.images; i += warps) run_events(block, panel, i);
     } else if (helped && more) {
-      make_ready<T, kImages>(block, next, known, {warp - drawing, warps - drawing});
+      make_ready<Rule, kImages>(block, next, known, {warp - drawing, warps - drawing});
     }
     __syncthreads();  // all sources of the panel are known
-    if (number >= 0) write_levels(block, panel, {warp, warps});
+    if (number >= 0) write_steps(block, panel, {warp, warps});
     if (!more) break;
-    if (!helped) make_ready<T, kImages>(block, next, known, {warp, warps});
-    gather_panel<T, kImages>(block, next, known, true, {warp, warps});
+    if (!helped) make_ready<Rule, kImages>(block, next, known, {warp, warps});
+    gather_panel<Rule, kImages>(block, next, known, true, {warp, warps});
     __syncthreads();
   }
 }
 
 // Where not even one step's triangle would fit: all warps compute a step's units, one layer after the other.
-template <class T, int kImages>
-__device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
+template <class Rule, int kImages>
+__device__ __forceinline__ void run_in_stages(const DenseBlock<Rule>& block) {
+  using T = typename Rule::Number;
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
   const int hidden = block.p.num_layers - 1, sums = block.p.act_size;
   const DenseCrew all{warp, warps};
@@ -223,25 +213,26 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
     // The output layer first, with what is known before the step; its result is the input of the others.
     for (int stage = 0; stage <= hidden; ++stage) {
       const int l = stage == 0 ? hidden : stage - 1;
-      const SamplingDenseLayer layer = block.p.layers[l];
+      const DenseLayer layer = block.p.layers[l];
       const DenseRange units{block.below(layer.units_below, step), block.below(layer.units_below, step + 1)};
       if (units.size() == 0) continue;
-      gather<T, kImages>(block, layer, units, 0, block.below(layer.sources_below, step + (stage > 0)), sums, all);
+      gather<Rule, kImages>(block, layer, units, 0, block.below(layer.sources_below, step + (stage > 0)), sums, all);
       __syncthreads();
       if (stage == 0) {
         for (int i = warp; i < block.images; i += warps) {
           T* const image = block.image(i);
-          const int64_t at = level_at(block, i, step);
-          const int level = decide_level(block.p.draws, image + sums + layer.sum, look_up(block, at));
+          const int64_t at = input_at(block, i, step);
+          typename Rule::Step own = block.p.rule.look_up(at);
+          const T x = block.p.rule.decide(image + sums + layer.sum, own);
           if (threadIdx.x % 32 != 0) continue;
-          set_level(block.p.draws, at, level);
-          image[block.p.layers[0].act + step] = scaled_level<T>(level, T(block.p.draws.scale), T(block.p.draws.shift));
+          block.p.rule.write(at, own);
+          image[block.p.layers[0].act + step] = x;
         }
       } else {
         const int count = units.size(), made = static_cast<int>(block.p.layers[l + 1].act) + units.first;
         for (int item = all.thread(); item < block.images * count; item += warps * 32) {
           T* const image = block.image(item / count);
-          image[made + item % count] = relu(image[sums + layer.sum + item % count]);
+          image[made + item % count] = dense_relu(image[sums + layer.sum + item % count]);
         }
       }
       __syncthreads();
@@ -249,20 +240,21 @@ __device__ __forceinline__ void draw_in_stages(const DenseBlock<T>& block) {
   }
 }
 
-template <class T, int kImages, bool kInShared>
-__global__ void __launch_bounds__(dense_threads(kInShared)) sampling_dense_kernel(const SamplingDenseParams<T> p) {
+template <class Rule, int kImages, bool kInShared>
+__global__ void __launch_bounds__(dense_threads(kInShared)) dense_network_kernel(const DenseParams<Rule> p) {
+  using T = typename Rule::Number;
   PYGEN_DYNAMIC_SHARED(shared);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kImages;
   T* const images = kInShared ? reinterpret_cast<T*>(shared + 2 * p.buffer_bytes) : p.memory + first * p.image_size;
-  const DenseBlock<T> block{p, shared, images, first,
-                            static_cast<int>(min(p.n - first, static_cast<int64_t>(kImages)))};
+  const DenseBlock<Rule> block{p, shared, images, first,
+                               static_cast<int>(min(p.n - first, static_cast<int64_t>(kImages)))};
   // Read 16 bytes at a time, before all of them are known.
   for (int64_t i = threadIdx.x; i < static_cast<int64_t>(kImages) * p.image_size; i += blockDim.x) images[i] = T(0);
   __syncthreads();
   if (p.panel > 0) {
-    draw_in_panels<T, kImages>(block);
+    run_in_panels<Rule, kImages>(block);
   } else {
-    draw_in_stages<T, kImages>(block);
+    run_in_stages<Rule, kImages>(block);
   }
 }
 

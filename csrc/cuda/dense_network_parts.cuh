@@ -1,52 +1,52 @@
-// What a block of the dense sampler (sampling_dense.cuh) works with, and its products: sums of many units over sources
-// that are known, by all of its warps.
+// What a block works with that runs a dense network (dense_network.cuh), and its products: sums of many units over
+// sources that are known, by all of its warps.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include "cuda/sampling_decide.cuh"
-#include "cuda/sampling_dense.h"
+#include "cuda/dense_network.h"
 
 namespace pygen::cuda {
 
-template <class T>
-struct SamplingDenseParams {
-  const SamplingDenseLayer* layers;
+constexpr unsigned kDenseLanes = 0xffffffffu;
+
+// A rule says what an input gives to the first layer:
+//   Number                  what is computed in
+//   Step                    what a step of an image is decided by, and then its result
+//   look_up(at)             of input `at` of [n, inputs]: a step, nearly all of it waits for memory
+//   decide(outputs, step)   by one warp, each lane with a step of its own, which keeps the result: what the input gives
+//   write(at, step)         the result
+template <class Rule>
+struct DenseParams {
+  using T = typename Rule::Number;
+  const DenseLayer* layers;
   const int64_t *table, *order;
-  const T* packed;
+  const T *packed, *added;
   T* memory;  // of images, where they are not in shared memory
-  SamplingDraws draws;
-  int64_t n;
+  int64_t n, added_pitch;
   int inputs, num_layers, outs, panel, act_size, sum_size, image_size;
-  int draws_at, triangle_at, buffer_bytes;
+  int steps_at, triangle_at, buffer_bytes;
+  Rule rule;
 };
 
 // One source of a panel, in the order in which they become known: where its value comes from, whom it is added to.
-struct alignas(kSamplingDenseEventBytes) DenseEvent {
+struct alignas(kDenseEventBytes) DenseEvent {
   int value;           // of an image's sums
   int weight, target;  // of the triangle; of an image's sums
   int count;           // of units from there on
   int act;             // of an image
   int step;            // of the panel, or one of the two below
 };
-static_assert(sizeof(DenseEvent) == kSamplingDenseEventBytes);
+static_assert(sizeof(DenseEvent) == kDenseEventBytes);
 constexpr int kDenseHidden = -1, kDenseEnd = -2;  // a hidden unit; no event, but the last one's end
 
-// What a step of an image is decided by, and then its level.
-template <class T>
-struct alignas(kSamplingDenseDrawBytes) DenseDraw {
-  T noise;    // of two levels the threshold below which level 1 is drawn
-  int level;  // as known, or -1
-};
-static_assert(sizeof(DenseDraw<double>) == kSamplingDenseDrawBytes);
-
 // Steps first .. last-1, and the buffers that take turns.
-template <class T>
+template <class Rule>
 struct DensePanel {
-  int first, last, steps;
+  int first, last, most;  // most: steps of a whole panel
   DenseEvent* events;
-  DenseDraw<T>* draws;  // [images, steps of a whole panel]
-  T* triangle;
+  typename Rule::Step* steps;  // [images, most]
+  typename Rule::Number* triangle;
   int sums;  // of an image's memory
 };
 
@@ -61,29 +61,36 @@ struct DenseCrew {
   __device__ __forceinline__ int thread() const { return warp * 32 + static_cast<int>(threadIdx.x) % 32; }
 };
 
-template <class T>
+template <class Rule>
 struct DenseBlock {
-  const SamplingDenseParams<T>& p;
+  using T = typename Rule::Number;
+  using Step = typename Rule::Step;
+  static_assert(sizeof(Step) == kDenseStepBytes);
+  const DenseParams<Rule>& p;
   char* shared;
   T* images_at;  // of this block's images
   int64_t first_image;
   int images;
 
   __device__ __forceinline__ T* image(int i) const { return images_at + i * p.image_size; }
+  __device__ __forceinline__ T bias(const DenseLayer& layer, int i, int unit) const {
+    return p.added == nullptr ? p.packed[layer.bias + unit]
+                              : p.added[(first_image + i) * p.added_pitch + layer.added + unit];
+  }
   __device__ __forceinline__ int below(int64_t counts, int degree) const {
     return static_cast<int>(__ldg(p.table + counts + degree));
   }
-  __device__ __forceinline__ DenseRange range(int64_t counts, const DensePanel<T>& panel) const {
+  __device__ __forceinline__ DenseRange range(int64_t counts, const DensePanel<Rule>& panel) const {
     return {below(counts, panel.first), below(counts, panel.last)};
   }
-  __device__ __forceinline__ DensePanel<T> panel(int number) const {
+  __device__ __forceinline__ DensePanel<Rule> panel(int number) const {
     const int first = number * p.panel, turn = number % 2;
     char* const buffer = shared + turn * p.buffer_bytes;
     return {first,
             min(first + p.panel, p.inputs),
             p.panel,
             reinterpret_cast<DenseEvent*>(buffer),
-            reinterpret_cast<DenseDraw<T>*>(buffer + p.draws_at),
+            reinterpret_cast<Step*>(buffer + p.steps_at),
             reinterpret_cast<T*>(buffer + p.triangle_at),
             p.act_size + turn * p.sum_size};
   }
@@ -97,7 +104,7 @@ __device__ __forceinline__ T warp_sums(T (&numbers)[N]) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     if (left == 1) {
-      numbers[0] += __shfl_xor_sync(kAllLanes, numbers[0], distance);
+      numbers[0] += __shfl_xor_sync(kDenseLanes, numbers[0], distance);
       continue;
     }
     left /= 2;
@@ -106,7 +113,7 @@ __device__ __forceinline__ T warp_sums(T (&numbers)[N]) {
     for (int j = 0; j < N / 2; ++j) {
       if (j >= left) break;
       const T kept = upper ? numbers[j + left] : numbers[j], given = upper ? numbers[j] : numbers[j + left];
-      numbers[j] = kept + __shfl_xor_sync(kAllLanes, given, distance);
+      numbers[j] = kept + __shfl_xor_sync(kDenseLanes, given, distance);
     }
   }
   return numbers[0];
@@ -124,9 +131,10 @@ constexpr int dense_threads(bool in_shared) { return in_shared ? 512 : 384; }  /
 // A layer's units and its sources from .. to-1, `from` a multiple of 16 bytes: to a panel's sums, which
 // start from the bias where `from` is 0. A warp sums kDenseRows units of all images, a lane 16 bytes of sources at a
 // time.
-template <class T, int kImages>
-__device__ __forceinline__ void gather(const DenseBlock<T>& block, const SamplingDenseLayer& layer, DenseRange units,
+template <class Rule, int kImages>
+__device__ __forceinline__ void gather(const DenseBlock<Rule>& block, const DenseLayer& layer, DenseRange units,
                                        int from, int to, int sums, DenseCrew crew) {
+  using T = typename Rule::Number;
   constexpr int V = DenseVector<T>::kSize, N = kDenseRows * kImages;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const T* const acts = block.images_at + layer.act;
@@ -162,7 +170,7 @@ __device__ __forceinline__ void gather(const DenseBlock<T>& block, const Samplin
     const int number = lane / (32 / N), i = number % kImages, own = unit + number / kImages;
     if (lane % (32 / N) != 0 || i >= block.images || own >= units.last) continue;
     T* const sum = block.image(i) + sums + layer.sum + (own - units.first);
-    *sum = (from == 0 ? block.p.packed[layer.bias + own] : *sum) + total;
+    *sum = (from == 0 ? block.bias(layer, i, own) : *sum) + total;
   }
 }
 
