@@ -141,17 +141,41 @@ def test_cuda_host_autoregressive_inverse_reads_weights_and_y_of_any_strides():
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def test_cuda_host_autoregressive_inverse_has_gradients():
-    layer, y, cond = made("few")
-    grads = []
-    for backend in (BACKEND, "reference"):
+@each_case
+@pytest.mark.parametrize("size", [48 << 10, 4000, 0])
+def test_cuda_host_autoregressive_inverse_gradients_are_plain_pytorchs(case, size, room):
+    """Of the transposed network, in panels of any length and none; to the last bit in any block."""
+    room(size)
+    layer, y, cond = made(case)
+    expected, bits = gradients(layer, y, cond, "reference"), None
+    for images, threads in ((1, 96), (4, 64), (2, 32)):
+        grads = gradients(layer, y, cond, BACKEND, images_per_block=images, threads=threads)
+        for a, b in zip(grads, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+        assert bits is None or torch.equal(grads[0], bits)
+        bits = grads[0]
+
+
+def test_cuda_host_autoregressive_inverse_gradients_in_float32():
+    """Eight samples a block."""
+    layer, y, cond = made("panels and cond")
+    expected = gradients(layer, y, cond, "reference")
+    grads = gradients(layer.float(), y.float(), cond.float(), BACKEND, images_per_block=8, threads=64)
+    for a, b in zip(grads, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=2e-4, atol=2e-5 * float(b.abs().max()))
+
+
+def gradients(layer, y, cond, backend, **tuning):
+    """Of y, cond and the parameters; of a loss of x and log_det."""
+    leaves = [t.clone().requires_grad_() for t in (y, cond) if t is not None]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("forward", "solve") if tuning else ():
+            run = getattr(native, name)
+            patch.setattr(native, name, lambda *args, run=run: run(*args, **tuning))
         layer.backend = backend
-        given = [y.clone().requires_grad_(), cond.clone().requires_grad_()]
-        x, log_det = layer.inverse(*given)
-        loss = (x * torch.arange(7)).sum() + (log_det * torch.arange(9)).sum()
-        grads.append(torch.autograd.grad(loss, [*given, *layer.parameters()]))
-    for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+        x, log_det = layer.inverse(*leaves)
+        loss = (x * torch.arange(1, 1 + x.shape[1])).sum() + (log_det * torch.arange(len(x))).sum()
+        return torch.autograd.grad(loss, [*leaves, *layer.parameters()], materialize_grads=True)
 
 
 @pytest.mark.parametrize(

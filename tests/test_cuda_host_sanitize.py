@@ -9,7 +9,7 @@ import pytest
 from sanitizers import CHILD
 
 pytestmark = [mark for mark in host_cuda.MARKS if mark.name != "usefixtures"]  # a process of its own
-SAMPLERS = ("sampling", "sampling_cluster", "sampling_scales", "sampling_dense")
+SAMPLERS = ("sampling", "sampling_cluster", "sampling_scales", "sampling_dense", "autoregressive_inverse")
 PRODUCTS = ("masked_conv2d", "gated_masked_conv2d", "wgmma", "masked_linear")
 SUMS = ("gan_loss", "reparameterize_kl", "sample_dot", "noise_contrastive")
 OTHERS = ("gated_activation", "bernoulli_sample", "categorical_sample", "logistic_mixture_sample", "noise_sample")

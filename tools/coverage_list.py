@@ -24,6 +24,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_affine_coupling.py"),
         "cuda": _host("affine_coupling"),
     },
+    "autoregressive_inverse": {
+        "cpu": ("tests/test_masked_autoregressive.py",),
+        "cuda": _host("autoregressive_inverse"),
+    },
+    "dense": {"cuda": (*_host("autoregressive_inverse"), *_host("sampling_dense"))},
     "rational_quadratic_spline": {
         "triton": (*GENERIC, "tests/test_rational_quadratic_spline.py"),
         "cpu": (*GENERIC, "tests/test_rational_quadratic_spline.py"),

@@ -26,6 +26,7 @@ void dense_run(const DenseCall& call, const Rule& rule) {
   p.memory = reinterpret_cast<T*>(call.memory);
   p.n = call.n;
   p.inputs = static_cast<int>(call.inputs);
+  p.sources = static_cast<int>(call.sources);
   p.num_layers = static_cast<int>(call.num_layers);
   p.outs = static_cast<int>(call.outs);
   p.panel = static_cast<int>(call.panel);

@@ -9,13 +9,13 @@
 
 namespace pygen::cuda {
 
-// given: dtype, (n, inputs), (layers, table, order, how many layers), packed numbers, (biases of each image's own or 0,
-// their pitch), (outputs of a step, steps of a panel), (sources, sums, both), (triangle at, steps at, a buffer's bytes,
-// shared bytes), memory, images a block, threads a block.
+// given: dtype, (n, inputs, numbers that each gives), (layers, table, order, how many layers), packed numbers, (biases
+// of each image's own or 0, their pitch), (outputs of a step, steps of a panel), (sources, sums, both), (triangle at,
+// steps at, a buffer's bytes, shared bytes), memory, images a block, threads a block.
 inline void parse_dense_call(const py::tuple& given, int device, std::uintptr_t stream, DenseCall& call) {
   using Address = std::uintptr_t;
   call.dtype = given[0].cast<std::string>();
-  std::tie(call.n, call.inputs) = given[1].cast<std::pair<int64_t, int64_t>>();
+  std::tie(call.n, call.inputs, call.sources) = given[1].cast<std::tuple<int64_t, int64_t, int64_t>>();
   std::tie(call.layers, call.table, call.order, call.num_layers) =
       given[2].cast<std::tuple<Address, Address, Address, int64_t>>();
   call.packed = given[3].cast<Address>();
@@ -36,7 +36,6 @@ inline void bind_dense_network(py::module_& m) {
   m.attr("dense_layer_fields") = kDenseLayerFields;
   m.attr("dense_event_bytes") = kDenseEventBytes;
   m.attr("dense_images_in_memory") = kDenseImagesInMemory;
-  m.attr("dense_step_bytes") = kDenseStepBytes;
   m.def(
       "dense_pack",
       [](std::string dtype, std::tuple<Address, int64_t, int64_t> weight, std::pair<Address, int64_t> bias,

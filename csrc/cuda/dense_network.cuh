@@ -68,6 +68,7 @@ __device__ __forceinline__ void list_event(const DenseBlock<Rule>& block, const 
   event.count = units.size() - begin;
   event.act = static_cast<int>(layer.act + source);
   event.step = l == 0 ? degree - panel.first : kDenseHidden;
+  event.number = l == 0 ? source - degree * p.sources : 0;
   panel.events[events_before(block, panel, l, source, degree)] = event;
 }
 
@@ -142,11 +143,6 @@ __device__ __forceinline__ void make_ready(const DenseBlock<Rule>& block, const 
     gather_panel<Rule, kImages>(block, panel, known, false, apart ? DenseCrew{crew.warp - 2, crew.warps - 2} : crew);
 }
 
-template <class T>
-__device__ __forceinline__ T dense_relu(T x) {
-  return x < T(0) ? T(0) : x;
-}
-
 // Draws the panel's steps of image i.
 template <class Rule>
 __device__ __forceinline__ void run_events(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int i) {
@@ -166,13 +162,17 @@ __device__ __forceinline__ void run_events(const DenseBlock<Rule>& block, const 
     __syncwarp();  // other lanes wrote what is read now
     T x;
     if (event.step == kDenseHidden) {
-      x = dense_relu(sums[event.value]);
+      x = block.p.rule.activate(sums[event.value], Rule::kGated ? image[event.act] : T(0));
+      if constexpr (Rule::kGated) __syncwarp();  // all lanes have read the gate
     } else {
       typename Rule::Step* const at = panel.steps + i * panel.most + event.step;
       typename Rule::Step step = *at;
-      x = block.p.rule.decide(sums + event.value, step);
-      __syncwarp();  // all lanes have read the step
-      if (lane == 0) *at = step;
+      if (event.number == 0) {
+        block.p.rule.decide(sums + event.value, step);
+        __syncwarp();  // all lanes have read the step
+        if (lane == 0) *at = step;
+      }
+      x = block.p.rule.given(step, event.number);
     }
     if (lane == 0) image[event.act] = x;
     if (adds) own[0] = sum + weight * x;
@@ -223,16 +223,18 @@ __device__ __forceinline__ void run_in_stages(const DenseBlock<Rule>& block) {
           T* const image = block.image(i);
           const int64_t at = input_at(block, i, step);
           typename Rule::Step own = block.p.rule.look_up(at);
-          const T x = block.p.rule.decide(image + sums + layer.sum, own);
+          block.p.rule.decide(image + sums + layer.sum, own);
           if (threadIdx.x % 32 != 0) continue;
           block.p.rule.write(at, own);
-          image[block.p.layers[0].act + step] = x;
+          const int64_t sources = block.p.layers[0].act + step * block.p.sources;
+          for (int k = 0; k < block.p.sources; ++k) image[sources + k] = block.p.rule.given(own, k);
         }
       } else {
         const int count = units.size(), made = static_cast<int>(block.p.layers[l + 1].act) + units.first;
         for (int item = all.thread(); item < block.images * count; item += warps * 32) {
           T* const image = block.image(item / count);
-          image[made + item % count] = dense_relu(image[sums + layer.sum + item % count]);
+          T* const unit = image + made + item % count;
+          *unit = block.p.rule.activate(image[sums + layer.sum + item % count], *unit);
         }
       }
       __syncthreads();
@@ -248,8 +250,15 @@ __global__ void __launch_bounds__(dense_threads(kInShared)) dense_network_kernel
   T* const images = kInShared ? reinterpret_cast<T*>(shared + 2 * p.buffer_bytes) : p.memory + first * p.image_size;
   const DenseBlock<Rule> block{p, shared, images, first,
                                static_cast<int>(min(p.n - first, static_cast<int64_t>(kImages)))};
-  // Read 16 bytes at a time, before all of them are known.
-  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(kImages) * p.image_size; i += blockDim.x) images[i] = T(0);
+  // Read 16 bytes at a time, before all of them are known; gates are 0 or 1.
+  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(kImages) * p.image_size; i += blockDim.x) {
+    T gate = 0;
+    if constexpr (Rule::kGated) {
+      const int64_t image = i / p.image_size, at = i % p.image_size;
+      if (image < block.images && at < p.act_size) gate = p.rule.gates[(first + image) * p.act_size + at];
+    }
+    images[i] = gate;
+  }
   __syncthreads();
   if (p.panel > 0) {
     run_in_panels<Rule, kImages>(block);

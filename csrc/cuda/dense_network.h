@@ -42,6 +42,7 @@ struct DenseCall {
   std::uintptr_t stream_handle;
   std::string dtype;
   int64_t n, inputs;
+  int64_t sources;              // numbers that an input gives
   std::uintptr_t table, order;  // int64; order: which input comes at a step
   std::uintptr_t layers;
   int64_t num_layers;
@@ -58,7 +59,7 @@ struct DenseCall {
   int64_t steps_at, triangle_at, buffer_bytes, shared_bytes;  // of the two buffers for a panel, which start at 0
 };
 
-constexpr int kDenseEventBytes = 32, kDenseStepBytes = 16;
+constexpr int kDenseEventBytes = 32;
 constexpr int kDenseImagesInMemory = 2;  // a block, where not even one fits into shared memory
 
 void dense_pack(const DensePack& call);

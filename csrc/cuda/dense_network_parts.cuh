@@ -10,12 +10,16 @@ namespace pygen::cuda {
 
 constexpr unsigned kDenseLanes = 0xffffffffu;
 
-// A rule says what an input gives to the first layer:
+// A rule says what an input gives to the first layer, and what becomes of a hidden unit's sum:
 //   Number                  what is computed in
-//   Step                    what a step of an image is decided by, and then its result
+//   Step, kStepBytes        what a step of an image is decided by, and then its result
 //   look_up(at)             of input `at` of [n, inputs]: a step, nearly all of it waits for memory
-//   decide(outputs, step)   by one warp, each lane with a step of its own, which keeps the result: what the input gives
+//   decide(outputs, step)   by one warp, each lane with a step of its own, which keeps the result
+//   given(step, k)          of a step decided: number k of what the input gives
 //   write(at, step)         the result
+//   kGated                  whether units have gates: numbers that lie where their values will
+//   gates                   [n, act_size] of them
+//   activate(sum, gate)
 template <class Rule>
 struct DenseParams {
   using T = typename Rule::Number;
@@ -24,7 +28,7 @@ struct DenseParams {
   const T *packed, *added;
   T* memory;  // of images, where they are not in shared memory
   int64_t n, added_pitch;
-  int inputs, num_layers, outs, panel, act_size, sum_size, image_size;
+  int inputs, sources, num_layers, outs, panel, act_size, sum_size, image_size;
   int steps_at, triangle_at, buffer_bytes;
   Rule rule;
 };
@@ -36,6 +40,7 @@ struct alignas(kDenseEventBytes) DenseEvent {
   int count;           // of units from there on
   int act;             // of an image
   int step;            // of the panel, or one of the two below
+  int number;          // of the input that the step decides
 };
 static_assert(sizeof(DenseEvent) == kDenseEventBytes);
 constexpr int kDenseHidden = -1, kDenseEnd = -2;  // a hidden unit; no event, but the last one's end
@@ -65,7 +70,7 @@ template <class Rule>
 struct DenseBlock {
   using T = typename Rule::Number;
   using Step = typename Rule::Step;
-  static_assert(sizeof(Step) == kDenseStepBytes);
+  static_assert(sizeof(Step) == Rule::kStepBytes);
   const DenseParams<Rule>& p;
   char* shared;
   T* images_at;  // of this block's images

@@ -8,6 +8,7 @@
 namespace pygen::cuda {
 
 inline void bind_sampling_dense(py::module_& m) {
+  m.attr("sampling_dense_step_bytes") = kSamplingDenseStepBytes;
   m.def(
       "sampling_dense_draw",
       [](const py::tuple& network, const py::tuple& draws, int device, std::uintptr_t stream) {

@@ -9,7 +9,9 @@ namespace {
 template <class T>
 struct LevelRule {
   using Number = T;
-  struct alignas(kDenseStepBytes) Step {
+  static constexpr int kStepBytes = kSamplingDenseStepBytes;
+  static constexpr bool kGated = false;
+  struct alignas(kStepBytes) Step {
     T noise;    // of two levels the threshold below which level 1 is drawn
     int level;  // as known, or -1; then as drawn
   };
@@ -19,15 +21,18 @@ struct LevelRule {
     const double u = noise_of(draws, at), noise = draws.num_levels == 2 ? binary_threshold(u, draws.temperature) : u;
     return {static_cast<T>(noise), is_known(draws, at) ? static_cast<int>(known_level(draws, at)) : -1};
   }
-  __device__ __forceinline__ T decide(const T* logits, Step& step) const {
+  __device__ __forceinline__ void decide(const T* logits, Step& step) const {
     if (draws.num_levels == 2) {
       const int drawn = logits[0] < step.noise;  // of known ones too: nothing waits for what is known
       step.level = step.level < 0 ? drawn : step.level;
     } else if (step.level < 0) {
       step.level = static_cast<int>(cuda::decide(logits, draws.num_levels, draws.temperature, step.noise));
     }
+  }
+  __device__ __forceinline__ T given(const Step& step, int) const {
     return scaled_level<T>(step.level, T(draws.scale), T(draws.shift));
   }
+  __device__ __forceinline__ T activate(T sum, T) const { return sum < T(0) ? T(0) : sum; }
   __device__ __forceinline__ void write(int64_t at, const Step& step) const { set_level(draws, at, step.level); }
 };
 

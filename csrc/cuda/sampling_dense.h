@@ -10,6 +10,8 @@ struct SamplingDenseCall : DenseCall {  // of outs logits, of two levels their d
   SamplingDraws draws;                  // levels and noise [n, inputs]
 };
 
+constexpr int kSamplingDenseStepBytes = 16;
+
 void sampling_dense_draw(const SamplingDenseCall& call);
 
 }  // namespace pygen::cuda

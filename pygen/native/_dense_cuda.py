@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     layers_at: int  # in the table, as SamplingDenseLayer
     order_at: int
     inputs: int
+    sources: int  # of each input
     packed_size: int
     panel: int  # steps; 0: not even one step's triangle is small
     act_size: int
@@ -47,6 +48,18 @@ class Plan(NamedTuple):
     triangle_at: int  # bytes of a buffer
     steps_at: int
     itemsize: int
+    step_bytes: int
+
+    def table_on(self, device: torch.device) -> Tensor:
+        """Nothing waits for the copy."""
+        return self.table.to(device, non_blocking=True)
+
+    def rows(self, i: int, table: Tensor) -> Tensor:
+        """Of layer i's weight, int64 [units]: where its units are made, as they become known."""
+        layer = self.layers[i]
+        first = table[layer.rows : layer.rows + layer.units // layer.outs]
+        steps = torch.arange(layer.outs, device=table.device) * layer.row_step
+        return (first.unsqueeze(1) + steps).flatten()
 
     @property
     def image_size(self) -> int:
@@ -63,6 +76,7 @@ class Network:
         self,
         where: Where,
         plan: Plan,
+        table: Tensor,  # the plan's, on the device
         weights: Sequence[Tensor],
         biases: Sequence[Tensor],  # [out]
         n: int,
@@ -76,7 +90,7 @@ class Network:
         (compiled, there), like = where, weights[0]
         block = choose_block(compiled, there[0], plan, n, images_per_block)
         memory = None if block.in_shared else like.new_empty(-(-n // block.images) * block.images * plan.image_size)
-        table, packed = plan.table.to(like.device, non_blocking=True), like.new_empty(plan.packed_size)
+        packed = like.new_empty(plan.packed_size)
         self._keeps = (memory, table, packed, added)
         for weight, bias, layer in zip(weights, biases, plan.layers, strict=True):
             compiled.dense_pack(
@@ -91,7 +105,7 @@ class Network:
             )
         self.arguments = (
             DTYPE_NAMES[like.dtype],
-            (n, plan.inputs),
+            (n, plan.inputs, plan.sources),
             (*_addresses(table, plan.layers_at, 0, plan.order_at), len(plan.layers)),
             packed.data_ptr(),
             (0, 0) if added is None else (added.data_ptr(), added.stride(0)),
@@ -129,7 +143,7 @@ def choose_block(compiled: Any, device: int, plan: Plan, n: int, images: int | N
 
 
 def _block(compiled: Any, plan: Plan, images: int, in_shared: bool) -> Block:
-    buffer_bytes = plan.steps_at + plan.panel * images * compiled.dense_step_bytes
+    buffer_bytes = plan.steps_at + plan.panel * images * plan.step_bytes
     images_bytes = images * plan.image_size * plan.itemsize if in_shared else 0
     return Block(images, in_shared, buffer_bytes, 2 * buffer_bytes + images_bytes)
 
@@ -140,11 +154,17 @@ def _addresses(t: Tensor, *offsets: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=32)  # degrees never change: a model has as many plans as orderings
 def make_plan(
-    compiled: Any, degrees: tuple[tuple[int, ...], ...], outs: int, input_stride: int, row_step: int, itemsize: int
+    compiled: Any,
+    degrees: tuple[tuple[int, ...], ...],
+    when: tuple[int, ...],
+    outputs: tuple[int, int, int],  # outs, input_stride, row_step
+    itemsize: int,
+    step_bytes: int,
 ) -> Plan:
     """Sorts units by degree, and chooses the longest panels whose triangles are small. Of the last layer output k of input d is
     made by row d * input_stride + k * row_step."""
-    inputs = len(degrees[0])
+    inputs, (outs, input_stride, row_step) = len(when), outputs
+    turns = torch.tensor(when, dtype=torch.int64, device="cpu").argsort()
     steps = torch.arange(inputs + 1, device="cpu")
     by_degree = [torch.tensor(of, dtype=torch.int64, device="cpu").sort(stable=True) for of in degrees]
     below = [torch.searchsorted(of.values, steps) for of in by_degree]
@@ -155,7 +175,7 @@ def make_plan(
     packed_size = added_size = act_size = sum_size = triangle_size = 0
     for i, (_, order) in enumerate(by_degree):
         last = i + 1 == len(degrees)
-        rows = by_degree[0].indices * input_stride if last else by_degree[i + 1].indices
+        rows = turns * input_stride if last else by_degree[i + 1].indices
         seen = below[i][:-1] if last else below[i][by_degree[i + 1].values + 1]
         units, pitch = len(rows) * (outs if last else 1), _whole(len(order))
         layer = _Layer(
@@ -192,13 +212,15 @@ def make_plan(
         triangle_size += sizes.within[i] * sizes.pitches[i]
     names = compiled.dense_layer_fields.split()
     layers_at = table.append(torch.tensor([[of[name] for name in names] for of in fields], device="cpu").flatten())
+    order_at = table.append(turns)
     numbers = torch.cat(table.pieces)
     return Plan(
         numbers.pin_memory() if torch.cuda.is_available() else numbers,
         tuple(layers),
         layers_at,
-        layers[0].columns,
+        order_at,
         inputs,
+        len(degrees[0]) // max(inputs, 1),
         packed_size,
         sizes.panel,
         act_size,
@@ -206,6 +228,7 @@ def make_plan(
         sizes.events_bytes,
         sizes.events_bytes + sizes.triangle_bytes,
         itemsize,
+        step_bytes,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from pygen.models._program import DenseProgram
@@ -10,10 +12,11 @@ from pygen.native._arguments import target
 from pygen.native._sampling_draws import draws
 
 
-def make_plan(compiled: object, program: DenseProgram, itemsize: int) -> _dense_cuda.Plan:
+def make_plan(compiled: Any, program: DenseProgram, itemsize: int) -> _dense_cuda.Plan:
     """Of two levels the difference of their logits is all that a draw needs."""
     outs = 1 if program.num_levels == 2 else program.num_levels
-    return _dense_cuda.make_plan(compiled, program.degrees, outs, program.num_levels, 1, itemsize)
+    outputs, step_bytes = (outs, program.num_levels, 1), compiled.sampling_dense_step_bytes
+    return _dense_cuda.make_plan(compiled, program.degrees, program.degrees[0], outputs, itemsize, step_bytes)
 
 
 def draw(
@@ -32,9 +35,11 @@ def draw(
         return
     where = target(levels)
     compiled, there = where
+    plan = make_plan(compiled, program, program.like.element_size())
     network = _dense_cuda.Network(
         where,
-        make_plan(compiled, program, program.like.element_size()),
+        plan,
+        plan.table_on(levels.device),
         program.weights,
         program.biases,
         len(levels),

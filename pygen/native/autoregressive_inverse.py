@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pygen.native import _dense_cuda
 from pygen.native._arguments import DTYPE_NAMES, Where, on_gpu, target
-from pygen.reference import autoregressive_inverse as reference
 from pygen.reference.autoregressive_inverse import DenseNetwork
 
 _BEYOND = 16  # numbers that the widest register may read behind a row
@@ -32,7 +31,9 @@ def forward(
         return x, y.new_zeros(len(y), dtype=torch.float64)
     compiled, there = where
     if on_gpu(where):
-        log, given = torch.empty_like(y), _on_gpu(where, y, network, threads, images_per_block)
+        plan = _plan(compiled, network, y, compiled.autoregressive_inverse_step_bytes)
+        table, log = plan.table_on(y.device), torch.empty_like(y)
+        given = _on_gpu(where, plan, table, y, network, threads, images_per_block)
         compiled.autoregressive_inverse(
             given.arguments, scale, bound, y.data_ptr(), x.data_ptr(), log.data_ptr(), *there
         )
@@ -52,20 +53,35 @@ def forward(
     return x, log_det
 
 
-def _on_gpu(
-    where: Where, y: Tensor, network: DenseNetwork, threads: int | None, images_per_block: int | None
-) -> _dense_cuda.Network:
-    compiled, added = where[0], None
+def _plan(compiled: Any, network: DenseNetwork, like: Tensor, step_bytes: int) -> _dense_cuda.Plan:
     outputs = network.numbers, network.input_stride, network.number_stride
-    plan = _dense_cuda.make_plan(compiled, network.degrees, *outputs, y.element_size())
-    biases = network.biases
+    return _dense_cuda.make_plan(compiled, network.degrees, network.when, outputs, like.element_size(), step_bytes)
+
+
+def _on_gpu(
+    where: Where,
+    plan: _dense_cuda.Plan,
+    table: Tensor,
+    y: Tensor,
+    network: DenseNetwork,
+    threads: int | None,
+    images_per_block: int | None,
+) -> _dense_cuda.Network:
+    biases, added = network.biases, None
     if any(bias.dim() == 2 for bias in biases):  # then all of them are each sample's own
-        orders = network.orders()[1:]
-        places = [torch.tensor(order, dtype=torch.int64, device="cpu").to(y.device) for order in orders]
-        added = torch.cat([bias.expand(len(y), -1)[:, at] for bias, at in zip(biases, places, strict=True)], 1)
+        added = torch.cat([b.expand(len(y), -1)[:, plan.rows(i, table)] for i, b in enumerate(biases)], 1)
         biases = tuple(bias.new_zeros(bias.shape[-1]) for bias in biases)
-    options = {"threads": threads, "images_per_block": images_per_block}
-    return _dense_cuda.Network(where, plan, network.weights, biases, len(y), added=added, **options)
+    return _dense_cuda.Network(
+        where,
+        plan,
+        table,
+        network.weights,
+        biases,
+        len(y),
+        added=added,
+        threads=threads,
+        images_per_block=images_per_block,
+    )
 
 
 def solve(
@@ -75,25 +91,51 @@ def solve(
     slope: Tensor | None,
     offset: Tensor | None,
     hidden: Sequence[Tensor],
+    *,
+    threads: int | None = None,
+    images_per_block: int | None = None,
 ) -> Tensor:
-    """On a GPU in plain PyTorch, of which each step is several launches."""
-    where = target(grad)
-    if on_gpu(where):
-        return reference.solve(grad, network, root, slope, offset, hidden)
     grad, solved = grad.contiguous(), torch.empty_like(grad, memory_format=torch.contiguous_format)
-    if grad.numel():
-        given = _Given(network)
-        where[0].autoregressive_inverse_solve(
-            DTYPE_NAMES[grad.dtype],
-            given.network,
+    if not grad.numel():
+        return solved
+    where = compiled, there = target(grad)
+    factors = [None if t is None else t.contiguous() for t in (root, slope, offset)]
+    if on_gpu(where):
+        plan = _plan(compiled, network, grad, compiled.autoregressive_inverse_solve_step_bytes)
+        table = plan.table_on(grad.device)
+        on_device = _on_gpu(where, plan, table, grad, network, threads, images_per_block)
+        gates = _gates(plan, table, hidden)
+        compiled.autoregressive_inverse_solve(
+            on_device.arguments,
             grad.data_ptr(),
-            tuple(None if t is None else given.address(t) for t in (root, slope, offset)),
-            tuple(given.address(values) for values in hidden),
+            tuple(0 if t is None else t.data_ptr() for t in factors),
+            gates.data_ptr(),
             solved.data_ptr(),
-            len(grad),
-            *where[1],
+            *there,
         )
+        return solved
+    given = _Given(network)
+    compiled.autoregressive_inverse_solve(
+        DTYPE_NAMES[grad.dtype],
+        given.network,
+        grad.data_ptr(),
+        tuple(None if t is None else t.data_ptr() for t in factors),
+        tuple(given.address(values) for values in hidden),
+        solved.data_ptr(),
+        len(grad),
+        *there,
+    )
     return solved
+
+
+def _gates(plan: _dense_cuda.Plan, table: Tensor, hidden: Sequence[Tensor]) -> Tensor:
+    """[n, act_size], 1 where a unit's value is positive: as the kernel keeps units, by degree; those of inputs are 0."""
+    gates = hidden[0].new_zeros(len(hidden[0]), plan.act_size)
+    at = plan.layers[0].pitch
+    for i, values in enumerate(hidden):
+        gates[:, at : at + values.shape[1]] = (values > 0)[:, plan.rows(i, table)]
+        at += plan.layers[i + 1].pitch
+    return gates
 
 
 class _Given:
@@ -101,7 +143,8 @@ class _Given:
 
     def __init__(self, network: DenseNetwork) -> None:
         self.copies: list[Tensor] = []
-        orders = network.orders()[1:]
+        own = any(bias.dim() == 2 for bias in network.biases)
+        orders = network.orders()[1:] if own else [[]] * len(network.weights)
         layers = tuple(map(self._layer, network.weights, network.biases, orders))
         outputs = network.numbers, network.input_stride, network.number_stride
         self.network: tuple[Any, ...] = (layers, network.degrees, network.when, outputs)

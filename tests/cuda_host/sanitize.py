@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sanitize_contrast import exercise_noise_contrastive, exercise_noise_sample  # noqa: F401
 from sanitize_sampling import (  # noqa: F401
+    exercise_autoregressive_inverse,
     exercise_sampling,
     exercise_sampling_cluster,
     exercise_sampling_dense,

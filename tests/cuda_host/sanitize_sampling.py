@@ -107,3 +107,32 @@ def exercise_sampling_dense(launcher) -> None:
         levels, u = torch.zeros(5, 40, dtype=dtype), torch.rand(5, 40)
         known = levels.clone()
         launcher.draw(model._program(0), levels, u, known, u < 0.3, 0.7, threads=threads, images_per_block=images)
+
+
+def exercise_autoregressive_inverse(launcher) -> None:
+    """And its gradient's network: panels of several lengths and none, each sample's own biases, an additive layer."""
+    import torch
+
+    from pygen.native import _dense_cuda
+    from pygen.nn import MaskedAutoregressive
+    from pygen.ops.autoregressive_inverse import _network
+    from pygen.reference.autoregressive_inverse import transposed
+
+    for room, dtype, images, threads, own, additive in (
+        (5000, torch.float32, 1, 96, True, False),
+        (48 << 10, torch.float64, 4, 32, False, False),
+        (3000, torch.float32, 2, 64, True, True),
+        (0, torch.float64, 2, 64, True, False),
+    ):
+        _dense_cuda._BUFFERS_BYTES = room
+        _dense_cuda.make_plan.cache_clear()
+        layer = MaskedAutoregressive(40, (33, 20), cond_features=2, additive=additive).to(dtype)
+        weights, biases = ([getattr(part, kind).detach() for part in layer.layers] for kind in ("weight", "bias"))
+        if own:
+            biases[0] = biases[0].expand(5, -1)
+        network, y = _network(weights, biases, layer._degrees), torch.rand(5, 40, dtype=dtype)
+        tuned = {"threads": threads, "images_per_block": images}
+        launcher.forward(y, network, "exp", 1.0, **tuned)
+        factors = (None, None, None) if additive else (y, y, y)
+        hidden = [torch.rand(5, len(degrees), dtype=dtype) - 0.5 for degrees in network.degrees[:0:-1]]
+        launcher.solve(y, transposed(network), *factors, hidden, **tuned)
