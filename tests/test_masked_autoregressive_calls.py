@@ -27,6 +27,10 @@ def test_masked_autoregressive_of_one_output_alone(backend):
         a, b = (torch.autograd.grad(pick(*run(y.requires_grad_(), cond)), [y, layer.layers[1].weight], materialize_grads=True)
                 for run in (layer.inverse, lambda y, c: plain_passes(layer, dict(layer.named_parameters()), y, c)))  # fmt: skip
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+    weights = mixed_weights(y.shape, y.dtype)
+    expected = torch.autograd.grad(layer.inverse(y, cond)[0], y, -weights)
+    for negated in (torch._neg_view(weights), (-weights).to_sparse()):
+        assert_same(torch.autograd.grad(layer.inverse(y, cond)[0], y, negated)[0], expected[0])
     layer.requires_grad_(False)
     x, log_det = layer.inverse(y.detach(), cond)
     assert not x.requires_grad and not log_det.requires_grad
