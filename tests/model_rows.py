@@ -30,7 +30,7 @@ def _levels(*shape: int, most: int = 2) -> Tensor:
 
 
 def _real(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(2), device="cpu")
+    return torch.rand(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float32, device="cpu")
 
 
 def _classes(n: int) -> Tensor:
@@ -87,6 +87,12 @@ ROWS = {
         lambda: models.RealNVP((2, 4, 4), hidden_channels=3, num_blocks=1), lambda: (_real(BATCH, 2, 4, 4),), _vectors
     ),
     "NSF": Row(lambda: models.NSF(6, hidden_sizes=[5]), _FLOW, _vectors),
+    "MAF": Row(lambda: models.MAF(6, [5, 8], num_layers=2), _FLOW, _vectors),
+    "MAF of conditions": Row(
+        lambda: models.MAF(6, [5], num_layers=2, cond_features=3, bound=None),
+        lambda: (_real(BATCH, 6), _real(BATCH, 3)),
+        lambda model: model.sample(3, cond=_real(3, 3), seed=1),
+    ),
     "RBM": Row(lambda: models.RBM(7, 5), _FLAT, _vectors, draws=True),
     "VAE": Row(lambda: models.VAE((1, 5, 4), 2, hidden=[3, 4], conv=True), _GREY, _vectors, draws=True),
     "VQVAE": Row(_vqvae(decay=None), lambda: (_levels(BATCH, 1, 4, 4),), lambda m: m.reconstruct(_levels(3, 1, 4, 4))),

@@ -18,6 +18,7 @@ from pygen._sample import as_pixels
 from pygen.models import (
     GAN,
     MADE,
+    MAF,
     NADE,
     NICE,
     NSF,
@@ -43,12 +44,15 @@ MODELS = {
     "rbm": lambda: RBM(6, 4),
     "nice": lambda: NICE(6, [4, 5], num_couplings=2, prior="normal"),
     "nsf": lambda: NSF(6, [4, 5], num_couplings=2, num_bins=3, bound=2),
+    "maf": lambda: MAF(6, [4, 5], num_layers=2, bound=None, prior="logistic"),
+    "maf-conditional": lambda: MAF(6, [4, 5], num_layers=2, cond_features=3),
     "real-nvp": lambda: RealNVP((1, 4, 4), hidden_channels=3, num_blocks=1, num_levels=8),
     "vae": lambda: VAE((1, 4, 4), 2, hidden=5, beta=0.5),
     "vae-conv": lambda: VAE([1, 6, 4], 2, conv=True),
     "vqvae": lambda: VQVAE((1, 4, 4), num_codes=3, code_dim=2, hidden_channels=2, num_levels=4),
     "gan": lambda: GAN((1, 8, 8), 3, kind="hinge", hidden=(4, 4)),
 }
+NOT_DRAWN = {"vqvae", "maf-conditional"}  # by the command line: a prior draws for one, and features are not classes
 each_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -71,7 +75,11 @@ def test_checkpoint_gives_the_model_back(name: str, dtype: torch.dtype, tmp_path
         assert all(not isinstance(p, nn.Parameter) or p.is_leaf for p in again.parameters())
     assert os.listdir(tmp_path) == ["model.pt"]
     if hasattr(model, "sample") and name != "gan":
-        args = {"cond": torch.tensor([0, 2])} if name == "classes" else {}
+        conditions = {
+            "classes": torch.tensor([0, 2]),
+            "maf-conditional": torch.tensor([[1.0, 2, 3], [0, 1, 0]], dtype=dtype),
+        }
+        args = {"cond": conditions[name]} if name in conditions else {}
         assert torch.equal(again.sample(2, seed=1, **args), model.sample(2, seed=1, **args))
 
 
@@ -171,7 +179,7 @@ def test_samples_become_pixels() -> None:
         as_pixels(torch.zeros(1, 2, 4, 4), 2)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "vqvae"])  # which a prior draws for
+@pytest.mark.parametrize("name", sorted({*MODELS} - NOT_DRAWN))
 def test_cli_sample_writes_a_picture(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint, out = tmp_path / "model.pt", tmp_path / "new" / "picture.png"
     models.save(MODELS[name](), checkpoint)
@@ -203,15 +211,16 @@ def test_cli_sample_writes_a_picture(name: str, tmp_path: Path, capsys: pytest.C
 
 
 def test_cli_sample_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plain, vae = tmp_path / "plain.pt", tmp_path / "vae.pt"
-    models.save(MODELS["plain"](), plain)
-    models.save(MODELS["vae"](), vae)
+    plain, vae, maf = paths = [tmp_path / f"{name}.pt" for name in ("plain", "vae", "maf-conditional")]
+    for path in paths:
+        models.save(MODELS[path.stem](), path)
     for arguments, message in (
         ([str(tmp_path / "none.pt")], "No such file"),
         ([str(plain)], "PixelCNN: shape: expected (H, W), as the model has not been trained yet"),
         ([str(plain), "--shape", "3x3", "--engine", "cuda"], "engine 'cuda' cannot run"),
         ([str(plain), "--shape", "3x3", "-n", "0"], "-n: expected a number >= 1, got 0"),
         ([str(plain), "--shape", "3x3", "--cond", "1"], "PixelCNN: cond: expected None"),
+        ([str(maf)], "MAF: cond: expected features [N, 3], as this model is conditional, got None"),
         ([str(vae), "--temperature", "2"], "--temperature: VAE has no such option, got 2.0"),
     ):
         assert cli.main(["sample", *arguments, "--out", str(tmp_path / "no.png")]) == 2

@@ -45,6 +45,24 @@ def _spline(module: nn.Module, x: Tensor, mask: str = "channel", flip: bool = Fa
     return pf.rational_quadratic_spline(x, params, mask=mask, flip=flip, **options)
 
 
+def _made_autoregressive(**options: object) -> nn.Module:
+    layer = pnn.MaskedAutoregressive(4, (5, 6), cond_features=2, **options)
+    nn.init.normal_(layer.layers[-1].weight)
+    return layer
+
+
+def _autoregressive(
+    m: nn.Module, x: Tensor, cond: Tensor, order: tuple = (0, 1, 2, 3), additive: bool = False, **options: object
+) -> tuple:
+    hidden = [tuple(i * 4 // size - 1 for i in range(size)) for size in (5, 6)]
+    degrees, made = [order, *hidden, order * (1 if additive else 2)], x
+    for i, layer in enumerate(m.layers):
+        of = {"in_degrees": degrees[i], "out_degrees": degrees[i + 1], "strict": i == 2}
+        made = pf.masked_linear(made.relu() if i else made, layer.weight, layer.bias, **of)
+        made = made if i else made + m.cond(cond)
+    return pf.affine_coupling(x, *(made.chunk(2, 1) if not additive else (made, None)), mask=None, **options)
+
+
 def _contrastive(module: nn.Module, x: Tensor, target: Tensor, power: float = 0.75, **options: object) -> Tensor:
     function = {
         "NCELoss": pf.nce_loss,
@@ -64,6 +82,12 @@ CONTRASTIVE = {
     for kind in (pnn.NCELoss, pnn.NegativeSamplingLoss, pnn.SampledSoftmaxLoss)
 }
 CASES = CONTRASTIVE | {
+    "MaskedAutoregressive": Case(
+        _made_autoregressive,
+        _autoregressive,
+        ({"order": (2, 0, 3, 1)}, {"additive": True}, {"scale": "sigmoid"}, {"scale": "tanh", "bound": 0.5}),
+        elsewhere=frozenset({"cond_features"}),
+    ),
     "AMSoftmax": Case(
         lambda **options: pnn.AMSoftmax(6, 9, **options),
         lambda m, x, target, **options: pf.am_softmax(x, m.weight, target, **{"scale": 30.0, "margin": 0.35} | options),

@@ -136,8 +136,8 @@ class Flow(ShapeMemory):
             or not 0 <= temperature < math.inf
         ):
             raise fail(self._name, "temperature", "a finite number >= 0", repr(temperature))
-        given = self._given(cond, n)
         weight, shape = self._weight, self._sample_shape()
+        given = tuple(t.to(weight.dtype) for t in self._given(cond, n))
         source = noise_source(self._name, seed, generator, weight.device)
         size = (n, math.prod(shape))
         if self.prior == "normal":

@@ -9,7 +9,16 @@ from typing import cast
 from torch import Tensor, nn
 
 from pygen import _dispatch
-from pygen._checks import check_bool, check_floating, check_size, check_tensor, fail
+from pygen._checks import (
+    autocast_enabled,
+    check_bool,
+    check_floating,
+    check_like,
+    check_size,
+    check_tensor,
+    fail,
+    promote_under_autocast,
+)
 from pygen.functional import affine_coupling
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.ops._halves import halves
@@ -66,7 +75,7 @@ class MaskedAutoregressive(nn.Module):
         check_size(_NAME, "num_inputs", num_inputs)
         sizes = (hidden_sizes,) if isinstance(hidden_sizes, int) else hidden_sizes
         if not isinstance(sizes, Sequence) or not sizes:
-            raise fail(_NAME, "hidden_sizes", "at least one width", hidden_sizes)
+            raise fail(_NAME, "hidden_sizes", "an int, or a sequence of at least one", repr(hidden_sizes))
         for size in sizes:
             check_size(_NAME, "hidden_sizes", size)
         if cond_features is not None:
@@ -74,9 +83,7 @@ class MaskedAutoregressive(nn.Module):
         check_scale(_NAME, scale, bound)
         if check_bool(_NAME, "additive", additive) and scale != "exp":
             raise fail(_NAME, "scale", "'exp', the default, since an additive layer has none", repr(scale))
-        turns = tuple(range(num_inputs)) if order is None else tuple(order)
-        if sorted(turns) != list(range(num_inputs)):
-            raise fail(_NAME, "order", f"each of 0 .. {num_inputs - 1} once", list(turns))
+        turns = tuple(range(num_inputs)) if order is None else _turns(order, num_inputs)
         self.num_inputs, self.order, self.cond_features = num_inputs, turns, cond_features
         self.scale, self.bound, self.additive = scale, bound, additive
         self.backend = _dispatch.checked(_NAME, backend)
@@ -121,21 +128,31 @@ class MaskedAutoregressive(nn.Module):
         return (x, None) if self.additive else halves(x)
 
     def _inverse(self, y: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not all(map(_is_plain, self.layers)):
+        if not self._is_plain():
             given = (lambda x: self._shift_and_scale(x, cond)), self.scale, self.bound, self.backend
             return by_passes(y, self.order, *given)
         layers = self._layers
-        biases = [layer.bias for layer in layers]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        y = cast("Tensor", promote_under_autocast(y, weights[0])[0])
+        check_like(_NAME, "y", y, "the weights", weights[0])
         if self.cond is not None:
             biases[0] = biases[0] + self.cond(cond)
         return autoregressive_inverse(
             y,
-            [layer.weight for layer in layers],
+            weights,
             biases,
             self._degrees,
             scale=self.scale,
             bound=self.bound,
             backend=self.backend,
+        )
+
+    def _is_plain(self) -> bool:
+        """Whether the layers are those that this one made, and their weights and biases say all that they do."""
+        pairs, last = list(pairwise(self._degrees)), len(self._degrees) - 2
+        return len(self.layers) == len(pairs) and all(
+            _is_plain(layer) and (layer.in_degrees, layer.out_degrees, layer.strict) == (*degrees, i == last)
+            for i, (layer, degrees) in enumerate(zip(self._layers, pairs, strict=True))
         )
 
     def _check(self, x: object, cond: object, name: str) -> None:
@@ -156,6 +173,10 @@ class MaskedAutoregressive(nn.Module):
         assert isinstance(cond, Tensor)
         if list(cond.shape) != shape:
             raise fail(_NAME, "cond", f"shape {shape}", list(cond.shape))
+        if not autocast_enabled():
+            check_like(_NAME, "cond", cond, name, x)
+        else:
+            check_floating(_NAME, "cond", cond)
 
     def extra_repr(self) -> str:
         scale = "additive=True" if self.additive else f"scale={self.scale!r}"
@@ -165,6 +186,15 @@ class MaskedAutoregressive(nn.Module):
         named = "range(D)[::-1]" if self.order == turns[::-1] else "of its own"
         order = "" if self.order == turns else f", order={named}"
         return f"{self.num_inputs}, {scale}{bound}{cond}{order}"
+
+
+def _turns(order: object, num_inputs: int) -> tuple[int, ...]:
+    listed = order.tolist() if hasattr(order, "tolist") else order  # of a tensor or an array
+    if isinstance(listed, Sequence) and all(isinstance(turn, int) for turn in listed):
+        turns = tuple(int(turn) for turn in listed)
+        if sorted(turns) == list(range(num_inputs)):
+            return turns
+    raise fail(_NAME, "order", f"each of 0 .. {num_inputs - 1} once", repr(listed))
 
 
 def hidden_degrees(size: int, num_inputs: int, first: int = 0) -> tuple[int, ...]:

@@ -156,6 +156,17 @@ def factors(
     y: Tensor, shift: Tensor, log_scale: Tensor, grad_log_det: Tensor | None, scale: str, bound: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """root, slope and offset of `solve`. The gradient of log_det, minus the sum of f, reaches log_scale as -grad f'."""
-    _, _, f, derivative = _factor(log_scale, scale, bound, True)
+    f = _factor(log_scale, scale, bound, True)[2]
+    derivative = _derivative(log_scale, scale, bound)
     offset = torch.zeros_like(f) if grad_log_det is None else derivative * grad_log_det.unsqueeze(1).to(f.dtype)
     return _root(-f), (y - shift) * derivative, offset
+
+
+def _derivative(s: Tensor, scale: str, bound: float) -> Tensor:
+    """df / ds, of an exponential: torch.sigmoid rounds the last places of a tensor otherwise than the others, so that a sample
+    would depend on its neighbours."""
+    if scale == "exp":
+        return torch.ones_like(s)
+    a = 2 * s / bound if scale == "tanh" else s + 2
+    e = torch.exp(-a.abs())
+    return 4 * e / (1 + e).square() if scale == "tanh" else torch.where(a < 0, 1, e) / (1 + e)

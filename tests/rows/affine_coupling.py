@@ -226,6 +226,12 @@ def _module():
     return pnn.AffineCoupling(nn.Linear(2, 4), mask="even_odd", scale="tanh", bound=2.0), (torch.randn(3, 4),)
 
 
+def _autoregressive():
+    layer = pnn.MaskedAutoregressive(4, (5, 6), cond_features=2, scale="tanh", bound=2.0)
+    nn.init.normal_(layer.layers[-1].weight, std=0.3)  # which begins with zeros
+    return layer, (torch.randn(3, 4), torch.randn(3, 2))
+
+
 ROWS = [
     Op(
         name="affine_coupling",
@@ -248,6 +254,6 @@ ROWS = [
         registered=registered,
         more_samples=more_samples,
         fuzz=fuzz,
-        modules={"AffineCoupling": _module},
+        modules={"AffineCoupling": _module, "MaskedAutoregressive": _autoregressive},
     )
 ]
