@@ -115,7 +115,7 @@ def test_cuda_host_made_depends_on_neither_batch_nor_block_to_the_last_bit(
     whole = model.sample(17, seed=3, engine="cuda")
     assert (model.sample(17, seed=3, engine="naive") != whole).sum() > 10
     assert torch.equal(model.sample(2, seed=3, engine="cuda"), whole[:2])
-    for images, threads in ((1, 32), (1, 160), (2, 96), (4, 160), (8, 32), (8, 384)):
+    for images, threads in ((1, 32), (1, 160), (2, 96), (4, 128), (4, 160), (8, 32), (8, 384)):
         draw_with(images_per_block=images, threads=threads)
         assert torch.equal(model.sample(9, seed=3, engine="cuda"), whole[:9]), (images, threads)
 

@@ -196,7 +196,10 @@ __device__ __forceinline__ void run_in_panels(const DenseBlock<Rule>& block) {
     __syncthreads();  // all sources of the panel are known
     if (number >= 0) write_steps(block, panel, {warp, warps});
     if (!more) break;
-    if (!helped) make_ready<Rule, kImages>(block, next, known, {warp, warps});
+    if (!helped) {
+      make_ready<Rule, kImages>(block, next, known, {warp, warps});
+      __syncthreads();  // others go on with what these warps began
+    }
     gather_panel<Rule, kImages>(block, next, known, true, {warp, warps});
     __syncthreads();
   }

@@ -88,7 +88,7 @@ def exercise_sampling_scales(draw) -> None:
 
 
 def exercise_sampling_dense(launcher) -> None:
-    """Blocks whose warps all draw and such that help, of one image and several; panels of several lengths and none."""
+    """Blocks whose warps all draw, few and many, and such that help, of one image and several; panels of any length and none."""
     import torch
 
     from pygen.models import MADE
@@ -98,6 +98,7 @@ def exercise_sampling_dense(launcher) -> None:
         (5000, 2, 1, 96),
         (48 << 10, 3, 4, 32),
         (3000, 300, 2, 64),
+        (5000, 2, 4, 128),
         (0, 2, 2, 64),
     ):
         _dense_cuda._BUFFERS_BYTES = room
@@ -122,6 +123,7 @@ def exercise_autoregressive_inverse(launcher) -> None:
         (5000, torch.float32, 1, 96, True, False),
         (48 << 10, torch.float64, 4, 32, False, False),
         (3000, torch.float32, 2, 64, True, True),
+        (3000, torch.float32, 4, 128, True, False),
         (0, torch.float64, 2, 64, True, False),
     ):
         _dense_cuda._BUFFERS_BYTES = room

@@ -1,7 +1,7 @@
 """Planted faults of affine_coupling, rational_quadratic_spline and the flows."""
 # ruff: noqa: E501  (the table quotes lines of ours)
 
-from .fault import LOGISTIC, LOGISTIC_H, Fault
+from .fault import LOGISTIC, LOGISTIC_H, RACES, Fault
 
 COUPLING = "tests/test_conformance.py tests/test_affine_coupling.py -k 'affine_coupling and not triton'"
 COUPLING_CUDA = "tests/test_cuda_host_affine_coupling.py"
@@ -10,6 +10,14 @@ COUPLING_H = "csrc/common/affine_coupling.h"
 COUPLING_CPP = "csrc/cpu/affine_coupling.cpp"
 COUPLING_CU = "csrc/cuda/affine_coupling.cuh"
 COUPLING_PY = "kernels/affine_coupling.py"
+INVERSE = "tests/test_masked_autoregressive.py tests/test_masked_autoregressive_calls.py"
+INVERSE_CUDA = "tests/test_cuda_host_autoregressive_inverse.py"
+INVERSE_CPP = "csrc/cpu/autoregressive_inverse.cpp"
+INVERSE_CU = "csrc/cuda/autoregressive_inverse.cu"
+INVERSE_OP = "pygen/ops/autoregressive_inverse.py"
+INVERSE_REFERENCE = "pygen/reference/autoregressive_inverse.py"
+DENSE_CU = "csrc/cuda/dense_network.cuh"
+DENSE_PARTS = "csrc/cuda/dense_network_parts.cuh"
 SPLINE = (
     "tests/test_rational_quadratic_spline.py tests/test_conformance.py -k 'rational_quadratic_spline and not triton'"
 )
@@ -63,4 +71,26 @@ FAULTS = (
     Fault("coupling, Triton: each program writes the first one's sum", COUPLING_PY, "partial_ptr + row * tiles + part", "partial_ptr + row * tiles", COUPLING_TRITON),
     Fault("NICE: the scale's log-determinant is left out", "pygen/models/nice.py", "return h * torch.exp(self.log_scale), self._log_det(h)", "return h * torch.exp(self.log_scale), 0 * self._log_det(h)", "tests/test_flows.py"),
     Fault("flows: levels count in their own scale", "pygen/models/_flow.py", "math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "math.log(2 / self.num_levels)", "tests/test_flows.py"),
+    Fault("autoregressive inverse, C++: log_det has the other sign", INVERSE_CPP, "p.log_det[image] -= f.log;", "p.log_det[image] += f.log;", INVERSE),
+    Fault("autoregressive inverse, C++: log_det begins with what memory holds", INVERSE_CPP, "    if (step == 0) p.log_det[image] = 0;\n", "", INVERSE),
+    Fault("autoregressive inverse, C++: a block's samples have the first ones' conditions", "csrc/cpu/dense_worker.h", "+ first_ * given.added_pitch + block.first", "+ block.first", INVERSE),
+    Fault("autoregressive inverse, C++: gradients pass other units", INVERSE_CPP, "values[plan.order[layer + 1][unit]] > 0", "values[unit] > 0", INVERSE),
+    Fault("autoregressive inverse, C++: log_det's gradient is forgotten", INVERSE_CPP, "number(p.slope, at) * solved + number(p.offset, at);", "number(p.slope, at) * solved;", INVERSE),
+    Fault("autoregressive inverse, C++: e^-f is its root", INVERSE_CPP, "solved * number(p.root, at) * number(p.root, at)", "solved * number(p.root, at)", INVERSE),
+    Fault("autoregressive inverse: units of cond alone add nothing", INVERSE_OP, "bias = torch.addmm(bias, constant, weight[:, : before.start].T)", "bias = bias.expand(len(constant), -1)", INVERSE),
+    Fault("autoregressive inverse: gradients of weights have the other sign", INVERSE_OP, "torch.autograd.grad(made, sources, -of_made)", "torch.autograd.grad(made, sources, of_made)", INVERSE),
+    Fault("autoregressive inverse: the second order stops", INVERSE_OP, "if torch.is_grad_enabled() or _dispatch.transformed(*grads):", "if _dispatch.transformed(*grads):", INVERSE),
+    Fault("autoregressive inverse: autocast narrows what cond adds", INVERSE_OP, "        with _checks.without_autocast(y):\n            network", "        if True:\n            network", INVERSE),
+    Fault("autoregressive inverse: forward hooks are not called", "pygen/nn/masked_autoregressive.py", "and not (layer._forward_hooks or", "and not (False and layer._forward_hooks or", INVERSE),
+    Fault("autoregressive inverse, PyTorch: turns are not turned round", INVERSE_REFERENCE, "when = tuple(last - turn for turn in network.when)", "when = network.when", INVERSE),
+    Fault("autoregressive inverse, PyTorch: a unit sees one source less", INVERSE_REFERENCE, "seen = bisect_right(self.degrees[layer], step)", "seen = bisect_left(self.degrees[layer], step)", INVERSE),
+    Fault("autoregressive inverse, CUDA: all blocks have the first one's conditions", DENSE_PARTS, "p.added[(first_image + i) * p.added_pitch", "p.added[i * p.added_pitch", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: all blocks have the first one's gates", DENSE_CU, "p.rule.gates[(first + image) * p.act_size + at]", "p.rule.gates[image * p.act_size + at]", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: an input gives its first number twice", DENSE_CU, "l == 0 ? source - degree * p.sources : 0;", "0;", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: rows of shifts and scales lie side by side", "csrc/cuda/dense_network.cu", "unit % p.outs * p.row_step;", "unit % p.outs;", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: without panels an input gives one number", DENSE_CU, "for (int k = 0; k < block.p.sources; ++k) image[sources + k]", "for (int k = 0; k < 1; ++k) image[sources + k]", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: without panels gates are ignored", DENSE_CU, "*unit = block.p.rule.activate(image[sums + layer.sum + item % count], *unit);", "*unit = block.p.rule.activate(image[sums + layer.sum + item % count], T(1));", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: log_det's gradient is forgotten", INVERSE_CU, "step.scaled = step.slope * step.value + step.offset;", "step.scaled = step.slope * step.value;", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: a gate is written over while others read it", DENSE_CU, "      if constexpr (Rule::kGated) __syncwarp();  // all lanes have read the gate\n", "", f"{RACES} autoregressive_inverse"),
+    Fault("dense networks, CUDA: sums go on before other warps have begun them", DENSE_CU, "      __syncthreads();  // others go on with what these warps began\n", "", f"{INVERSE_CUDA} -k last_bit"),
 )  # fmt: skip
