@@ -80,8 +80,8 @@ def test_packaging_wheel_holds_what_it_should_and_no_more(wheel):
 
 
 def test_packaging_wheel_is_small(wheel):
-    """Every op for three instruction sets: 3.1 MB. Symbols or a toolkit in it would be tens."""
-    assert wheel.stat().st_size < 4 * MEGABYTE
+    """Every op for three instruction sets: 4.0 MB. Symbols or a toolkit in it would be tens."""
+    assert wheel.stat().st_size < 5 * MEGABYTE
 
 
 @pytest.mark.parametrize(
