@@ -24,6 +24,13 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": (*GENERIC, "tests/test_affine_coupling.py"),
         "cuda": _host("affine_coupling"),
     },
+    "autoregressive_inverse": {
+        "cpu": (
+            "tests/test_masked_autoregressive.py",
+            "tests/test_masked_autoregressive_calls.py",
+            "tests/test_maf.py",
+        ),
+    },
     "rational_quadratic_spline": {
         "triton": (*GENERIC, "tests/test_rational_quadratic_spline.py"),
         "cpu": (*GENERIC, "tests/test_rational_quadratic_spline.py"),
