@@ -160,10 +160,11 @@ def test_masked_autoregressive_of_changed_layers_runs_passes(how, monkeypatch):
 
 
 def test_masked_autoregressive_replaced_by_one_of_more_layers_runs_passes():
-    layer = made(7, (9, 4), order=MIXED, cond_features=3)
-    layer.layers.insert(1, nn.ReLU())
-    assert not layer._is_plain()
-    compared_by_hand(layer)
+    for change in (lambda layers: layers.insert(1, nn.ReLU()), lambda layers: layers.append(nn.Softplus())):
+        layer = made(7, (9, 4), order=MIXED, cond_features=3)
+        change(layer.layers)
+        assert not layer._is_plain()
+        compared_by_hand(layer)
 
 
 @each_backend

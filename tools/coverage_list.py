@@ -25,7 +25,7 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cuda": _host("affine_coupling"),
     },
     "autoregressive_inverse": {
-        "cpu": ("tests/test_masked_autoregressive.py",),
+        "cpu": ("tests/test_masked_autoregressive.py", "tests/test_masked_autoregressive_calls.py"),
         "cuda": _host("autoregressive_inverse"),
     },
     "dense": {"cuda": (*_host("autoregressive_inverse"), *_host("sampling_dense"))},

@@ -1,0 +1,146 @@
+"""The inverse of MaskedAutoregressive, which MAF samples by, against a pass of the network for each number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import harness
+import pytest
+import torch
+import torch.nn.functional as F
+from harness import DEVICE, Measurement, Work
+from torch import Tensor, nn
+
+import pygen
+from pygen.nn import MaskedAutoregressive
+
+OP = "masked_autoregressive"
+# (D, hidden, N): the smallest and the largest table of the paper with a draw for each of many conditions, and 28x28 images.
+CASES: list[tuple[int, tuple[int, ...], int]] = [
+    (6, (64, 64), 1000),
+    (63, (512, 512), 100),
+    (784, (1024, 1024), 16),
+]
+LEARNT = 2  # cases of which gradients are taken too: they go through every pass
+BOUND = 5.0
+
+Inverse = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _layer(inputs: int, hidden: tuple[int, ...]) -> MaskedAutoregressive:
+    """Of weights that neither fade nor grow, so that no provider's rounding is magnified."""
+    layer = MaskedAutoregressive(inputs, hidden, scale="tanh", bound=BOUND).to(DEVICE)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in layer.parameters():
+            size = 0.3 / p.shape[-1] ** 0.5 if p.dim() > 1 else 0.1
+            p.copy_(torch.randn(p.shape, generator=generator) * size)
+    return layer
+
+
+def _pass(x: Tensor, y: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """One step nearer to the inverse: one number more is right."""
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = F.linear(x.relu() if i else x, weight, bias)
+    shift, s = x.chunk(2, 1)
+    f = BOUND * torch.tanh(s / BOUND)
+    return (y - shift) * torch.exp(-f), -f.sum(1)
+
+
+def _masked_pass(
+    x: Tensor, y: Tensor, weights: list[Tensor], biases: list[Tensor], masks: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    return _pass(x, y, [w * mask for w, mask in zip(weights, masks, strict=True)], biases)
+
+
+def _providers(layer: MaskedAutoregressive) -> dict[str, Inverse]:
+    layers = list(layer.layers)
+    masks = [of.live_mask().to(DEVICE, of.weight.dtype) for of in layers]
+    weights, biases = [of.weight for of in layers], [of.bias for of in layers]
+
+    def passes(y: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.zeros_like(y)
+        for _ in range(layer.num_inputs):
+            x, log_det = _masked_pass(x, y, weights, biases, masks)
+        return x, log_det
+
+    def masked_once(one: Callable) -> Inverse:
+        def run(y: Tensor) -> tuple[Tensor, Tensor]:
+            live = [w * mask for w, mask in zip(weights, masks, strict=True)]
+            x = torch.zeros_like(y)
+            for _ in range(layer.num_inputs):
+                x, log_det = one(x, y, live, biases)
+            return x, log_det
+
+        return run
+
+    torch._dynamo.reset()
+    ops: dict[str, Inverse] = {
+        "eager": passes,
+        "masked once": masked_once(_pass),
+        "compiled": masked_once(harness.compiled(_pass)),  # all passes as one graph would take minutes to compile
+    }
+    for name in ("cpu", "cuda"):
+        if pygen._dispatch.why_not("autoregressive_inverse", name, DEVICE.type) is None:
+            ops[f"pygen {name}"] = _pygen(layer, name)
+    return ops
+
+
+def _pygen(layer: MaskedAutoregressive, backend: str) -> Inverse:
+    def run(y: Tensor) -> tuple[Tensor, Tensor]:
+        with pygen.use_backend(backend):
+            return layer.inverse(y)
+
+    return run
+
+
+def _work(op: Inverse, direction: str, layer: nn.Module, y: Tensor, grads: tuple[Tensor, Tensor]) -> Work:
+    if direction == "inverse":
+        return torch.no_grad()(lambda: op(y))
+    y = y.detach().requires_grad_()
+    sources = [y, *layer.parameters()]
+    return lambda: torch.autograd.grad(op(y), sources, grads)
+
+
+def _checked_error(name: str, op: Inverse, truth: tuple[Tensor, Tensor], y: Tensor) -> float:
+    """Largest error against float64; fails where a provider is wrong."""
+    with torch.no_grad():
+        got = op(y)
+    for value, expected in zip(got, truth, strict=True):
+        error = (value.double() - expected).abs().max().item()
+        assert error <= 1e-4 * expected.abs().max().item(), f"{name} is off by {error}"
+    return (got[0].double() - truth[0]).abs().max().item()
+
+
+def _case_id(case: tuple[int, tuple[int, ...], int]) -> str:
+    inputs, hidden, n = case
+    return f"D={inputs} hidden {'x'.join(map(str, hidden))} N={n} float32"
+
+
+@pytest.fixture(scope="module")
+def group(request, collect) -> dict[str, Measurement]:
+    (inputs, hidden, n), direction = request.param
+    layer, y = _layer(inputs, hidden), torch.randn(n, inputs, device=DEVICE)
+    grads = torch.randn(n, inputs, device=DEVICE), torch.ones(n, device=DEVICE)
+    with torch.no_grad():
+        truth = _providers(_layer(inputs, hidden).double())["masked once"](y.double())
+    ops = _providers(layer)
+    errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, truth, y))
+    works = harness.with_graphs({name: _work(op, direction, layer, y, grads) for name, op in ops.items()})
+    # Both ways read the live half of the weights, y, and write x; gradients do so once more and write a weight's.
+    sizes = sum(a * b for a, b in pairwise((inputs, *hidden, 2 * inputs))) // 2
+    moved = 4 * ((sizes + 2 * y.numel()) if direction == "inverse" else (4 * sizes + 5 * y.numel()))
+    measured = harness.measure(works, budget_s=1.0, least=3, warm=1)
+    harness.describe(measured, works, moved, errors)
+    collect(OP, _case_id(request.param[0]), direction, measured)
+    return measured
+
+
+GROUPS = harness.groups(CASES, ("inverse",), _case_id) + harness.groups(CASES[:LEARNT], ("inverse+backward",), _case_id)
+
+
+@pytest.mark.parametrize("group", GROUPS, indirect=True)
+def bench_masked_autoregressive(benchmark, group: dict[str, Measurement]) -> None:
+    """Records pygen's first backend; the table and the stored rows have all providers."""
+    harness.record(benchmark, group[next(n for n in group if n.startswith("pygen "))])
