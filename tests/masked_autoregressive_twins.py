@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from support import assert_accurate, mixed_weights
 
 from pygen.nn import MaskedAutoregressive
-from pygen.ops.autoregressive_inverse import by_passes
+from pygen.ops._autoregressive_inverse import by_passes
 
 each_backend = pytest.mark.parametrize("backend", ("reference", "cpu"))
 MIXED = (3, 0, 6, 1, 5, 2, 4)

@@ -192,3 +192,25 @@ def test_masked_autoregressive_large_log_scales(backend, dtype):
             log_det.sum() if f < 0 else log_det.sum() + x.sum(), learnt
         )  # that of x is infinite
         assert all(g.isfinite().all() for g in grads) and grads[0].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("features", (None, 3))
+@pytest.mark.parametrize("additive", (False, True))
+def test_masked_autoregressive_ops_are_as_torch_wants_them(features, additive):
+    """Schemas, fakes, autograd and compilation of the inverse and of its gradient."""
+    layer = made(7, (9, 4), order=MIXED, cond_features=features, additive=additive)
+    y, *cond = given(layer)
+    weights, biases = ([getattr(part, kind).detach() for part in layer.layers] for kind in ("weight", "bias"))
+    if features:
+        biases[0] = biases[0] + layer.cond(*cond).detach()
+    options = [degree for of_units in layer._degrees for degree in of_units], layer.scale, None
+
+    def leaves(*tensors):
+        return [t.clone().requires_grad_() for t in tensors]
+
+    y, weights, biases = *leaves(y), leaves(*weights), leaves(*biases)
+    torch.library.opcheck(torch.ops.pygen.autoregressive_inverse.default, (y, weights, biases, *options, "auto"))
+    x, log_det = torch.ops.pygen.autoregressive_inverse(y, weights, biases, *options, "auto")
+    grads = leaves(torch.cos(x.detach()), torch.sin(1 + log_det.detach()))
+    args = *grads, x.detach(), y, weights, biases, *options, [True] * (1 + 2 * len(weights)), "auto"
+    torch.library.opcheck(torch.ops.pygen.autoregressive_inverse_backward.default, args)

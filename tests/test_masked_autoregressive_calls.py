@@ -13,7 +13,7 @@ from torch import nn
 
 from pygen.nn import MaskedAutoregressive, MaskedLinear
 from pygen.nn import masked_autoregressive as module
-from pygen.ops.autoregressive_inverse import by_passes
+from pygen.ops._autoregressive_inverse import by_passes
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -70,7 +70,7 @@ def test_masked_autoregressive_compiled(backend):
     layer = made(7, (9, 4), backend=backend, dtype=torch.float32, cond_features=3)
     inputs = given(layer, dtype=torch.float32)
     torch._dynamo.reset()
-    compiled = torch.compile(lambda *inputs: layer.inverse(*inputs))
+    compiled = torch.compile(lambda *inputs: layer.inverse(*inputs), fullgraph=True)
     a, b = (derived(layer, lambda p, *i, run=run: run(*i), inputs, torch.float32) for run in (compiled, layer.inverse))
     for name in a:
         assert_same(a[name], b[name], what=name)
@@ -79,6 +79,14 @@ def test_masked_autoregressive_compiled(backend):
         loss = sum(t.square().sum() for t in run(*inputs))
         results.append(torch.autograd.grad(loss, list(layer.parameters())))
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+def test_masked_autoregressive_exported():
+    layer = made(7, (9, 4), cond_features=3)
+    inputs = given(layer)
+    program = torch.export.export(layer, inputs, {"inverse": True})
+    for a, b in zip(program.module()(*inputs, inverse=True), layer.inverse(*inputs), strict=True):
+        assert_same(a, b)
 
 
 @each_backend

@@ -158,6 +158,6 @@ class _Given:
         if bias.dim() == 1:
             return weight.data_ptr(), weight.stride(), self.address(bias), None, 0
         added = bias.new_zeros(len(bias), len(order) + _BEYOND)
-        added[:, : len(order)] = bias[:, torch.tensor(order, dtype=torch.int64)]
+        added[:, : len(order)] = bias[:, torch.tensor(order, dtype=torch.int64, device="cpu")]
         none = self.address(bias.new_zeros(len(order)))
         return weight.data_ptr(), weight.stride(), none, self.address(added), added.stride(0)

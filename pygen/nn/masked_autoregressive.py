@@ -21,9 +21,10 @@ from pygen._checks import (
 )
 from pygen.functional import affine_coupling
 from pygen.nn.masked_linear import MaskedLinear
+from pygen.ops._autoregressive_inverse import by_passes
 from pygen.ops._halves import halves
 from pygen.ops.affine_coupling import check_scale
-from pygen.ops.autoregressive_inverse import autoregressive_inverse, by_passes
+from pygen.ops.autoregressive_inverse import autoregressive_inverse
 
 _NAME = "MaskedAutoregressive"
 

@@ -145,7 +145,7 @@ def backward(
     g = torch.zeros_like(like, dtype=wide) if grad_output is None else grad_output.to(wide)
     g_live, g_dead = torch.where(live, g, zero), torch.where(live, zero, g)
     if log_scale is None:
-        grads = (g, -g_live if inverse else g_live, None)
+        grads = (g.clone(), -g_live if inverse else g_live, None)  # an op must not hand on what it was given
     else:
         assert input is not None
         s = _spread(log_scale, like, live, mask, flip)

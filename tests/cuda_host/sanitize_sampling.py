@@ -116,7 +116,7 @@ def exercise_autoregressive_inverse(launcher) -> None:
 
     from pygen.native import _dense_cuda
     from pygen.nn import MaskedAutoregressive
-    from pygen.ops.autoregressive_inverse import _network
+    from pygen.ops._autoregressive_inverse import network_of
     from pygen.reference.autoregressive_inverse import transposed
 
     for room, dtype, images, threads, own, additive in (
@@ -132,7 +132,7 @@ def exercise_autoregressive_inverse(launcher) -> None:
         weights, biases = ([getattr(part, kind).detach() for part in layer.layers] for kind in ("weight", "bias"))
         if own:
             biases[0] = biases[0].expand(5, -1)
-        network, y = _network(weights, biases, layer._degrees), torch.rand(5, 40, dtype=dtype)
+        network, y = network_of(weights, biases, layer._degrees), torch.rand(5, 40, dtype=dtype)
         tuned = {"threads": threads, "images_per_block": images}
         launcher.forward(y, network, "exp", 1.0, **tuned)
         factors = (None, None, None) if additive else (y, y, y)

@@ -14,7 +14,7 @@ INVERSE = "tests/test_masked_autoregressive.py tests/test_masked_autoregressive_
 INVERSE_CUDA = "tests/test_cuda_host_autoregressive_inverse.py"
 INVERSE_CPP = "csrc/cpu/autoregressive_inverse.cpp"
 INVERSE_CU = "csrc/cuda/autoregressive_inverse.cu"
-INVERSE_OP = "pygen/ops/autoregressive_inverse.py"
+INVERSE_OP = "pygen/ops/_autoregressive_inverse.py"
 INVERSE_REFERENCE = "pygen/reference/autoregressive_inverse.py"
 DENSE_CU = "csrc/cuda/dense_network.cuh"
 DENSE_PARTS = "csrc/cuda/dense_network_parts.cuh"
@@ -78,10 +78,12 @@ FAULTS = (
     Fault("autoregressive inverse, C++: log_det's gradient is forgotten", INVERSE_CPP, "number(p.slope, at) * solved + number(p.offset, at);", "number(p.slope, at) * solved;", INVERSE),
     Fault("autoregressive inverse, C++: e^-f is its root", INVERSE_CPP, "solved * number(p.root, at) * number(p.root, at)", "solved * number(p.root, at)", INVERSE),
     Fault("autoregressive inverse: units of cond alone add nothing", INVERSE_OP, "bias = torch.addmm(bias, constant, weight[:, : before.start].T)", "bias = bias.expand(len(constant), -1)", INVERSE),
-    Fault("autoregressive inverse: gradients of weights have the other sign", INVERSE_OP, "torch.autograd.grad(made, sources, -of_made)", "torch.autograd.grad(made, sources, of_made)", INVERSE),
-    Fault("autoregressive inverse: the second order stops", INVERSE_OP, "if torch.is_grad_enabled() or _dispatch.transformed(*grads):", "if _dispatch.transformed(*grads):", INVERSE),
-    Fault("autoregressive inverse: autocast narrows what cond adds", INVERSE_OP, "        with _checks.without_autocast(y):\n            network", "        if True:\n            network", INVERSE),
+    Fault("autoregressive inverse: gradients of weights have the other sign", INVERSE_OP, "else -torch.cat((v, slope * v + offset), 1)", "else torch.cat((v, slope * v + offset), 1)", INVERSE),
+    Fault("autoregressive inverse: the second order stops", "pygen/ops/autoregressive_inverse.py", "elif torch.is_grad_enabled() or _dispatch.transformed(*grads):", "elif _dispatch.transformed(*grads):", INVERSE),
+    Fault("autoregressive inverse: autocast narrows what cond adds", INVERSE_OP, "    with _checks.without_autocast(y):\n        given =", "    if True:\n        given =", INVERSE),
     Fault("autoregressive inverse: forward hooks are not called", "pygen/nn/masked_autoregressive.py", "and not (layer._forward_hooks or", "and not (False and layer._forward_hooks or", INVERSE),
+    Fault("autoregressive inverse: a hidden unit's gradient passes zeros", INVERSE_OP, "* (values[i] > 0)", "* (values[i] >= 0)", INVERSE),
+    Fault("autoregressive inverse: under compile, degrees begin too late", "pygen/ops/autoregressive_inverse.py", "flat[end - size : end]", "flat[end - size + (end > size) : end + (end > size)]", INVERSE),
     Fault("autoregressive inverse, PyTorch: turns are not turned round", INVERSE_REFERENCE, "when = tuple(last - turn for turn in network.when)", "when = network.when", INVERSE),
     Fault("autoregressive inverse, PyTorch: a unit sees one source less", INVERSE_REFERENCE, "seen = bisect_right(self.degrees[layer], step)", "seen = bisect_left(self.degrees[layer], step)", INVERSE),
     Fault("autoregressive inverse, CUDA: all blocks have the first one's conditions", DENSE_PARTS, "p.added[(first_image + i) * p.added_pitch", "p.added[i * p.added_pitch", INVERSE_CUDA),
