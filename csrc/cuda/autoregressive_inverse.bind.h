@@ -8,7 +8,7 @@ namespace pygen::cuda {
 
 inline void bind_autoregressive_inverse(py::module_& m) {
   m.attr("autoregressive_inverse_step_bytes") = kAutoregressiveInverseStepBytes;
-  m.attr("autoregressive_inverse_solve_step_bytes") = kAutoregressiveInverseSolveStepBytes;
+  m.attr("autoregressive_inverse_solve_step_numbers") = kAutoregressiveInverseSolveStepNumbers;
   m.def(
       "autoregressive_inverse",
       [](const py::tuple& network, std::string scale, double bound, std::uintptr_t y, std::uintptr_t x,

@@ -13,7 +13,7 @@ struct InverseRule {
   using Number = T;
   static constexpr int kStepBytes = kAutoregressiveInverseStepBytes;
   static constexpr bool kGated = false;
-  struct alignas(kStepBytes) Step {
+  struct alignas(16) Step {
     T value;  // y, then x
     T log;    // f
   };
@@ -54,9 +54,9 @@ struct InverseRule {
 template <class T>
 struct SolveRule {
   using Number = T;
-  static constexpr int kStepBytes = kAutoregressiveInverseSolveStepBytes;
+  static constexpr int kStepBytes = kAutoregressiveInverseSolveStepNumbers * sizeof(T);
   static constexpr bool kGated = true;
-  struct alignas(kStepBytes) Step {
+  struct alignas(16) Step {
     T value;   // g, then v
     T scaled;  // e^(-f / 2), then the gradient of log_scale
     T slope, offset;

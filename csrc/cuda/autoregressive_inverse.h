@@ -22,7 +22,7 @@ struct AutoregressiveInverseSolveCall : DenseCall {
   std::uintptr_t solved;               // v, written
 };
 
-constexpr int kAutoregressiveInverseStepBytes = 16, kAutoregressiveInverseSolveStepBytes = 32;
+constexpr int kAutoregressiveInverseStepBytes = 16, kAutoregressiveInverseSolveStepNumbers = 4;
 
 void autoregressive_inverse_solve(const AutoregressiveInverseSolveCall& call);
 void autoregressive_inverse(const AutoregressiveInverseCall& call);

@@ -34,7 +34,7 @@ struct DenseParams {
 };
 
 // One source of a panel, in the order in which they become known: where its value comes from, whom it is added to.
-struct alignas(kDenseEventBytes) DenseEvent {
+struct alignas(16) DenseEvent {
   int value;           // of an image's sums
   int weight, target;  // of the triangle; of an image's sums
   int count;           // of units from there on

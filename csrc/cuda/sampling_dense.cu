@@ -11,7 +11,7 @@ struct LevelRule {
   using Number = T;
   static constexpr int kStepBytes = kSamplingDenseStepBytes;
   static constexpr bool kGated = false;
-  struct alignas(kStepBytes) Step {
+  struct alignas(16) Step {
     T noise;    // of two levels the threshold below which level 1 is drawn
     int level;  // as known, or -1; then as drawn
   };

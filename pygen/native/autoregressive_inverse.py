@@ -101,7 +101,8 @@ def solve(
     where = compiled, there = target(grad)
     factors = [None if t is None else t.contiguous() for t in (root, slope, offset)]
     if on_gpu(where):
-        plan = _plan(compiled, network, grad, compiled.autoregressive_inverse_solve_step_bytes)
+        step_bytes = compiled.autoregressive_inverse_solve_step_numbers * grad.element_size()
+        plan = _plan(compiled, network, grad, step_bytes)
         table = plan.table_on(grad.device)
         on_device = _on_gpu(where, plan, table, grad, network, threads, images_per_block)
         gates = _gates(plan, table, hidden)
