@@ -89,8 +89,8 @@ def _providers(layer: MaskedAutoregressive) -> dict[str, Inverse]:
 
 def _pygen(layer: MaskedAutoregressive, backend: str) -> Inverse:
     def run(y: Tensor) -> tuple[Tensor, Tensor]:
-        with pygen.use_backend(backend):
-            return layer.inverse(y)
+        layer.backend = backend  # read at the call
+        return layer.inverse(y)
 
     return run
 
