@@ -29,11 +29,10 @@ struct AutoregressiveInverseSolve {
   DType dtype;
   DenseNetwork network;
   const void* grad;            // g, [n, inputs]
-  const void* root;            // e^(-f / 2); absent of an additive layer, with the next two: the network takes shifts
+  const void* root;            // e^(-f / 2); absent, with the next two, of an additive layer: there are shifts alone
   const void *slope, *offset;  // of the gradient of log_scale, slope v + offset
-  std::vector<const void*>
-      hidden;    // of the layers that this network makes: the units' values, [n, units]; 0 passes none
-  void* solved;  // v, written
+  std::vector<const void*> hidden;  // of each layer made: the units' values, [n, units], which pass where positive
+  void* solved;                     // v, written
   int threads;
   Interrupt* interrupt;
 };

@@ -20,8 +20,8 @@ struct DenseNetwork {
   std::vector<Layer> layers;
   std::vector<std::vector<int64_t>> degrees;  // of the sources of each layer: of what the inputs give, of hidden units
   std::vector<int64_t> when;                  // each input's turn
-  int64_t numbers;                            // outputs for each input, and of the last layer's rows
-  int64_t input_stride, number_stride;        // those for an input and for one of its numbers
+  int64_t numbers;                            // outputs for each input
+  int64_t input_stride, number_stride;        // row of the last layer: input * input_stride + number * number_stride
   int64_t batch;
 
   int64_t inputs() const { return static_cast<int64_t>(when.size()); }

@@ -10,8 +10,8 @@
 namespace pygen {
 inline namespace PYGEN_ISA {
 
-constexpr int64_t kMostDenseImages =
-    8 * kSamplingRows;  // of a block: their activations and a panel's weights fit a cache
+// Of a block: their activations and a panel's weights fit a cache.
+constexpr int64_t kMostDenseImages = 8 * kSamplingRows;
 
 // One thread's work on images [first, first + images). A rule says what an input gives to the first layer, and what
 // becomes of a hidden unit's sum:
