@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 
     table: Tensor  # int64, on the CPU, pinned
     layers: tuple[_Layer, ...]
-    layers_at: int  # in the table, as SamplingDenseLayer
+    layers_at: int  # in the table, as DenseLayer
     order_at: int
     inputs: int
     sources: int  # of each input
@@ -81,8 +81,7 @@ class Network:
         biases: Sequence[Tensor],  # [out]
         n: int,
         *,
-        added: Tensor
-        | None = None,  # [n, units of all layers, by degree]: biases of each image's own, in place of those
+        added: Tensor | None = None,  # [n, all layers' units, by degree]: each image's own biases, in place of those
         difference: bool = False,  # the last layer's rows are those of `weights` minus the next ones
         threads: int | None = None,
         images_per_block: int | None = None,

@@ -16,7 +16,7 @@ _BEYOND = 16  # numbers that the widest register may read behind a row
 
 
 def forward(
-    y: Tensor,
+    y: Tensor,  # [n, D]
     network: DenseNetwork,
     scale: str,
     bound: float,
@@ -24,7 +24,7 @@ def forward(
     threads: int | None = None,
     images_per_block: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """x, and log_det in float64. The options are a GPU's."""
+    """x [n, D], and log_det [n] in float64. The options are a GPU's."""
     y, where = y.contiguous(), target(y)
     x, scale = torch.empty_like(y), "none" if network.numbers == 1 else scale
     if not y.numel():
@@ -85,12 +85,12 @@ def _on_gpu(
 
 
 def solve(
-    grad: Tensor,
+    grad: Tensor,  # [n, D]
     network: DenseNetwork,
-    root: Tensor | None,
+    root: Tensor | None,  # [n, D], as the next two
     slope: Tensor | None,
     offset: Tensor | None,
-    hidden: Sequence[Tensor],
+    hidden: Sequence[Tensor],  # [n, units]
     *,
     threads: int | None = None,
     images_per_block: int | None = None,

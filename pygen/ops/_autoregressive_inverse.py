@@ -20,7 +20,7 @@ Degrees = tuple[int, ...]
 
 
 def by_passes(
-    y: Tensor,
+    y: Tensor,  # [n, D]
     order: Degrees,
     parameters: Callable[[Tensor], tuple[Tensor, Tensor | None]],  # of x [n, D]: shift and log_scale, or None
     scale: str,
@@ -126,10 +126,10 @@ def recorded(
 
 
 def solved(
-    grads: tuple[Tensor | None, ...],
-    x: Tensor,
-    y: Tensor,
-    tensors: Sequence[Tensor],
+    grads: tuple[Tensor | None, ...],  # of x [n, D] and of log_det [n]
+    x: Tensor,  # [n, D]
+    y: Tensor,  # [n, D]
+    tensors: Sequence[Tensor],  # weights [out, in], then biases [out], the first one [out] or [n, out]
     needs: Sequence[bool],
     how: tuple,
 ) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """The inverse of a masked autoregressive layer in plain PyTorch, number after number: of y = x e^f + t, where the shift t and
 log scale f of a number are made by a network of the numbers before it (Papamakarios, Pavlakou and Murray 2017, "Masked
-Autoregressive Flow for Density Estimation", equation 3, with y and x the other way round).
+Autoregressive Flow for Density Estimation", whose layers are the other way round).
 
 Append-only: each unit is computed once, when the last number that it sees is known. Units are sorted by degree, so that what a
 unit sees is a prefix of the layer before, and what a step completes is a slice.
@@ -18,9 +18,7 @@ from torch import Tensor
 
 from pygen.reference.affine_coupling import _factor, _root
 
-Activate = Callable[
-    [int, slice, Tensor], object
-]  # of a hidden layer's number, which of its units, their sums: in place
+Activate = Callable[[int, slice, Tensor], object]  # (hidden layer, which of its units, their sums [units, n]): in place
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,9 @@ def solve(
     grad: Tensor,  # [n, D]: g
     network: DenseNetwork,  # transposed
     root: Tensor | None,  # [n, D]: e^(-f / 2); None: 1
-    slope: Tensor
-    | None,  # [n, D], and the next: the gradient of an input's log_scale is slope v + offset, of its shift v
+    slope: Tensor | None,  # [n, D], as offset: log_scale's gradient is slope v + offset, shift's is v
     offset: Tensor | None,
-    hidden: Sequence[
-        Tensor
-    ],  # values [n, units] of the layers that this network makes: no gradient passes where one is 0
+    hidden: Sequence[Tensor],  # [n, units], values of each layer made: no gradient passes where one is 0
 ) -> Tensor:
     """v [n, D], of which J^T v = g, J being the derivative of y by x."""
     net = AppendOnly(network, len(grad))
