@@ -1,7 +1,8 @@
-"""The inverse of MaskedAutoregressive, which MAF samples by, against a pass of the network for each number."""
+"""The inverse of MaskedAutoregressive and of its spline, which MAF samples by, against a pass of the network for each number."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -13,24 +14,34 @@ from harness import DEVICE, Measurement, Work
 from torch import Tensor, nn
 
 import pygen
-from pygen.nn import MaskedAutoregressive
+from pygen.nn import MaskedAutoregressive, MaskedAutoregressiveSpline
+from pygen.reference.models.nsf import spline
 
 OP = "masked_autoregressive"
-# (D, hidden, N): the smallest and the largest table of the paper with a draw for each of many conditions, and 28x28 images.
-CASES: list[tuple[int, tuple[int, ...], int]] = [
-    (6, (64, 64), 1000),
-    (63, (512, 512), 100),
-    (784, (1024, 1024), 16),
+# (D, hidden, N, bins or 0): the smallest and the largest table of the paper with a draw for each of many conditions, shifted and
+# scaled or through splines, and 28x28 images.
+Case = tuple[int, tuple[int, ...], int, int]
+CASES: list[Case] = [
+    (6, (64, 64), 1000, 0),
+    (63, (512, 512), 100, 0),
+    (6, (64, 64), 1000, 8),
+    (63, (512, 512), 100, 8),
+    (784, (1024, 1024), 16, 0),
 ]
-LEARNT = 2  # cases of which gradients are taken too: they go through every pass
+LEARNT = 4  # cases of which gradients are taken too: they go through every pass
 BOUND = 5.0
 
 Inverse = Callable[[Tensor], tuple[Tensor, Tensor]]
+Layer = MaskedAutoregressive | MaskedAutoregressiveSpline
 
 
-def _layer(inputs: int, hidden: tuple[int, ...]) -> MaskedAutoregressive:
+def _layer(inputs: int, hidden: tuple[int, ...], bins: int) -> Layer:
     """Of weights that neither fade nor grow, so that no provider's rounding is magnified."""
-    layer = MaskedAutoregressive(inputs, hidden, scale="tanh", bound=BOUND).to(DEVICE)
+    if bins:
+        layer: Layer = MaskedAutoregressiveSpline(inputs, hidden, num_bins=bins, bound=BOUND)
+    else:
+        layer = MaskedAutoregressive(inputs, hidden, scale="tanh", bound=BOUND)
+    layer.to(DEVICE)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in layer.parameters():
@@ -43,6 +54,10 @@ def _pass(x: Tensor, y: Tensor, weights: list[Tensor], biases: list[Tensor]) -> 
     """One step nearer to the inverse: one number more is right."""
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = F.linear(x.relu() if i else x, weight, bias)
+    if x.shape[1] > 2 * y.shape[1]:
+        beta = math.log(2) / (1 - 1e-3)
+        x, log = spline(y, x.unflatten(1, (y.shape[1], -1)), True, low=-BOUND, high=BOUND, beta=beta, masked=False)
+        return x, log.sum(1)
     shift, s = x.chunk(2, 1)
     f = BOUND * torch.tanh(s / BOUND)
     return (y - shift) * torch.exp(-f), -f.sum(1)
@@ -54,7 +69,7 @@ def _masked_pass(
     return _pass(x, y, [w * mask for w, mask in zip(weights, masks, strict=True)], biases)
 
 
-def _providers(layer: MaskedAutoregressive) -> dict[str, Inverse]:
+def _providers(layer: Layer) -> dict[str, Inverse]:
     layers = list(layer.layers)
     masks = [of.live_mask().to(DEVICE, of.weight.dtype) for of in layers]
     weights, biases = [of.weight for of in layers], [of.bias for of in layers]
@@ -87,7 +102,7 @@ def _providers(layer: MaskedAutoregressive) -> dict[str, Inverse]:
     return ops
 
 
-def _pygen(layer: MaskedAutoregressive, backend: str) -> Inverse:
+def _pygen(layer: Layer, backend: str) -> Inverse:
     def run(y: Tensor) -> tuple[Tensor, Tensor]:
         layer.backend = backend  # read at the call
         return layer.inverse(y)
@@ -113,23 +128,26 @@ def _checked_error(name: str, op: Inverse, truth: tuple[Tensor, Tensor], y: Tens
     return (got[0].double() - truth[0]).abs().max().item()
 
 
-def _case_id(case: tuple[int, tuple[int, ...], int]) -> str:
-    inputs, hidden, n = case
-    return f"D={inputs} hidden {'x'.join(map(str, hidden))} N={n} float32"
+def _case_id(case: Case) -> str:
+    inputs, hidden, n, bins = case
+    return f"D={inputs} hidden {'x'.join(map(str, hidden))}{f' K={bins}' if bins else ''} N={n} float32"
 
 
 @pytest.fixture(scope="module")
 def group(request, collect) -> dict[str, Measurement]:
-    (inputs, hidden, n), direction = request.param
-    layer, y = _layer(inputs, hidden), torch.randn(n, inputs, device=DEVICE)
+    (inputs, hidden, n, bins), direction = request.param
+    layer, y = (
+        _layer(inputs, hidden, bins),
+        torch.randn(n, inputs, device=DEVICE).clamp(-4, 4),
+    )  # inside the splines' bound
     grads = torch.randn(n, inputs, device=DEVICE), torch.ones(n, device=DEVICE)
     with torch.no_grad():
-        truth = _providers(_layer(inputs, hidden).double())["masked once"](y.double())
+        truth = _providers(_layer(inputs, hidden, bins).double())["masked once"](y.double())
     ops = _providers(layer)
     errors = harness.errors_of(ops, lambda name, op: _checked_error(name, op, truth, y))
     works = harness.with_graphs({name: _work(op, direction, layer, y, grads) for name, op in ops.items()})
     # Both ways read the live half of the weights, y, and write x; gradients do so once more and write a weight's.
-    sizes = sum(a * b for a, b in pairwise((inputs, *hidden, 2 * inputs))) // 2
+    sizes = sum(a * b for a, b in pairwise((inputs, *hidden, len(layer.layers[-1].bias)))) // 2
     moved = 4 * ((sizes + 2 * y.numel()) if direction == "inverse" else (4 * sizes + 5 * y.numel()))
     slow = inputs > 500  # a call takes seconds, and the check was one
     measured = harness.measure(works, budget_s=1.0, least=2 if slow else 3, warm=0 if slow else 1)

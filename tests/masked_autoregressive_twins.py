@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from support import assert_accurate, mixed_weights
 
-from pygen.nn import MaskedAutoregressive
+from pygen.nn import MaskedAutoregressive, MaskedAutoregressiveSpline
 from pygen.ops._autoregressive_inverse import by_passes
+from pygen.reference import rational_quadratic_spline
 
 each_backend = pytest.mark.parametrize("backend", ("reference", "cpu"))
 MIXED = (3, 0, 6, 1, 5, 2, 4)
@@ -24,13 +25,22 @@ CASES = {
     "sigmoid": ((7, (2, 20, 5)), {"scale": "sigmoid", "cond_features": 2}),
     "panels": ((70, (50, 90, 30)), {"order": LONG, "cond_features": 3, "scale": "tanh", "bound": 3.0}),
     "panels of one": ((70, 130), {"order": range(70)[::-1]}),
+    "spline of one": ((1, 3), {"num_bins": 4}),
+    "spline of one bin": ((2, 5), {"num_bins": 1, "order": (1, 0), "cond_features": 2, "tails": None, "bound": 2.5}),
+    "splines": ((7, (9, 4, 8)), {"num_bins": 5, "order": MIXED, "cond_features": 3}),
+    "splines of the paper": ((7, 11), {"num_bins": 3, "identity_init": False, "bound": (-1.5, 2.5), "min_derivative": 0.02}),
+    "splines in a box": ((5, (6, 9)), {"num_bins": 6, "tails": None, "bound": 6, "min_bin_width": 0.05, "min_bin_height": 0.01}),
+    "spline panels": ((70, (50, 90)), {"num_bins": 4, "order": LONG, "cond_features": 3, "bound": 2.0}),
 }  # fmt: skip
 each_case = pytest.mark.parametrize("case", CASES)
+KINDS = {"affine": {}, "spline": {"num_bins": 4}}  # of a layer: options that say which
+each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
 def made(*sizes, backend=None, dtype=torch.float64, seed=0, scale_of=0.8, **options):
     """No layer at its zeros; of weights that neither fade nor grow."""
-    layer, g = MaskedAutoregressive(*sizes, backend=backend, **options), torch.Generator().manual_seed(seed)
+    kind = MaskedAutoregressiveSpline if "num_bins" in options else MaskedAutoregressive
+    layer, g = kind(*sizes, backend=backend, **options), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in layer.parameters():
             size = scale_of / math.sqrt(p.shape[1]) if p.dim() > 1 else 0.3
@@ -47,27 +57,41 @@ def given(layer, n=5, dtype=torch.float64, seed=1):
 
 
 def network(layer, parameters, x, cond=None):
-    """shift and log_scale by plain PyTorch with masks."""
+    """What the rule needs of each number, by plain PyTorch with masks."""
     last = len(layer.layers) - 1
     for i, of in enumerate(layer.layers):
         w, b = (parameters[f"layers.{i}.{name}"] for name in ("weight", "bias"))
         x = F.linear(x if i == 0 else F.relu(x), w * of.live_mask(), b)
         x = x if cond is None or i else x + cond @ parameters["cond.weight"].T
         assert of.strict == (i == last)
-    return (x, torch.zeros_like(x)) if layer.additive else x.chunk(2, 1)
+    return x
+
+
+def undone(layer, y, made):
+    """x and its log-derivatives, of what the network made of the right x."""
+    if isinstance(layer, MaskedAutoregressiveSpline):
+        bound = layer.bound if isinstance(layer.bound, tuple) else (-layer.bound, layer.bound)
+        beta = math.log(2) / (1 - layer.min_derivative) if layer.identity_init else 1.0
+        least = layer.min_bin_width, layer.min_bin_height, layer.min_derivative
+        return rational_quadratic_spline.compose(
+            y, made, "all", False, layer.tails or "none", *bound, *least, beta, True
+        )
+    shift, s = (made, torch.zeros_like(made)) if layer.additive else made.chunk(2, 1)
+    f = {
+        "exp": lambda: s,
+        "sigmoid": lambda: F.logsigmoid(s + 2),
+        "tanh": lambda: layer.bound * torch.tanh(s / layer.bound),
+    }
+    f = f[layer.scale]()
+    return (y - shift) * torch.exp(-f), (torch.zeros_like(f) if layer.additive else -f).sum(1)
 
 
 def twin(layer, parameters, y, cond=None):
     """A pass of the whole network for each number; autograd goes through all of them."""
     x = torch.zeros_like(y)
     for _ in range(y.shape[1]):
-        shift, s = network(layer, parameters, x, cond)
-        if layer.scale == "tanh":
-            f = layer.bound * torch.tanh(s / layer.bound)
-        else:
-            f = s if layer.scale == "exp" else F.logsigmoid(s + 2)
-        x = (y - shift) * torch.exp(-f)
-    return x, (torch.zeros_like(f) if layer.additive else -f).sum(1)
+        x, log_det = undone(layer, y, network(layer, parameters, x, cond))
+    return x, log_det
 
 
 def derived(layer, run, inputs, dtype):
@@ -92,11 +116,7 @@ def plain(layer):
 
 
 def passes(layer, parameters, y, cond=None):
-    def of(x):
-        shift, s = network(layer, parameters, x, cond)
-        return shift, None if layer.additive else s
-
-    return by_passes(y, layer.order, of, layer.scale, layer.bound, "reference")
+    return by_passes(y, layer.order, lambda x: network(layer, parameters, x, cond), layer._rule, "reference")
 
 
 def compare(layer, inputs, other=ours):

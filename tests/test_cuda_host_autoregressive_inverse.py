@@ -6,7 +6,7 @@ import torch
 
 from pygen.native import _dense_cuda as dense
 from pygen.native import autoregressive_inverse as native
-from pygen.nn import MaskedAutoregressive
+from pygen.nn import MaskedAutoregressive, MaskedAutoregressiveSpline
 
 pytestmark = host_cuda.MARKS
 BACKEND = "cpu"  # whose launcher the fixture sends to the CUDA kernels
@@ -20,6 +20,10 @@ CASES = {
     "panels": (70, (40, 33, 20), None, {"scale": "tanh", "bound": 2.0}),
     "panels and cond": (70, (90, 33), range(70)[::-1], {"cond_features": 1, "scale": "sigmoid"}),
     "additive": (40, (50,), None, {"additive": True, "cond_features": 2}),
+    "splines": (7, (5, 9), (3, 0, 6, 2, 5, 1, 4), {"num_bins": 5, "cond_features": 3, "bound": 1.0}),
+    "splines in a box": (3, (4, 3), None, {"num_bins": 1, "tails": None, "bound": 5.0}),
+    "splines of more numbers than lanes": (5, (7,), None, {"num_bins": 20, "identity_init": False}),
+    "spline panels": (40, (30, 33), range(40)[::-1], {"num_bins": 3, "bound": (-2.0, 3.0)}),
 }
 each_case = pytest.mark.parametrize("case", CASES)
 
@@ -27,7 +31,8 @@ each_case = pytest.mark.parametrize("case", CASES)
 def made(case, dtype=torch.float64):
     """A layer whose map is mild, y and cond."""
     inputs, hidden, order, options = CASES[case]
-    layer, g = MaskedAutoregressive(inputs, hidden, order=order, **options), torch.Generator().manual_seed(3)
+    kind = MaskedAutoregressiveSpline if "num_bins" in options else MaskedAutoregressive
+    layer, g = kind(inputs, hidden, order=order, **options), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for p in layer.parameters():
             p.copy_(torch.randn(p.shape, generator=g) * (0.5 / p.shape[-1] ** 0.5 if p.dim() > 1 else 0.3))
@@ -36,11 +41,16 @@ def made(case, dtype=torch.float64):
     return layer.to(dtype), y.to(dtype), cond
 
 
+def tuned(patch, names, tuning):
+    for name in names if tuning else ():
+        run = getattr(native, name)
+        patch.setattr(native, name, lambda *args, run=run: run(*args, **tuning))
+
+
 def inverse(layer, y, cond, backend=BACKEND, **tuning):
     layer.backend = backend
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        forward = native.forward
-        patch.setattr(native, "forward", lambda *args: forward(*args, **tuning))
+        tuned(patch, ("forward", "forward_spline"), tuning)
         return layer.inverse(y, cond)
 
 
@@ -88,7 +98,7 @@ def test_cuda_host_autoregressive_inverse_in_float32_is_as_accurate_as_plain_pyt
 def test_cuda_host_autoregressive_inverse_depends_on_neither_batch_nor_block_to_the_last_bit(size, dtype, room):
     room(size)
     """What cond adds is torch's product, the last bits of which depend on the batch: so all of it goes to each block."""
-    for case in ("panels", "panels and cond"):
+    for case in ("panels", "panels and cond", "spline panels"):
         layer, y, cond = made(case, dtype)
         x, log_det = inverse(layer, y, cond, images_per_block=1, threads=64)
         for images, threads in ((1, 32), (2, 96), (4, 128)) if dtype == torch.float64 else ((2, 32), (4, 96), (8, 256)):
@@ -156,9 +166,10 @@ def test_cuda_host_autoregressive_inverse_gradients_are_plain_pytorchs(case, siz
         bits = grads[0]
 
 
-def test_cuda_host_autoregressive_inverse_gradients_in_float32():
+@pytest.mark.parametrize("case", ["panels and cond", "splines"])
+def test_cuda_host_autoregressive_inverse_gradients_in_float32(case):
     """Eight samples a block."""
-    layer, y, cond = made("panels and cond")
+    layer, y, cond = made(case)
     expected = gradients(layer, y, cond, "reference")
     grads = gradients(layer.float(), y.float(), cond.float(), BACKEND, images_per_block=8, threads=64)
     for a, b in zip(grads, expected, strict=True):
@@ -169,9 +180,7 @@ def gradients(layer, y, cond, backend, **tuning):
     """Of y, cond and the parameters; of a loss of x and log_det."""
     leaves = [t.clone().requires_grad_() for t in (y, cond) if t is not None]
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("forward", "solve") if tuning else ():
-            run = getattr(native, name)
-            patch.setattr(native, name, lambda *args, run=run: run(*args, **tuning))
+        tuned(patch, ("forward", "forward_spline", "solve"), tuning)
         layer.backend = backend
         x, log_det = layer.inverse(*leaves)
         loss = (x * torch.arange(1, 1 + x.shape[1])).sum() + (log_det * torch.arange(len(x))).sum()

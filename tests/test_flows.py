@@ -42,6 +42,7 @@ CASES = {
     "MAF": ("MAF", NICE, (7, 5)),
     "MAF levels": ("MAF", {"num_inputs": 6, "hidden_sizes": 7, "num_layers": 2, "num_levels": 16}, (7, 2, 3)),
     "MAF unbounded logistic": ("MAF", NICE | {"num_layers": 3, "bound": None, "prior": "logistic"}, (7, 5, 1)),
+    "MAF splines": ("MAF", NICE | {"num_layers": 3, "num_bins": 5, "bound": 2.0}, (7, 5)),
     "RealNVP": ("RealNVP", REAL, (3, 1, 4, 4)),
     "RealNVP levels": ("RealNVP", REAL | {"image_shape": (3, 8, 4), "num_scales": 3, "num_levels": 256}, (3, 3, 8, 4)),
     "RealNVP one scale": ("RealNVP", REAL | {"num_scales": 1, "prior": "logistic", "image_shape": (2, 3, 5)}, (2, 2, 3, 5)),

@@ -6,15 +6,17 @@ import torch
 from pygen.models import MAF
 from pygen.native import _dense_cuda as dense
 from pygen.native import autoregressive_inverse as native
-from pygen.nn import MaskedAutoregressive
+from pygen.nn import MaskedAutoregressive, MaskedAutoregressiveSpline
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
-# D, hidden sizes, features of cond, samples.
+# D, hidden sizes, features of cond, samples, bins of splines.
 LARGE = {
-    "few numbers": (6, (64, 64), 3, 4000),
-    "images": (784, (1024, 1024), None, 300),
-    "deep": (63, (512,) * 4, 8, 1000),
+    "few numbers": (6, (64, 64), 3, 4000, None),
+    "images": (784, (1024, 1024), None, 300, None),
+    "deep": (63, (512,) * 4, 8, 1000, None),
+    "splines": (6, (64, 64), 3, 4000, 8),
+    "many splines": (63, (256, 256), None, 1000, 16),
 }
 each_case = pytest.mark.parametrize("case", LARGE)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -30,8 +32,11 @@ def _exact_float32():
 
 def made(case, dtype):
     """A layer whose map is mild, y and cond, on the CPU."""
-    inputs, hidden, features, n = LARGE[case]
-    layer = MaskedAutoregressive(inputs, hidden, cond_features=features, scale="tanh", bound=1.0)
+    inputs, hidden, features, n, bins = LARGE[case]
+    if bins is None:
+        layer = MaskedAutoregressive(inputs, hidden, cond_features=features, scale="tanh", bound=1.0)
+    else:
+        layer = MaskedAutoregressiveSpline(inputs, hidden, cond_features=features, num_bins=bins, bound=2.0)
     g = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for p in layer.parameters():
@@ -71,7 +76,8 @@ def test_gpu_inverse_depends_on_neither_batch_nor_block_to_the_last_bit(case, dt
     monkeypatch.setattr(dense, "_BUFFERS_BYTES", room)
     dense.make_plan.cache_clear()
     layer, y, cond = on_gpu(*made(case, dtype))
-    forward = native.forward
+    kernel = "forward" if LARGE[case][-1] is None else "forward_spline"
+    forward = getattr(native, kernel)
     with torch.no_grad():
         whole = layer.inverse(y, cond)
         assert all(torch.equal(a, b) for a, b in zip(layer.inverse(y, cond), whole, strict=True))
@@ -79,7 +85,7 @@ def test_gpu_inverse_depends_on_neither_batch_nor_block_to_the_last_bit(case, dt
         for images in (1, 2, 4) if dtype == torch.float64 else (1, 2, 4, 8):
             for threads in (32, 64, 256):
                 tuned = {"images_per_block": images, "threads": threads}
-                monkeypatch.setattr(native, "forward", lambda *args, tuned=tuned: forward(*args, **tuned))
+                monkeypatch.setattr(native, kernel, lambda *args, tuned=tuned: forward(*args, **tuned))
                 some = layer.inverse(y[rows], cond)
                 assert all(torch.equal(a, b[rows]) for a, b in zip(some, whole, strict=True)), tuned
     dense.make_plan.cache_clear()
@@ -124,8 +130,9 @@ def test_gpu_inverse_follows_the_stream_and_can_be_captured(case):
         assert torch.equal(x, expected) and not torch.equal(zeros, expected)
 
 
-def test_gpu_maf_samples_what_the_cpu_does():
-    model = MAF(63, (256, 256), cond_features=4)
+@pytest.mark.parametrize("bins", [None, 8])
+def test_gpu_maf_samples_what_the_cpu_does(bins):
+    model = MAF(63, (256, 256), cond_features=4, num_bins=bins)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.02)

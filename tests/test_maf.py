@@ -14,6 +14,7 @@ CONDITIONAL = {"num_inputs": 5, "hidden_sizes": (9, 7), "cond_features": 3, "num
 VARIANTS = {
     "bounded": CONDITIONAL,
     "unbounded": CONDITIONAL | {"bound": None, "prior": "logistic", "hidden_sizes": 4},
+    "splines": CONDITIONAL | {"num_bins": 4, "bound": 2.0},
     "levels": CONDITIONAL | {"num_inputs": 6, "num_levels": 16},
     "one number": CONDITIONAL | {"num_inputs": 1, "num_layers": 2},
 }
@@ -67,12 +68,12 @@ def test_maf_of_conditions_samples_the_inverse_of_the_priors_draws():
 
 @pytest.mark.parametrize("prior", ("logistic", "normal"))
 @pytest.mark.parametrize("cond_features", (None, 2))
-def test_maf_density_integrates_to_one(prior, cond_features):
+@pytest.mark.parametrize("num_bins", (None, 4))
+def test_maf_density_integrates_to_one(prior, cond_features, num_bins):
     """In two dimensions, under each condition. ReLU leaves kinks, so midpoints of cells are a little off."""
-    model = randomised(
-        models.MAF(2, (8, 6), num_layers=3, prior=prior, cond_features=cond_features), seed=5, scale=0.7
-    ).double()
-    edge = 14 if prior == "normal" else 60
+    options = {"num_layers": 3, "prior": prior, "cond_features": cond_features, "num_bins": num_bins}
+    model = randomised(models.MAF(2, (8, 6), **options), seed=5, scale=0.7).double()
+    edge = 14 if prior == "normal" else 60 if num_bins is None else 20  # splines leave what lies far out as it is
     side = (torch.arange(1400, dtype=torch.float64) + 0.5) * (edge / 700) - edge
     grid = torch.cartesian_prod(side, side)
     for cond in (None,) if cond_features is None else (torch.tensor([0.5, -1.0]), torch.tensor([-2.0, 2.0])):
@@ -83,9 +84,10 @@ def test_maf_density_integrates_to_one(prior, cond_features):
         assert abs(float(total) - 1) < 3e-4
 
 
-def test_maf_sees_the_numbers_before_alone():
+@pytest.mark.parametrize("num_bins", (None, 4))
+def test_maf_sees_the_numbers_before_alone(num_bins):
     """In the first layer first to last, in the second last to first: together everything reaches everything."""
-    model = randomised(models.MAF(4, (16,), num_layers=2), scale=1.5).double()
+    model = randomised(models.MAF(4, (16,), num_layers=2, num_bins=num_bins), scale=1.5).double()
     x = torch.randn(1, 4, dtype=torch.float64)
     for layer, lower in zip(model.layers, (True, False), strict=True):
         jacobian = torch.autograd.functional.jacobian(lambda x, layer=layer: layer(x)[0], x).view(4, 4)
@@ -95,16 +97,20 @@ def test_maf_sees_the_numbers_before_alone():
     assert (torch.autograd.functional.jacobian(lambda x: model.transform(x)[0], x) != 0).all()
 
 
-def test_maf_begins_as_its_prior():
-    model = models.MAF(4, 8, cond_features=2)
-    x, cond = torch.randn(6, 4), torch.randn(6, 2)
+@pytest.mark.parametrize("num_bins", (None, 4))
+def test_maf_begins_as_its_prior(num_bins):
+    model = models.MAF(4, 8, cond_features=2, num_bins=num_bins).double()
+    x, cond = torch.randn(6, 4).double(), torch.randn(6, 2).double()
     z, log_det = model.transform(x, cond)
-    assert torch.equal(z, x) and (log_det == 0).all()
+    if num_bins is None:
+        assert torch.equal(z, x) and (log_det == 0).all()
+    assert (z - x).abs().max() < 1e-14 and log_det.abs().max() < 1e-14
     torch.testing.assert_close(model.log_prob(x, cond), torch.distributions.Normal(0, 1).log_prob(x).sum(1))
 
 
-def test_maf_repeats_at_any_thread_count():
-    model = randomised(models.MAF(20, (40, 30), num_layers=2), scale=0.7)
+@pytest.mark.parametrize("num_bins", (None, 8))
+def test_maf_repeats_at_any_thread_count(num_bins):
+    model = randomised(models.MAF(20, (40, 30), num_layers=2, num_bins=num_bins), scale=0.7)
     seen = []
     for count in (1, 2, 3):
         with threads(count):
@@ -147,6 +153,9 @@ REFUSED = {
     "cond_features": (lambda: models.MAF(4, 4, cond_features=0), "cond_features: expected a number >= 1, got 0"),
     "bound": (lambda: models.MAF(4, 4, bound=0.0), "bound: expected 1e-6 <= bound <= 1e6, or None, got 0.0"),
     "bound bool": (lambda: models.MAF(4, 4, bound=True), "bound: expected 1e-6 <= bound <= 1e6, or None, got True"),
+    "bins": (lambda: models.MAF(4, 4, num_bins=0), "num_bins: expected a number >= 1, got 0"),
+    "bins many": (lambda: models.MAF(4, 4, num_bins=257), "num_bins: expected a number <= 256, got 257"),
+    "bins unbound": (lambda: models.MAF(4, 4, num_bins=4, bound=None), "bound: expected a number, as splines have one, got None"),
     "prior": (lambda: models.MAF(4, 4, prior="cauchy"), "prior: expected 'logistic' or 'normal', got 'cauchy'"),
     "shape": (lambda: models.MAF(3, 4).log_prob(X), r"x: expected shape \[N, ...\] with 3 elements a sample, got \[2, 4\]"),
     "one dim": (lambda: models.MAF(4, 4).log_prob(X[0]), r"x: expected shape \[N, ...\] with 4 elements a sample, got \[4\]"),

@@ -7,11 +7,13 @@ import pytest
 import torch
 from masked_autoregressive_twins import (
     CASES,
+    KINDS,
     MIXED,
     compare,
     derived,
     each_backend,
     each_case,
+    each_kind,
     given,
     made,
     ours,
@@ -29,7 +31,7 @@ def test_masked_autoregressive_inverse_and_its_gradients_are_those_of_plain_pass
     sizes, options = CASES[case]
     layer = made(*sizes, backend=backend, dtype=dtype, **options)
     got = compare(layer, given(layer, dtype=dtype))
-    assert got["x"].abs().max() > 0.1 and (layer.additive or got["log_det"].abs().min() > 1e-3)
+    assert got["x"].abs().max() > 0.1 and (getattr(layer, "additive", False) or got["log_det"].abs().min() > 1e-3)
 
 
 @each_case
@@ -59,8 +61,9 @@ def test_masked_autoregressive_inverse_undoes_forward(case, backend):
 
 
 @each_backend
-def test_masked_autoregressive_derivatives_of_both_orders(backend):
-    layer = made(3, (4, 3), backend=backend, order=(1, 2, 0), cond_features=2, scale="tanh", bound=1.5, scale_of=1.2)
+@pytest.mark.parametrize("kind", ({"scale": "tanh", "bound": 1.5}, {"num_bins": 3}), ids=("affine", "spline"))
+def test_masked_autoregressive_derivatives_of_both_orders(backend, kind):
+    layer = made(3, (4, 3), backend=backend, order=(1, 2, 0), cond_features=2, scale_of=1.2, **kind)
     names = [name for name, _ in layer.named_parameters()]
 
     def run(y, cond, *parameters):
@@ -74,8 +77,9 @@ def test_masked_autoregressive_derivatives_of_both_orders(backend):
 
 @each_backend
 @pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
-def test_masked_autoregressive_narrow_dtypes_compute_in_float32(backend, dtype):
-    layer = made(7, (9, 4), backend=backend, dtype=dtype, order=MIXED)
+@each_kind
+def test_masked_autoregressive_narrow_dtypes_compute_in_float32(backend, dtype, kind):
+    layer = made(7, (9, 4), backend=backend, dtype=dtype, order=MIXED, **kind)
     y = given(layer, dtype=dtype)[0]
     x, log_det = layer.inverse(y)
     exact = copy.deepcopy(layer).double().inverse(y.double())
@@ -86,8 +90,9 @@ def test_masked_autoregressive_narrow_dtypes_compute_in_float32(backend, dtype):
 
 
 @each_backend
-def test_masked_autoregressive_takes_any_strides(backend):
-    layer = made(7, (9, 4, 8), backend=backend, order=MIXED, cond_features=3)
+@each_kind
+def test_masked_autoregressive_takes_any_strides(backend, kind):
+    layer = made(7, (9, 4, 8), backend=backend, order=MIXED, cond_features=3, **kind)
     y, cond = given(layer, 6)
     expected = derived(layer, ours(layer), (y, cond), torch.float64)
     for of in layer.layers:
@@ -107,8 +112,9 @@ def test_masked_autoregressive_takes_any_strides(backend):
 
 
 @each_backend
-def test_masked_autoregressive_empty_batch(backend):
-    layer = made(7, (9, 4), backend=backend, cond_features=3)
+@each_kind
+def test_masked_autoregressive_empty_batch(backend, kind):
+    layer = made(7, (9, 4), backend=backend, cond_features=3, **kind)
     got = derived(layer, ours(layer), given(layer, 0), torch.float64)
     assert got["x"].shape == (0, 7) and got["log_det"].shape == (0,)
     assert all((value == 0).all() for name, value in got.items())
@@ -146,7 +152,7 @@ def test_masked_autoregressive_nan_stays_where_it_is(backend, case):
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 def test_masked_autoregressive_results_do_not_depend_on_threads_or_neighbours(isa, dtype):
     """To the last bit, on every instruction set; blocks of images, and one alone."""
-    for case in ("panels", "panels of one", "additive", "sigmoid", "narrow"):
+    for case in ("panels", "panels of one", "additive", "sigmoid", "narrow", "spline panels", "splines in a box"):
         sizes, options = CASES[case]
         layer = made(*sizes, backend="cpu", dtype=dtype, **options)
         inputs, seen = given(layer, 131, dtype), []
@@ -195,15 +201,15 @@ def test_masked_autoregressive_large_log_scales(backend, dtype):
 
 
 @pytest.mark.parametrize("features", (None, 3))
-@pytest.mark.parametrize("additive", (False, True))
-def test_masked_autoregressive_ops_are_as_torch_wants_them(features, additive):
+@pytest.mark.parametrize("kind", (*KINDS.values(), {"additive": True}), ids=(*KINDS, "additive"))
+def test_masked_autoregressive_ops_are_as_torch_wants_them(features, kind):
     """Schemas, fakes, autograd and compilation of the inverse and of its gradient."""
-    layer = made(7, (9, 4), order=MIXED, cond_features=features, additive=additive)
+    layer = made(7, (9, 4), order=MIXED, cond_features=features, **kind)
     y, *cond = given(layer)
     weights, biases = ([getattr(part, kind).detach() for part in layer.layers] for kind in ("weight", "bias"))
     if features:
         biases[0] = biases[0] + layer.cond(*cond).detach()
-    options = [degree for of_units in layer._degrees for degree in of_units], layer.scale, None
+    options = [degree for of_units in layer._degrees for degree in of_units], *layer._rule.options()
 
     def leaves(*tensors):
         return [t.clone().requires_grad_() for t in tensors]

@@ -6,22 +6,23 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from masked_autoregressive_twins import MIXED, derived, each_backend, given, made, ours, plain, twin
+from masked_autoregressive_twins import MIXED, derived, each_backend, each_kind, given, made, ours, plain, twin
 from masked_autoregressive_twins import passes as plain_passes
 from support import assert_same, mixed_weights, no_leak
 from torch import nn
 
 from pygen.nn import MaskedAutoregressive, MaskedLinear
-from pygen.nn import masked_autoregressive as module
+from pygen.nn import _autoregressive as module
 from pygen.ops._autoregressive_inverse import by_passes
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 @each_backend
-def test_masked_autoregressive_of_one_output_alone(backend):
+@each_kind
+def test_masked_autoregressive_of_one_output_alone(backend, kind):
     """A gradient of x, or of log_det, only; what nothing asks for is not made; gradients that have no strides of their own."""
-    layer = made(7, (9, 4), backend=backend, order=MIXED, cond_features=3)
+    layer = made(7, (9, 4), backend=backend, order=MIXED, cond_features=3, **kind)
     y, cond = given(layer)
     for pick in (lambda x, log_det: x.sum(), lambda x, log_det: log_det.sum()):
         a, b = (torch.autograd.grad(pick(*run(y.requires_grad_(), cond)), [y, layer.layers[1].weight], materialize_grads=True)
@@ -40,8 +41,9 @@ def test_masked_autoregressive_of_one_output_alone(backend):
 
 
 @pytest.mark.parametrize("backend", ("reference", None))
-def test_masked_autoregressive_under_transforms(backend):
-    layer = made(4, (6, 5), backend=backend, cond_features=2, scale="sigmoid")
+@each_kind
+def test_masked_autoregressive_under_transforms(backend, kind):
+    layer = made(4, (6, 5), backend=backend, cond_features=2, **(kind or {"scale": "sigmoid"}))
     y, cond = given(layer, 6)
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
     expected = twin(layer, parameters, y, cond)
@@ -66,8 +68,9 @@ def test_masked_autoregressive_under_transforms(backend):
 
 
 @each_backend
-def test_masked_autoregressive_compiled(backend):
-    layer = made(7, (9, 4), backend=backend, dtype=torch.float32, cond_features=3)
+@each_kind
+def test_masked_autoregressive_compiled(backend, kind):
+    layer = made(7, (9, 4), backend=backend, dtype=torch.float32, cond_features=3, **kind)
     inputs = given(layer, dtype=torch.float32)
     torch._dynamo.reset()
     compiled = torch.compile(lambda *inputs: layer.inverse(*inputs), fullgraph=True)
@@ -81,8 +84,9 @@ def test_masked_autoregressive_compiled(backend):
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
 
 
-def test_masked_autoregressive_exported():
-    layer = made(7, (9, 4), cond_features=3)
+@each_kind
+def test_masked_autoregressive_exported(kind):
+    layer = made(7, (9, 4), cond_features=3, **kind)
     inputs = given(layer)
     program = torch.export.export(layer, inputs, {"inverse": True})
     for a, b in zip(program.module()(*inputs, inverse=True), layer.inverse(*inputs), strict=True):
@@ -90,8 +94,9 @@ def test_masked_autoregressive_exported():
 
 
 @each_backend
-def test_masked_autoregressive_under_autocast_inverts_in_the_weights_dtype(backend):
-    layer = made(7, (9, 4), backend=backend, dtype=torch.float32)
+@each_kind
+def test_masked_autoregressive_under_autocast_inverts_in_the_weights_dtype(backend, kind):
+    layer = made(7, (9, 4), backend=backend, dtype=torch.float32, **kind)
     y, seen = given(layer, dtype=torch.float32)[0].requires_grad_(), []
     for on in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=on):
@@ -101,9 +106,10 @@ def test_masked_autoregressive_under_autocast_inverts_in_the_weights_dtype(backe
         assert_same(a, b)
 
 
-def test_masked_autoregressive_with_parametrized_weights():
+@each_kind
+def test_masked_autoregressive_with_parametrized_weights(kind):
     for norm in (nn.utils.parametrizations.weight_norm, nn.utils.weight_norm, nn.utils.parametrizations.spectral_norm):
-        layer = made(7, (9, 4), order=MIXED, cond_features=3).eval()
+        layer = made(7, (9, 4), order=MIXED, cond_features=3, **kind).eval()
         for of in layer.layers[:2]:
             norm(of)
         assert layer._is_plain() == (norm is not nn.utils.weight_norm)  # whose hook makes the weight
@@ -116,7 +122,7 @@ def compared_by_hand(layer):
     learnt = [p for p in layer.parameters() if p.requires_grad]
 
     def passes(y, c):
-        return by_passes(y, layer.order, lambda x: layer._shift_and_scale(x, c), layer.scale, layer.bound, None)
+        return by_passes(y, layer.order, lambda x: layer._make(x, c), layer._rule, None)
 
     seen = []
     for run in (layer.inverse, passes):
@@ -176,8 +182,9 @@ def test_masked_autoregressive_replaced_by_one_of_more_layers_runs_passes():
 
 
 @each_backend
-def test_masked_autoregressive_under_saved_tensor_hooks_and_checkpointing(backend):
-    layer = made(7, (9, 4), backend=backend, cond_features=3)
+@each_kind
+def test_masked_autoregressive_under_saved_tensor_hooks_and_checkpointing(backend, kind):
+    layer = made(7, (9, 4), backend=backend, cond_features=3, **kind)
     y, cond = given(layer)
     expected = derived(layer, ours(layer), (y, cond), torch.float64)
 

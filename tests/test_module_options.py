@@ -51,16 +51,35 @@ def _made_autoregressive(**options: object) -> nn.Module:
     return layer
 
 
-def _autoregressive(
-    m: nn.Module, x: Tensor, cond: Tensor, order: tuple = (0, 1, 2, 3), additive: bool = False, **options: object
-) -> tuple:
+def _network(m: nn.Module, x: Tensor, cond: Tensor, order: tuple, outputs: tuple) -> Tensor:
     hidden = [tuple(i * 4 // size - 1 for i in range(size)) for size in (5, 6)]
-    degrees, made = [order, *hidden, order * (1 if additive else 2)], x
+    degrees, made = [order, *hidden, outputs], x
     for i, layer in enumerate(m.layers):
         of = {"in_degrees": degrees[i], "out_degrees": degrees[i + 1], "strict": i == 2}
         made = pf.masked_linear(made.relu() if i else made, layer.weight, layer.bias, **of)
         made = made if i else made + m.cond(cond)
+    return made
+
+
+def _autoregressive(
+    m: nn.Module, x: Tensor, cond: Tensor, order: tuple = (0, 1, 2, 3), additive: bool = False, **options: object
+) -> tuple:
+    made = _network(m, x, cond, order, order * (1 if additive else 2))
     return pf.affine_coupling(x, *(made.chunk(2, 1) if not additive else (made, None)), mask=None, **options)
+
+
+def _made_autoregressive_spline(**options: object) -> nn.Module:
+    layer = pnn.MaskedAutoregressiveSpline(4, (5, 6), cond_features=2, **options)
+    nn.init.normal_(layer.layers[-1].weight)
+    return layer
+
+
+def _autoregressive_spline(
+    m: nn.Module, x: Tensor, cond: Tensor, order: tuple = (0, 1, 2, 3), num_bins: int = 8, **options: object
+) -> tuple:
+    numbers = 3 * num_bins + (1 if options.get("tails", "linear") is None else -1)
+    made = _network(m, x, cond, order, tuple(turn for turn in order for _ in range(numbers)))
+    return pf.rational_quadratic_spline(x, made, **options)
 
 
 def _contrastive(module: nn.Module, x: Tensor, target: Tensor, power: float = 0.75, **options: object) -> Tensor:
@@ -86,6 +105,15 @@ CASES = CONTRASTIVE | {
         _made_autoregressive,
         _autoregressive,
         ({"order": (2, 0, 3, 1)}, {"additive": True}, {"scale": "sigmoid"}, {"scale": "tanh", "bound": 0.5}),
+        elsewhere=frozenset({"cond_features"}),
+    ),
+    "MaskedAutoregressiveSpline": Case(
+        _made_autoregressive_spline,
+        _autoregressive_spline,
+        (
+            {"order": (2, 0, 3, 1)}, {"num_bins": 3}, {"tails": None, "bound": 9.0}, {"bound": 2.0}, {"min_bin_width": 0.1},
+            {"min_bin_height": 0.1}, {"min_derivative": 0.1}, {"identity_init": False},
+        ),
         elsewhere=frozenset({"cond_features"}),
     ),
     "AMSoftmax": Case(
@@ -208,7 +236,7 @@ def test_option_reaches_the_function(name: str, options: dict) -> None:
     for a, b in zip(got, expected, strict=True):
         assert_same(a.to_dense(), b.to_dense())
     assert same(got, expected)
-    if "additive" not in options and "tails" not in options:  # which take parameters of other shapes
+    if not {"additive", "tails", "num_bins"} & options.keys():  # which take parameters of other shapes
         plain = case.make()
         plain.load_state_dict(module.state_dict())
         if "power" in options:

@@ -5,6 +5,7 @@
 // quadratic is solved by terms that are all positive, so t and u keep their digits and the root is always there.
 #pragma once
 
+#include "common/rational_quadratic_spline_call.h"
 #include "common/softplus.h"
 
 namespace pygen {
@@ -20,21 +21,20 @@ struct SplineConstants {
 };
 
 template <class Real>
-SplineConstants<Real> spline_constants(const double (&ends)[2], const double (&least)[3], double beta, int64_t bins,
-                                       bool linear) {
+SplineConstants<Real> spline_constants(const SplineOptions& options) {
   SplineConstants<Real> c;
-  const double range = ends[1] - ends[0];
-  c.low = static_cast<Real>(ends[0]);
-  c.high = static_cast<Real>(ends[1]);
+  const double (&least)[3] = options.least, range = options.ends[1] - options.ends[0];
+  c.low = static_cast<Real>(options.ends[0]);
+  c.high = static_cast<Real>(options.ends[1]);
   c.over_range = static_cast<Real>(1 / range);
   for (int axis = 0; axis < 2; ++axis) {
     c.least[axis] = static_cast<Real>(range * least[axis]);
-    c.share[axis] = static_cast<Real>(range * (1 - least[axis] * static_cast<double>(bins)));
+    c.share[axis] = static_cast<Real>(range * (1 - least[axis] * static_cast<double>(options.bins)));
   }
   c.min_derivative = static_cast<Real>(least[2]);
-  c.beta = static_cast<Real>(beta);
-  c.bins = static_cast<int>(bins);
-  c.linear = linear;
+  c.beta = static_cast<Real>(options.beta);
+  c.bins = static_cast<int>(options.bins);
+  c.linear = options.linear;
   return c;
 }
 

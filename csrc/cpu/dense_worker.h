@@ -13,10 +13,20 @@ inline namespace PYGEN_ISA {
 // Of a block: their activations and a panel's weights fit a cache.
 constexpr int64_t kMostDenseImages = 8 * kSamplingRows;
 
+// Of images from `first` on, what a step is decided by and what it gives: image i's are i pitches from these on.
+template <class Real>
+struct DenseStep {
+  int64_t first, images, step;
+  const Real* outputs;
+  int64_t outputs_pitch;
+  Real* sources;
+  int64_t sources_pitch;
+};
+
 // One thread's work on images [first, first + images). A rule says what an input gives to the first layer, and what
 // becomes of a hidden unit's sum:
-//   decide(image, step, outputs, sources)  from the step's outputs to the numbers that its input gives
-//   activate(image, layer, unit, sum)      of the unit, by degree, that the layer makes
+//   decide(step)                       from the step's outputs to the numbers that its input gives, of all images
+//   activate(image, layer, unit, sum)  of the unit, by degree, that the layer makes
 template <class Real, class Rule>
 class DenseWorker {
  public:
@@ -87,11 +97,17 @@ class DenseWorker {
 
   void decide(int64_t step, const std::vector<DenseBlock>& blocks) {
     const DenseBlock &outputs = blocks[plan_.hidden], &next = blocks[0];
-    const int64_t begin = reached(0, next, step), numbers = plan_.p.numbers, at = step * plan_.sources;
+    const int64_t begin = reached(0, next, step), at = step * plan_.sources;
+    const DenseStep<Real> given{first_,
+                                images_,
+                                step,
+                                sums_[plan_.hidden] + step * plan_.p.numbers - outputs.first,
+                                plan_.sum_pitch[plan_.hidden],
+                                acts_[0] + at,
+                                plan_.act_pitch[0]};
+    rule_.decide(given);
     for (int64_t n = 0; n < images_; ++n) {
-      const Real* of_step = sums_[plan_.hidden] + n * plan_.sum_pitch[plan_.hidden] + step * numbers - outputs.first;
-      Real* sources = acts_[0] + n * plan_.act_pitch[0] + at;
-      rule_.decide(first_ + n, step, of_step, sources);
+      const Real* sources = given.sources + n * given.sources_pitch;
       for (int64_t k = 0; k < plan_.sources; ++k) push(0, next, at + k, begin, n, sources[k]);
     }
   }
@@ -119,6 +135,13 @@ class DenseWorker {
   int64_t first_, images_;
   std::vector<Real*> acts_, sums_;
 };
+
+// f(image, its outputs, its sources) for each.
+template <class Real, class F>
+PYGEN_INLINE void for_each_image(const DenseStep<Real>& step, F f) {
+  for (int64_t i = 0; i < step.images; ++i)
+    f(step.first + i, step.outputs + i * step.outputs_pitch, step.sources + i * step.sources_pitch);
+}
 
 // Runs the network for all images: make_rule(plan) gives each block's rule.
 template <class Real, class MakeRule>

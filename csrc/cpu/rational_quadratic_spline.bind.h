@@ -1,6 +1,7 @@
 // Python arguments of rational_quadratic_spline -> params -> the kernel of the instruction set in use.
 #pragma once
 
+#include "common/rational_quadratic_spline_arguments.h"
 #include "cpu/arguments.h"
 #include "cpu/isa.h"
 #include "cpu/rational_quadratic_spline.h"
@@ -10,19 +11,13 @@ namespace pygen {
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void rational_quadratic_spline_forward(const RationalQuadraticSpline&))
 PYGEN_FOR_EACH_ISA(PYGEN_ISA_DECLARE, void rational_quadratic_spline_backward(const RationalQuadraticSpline&))
 
-// geometry: images, sizes of the live part, sizes of the rest or None. numbers: low, high, least widths, heights and
-// slopes, beta.
-inline RationalQuadraticSpline parse_spline(std::string_view dtype, py::tuple numbers, bool linear, bool inverse,
-                                            int64_t bins, py::tuple geometry, int threads) {
+// geometry: images, sizes of the live part, sizes of the rest or None.
+inline RationalQuadraticSpline parse_spline(std::string_view dtype, py::tuple options, bool inverse, py::tuple geometry,
+                                            int threads) {
   RationalQuadraticSpline p{};
   p.dtype = parse_dtype(dtype);
-  const auto number = [&](size_t i) { return py::handle(numbers[i]).cast<double>(); };
-  for (size_t i = 0; i < 2; ++i) p.ends[i] = number(i);
-  for (size_t i = 0; i < 3; ++i) p.least[i] = number(2 + i);
-  p.beta = number(5);
-  p.linear = linear;
+  p.options = parse_spline_options(options);
   p.inverse = inverse;
-  p.bins = bins;
   p.images = py::handle(geometry[0]).cast<int64_t>();
   p.live.count = product(geometry[1]);
   if (!py::handle(geometry[2]).is_none()) p.rest.count = product(geometry[2]);
@@ -39,10 +34,10 @@ inline void bind_rational_quadratic_spline(py::module_& m) {
   constexpr size_t kLive = 1, kRest = 2;
   m.def(
       "rational_quadratic_spline_forward",
-      [view](std::string_view dtype, py::tuple numbers, bool linear, bool inverse, int64_t bins, py::tuple geometry,
-             py::tuple input, py::tuple params, int64_t step, py::tuple output, py::handle rest_input,
-             py::handle rest_output, py::handle log_det, int threads) {
-        RationalQuadraticSpline p = parse_spline(dtype, numbers, linear, inverse, bins, geometry, threads);
+      [view](std::string_view dtype, py::tuple options, bool inverse, py::tuple geometry, py::tuple input,
+             py::tuple params, int64_t step, py::tuple output, py::handle rest_input, py::handle rest_output,
+             py::handle log_det, int threads) {
+        RationalQuadraticSpline p = parse_spline(dtype, options, inverse, geometry, threads);
         p.live.input = view(input, geometry, kLive);
         p.live.output = view(output, geometry, kLive);
         p.params = view(params, geometry, kLive);
@@ -55,16 +50,16 @@ inline void bind_rational_quadratic_spline(py::module_& m) {
             PYGEN_ISA_TABLE(rational_quadratic_spline_forward);
         table[isa_in_use()](p);
       },
-      "dtype, numbers (parse_spline), whether tails are linear, inverse, bins, geometry, then (address, strides) of "
+      "dtype, options (parse_spline_options), inverse, geometry, then (address, strides) of "
       "input, of params' first numbers, how far apart a place's numbers are, of output (written), of the rest's input "
       "and output or None, the address of log_det [N], threads");
   m.def(
       "rational_quadratic_spline_backward",
-      [view](std::string_view dtype, py::tuple numbers, bool linear, bool inverse, int64_t bins, py::tuple geometry,
-             py::handle grad_output, py::handle grad_log_det, int64_t grad_log_det_stride, py::tuple input,
-             py::tuple params, int64_t step, py::handle grad_input, py::handle grad_params, int64_t grad_step,
-             py::handle rest_grad_output, py::handle rest_grad_input, int threads) {
-        RationalQuadraticSpline p = parse_spline(dtype, numbers, linear, inverse, bins, geometry, threads);
+      [view](std::string_view dtype, py::tuple options, bool inverse, py::tuple geometry, py::handle grad_output,
+             py::handle grad_log_det, int64_t grad_log_det_stride, py::tuple input, py::tuple params, int64_t step,
+             py::handle grad_input, py::handle grad_params, int64_t grad_step, py::handle rest_grad_output,
+             py::handle rest_grad_input, int threads) {
+        RationalQuadraticSpline p = parse_spline(dtype, options, inverse, geometry, threads);
         p.live.input = view(grad_output, geometry, kLive);
         p.live.output = view(grad_input, geometry, kLive);
         p.input = view(input, geometry, kLive);

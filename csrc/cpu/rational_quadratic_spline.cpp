@@ -9,12 +9,10 @@
 
 #include <utility>
 
-#include "common/rational_quadratic_spline.h"
 #include "cpu/coupling_blocks.h"
 #include "cpu/loss_sums.h"
 #include "cpu/parallel.h"
-#include "cpu/rational_quadratic_spline_tile.h"
-#include "cpu/registers.h"
+#include "cpu/rational_quadratic_spline_compute.h"
 
 namespace pygen {
 inline namespace PYGEN_ISA {
@@ -23,83 +21,8 @@ namespace {
 constexpr int64_t kBlocksPerThread = 1;  // a block is 10 us of work
 using Blocks = CouplingBlocks;
 
-// Each [kTile], or [numbers, kTile] with rows `stride` apart; e [2 bins] vectors.
 template <class Real>
-struct Tile {
-  const Real *v, *params;
-  int64_t stride;
-  const Real *g, *g_log;
-  Real *out, *log, *grad_params, *e;
-};
-
-// The exponentials of both axes; share[axis] becomes what a bin's e is multiplied by.
-template <class V, class Real>
-PYGEN_INLINE void exponentials(const Tile<Real>& tile, int64_t i, int bins, V (&share)[2]) {
-  using L = Lanes<V>;
-  for (int axis = 0; axis < 2; ++axis) {
-    const Real* a = tile.params + axis * bins * tile.stride + i;
-    V most = load<V>(a), sum{};
-    for (int k = 1; k < bins; ++k) {
-      const V other = load<V>(a + k * tile.stride);
-      most = L::select(other > most, other, most);
-    }
-    Real* e = tile.e + axis * bins * (sizeof(V) / sizeof(Real));
-    for (int k = 0; k < bins; ++k) {
-      const V term = exp_minus(V(most - load<V>(a + k * tile.stride)));
-      store(e + k * (sizeof(V) / sizeof(Real)), term);
-      sum += term;
-    }
-    share[axis] = share[axis] / sum;
-  }
-}
-
-template <bool kInverse, bool kBackward, class Real>
-__attribute__((noinline)) void compute(const Tile<Real>& tile, const SplineConstants<Real>& c, int64_t n) {
-  using V = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
-  using L = Lanes<V>;
-  constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
-  const int bins = c.bins, slopes = c.linear ? bins - 1 : bins + 1;
-  for (int64_t i = 0; i < n; i += kWidth) {
-    const V v = load<V>(tile.v + i);
-    V share[2] = {V{} + c.share[0], V{} + c.share[1]};
-    exponentials<V>(tile, i, bins, share);
-    const auto e = [&](int axis, int k) PYGEN_INLINE_LAMBDA { return load<V>(tile.e + (axis * bins + k) * kWidth); };
-    const Real* raw = tile.params + 2 * bins * tile.stride + i;
-    const auto bin =
-        spline_bin<kInverse>(v, share, c, e, [&](int j) PYGEN_INLINE_LAMBDA { return load<V>(raw + j * tile.stride); });
-    const auto place = spline_place<kInverse>(v, bin, share, c);
-    const auto inside = spline_inside(v, c);
-    if constexpr (kBackward) {
-      const V g = load<V>(tile.g + i);
-      const auto grads = spline_gradients<kInverse>(place, g, load<V>(tile.g_log + i));
-      store(tile.out + i, L::select(inside, grads.input, c.linear ? g : V{}));
-      Real* to = tile.grad_params + i;
-      for (int axis = 0; axis < 2; ++axis) {
-        const auto by = spline_logits(grads, bin, axis, V(share[axis] * (Real(1) / c.share[axis])));
-        for (int k = 0; k < bins; ++k, to += kTile) {
-          const V at = V{} + static_cast<Real>(k);
-          const V mine = L::select(at < bin.index, by.before, L::select(at > bin.index, by.after, by.own));
-          store(to, L::select(inside, V(share[axis] * e(axis, k) * mine), V{}));
-        }
-      }
-      const V first = bin.index - (c.linear ? Real(1) : Real(0));
-      for (int j = 0; j < slopes; ++j, to += kTile) {
-        const V mine = L::select(first == static_cast<Real>(j), grads.raw0,
-                                 L::select(first + Real(1) == static_cast<Real>(j), grads.raw1, V{}));
-        store(to, L::select(inside, mine, V{}));
-      }
-    } else {
-      V out, log;
-      spline_value<kInverse>(bin, place, c, out, log);
-      const V nan = V{} + static_cast<Real>(__builtin_nan("")), other = c.linear ? v : nan;
-      store(tile.out + i, L::select(inside, out, other));
-      store(tile.log + i, L::select(inside, log, L::select(other == other, V{}, nan)));
-    }
-  }
-}
-
-template <class Real>
-using Compute = void (*)(const Tile<Real>&, const SplineConstants<Real>&, int64_t);
+using Compute = void (*)(const SplineTile<Real>&, const SplineConstants<Real>&, int64_t);
 
 template <class Real>
 struct Scratch {
@@ -126,12 +49,12 @@ template <bool kBackward, class T, class Real>
 void run(const RationalQuadraticSpline& p) {
   const Blocks blocks(p.images, p.live.count);
   LossSums<Real, Blocks> sums(blocks, false, kBackward ? nullptr : p.log_det);
-  const auto constants = spline_constants<Real>(p.ends, p.least, p.beta, p.bins, p.linear);
+  const auto constants = spline_constants<Real>(p.options);
   const int64_t numbers = constants.numbers();
-  const Compute<Real> kernel = p.inverse ? &compute<true, kBackward, Real> : &compute<false, kBackward, Real>;
+  const Compute<Real> kernel = p.inverse ? &spline_tile<true, kBackward, Real> : &spline_tile<false, kBackward, Real>;
   const View& values = kBackward ? p.input : p.live.input;
   parallel_blocks(blocks.count, kBlocksPerThread, p.threads, [&](int64_t block) {
-    const Scratch<Real> s(p.bins, numbers);
+    const Scratch<Real> s(p.options.bins, numbers);
     for_each_piece(blocks, block, [&](int64_t start, int64_t at, int64_t n) {
       const Real *v = read_piece<T>(values, start, n, s.v), *g = s.g, *g_log = s.g_log;
       if (kBackward) {
@@ -145,15 +68,15 @@ void run(const RationalQuadraticSpline& p) {
       Real* out = p.live.output.present() ? piece_target<T>(p.live.output, start, n, s.out) : s.out;
       for (int64_t i = 0; i < n; i += kTile) {
         const int64_t count = std::min(kTile, n - i);
-        Tile<Real> tile{v + i,
-                        params_in_place<T, Real>(p, start + i, count),
-                        p.step,
-                        g + i,
-                        g_log + i,
-                        out + i,
-                        s.log + at + i,
-                        s.grads,
-                        s.e};
+        SplineTile<Real> tile{v + i,
+                              params_in_place<T, Real>(p, start + i, count),
+                              p.step,
+                              g + i,
+                              g_log + i,
+                              out + i,
+                              s.log + at + i,
+                              s.grads,
+                              s.e};
         if (!tile.params) {
           read_tile<T>(p.params, p.step, numbers, start + i, count, s.params);
           tile.params = s.params;

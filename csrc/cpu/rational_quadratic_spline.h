@@ -1,6 +1,7 @@
 // What the bindings hand to the kernels of rational_quadratic_spline.
 #pragma once
 
+#include "common/rational_quadratic_spline_call.h"
 #include "cpu/coupling.h"
 
 namespace pygen {
@@ -9,9 +10,9 @@ namespace pygen {
 // places, those of `rest` over what is copied. params and grad_params: the first of a place's numbers, `step` apart.
 struct RationalQuadraticSpline {
   DType dtype;
-  bool inverse, linear;
-  double ends[2], least[3], beta;  // least: of widths, heights and slopes
-  int64_t images, bins;
+  SplineOptions options;
+  bool inverse;
+  int64_t images;
   CouplingHalf live, rest;
   View input, params, grad_params;  // input: backward alone
   int64_t step, grad_step;

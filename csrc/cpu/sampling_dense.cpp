@@ -12,9 +12,11 @@ struct LevelRule {
   const DensePlan<Real>& plan;
   std::vector<double> scratch;
 
-  PYGEN_INLINE void decide(int64_t image, int64_t step, const Real* logits, Real* value) {
-    const int64_t at = image * plan.steps + plan.turns[step];
-    *value = static_cast<const Real*>(p.scaled)[sampling_level(p, at, at, logits, scratch.data())];
+  PYGEN_INLINE void decide(const DenseStep<Real>& step) {
+    for_each_image(step, [&](int64_t image, const Real* logits, Real* value) PYGEN_INLINE_LAMBDA {
+      const int64_t at = image * plan.steps + plan.turns[step.step];
+      *value = static_cast<const Real*>(p.scaled)[sampling_level(p, at, at, logits, scratch.data())];
+    });
   }
   PYGEN_INLINE Real activate(int64_t, int64_t, int64_t, Real sum) const { return sum < 0 ? Real(0) : sum; }
 };

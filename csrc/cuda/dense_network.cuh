@@ -23,7 +23,7 @@ template <class Rule>
 __device__ __forceinline__ void copy_triangle(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel,
                                               DenseCrew crew) {
   using T = typename Rule::Number;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = dense_lane();
   for (int l = 0; l < block.p.num_layers; ++l) {
     const DenseLayer layer = block.p.layers[l];
     const DenseRange sources = block.range(layer.sources_below, panel), units = block.range(layer.units_below, panel);
@@ -147,7 +147,7 @@ __device__ __forceinline__ void make_ready(const DenseBlock<Rule>& block, const 
 template <class Rule>
 __device__ __forceinline__ void run_events(const DenseBlock<Rule>& block, const DensePanel<Rule>& panel, int i) {
   using T = typename Rule::Number;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = dense_lane();
   T* const image = block.image(i);
   T* const sums = image + panel.sums;
   DenseEvent next = panel.events[0];
@@ -171,10 +171,18 @@ __device__ __forceinline__ void run_events(const DenseBlock<Rule>& block, const 
         block.p.rule.decide(sums + event.value, step);
         __syncwarp();  // all lanes have read the step
         if (lane == 0) *at = step;
+        if constexpr (Rule::kSpread) {
+          block.p.rule.give(step, block.p.sources, image + event.act);
+          __syncwarp();
+        }
       }
-      x = block.p.rule.given(step, event.number);
+      if constexpr (Rule::kSpread) {
+        x = image[event.act];
+      } else {
+        x = block.p.rule.given(step, event.number);
+      }
     }
-    if (lane == 0) image[event.act] = x;
+    if (lane == 0 && (!Rule::kSpread || event.step == kDenseHidden)) image[event.act] = x;
     if (adds) own[0] = sum + weight * x;
     for (int unit = 32; unit + lane < event.count; unit += 32) own[unit] += weights[unit] * x;
   }
@@ -182,9 +190,10 @@ __device__ __forceinline__ void run_events(const DenseBlock<Rule>& block, const 
 
 template <class Rule, int kImages>
 __device__ __forceinline__ void run_in_panels(const DenseBlock<Rule>& block) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
   const int panels = (block.p.inputs + block.p.panel - 1) / block.p.panel, drawing = min(block.images, warps);
   for (int number = -1; number < panels; ++number) {  // from -1: the first one has to be made ready, too
+    const int warp = dense_thread() / 32;
     const DensePanel<Rule> panel = block.panel(max(number, 0)), next = block.panel(number + 1);
     const int known = number < 0 ? 0 : panel.first;
     const bool helped = number >= 0 && drawing < warps, more = number + 1 < panels;
@@ -227,10 +236,13 @@ __device__ __forceinline__ void run_in_stages(const DenseBlock<Rule>& block) {
           const int64_t at = input_at(block, i, step);
           typename Rule::Step own = block.p.rule.look_up(at);
           block.p.rule.decide(image + sums + layer.sum, own);
+          T* const sources = image + block.p.layers[0].act + step * block.p.sources;
+          if constexpr (Rule::kSpread) block.p.rule.give(own, block.p.sources, sources);
           if (threadIdx.x % 32 != 0) continue;
           block.p.rule.write(at, own);
-          const int64_t sources = block.p.layers[0].act + step * block.p.sources;
-          for (int k = 0; k < block.p.sources; ++k) image[sources + k] = block.p.rule.given(own, k);
+          if constexpr (!Rule::kSpread) {
+            for (int k = 0; k < block.p.sources; ++k) sources[k] = block.p.rule.given(own, k);
+          }
         }
       } else {
         const int count = units.size(), made = static_cast<int>(block.p.layers[l + 1].act) + units.first;

@@ -14,7 +14,9 @@ constexpr unsigned kDenseLanes = 0xffffffffu;
 //   Number                  what is computed in
 //   Step, kStepBytes        what a step of an image is decided by, and then its result
 //   look_up(at)             of input `at` of [n, inputs]: a step, nearly all of it waits for memory
-//   decide(outputs, step)   by one warp, each lane with a step of its own, which keeps the result
+//   decide(outputs, step)   by one warp, each lane with a step of its own, which keeps the result; outputs may change
+//   kSpread                 whether the warp writes all that an input gives at once, by
+//   give(step, sources, to) or one after the other, by
 //   given(step, k)          of a step decided: number k of what the input gives
 //   write(at, step)         the result
 //   kGated                  whether units have gates: numbers that lie where their values will
@@ -60,10 +62,18 @@ struct DenseRange {
   __device__ __forceinline__ int size() const { return last - first; }
 };
 
+// This thread's place. What is made of it is not to be kept in registers all through the kernel.
+__device__ __forceinline__ int dense_thread() {
+  int thread = static_cast<int>(threadIdx.x);
+  asm volatile("" : "+r"(thread));
+  return thread;
+}
+__device__ __forceinline__ int dense_lane() { return dense_thread() % 32; }
+
 // Those warps that do a piece of work together.
 struct DenseCrew {
   int warp, warps;  // this thread's; how many
-  __device__ __forceinline__ int thread() const { return warp * 32 + static_cast<int>(threadIdx.x) % 32; }
+  __device__ __forceinline__ int thread() const { return warp * 32 + dense_lane(); }
 };
 
 template <class Rule>
@@ -103,7 +113,7 @@ struct DenseBlock {
 
 // Sums of N numbers over a warp: lane l gets number l / (32 / N). Every number is summed by the same tree for any N.
 template <class T, int N>
-__device__ __forceinline__ T warp_sums(T (&numbers)[N]) {
+__device__ __forceinline__ T warp_sums(T (&numbers)[N], int lane) {
   static_assert(N <= 32 && (N & (N - 1)) == 0, "halved at every step, until one is left");
   int left = N;
 #pragma unroll
@@ -113,7 +123,7 @@ __device__ __forceinline__ T warp_sums(T (&numbers)[N]) {
       continue;
     }
     left /= 2;
-    const bool upper = threadIdx.x & distance;
+    const bool upper = lane & distance;
 #pragma unroll
     for (int j = 0; j < N / 2; ++j) {
       if (j >= left) break;
@@ -141,7 +151,7 @@ __device__ __forceinline__ void gather(const DenseBlock<Rule>& block, const Dens
                                        int from, int to, int sums, DenseCrew crew) {
   using T = typename Rule::Number;
   constexpr int V = DenseVector<T>::kSize, N = kDenseRows * kImages;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = dense_lane();
   const T* const acts = block.images_at + layer.act;
   for (int unit = units.first + crew.warp * kDenseRows; unit < units.last; unit += crew.warps * kDenseRows) {
     const T* const row = block.p.packed + layer.weight + unit * layer.pitch;
@@ -171,7 +181,7 @@ __device__ __forceinline__ void gather(const DenseBlock<Rule>& block, const Dens
         }
       }
     }
-    const T total = warp_sums(partial);
+    const T total = warp_sums(partial, lane);
     const int number = lane / (32 / N), i = number % kImages, own = unit + number / kImages;
     if (lane % (32 / N) != 0 || i >= block.images || own >= units.last) continue;
     T* const sum = block.image(i) + sums + layer.sum + (own - units.first);

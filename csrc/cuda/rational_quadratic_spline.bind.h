@@ -1,6 +1,7 @@
 // Python arguments of rational_quadratic_spline -> calls of the launchers.
 #pragma once
 
+#include "common/rational_quadratic_spline_arguments.h"
 #include "cuda/coupling.bind.h"
 #include "cuda/rational_quadratic_spline.h"
 
@@ -18,19 +19,12 @@ inline void parse_spline_geometry(py::tuple geometry, RationalQuadraticSplineCal
   read(2, call.rest_sizes);
 }
 
-// numbers: low, high, least widths, heights and slopes, beta.
-inline RationalQuadraticSplineCall parse_spline_call(std::string dtype, py::tuple numbers, bool linear, bool inverse,
-                                                     int64_t bins, py::tuple geometry, int device,
-                                                     std::uintptr_t stream) {
+inline RationalQuadraticSplineCall parse_spline_call(std::string dtype, py::tuple options, bool inverse,
+                                                     py::tuple geometry, int device, std::uintptr_t stream) {
   RationalQuadraticSplineCall call{};
   call.dtype = std::move(dtype);
-  const auto number = [&](size_t i) { return py::handle(numbers[i]).cast<double>(); };
-  for (size_t i = 0; i < 2; ++i) call.ends[i] = number(i);
-  for (size_t i = 0; i < 3; ++i) call.least[i] = number(2 + i);
-  call.beta = number(5);
-  call.linear = linear;
+  call.options = parse_spline_options(options);
   call.inverse = inverse;
-  call.bins = bins;
   parse_spline_geometry(geometry, call);
   call.device = device;
   call.stream = stream;
@@ -48,11 +42,11 @@ inline void bind_rational_quadratic_spline(py::module_& m) {
       "geometry (parse_spline_geometry) -> how many blocks share a sample");
   m.def(
       "rational_quadratic_spline_forward",
-      [](std::string dtype, py::tuple numbers, bool linear, bool inverse, int64_t bins, py::tuple geometry,
-         py::tuple input, py::tuple params, int64_t step, py::tuple output, py::handle rest_input,
-         py::handle rest_output, std::uintptr_t log_det, py::handle workspace, int device, std::uintptr_t stream) {
+      [](std::string dtype, py::tuple options, bool inverse, py::tuple geometry, py::tuple input, py::tuple params,
+         int64_t step, py::tuple output, py::handle rest_input, py::handle rest_output, std::uintptr_t log_det,
+         py::handle workspace, int device, std::uintptr_t stream) {
         RationalQuadraticSplineCall call =
-            parse_spline_call(std::move(dtype), numbers, linear, inverse, bins, geometry, device, stream);
+            parse_spline_call(std::move(dtype), options, inverse, geometry, device, stream);
         call.from = parse_coupling_argument(input);
         call.to = parse_coupling_argument(output);
         call.params = parse_coupling_argument(params);
@@ -69,12 +63,12 @@ inline void bind_rational_quadratic_spline(py::module_& m) {
       "input and output or None, addresses of log_det [N] and of [N, tiles] or None, device, stream");
   m.def(
       "rational_quadratic_spline_backward",
-      [](std::string dtype, py::tuple numbers, bool linear, bool inverse, int64_t bins, py::tuple geometry,
-         py::handle grad_output, py::handle grad_log_det, int64_t grad_log_det_stride, py::tuple input,
-         py::tuple params, int64_t step, py::handle grad_input, py::handle grad_params, int64_t grad_step,
-         py::handle rest_grad_output, py::handle rest_grad_input, int device, std::uintptr_t stream) {
+      [](std::string dtype, py::tuple options, bool inverse, py::tuple geometry, py::handle grad_output,
+         py::handle grad_log_det, int64_t grad_log_det_stride, py::tuple input, py::tuple params, int64_t step,
+         py::handle grad_input, py::handle grad_params, int64_t grad_step, py::handle rest_grad_output,
+         py::handle rest_grad_input, int device, std::uintptr_t stream) {
         RationalQuadraticSplineCall call =
-            parse_spline_call(std::move(dtype), numbers, linear, inverse, bins, geometry, device, stream);
+            parse_spline_call(std::move(dtype), options, inverse, geometry, device, stream);
         call.from = parse_coupling_argument(grad_output);
         call.to = parse_coupling_argument(grad_input);
         call.input = parse_coupling_argument(input);

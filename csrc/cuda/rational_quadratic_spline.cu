@@ -23,7 +23,7 @@ SplineParams<Acc> make_params(const RationalQuadraticSplineCall& call) {
   p.rows = call.images;
   p.grad_log_det = reinterpret_cast<const Acc*>(call.grad_log_det);
   p.grad_log_det_stride = call.grad_log_det_stride;
-  p.constants = spline_constants<Acc>(call.ends, call.least, call.beta, call.bins, call.linear);
+  p.constants = spline_constants<Acc>(call.options);
   deal_units<SplineDeal>(p);
   p.partial = reinterpret_cast<Acc*>(p.tiles > 1 ? call.workspace : call.log_det);
   return p;
@@ -57,7 +57,7 @@ constexpr int64_t kMostShared = 48 << 10;  // what every kernel gets unasked: 31
 template <class Tr>
 void run(const RationalQuadraticSplineCall& call, bool backward) {
   using Near = SharedNumbers<typename Tr::T>;
-  const int64_t numbers = 3 * call.bins + (call.linear ? -1 : 1);
+  const int64_t numbers = 3 * call.options.bins + (call.options.linear ? -1 : 1);
   const int64_t bytes = Tr::kThreads * Near::stride_of(static_cast<int>(numbers)) * int64_t(sizeof(typename Tr::Acc));
   if (bytes <= kMostShared) return run_with<Tr, Near>(call, backward, static_cast<int>(bytes));
   run_with<Tr, DistantNumbers<typename Tr::T>>(call, backward, 0);

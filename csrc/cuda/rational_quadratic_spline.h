@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "common/rational_quadratic_spline_call.h"
 #include "cuda/coupling.h"
 
 namespace pygen::cuda {
@@ -12,9 +13,9 @@ struct RationalQuadraticSplineCall {
   int device;
   std::uintptr_t stream;
   std::string dtype;
-  double ends[2], least[3], beta;  // least: of widths, heights and slopes
-  bool linear, inverse;
-  int64_t bins, images;
+  SplineOptions options;
+  bool inverse;
+  int64_t images;
   int64_t sizes[3], rest_sizes[3];      // of the part that holds the transformed places, and of what is copied
   CouplingArgument input;               // backward
   CouplingArgument from, to;            // forward: input and output; backward: their gradients

@@ -10,7 +10,7 @@ template <class T>
 struct LevelRule {
   using Number = T;
   static constexpr int kStepBytes = kSamplingDenseStepBytes;
-  static constexpr bool kGated = false;
+  static constexpr bool kGated = false, kSpread = false;
   struct alignas(16) Step {
     T noise;    // of two levels the threshold below which level 1 is drawn
     int level;  // as known, or -1; then as drawn

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pygen._checks import fail
 from pygen.functional import categorical_nll, masked_linear
-from pygen.nn.masked_autoregressive import hidden_degrees
+from pygen.nn._autoregressive import hidden_degrees
 
 from ._arguments import check_input_range, check_int, check_ints
 from ._levels import scale_levels

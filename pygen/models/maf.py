@@ -1,15 +1,18 @@
-"""A masked autoregressive flow (Papamakarios, Pavlakou, Murray, "Masked Autoregressive Flow for Density Estimation", 2017)."""
+"""Masked autoregressive flows (Papamakarios, Pavlakou, Murray, "Masked Autoregressive Flow for Density Estimation", 2017), with
+splines those of Durkan, Bekasov, Murray, Papamakarios, "Neural Spline Flows" (2019)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygen._checks import fail
-from pygen.nn import MaskedAutoregressive
+from pygen.nn import MaskedAutoregressive, MaskedAutoregressiveSpline
+from pygen.ops.rational_quadratic_spline import MOST_BINS
 
 from ._arguments import check_int, check_ints
 from ._flow import Flow
@@ -19,17 +22,21 @@ class MAF(Flow):
     """A masked autoregressive flow: exact log p of vectors in one pass, given conditions or none, and samples in about one.
 
     Each layer shifts and scales a number by what a MADE makes of the numbers before it: first to last in one layer,
-    last to first in the next. Samples take the layers backwards, number after number, each unit of a network computed
-    once (`pygen.nn.MaskedAutoregressive`). The paper's layers are the other way round, z = (x - t) e^-f where here
-    z = x e^f + t, which is as expressive; there is no batch normalisation. At the start it is the identity.
-    Papamakarios et al. 2017. The twin is `pygen.reference.models.MAF`: same keys, same methods.
+    last to first in the next. With num_bins each number goes through a spline instead, whose numbers the MADE makes: an
+    autoregressive neural spline flow. Samples take the layers backwards, number after number, each unit of a network
+    computed once (`pygen.nn.MaskedAutoregressive`, `MaskedAutoregressiveSpline`). The paper's layers are the other way
+    round, z = (x - t) e^-f where here z = x e^f + t, which is as expressive; there is no batch normalisation. At the
+    start it is the identity. Papamakarios et al. 2017; Durkan et al. 2019. The twin is `pygen.reference.models.MAF`:
+    same keys, same methods.
 
     Args:
         num_inputs: D, the numbers of a sample [N, ...] in row-major order.
         hidden_sizes: widths of the hidden layers of each layer's network; one int is one layer.
         num_layers: how many.
         cond_features: of the conditions [N, cond_features], as in simulation-based inference; None: unconditional.
-        bound: log scales are bound tanh(s / bound), s what the network gives; None: s itself.
+        num_bins: of each spline, 1 .. 256; None: shifts and scales.
+        bound: log scales are bound tanh(s / bound), s what the network gives; None: s itself. With num_bins splines map
+            [-bound, bound] to itself, and what lies outside passes as it is.
         prior: "normal" (the paper's) or "logistic", each number for itself.
         num_levels: None: x is continuous. Else x is levels, made continuous by noise; see `log_prob`.
 
@@ -48,6 +55,7 @@ class MAF(Flow):
         *,
         num_layers: int = 5,
         cond_features: int | None = None,
+        num_bins: int | None = None,
         bound: float | None = 5.0,
         prior: str = "normal",
         num_levels: int | None = None,
@@ -63,18 +71,20 @@ class MAF(Flow):
             isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 1e-6 <= bound <= 1e6
         ):
             raise fail("MAF", "bound", "1e-6 <= bound <= 1e6, or None", repr(bound))
+        if num_bins is not None:
+            if check_int("MAF", "num_bins", num_bins) > MOST_BINS:
+                raise fail("MAF", "num_bins", f"a number <= {MOST_BINS}", num_bins)
+            if bound is None:
+                raise fail("MAF", "bound", "a number, as splines have one", "None")
+
+        def layer(order: range) -> nn.Module:
+            how: dict[str, Any] = {"order": order, "cond_features": self.cond_features, "bound": bound}
+            if num_bins is not None:
+                return MaskedAutoregressiveSpline(self.num_inputs, hidden_sizes, num_bins=num_bins, **how)
+            return MaskedAutoregressive(self.num_inputs, hidden_sizes, scale="exp" if bound is None else "tanh", **how)
+
         turns = range(self.num_inputs)
-        self.layers = nn.ModuleList(
-            MaskedAutoregressive(
-                self.num_inputs,
-                hidden_sizes,
-                order=turns[::-1] if i % 2 else turns,
-                cond_features=self.cond_features,
-                scale="exp" if bound is None else "tanh",
-                bound=bound,
-            )
-            for i in range(number)
-        )
+        self.layers = nn.ModuleList(layer(turns[::-1] if i % 2 else turns) for i in range(number))
 
     def _transform(self, x: Tensor, *cond: Tensor) -> tuple[Tensor, Tensor]:
         h, total = x.flatten(1), x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))

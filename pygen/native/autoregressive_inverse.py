@@ -20,36 +20,47 @@ def forward(
     network: DenseNetwork,
     scale: str,
     bound: float,
-    *,
-    threads: int | None = None,
-    images_per_block: int | None = None,
+    **tuning: int | None,  # of a GPU: threads, images_per_block
 ) -> tuple[Tensor, Tensor]:
-    """x [n, D], and log_det [n] in float64. The options are a GPU's."""
+    """x [n, D], and log_det [n] in float64."""
+    return _forward("autoregressive_inverse", y, network, ("none" if network.numbers == 1 else scale, bound), tuning)
+
+
+def forward_spline(
+    y: Tensor,  # [n, D]
+    network: DenseNetwork,
+    tails: str,
+    low: float,
+    high: float,
+    min_bin_width: float,
+    min_bin_height: float,
+    min_derivative: float,
+    beta: float,
+    **tuning: int | None,
+) -> tuple[Tensor, Tensor]:
+    linear, numbers = tails == "linear", (low, high, min_bin_width, min_bin_height, min_derivative, beta)
+    bins = (network.numbers + (1 if linear else -1)) // 3
+    return _forward("autoregressive_spline_inverse", y, network, ((numbers, bins, linear),), tuning)
+
+
+def _forward(
+    kernel: str, y: Tensor, network: DenseNetwork, options: tuple[Any, ...], tuning: dict[str, int | None]
+) -> tuple[Tensor, Tensor]:
     y, where = y.contiguous(), target(y)
-    x, scale = torch.empty_like(y), "none" if network.numbers == 1 else scale
+    x = torch.empty_like(y)
     if not y.numel():
         return x, y.new_zeros(len(y), dtype=torch.float64)
     compiled, there = where
+    run = getattr(compiled, kernel)
     if on_gpu(where):
         plan = _plan(compiled, network, y, compiled.autoregressive_inverse_step_bytes)
         table, log = plan.table_on(y.device), torch.empty_like(y)
-        given = _on_gpu(where, plan, table, y, network, threads, images_per_block)
-        compiled.autoregressive_inverse(
-            given.arguments, scale, bound, y.data_ptr(), x.data_ptr(), log.data_ptr(), *there
-        )
-        return x, -log.sum(1, dtype=torch.float64)
+        given = _on_gpu(where, plan, table, y, network, **tuning)
+        run(given.arguments, *options, (y.data_ptr(), x.data_ptr(), log.data_ptr()), *there)
+        return x, log.sum(1, dtype=torch.float64)
     log_det, described = y.new_empty(len(y), dtype=torch.float64), _Given(network)
-    compiled.autoregressive_inverse(
-        DTYPE_NAMES[y.dtype],
-        described.network,
-        scale,
-        bound,
-        y.data_ptr(),
-        x.data_ptr(),
-        log_det.data_ptr(),
-        len(y),
-        *there,
-    )
+    tensors = y.data_ptr(), x.data_ptr(), log_det.data_ptr()
+    run(DTYPE_NAMES[y.dtype], described.network, *options, tensors, len(y), *there)
     return x, log_det
 
 
@@ -64,8 +75,9 @@ def _on_gpu(
     table: Tensor,
     y: Tensor,
     network: DenseNetwork,
-    threads: int | None,
-    images_per_block: int | None,
+    *,
+    threads: int | None = None,
+    images_per_block: int | None = None,
 ) -> _dense_cuda.Network:
     biases, added = network.biases, None
     if any(bias.dim() == 2 for bias in biases):  # then all of them are each sample's own
@@ -87,29 +99,30 @@ def _on_gpu(
 def solve(
     grad: Tensor,  # [n, D]
     network: DenseNetwork,
-    root: Tensor | None,  # [n, D], as the next two
-    slope: Tensor | None,
+    root: Tensor | None,  # [n, D]
+    slope: Tensor | None,  # [n, D, factors], as offset
     offset: Tensor | None,
     hidden: Sequence[Tensor],  # [n, units]
-    *,
-    threads: int | None = None,
-    images_per_block: int | None = None,
+    **tuning: int | None,
 ) -> Tensor:
     grad, solved = grad.contiguous(), torch.empty_like(grad, memory_format=torch.contiguous_format)
     if not grad.numel():
         return solved
     where = compiled, there = target(grad)
-    factors = [None if t is None else t.contiguous() for t in (root, slope, offset)]
+    kept = [None if t is None else t.contiguous() for t in (root, slope, offset)]
+    factors = *(None if t is None else t.data_ptr() for t in kept), 0 if slope is None else slope.shape[2]
     if on_gpu(where):
-        step_bytes = compiled.autoregressive_inverse_solve_step_numbers * grad.element_size()
+        step_bytes = compiled.autoregressive_inverse_step_bytes
+        if factors[3] * len(network.when) < len(network.degrees[0]):
+            step_bytes = compiled.autoregressive_inverse_solve_step_numbers * grad.element_size()
         plan = _plan(compiled, network, grad, step_bytes)
         table = plan.table_on(grad.device)
-        on_device = _on_gpu(where, plan, table, grad, network, threads, images_per_block)
+        on_device = _on_gpu(where, plan, table, grad, network, **tuning)
         gates = _gates(plan, table, hidden)
         compiled.autoregressive_inverse_solve(
             on_device.arguments,
             grad.data_ptr(),
-            tuple(0 if t is None else t.data_ptr() for t in factors),
+            tuple(factor or 0 for factor in factors),
             gates.data_ptr(),
             solved.data_ptr(),
             *there,
@@ -120,7 +133,7 @@ def solve(
         DTYPE_NAMES[grad.dtype],
         given.network,
         grad.data_ptr(),
-        tuple(None if t is None else t.data_ptr() for t in factors),
+        factors,
         tuple(given.address(values) for values in hidden),
         solved.data_ptr(),
         len(grad),

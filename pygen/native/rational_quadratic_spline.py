@@ -41,10 +41,8 @@ def forward(
         where = (None if workspace is None else workspace.data_ptr(), *where)
     compiled.rational_quadratic_spline_forward(
         DTYPE_NAMES[input.dtype],
-        (low, high, min_bin_width, min_bin_height, min_derivative, beta),
-        tails == "linear",
+        ((low, high, min_bin_width, min_bin_height, min_derivative, beta), call.bins, tails == "linear"),
         inverse,
-        call.bins,
         call.geometry,
         x,
         p,
@@ -87,10 +85,8 @@ def backward(
     compiled, where = target(input)
     compiled.rational_quadratic_spline_backward(
         DTYPE_NAMES[input.dtype],
-        (low, high, min_bin_width, min_bin_height, min_derivative, beta),
-        tails == "linear",
+        ((low, high, min_bin_width, min_bin_height, min_derivative, beta), call.bins, tails == "linear"),
         inverse,
-        call.bins,
         call.geometry,
         upstream,
         None if grad_log_det is None else strided(grad_log_det)[0],

@@ -8,6 +8,7 @@ from pygen.nn.crf import LinearChainCRF
 from pygen.nn.gan_loss import GANLoss
 from pygen.nn.logistic_mixture_nll import LogisticMixtureNLL
 from pygen.nn.masked_autoregressive import MaskedAutoregressive
+from pygen.nn.masked_autoregressive_spline import MaskedAutoregressiveSpline
 from pygen.nn.masked_conv2d import GatedMaskedConv2d, MaskedConv2d
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.nn.nade_nll import NADENLL
@@ -31,6 +32,7 @@ __all__ = [
     "LinearChainCRF",
     "LogisticMixtureNLL",
     "MaskedAutoregressive",
+    "MaskedAutoregressiveSpline",
     "MaskedConv2d",
     "MaskedLinear",
     "NCELoss",

@@ -4,64 +4,58 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pygen import _checks, _dispatch
-from pygen.functional import affine_coupling, masked_linear
-from pygen.ops._halves import halves
+from pygen.functional import masked_linear
+from pygen.ops._autoregressive_rules import Rule
 from pygen.reference import autoregressive_inverse as reference
 from pygen.reference.autoregressive_inverse import DenseNetwork
 
 OP = "autoregressive_inverse"
 
 Degrees = tuple[int, ...]
+How = tuple[tuple[Degrees, ...], Rule, str]  # of the inputs, hidden layers and outputs; the backend
 
 
 def by_passes(
     y: Tensor,  # [n, D]
     order: Degrees,
-    parameters: Callable[[Tensor], tuple[Tensor, Tensor | None]],  # of x [n, D]: shift and log_scale, or None
-    scale: str,
-    bound: float | None,
+    make: Callable[[Tensor], Tensor],  # of x [n, D]: what the rule needs of each number, [n, D * P]
+    rule: Rule,
     backend: str | None,
 ) -> tuple[Tensor, Tensor]:
     """The same by a pass of any network for each number: what derivatives of any order, and transforms, go through."""
     found: list[Tensor] = [torch.zeros_like(y[:, 0])] * len(order)
     log_dets = []
     for at in sorted(range(len(order)), key=order.__getitem__):
-        shift, log_scale = parameters(torch.stack(found, 1))
-        one = slice(at, at + 1)
-        value, log_det = affine_coupling(
-            y[:, one],
-            shift[:, one],
-            None if log_scale is None else log_scale[:, one],
-            mask=None,
-            scale=scale,
-            bound=bound,
-            inverse=True,
-            backend=backend,
-        )
+        made = make(torch.stack(found, 1))
+        stride, step = rule.strides(len(order), made.shape[1])
+        first, numbers = at * stride, made.shape[1] // len(order)
+        own = made[:, first : first + (numbers - 1) * step + 1 : step]
+        value, log_det = rule.run(y[:, at : at + 1], own, True, backend)
         found[at] = value[:, 0]
         log_dets.append(log_det)
     return torch.stack(found, 1), torch.stack(log_dets).sum(0)
 
 
-def by_network(tensors: Sequence[Tensor], how: tuple) -> tuple[Tensor, Tensor]:
-    y, degrees, scale, bound = tensors[0], *how[:3]
+def by_network(tensors: Sequence[Tensor], how: How) -> tuple[Tensor, Tensor]:
+    y, degrees, rule = tensors[0], *how[:2]
     weights, biases = halved(tensors[1:])
 
-    def parameters(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def make(x: Tensor) -> Tensor:
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             strict, own = i + 1 == len(weights), bias.dim() == 2
-            mask = {"in_degrees": degrees[i], "out_degrees": degrees[i + 1], "strict": strict}
+            mask: dict[str, Any] = {"in_degrees": degrees[i], "out_degrees": degrees[i + 1], "strict": strict}
             x = masked_linear(x, weight, None if own else bias, **mask, backend="reference")
             x = x + bias if own else x
             x = x if strict else x.relu()
-        return _parameters(x, y.shape[1])
+        return x
 
-    return by_passes(y, degrees[0], parameters, scale, bound, "reference")
+    return by_passes(y, degrees[0], make, rule, "reference")
 
 
 def halved(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -70,17 +64,14 @@ def halved(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor
     return tensors[:layers], tensors[layers:]
 
 
-def _parameters(made: Tensor, inputs: int) -> tuple[Tensor, Tensor | None]:
-    """shift and log_scale, or None, of the network's outputs."""
-    return halves(made) if made.shape[1] == 2 * inputs else (made, None)
-
-
 def _seen(degrees: Degrees, inputs: int) -> slice:
     """Of a hidden layer's units, whose degrees rise, those that a number reaches (from 0 on) and that reach one."""
     return slice(bisect_left(degrees, 0), bisect_left(degrees, inputs - 1))
 
 
-def network_of(weights: Sequence[Tensor], biases: Sequence[Tensor], degrees: Sequence[Degrees]) -> DenseNetwork:
+def network_of(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], degrees: Sequence[Degrees], rule: Rule
+) -> DenseNetwork:
     """Of those units alone: what units of degree -1 give to the others is in each sample's biases."""
     inputs, before, constant = len(degrees[0]), slice(None), None
     own_weights, own_biases, own_degrees = [], [], [degrees[0]]
@@ -92,23 +83,25 @@ def network_of(weights: Sequence[Tensor], biases: Sequence[Tensor], degrees: Seq
         own_biases.append(bias[..., here])
         own_degrees.append(of_units[here])
         constant, before = torch.atleast_2d(bias)[:, : here.start].relu(), here
-    numbers = len(weights[-1]) // inputs
-    return DenseNetwork(tuple(own_weights), tuple(own_biases), tuple(own_degrees[:-1]), degrees[0], numbers, 1, inputs)
+    outputs = len(weights[-1])
+    strides = rule.strides(inputs, outputs)
+    own = tuple(own_weights), tuple(own_biases), tuple(own_degrees[:-1])
+    return DenseNetwork(*own, degrees[0], outputs // inputs, *strides)
 
 
-def launch(y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], how: tuple) -> tuple[Tensor, Tensor]:
-    degrees, scale, bound, backend = how
+def launch(y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], how: How) -> tuple[Tensor, Tensor]:
+    degrees, rule, backend = how
     wide = torch.promote_types(y.dtype, torch.float32)
     with _checks.without_autocast(y):
         given = ([t.detach().to(wide) for t in tensors] for tensors in (weights, biases))
-        network = network_of(next(given), next(given), degrees)
+        network = network_of(next(given), next(given), degrees, rule)
         launcher = _dispatch.launcher(OP, OP, backend, y)
-        x, log_det = launcher.forward(y.detach().to(wide), network, scale, bound or 1.0)
+        x, log_det = rule.invert(launcher, y.detach().to(wide), network)
     return x.to(y.dtype), log_det.to(wide)
 
 
 def recorded(
-    grads: tuple[Tensor | None, ...], tensors: tuple[Tensor, ...], needs: Sequence[bool], how: tuple
+    grads: tuple[Tensor | None, ...], tensors: tuple[Tensor, ...], needs: Sequence[bool], how: How
 ) -> list[Tensor]:
     """Gradients that can be differentiated again, of those that need one."""
     with torch.enable_grad(), _checks.without_autocast(tensors[0]):
@@ -131,12 +124,12 @@ def solved(
     y: Tensor,  # [n, D]
     tensors: Sequence[Tensor],  # weights [out, in], then biases [out], the first one [out] or [n, out]
     needs: Sequence[bool],
-    how: tuple,
+    how: How,
 ) -> list[Tensor]:
     """By the implicit function theorem: gradients g of x and c of log_det are J^-T (g + c d log_det / dx) of y. Of those of y
     and tensors that need one."""
-    degrees, scale, bound, backend = how
-    inputs, wide = y.shape[1], torch.promote_types(y.dtype, torch.float32)
+    degrees, rule, backend = how
+    wide = torch.promote_types(y.dtype, torch.float32)
     weights, biases = halved([t.detach().to(wide) for t in tensors])
     launcher, products = (_dispatch.launcher(op, op, backend, y) for op in (OP, "masked_linear"))
     with _checks.without_autocast(y):
@@ -146,15 +139,11 @@ def solved(
             out = products.forward(values[-1], weight, None if own else bias, degrees[i], degrees[i + 1], strict)
             out = out + bias if own else out
             values.append(out if strict else out.relu())
-        shift, log_scale = _parameters(values.pop(), inputs)
         g = y.new_zeros(y.shape, dtype=wide) if grads[0] is None else grads[0].to(wide)
-        of_scale = (None, None, None)
-        if log_scale is not None:
-            of_scale = reference.factors(y.to(wide), shift, log_scale, grads[1], scale, bound or 1.0)
-        hidden = [v[:, _seen(of_units, inputs)] for v, of_units in zip(values[1:], degrees[1:-1], strict=True)]
-        v = launcher.solve(g, reference.transposed(network_of(weights, biases, degrees)), *of_scale, hidden[::-1])
-        _, slope, offset = of_scale
-        passed = -v if slope is None or offset is None else -torch.cat((v, slope * v + offset), 1)
+        root, slope, offset, finish = rule.linear(y.detach().to(wide), values.pop(), grads[1], backend)
+        hidden = [v[:, _seen(of_units, y.shape[1])] for v, of_units in zip(values[1:], degrees[1:-1], strict=True)]
+        network = reference.transposed(network_of(weights, biases, degrees, rule))
+        of_y, passed = finish(launcher.solve(g, network, root, slope, offset, hidden[::-1]))
         of_weights: list[Tensor | None] = []
         of_biases: list[Tensor | None] = []
         need_weights, need_biases = needs[1 : 1 + len(weights)], needs[1 + len(weights) :]
@@ -168,5 +157,5 @@ def solved(
             of_biases.insert(0, one_bias)
             if i > 0:
                 passed = products.grad_input(passed, weights[i], *mask) * (values[i] > 0)
-    found = zip((v, *of_weights, *of_biases), (y, *tensors), needs, strict=True)
+    found = zip((of_y, *of_weights, *of_biases), (y, *tensors), needs, strict=True)
     return [grad.to(given.dtype) for grad, given, need in found if need and grad is not None]

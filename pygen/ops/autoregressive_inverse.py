@@ -1,4 +1,5 @@
-"""autoregressive_inverse: x of y = x e^f + t, where a network makes t and f of a number from the numbers before it.
+"""autoregressive_inverse: x of y = x e^f + t, where a network makes t and f of a number from the numbers before it; or of y that
+is a spline of x, where it makes the spline's numbers.
 
 Its gradient solves with the transposed network, turns the other way round: as exact and about as fast as the inverse itself.
 """
@@ -14,29 +15,27 @@ from torch import Tensor
 
 from pygen import _dispatch
 from pygen.ops import _library
-from pygen.ops._autoregressive_inverse import OP, Degrees, by_network, halved, launch, recorded, solved
+from pygen.ops._autoregressive_inverse import OP, Degrees, How, by_network, halved, launch, recorded, solved
+from pygen.ops._autoregressive_rules import Rule, parse
 
 
 def autoregressive_inverse(
     y: Tensor,  # [n, D]
-    weights: Sequence[Tensor],  # [out, in] each, y's dtype; the last one's rows are D shifts, then D log_scales or none
+    weights: Sequence[Tensor],  # [out, in] each, y's dtype; the last one's rows as the rule takes what they make
     biases: Sequence[Tensor],  # [out]; the first one [out] or [n, out]
     degrees: Sequence[Degrees],  # the inputs' turns; of hidden units -1 .. D - 2, those of -1 first; of the outputs
-    *,
-    scale: str,
-    bound: float | None,
+    rule: Rule,
     backend: str | None,
 ) -> tuple[Tensor, Tensor]:
     """x [n, D] and log_det [n], float32 (float64). Differentiable to any order; arguments are checked by the layer."""
     name = _dispatch.requested(OP, backend)
     tensors = (y, *weights, *biases)
     if _dispatch.under_transform(OP, name, y.device.type):
-        return by_network(tensors, (tuple(degrees), scale, bound, name))
+        return by_network(tensors, (tuple(degrees), rule, name))
     if _dispatch.is_plain(*tensors):
-        how = (tuple(degrees), scale, bound, _dispatch.resolve(OP, name, y.device.type))
+        how = (tuple(degrees), rule, _dispatch.resolve(OP, name, y.device.type))
         return _Inverse.apply(launch, how, *tensors)
-    flat = [degree for of_units in degrees for degree in of_units]
-    return torch.ops.pygen.autoregressive_inverse(y, list(weights), list(biases), flat, scale, bound, name)
+    return torch.ops.pygen.autoregressive_inverse(y, list(weights), list(biases), *_flat((tuple(degrees), rule, name)))
 
 
 class _Inverse(torch.autograd.Function):
@@ -59,8 +58,8 @@ class _Inverse(torch.autograd.Function):
         grads = (_dispatch.readable(grad), _dispatch.readable(grad_log_det))
         if not ctx.plain:
             weights, biases = map(list, halved(tensors))
-            flat = [degree for of_units in ctx.how[0] for degree in of_units]
-            given = (x, y, weights, biases, flat, *ctx.how[1:3], needs, ctx.how[3])
+            *options, backend = _flat(ctx.how)
+            given = (x, y, weights, biases, *options, needs, backend)
             found = torch.ops.pygen.autoregressive_inverse_backward(*grads, *given)
         elif torch.is_grad_enabled() or _dispatch.transformed(*grads):
             found = recorded(grads, (y, *tensors), needs, ctx.how)
@@ -70,31 +69,34 @@ class _Inverse(torch.autograd.Function):
         return None, None, *(next(each) if need else None for need in needs)
 
 
-def _cut(flat: Sequence[int], weights: Sequence[Tensor]) -> tuple[Degrees, ...]:
-    """The layers' degrees, which the schema takes as one list."""
+def _flat(how: How) -> tuple[Any, ...]:
+    """As the schemas take it: the layers' degrees as one list, the rule by its name and numbers."""
+    degrees, rule, backend = how
+    return [degree for of_units in degrees for degree in of_units], *rule.options(), backend
+
+
+def _how(weights: Sequence[Tensor], flat: Sequence[int], rule: str, numbers: Sequence[float], backend: str) -> How:
     sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
     ends = list(accumulate(sizes))
-    return tuple(tuple(flat[end - size : end]) for end, size in zip(ends, sizes, strict=True))
+    degrees = tuple(tuple(flat[end - size : end]) for end, size in zip(ends, sizes, strict=True))
+    return degrees, parse(rule, numbers), backend
 
 
-OPTIONS = "int[] degrees, str scale, float? bound"
+OPTIONS = "int[] degrees, str rule, float[] numbers"
 
 _below = _library.register(
     f"autoregressive_inverse(Tensor y, Tensor[] weights, Tensor[] biases, {OPTIONS}, str backend) -> (Tensor, Tensor)",
-    lambda y, weights, biases, flat, *rest: launch(y, weights, biases, (_cut(flat, weights), *rest)),
+    lambda y, weights, biases, *how: launch(y, weights, biases, _how(weights, *how)),
     lambda y, *rest: (
         y.new_empty(y.shape),
         y.new_empty(y.shape[:1], dtype=torch.promote_types(y.dtype, torch.float32)),
     ),
-    lambda y, weights, biases, flat, *rest: _Inverse.apply(
-        _below_of_degrees, (_cut(flat, weights), *rest), y, *weights, *biases
-    ),
+    lambda y, weights, biases, *how: _Inverse.apply(_run_below, _how(weights, *how), y, *weights, *biases),
 )
 
 
-def _below_of_degrees(y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], how: tuple) -> Any:
-    flat = [degree for of_units in how[0] for degree in of_units]
-    return _below(y, list(weights), list(biases), flat, *how[1:])
+def _run_below(y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], how: How) -> Any:
+    return _below(y, list(weights), list(biases), *_flat(how))
 
 
 def _launch_backward(
@@ -105,33 +107,32 @@ def _launch_backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     flat: Sequence[int],
-    scale: str,
-    bound: float | None,
+    rule: str,
+    numbers: Sequence[float],
     needs: Sequence[bool],
     backend: str,
 ) -> list[Tensor]:
-    how = (_cut(flat, weights), scale, bound, _dispatch.resolve(OP, backend, y.device.type))
+    how = _how(weights, flat, rule, numbers, _dispatch.resolve(OP, backend, y.device.type))
     return solved((grad, grad_log_det), x, y, [*weights, *biases], needs, how)
 
 
 def _fake_backward(
-    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, scale: Any, bound: Any, needs: Any,
+    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, rule: Any, numbers: Any, needs: Any,
     backend: Any,
 ) -> list[Tensor]:  # fmt: skip
     return [t.new_empty(t.shape) for t, need in zip((y, *weights, *biases), needs, strict=True) if need]
 
 
 def _record_backward(
-    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, scale: Any, bound: Any, needs: Any,
+    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, rule: Any, numbers: Any, needs: Any,
     backend: Any,
 ) -> list[Tensor]:  # fmt: skip
     """Under autograd: the second order where one is asked for, else the kernel."""
     given = [t for t in (grad, grad_log_det, y, *weights, *biases) if t is not None]
     if torch.is_grad_enabled() and any(t.requires_grad for t in given):
-        return recorded(
-            (grad, grad_log_det), (y, *weights, *biases), needs, (_cut(flat, weights), scale, bound, backend)
-        )
-    return _below_backward(grad, grad_log_det, x, y, weights, biases, flat, scale, bound, needs, backend)
+        how = _how(weights, flat, rule, numbers, backend)
+        return recorded((grad, grad_log_det), (y, *weights, *biases), needs, how)
+    return _below_backward(grad, grad_log_det, x, y, weights, biases, flat, rule, numbers, needs, backend)
 
 
 _below_backward = _library.register(

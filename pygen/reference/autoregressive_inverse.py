@@ -1,6 +1,7 @@
 """The inverse of a masked autoregressive layer in plain PyTorch, number after number: of y = x e^f + t, where the shift t and
 log scale f of a number are made by a network of the numbers before it (Papamakarios, Pavlakou and Murray 2017, "Masked
-Autoregressive Flow for Density Estimation", whose layers are the other way round).
+Autoregressive Flow for Density Estimation", whose layers are the other way round), or of y = a spline of x, whose numbers are
+made so (Durkan, Bekasov, Murray and Papamakarios 2019, "Neural Spline Flows").
 
 Append-only: each unit is computed once, when the last number that it sees is known. Units are sorted by degree, so that what a
 unit sees is a prefix of the layer before, and what a step completes is a slice.
@@ -12,10 +13,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pygen.reference import rational_quadratic_spline
 from pygen.reference.affine_coupling import _factor, _root
 
 Activate = Callable[[int, slice, Tensor], object]  # (hidden layer, which of its units, their sums [units, n]): in place
@@ -85,27 +88,49 @@ class AppendOnly:
                 activate(layer, made, units)
 
 
+Invert = Callable[
+    [Tensor, Tensor], tuple[Tensor, Tensor | float]
+]  # of y [n] and made [numbers, n]: x, its log-derivative
+
+
+def _run(y: Tensor, network: DenseNetwork, invert: Invert) -> tuple[Tensor, Tensor]:
+    """x [n, D] and log_det [n]. In the weights' dtype, which is y's; log_det in float64."""
+    net = AppendOnly(network, len(y))
+    log_det = y.new_zeros(len(y), dtype=torch.float64)
+    x = torch.empty_like(y, memory_format=torch.contiguous_format)
+    for step, at in enumerate(_sorted(network.when)):
+        value, log = invert(y[:, at], net.outputs(step))
+        net.given(step)[0] = x[:, at] = value
+        log_det += log
+        net.enable(step, lambda layer, made, units: units.relu_())
+    return x, log_det
+
+
 def forward(
     y: Tensor,  # [n, D]
     network: DenseNetwork,  # an input gives one number; two numbers of it, shift and log_scale, or the shift alone
     scale: str,
     bound: float,
 ) -> tuple[Tensor, Tensor]:
-    """x [n, D] and log_det [n], minus the sum of f. In the weights' dtype, which is y's."""
-    net, order = AppendOnly(network, len(y)), _sorted(network.when)
-    log_det = y.new_zeros(len(y), dtype=torch.float64)
-    x = torch.empty_like(y, memory_format=torch.contiguous_format)
-    for step, at in enumerate(order):
-        made, u = net.outputs(step), y[:, at]
+    def invert(u: Tensor, made: Tensor) -> tuple[Tensor, Tensor | float]:
         if network.numbers == 1:
-            value = u - made[0]
-        else:
-            root, rest, f, _ = _factor(made[1], scale, bound, True)
-            value = (u - made[0]) * root * root * rest
-            log_det -= f
-        net.given(step)[0] = x[:, at] = value
-        net.enable(step, lambda layer, made, units: units.relu_())
-    return x, log_det
+            return u - made[0], 0.0
+        root, rest, f, _ = _factor(made[1], scale, bound, True)
+        return (u - made[0]) * root * root * rest, -f
+
+    return _run(y, network, invert)
+
+
+def forward_spline(
+    y: Tensor,  # [n, D]
+    network: DenseNetwork,  # an input gives one number; all numbers of its spline
+    *options: Any,  # tails .. beta of rational_quadratic_spline
+) -> tuple[Tensor, Tensor]:
+    def invert(u: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+        x, log = rational_quadratic_spline.compose(u.unsqueeze(1), made.T, "all", False, *options, True)
+        return x[:, 0], log
+
+    return _run(y, network, invert)
 
 
 def transposed(network: DenseNetwork) -> DenseNetwork:
@@ -126,12 +151,13 @@ def transposed(network: DenseNetwork) -> DenseNetwork:
 def solve(
     grad: Tensor,  # [n, D]: g
     network: DenseNetwork,  # transposed
-    root: Tensor | None,  # [n, D]: e^(-f / 2); None: 1
-    slope: Tensor | None,  # [n, D], as offset: log_scale's gradient is slope v + offset, shift's is v
+    root: Tensor | None,  # [n, D]: what v is multiplied by twice; None: 1
+    slope: Tensor | None,  # [n, D, factors], as offset: an input's last gradients are slope v + offset each
     offset: Tensor | None,
     hidden: Sequence[Tensor],  # [n, units], values of each layer made: no gradient passes where one is 0
 ) -> Tensor:
-    """v [n, D], of which J^T v = g, J being the derivative of y by x."""
+    """v [n, D], of which J^T v = g. Of an input's gradients that the network takes the first is v where it has one more than
+    there are factors. For y = x e^f + t, with J the derivative of y by x: e^(-f / 2), and one factor, log_scale's."""
     net = AppendOnly(network, len(grad))
     orders = [torch.tensor(order, dtype=torch.int64, device=grad.device) for order in network.orders()[1:-1]]
     passes = [(values > 0).T[order] for values, order in zip(hidden, orders, strict=True)]
@@ -140,9 +166,12 @@ def solve(
         value = grad[:, at] - net.outputs(step)[0]
         if root is not None:
             value = value * root[:, at] * root[:, at]
-        solved[:, at] = net.given(step)[0] = value
+        solved[:, at] = value
+        given = net.given(step)
         if slope is not None and offset is not None:
-            net.given(step)[1] = slope[:, at] * value + offset[:, at]
+            given[net.sources - slope.shape[2] :] = slope[:, at].T * value + offset[:, at].T
+        if slope is None or net.sources > slope.shape[2]:
+            given[0] = value
         net.enable(step, lambda layer, made, units: units.mul_(passes[layer][made]))
     return solved
 
@@ -150,7 +179,7 @@ def solve(
 def factors(
     y: Tensor, shift: Tensor, log_scale: Tensor, grad_log_det: Tensor | None, scale: str, bound: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """root, slope and offset of `solve`. The gradient of log_det, minus the sum of f, reaches log_scale as -grad f'."""
+    """root, slope and offset [n, D] of `solve`. The gradient of log_det, minus the sum of f, reaches log_scale as -grad f'."""
     f = _factor(log_scale, scale, bound, True)[2]
     derivative = _derivative(log_scale, scale, bound)
     offset = torch.zeros_like(f) if grad_log_det is None else derivative * grad_log_det.unsqueeze(1).to(f.dtype)

@@ -111,30 +111,40 @@ def exercise_sampling_dense(launcher) -> None:
 
 
 def exercise_autoregressive_inverse(launcher) -> None:
-    """And its gradient's network: panels of several lengths and none, each sample's own biases, an additive layer."""
+    """And its gradient's network: panels of several lengths and none, each sample's own biases, additive layers and splines."""
     import torch
 
     from pygen.native import _dense_cuda
-    from pygen.nn import MaskedAutoregressive
+    from pygen.nn import MaskedAutoregressive, MaskedAutoregressiveSpline
     from pygen.ops._autoregressive_inverse import network_of
     from pygen.reference.autoregressive_inverse import transposed
 
-    for room, dtype, images, threads, own, additive in (
-        (5000, torch.float32, 1, 96, True, False),
-        (48 << 10, torch.float64, 4, 32, False, False),
-        (3000, torch.float32, 2, 64, True, True),
-        (3000, torch.float32, 4, 128, True, False),
-        (0, torch.float64, 2, 64, True, False),
+    for room, dtype, images, threads, own, numbers in (  # of an input
+        (5000, torch.float32, 1, 96, True, 2),
+        (48 << 10, torch.float64, 4, 32, False, 2),
+        (3000, torch.float32, 2, 64, True, 1),
+        (3000, torch.float32, 4, 128, True, 2),
+        (0, torch.float64, 2, 64, True, 2),
+        (20000, torch.float32, 4, 128, True, 8),
+        (0, torch.float64, 2, 64, False, 8),
+        (48 << 10, torch.float32, 2, 32, False, 35),
     ):
         _dense_cuda._BUFFERS_BYTES = room
         _dense_cuda.make_plan.cache_clear()
-        layer = MaskedAutoregressive(40, (33, 20), cond_features=2, additive=additive).to(dtype)
+        if numbers > 2:
+            layer = MaskedAutoregressiveSpline(40, (33, 20), num_bins=(numbers + 1) // 3).to(dtype)
+        else:
+            layer = MaskedAutoregressive(40, (33, 20), cond_features=2, additive=numbers == 1).to(dtype)
         weights, biases = ([getattr(part, kind).detach() for part in layer.layers] for kind in ("weight", "bias"))
         if own:
             biases[0] = biases[0].expand(5, -1)
-        network, y = network_of(weights, biases, layer._degrees), torch.rand(5, 40, dtype=dtype)
+        network, y = network_of(weights, biases, layer._degrees, layer._rule), torch.rand(5, 40, dtype=dtype)
         tuned = {"threads": threads, "images_per_block": images}
-        launcher.forward(y, network, "exp", 1.0, **tuned)
-        factors = (None, None, None) if additive else (y, y, y)
+        factors = (None, None, None) if numbers == 1 else (y, y[..., None], y[..., None])
+        if numbers > 2:
+            launcher.forward_spline(y, network, "linear", -2.0, 0.5, 1e-3, 1e-3, 1e-3, 1.0, **tuned)
+            factors = None, *[torch.rand(5, 40, numbers, dtype=dtype)] * 2
+        else:
+            launcher.forward(y, network, "exp", 1.0, **tuned)
         hidden = [torch.rand(5, len(degrees), dtype=dtype) - 0.5 for degrees in network.degrees[:0:-1]]
         launcher.solve(y, transposed(network), *factors, hidden, **tuned)

@@ -198,6 +198,12 @@ def _module():
     return pnn.SplineCoupling(nn.Linear(2, 16), mask="even_odd", bound=2.0), (torch.randn(3, 4),)
 
 
+def _autoregressive():
+    layer = pnn.MaskedAutoregressiveSpline(4, (5, 6), num_bins=3, cond_features=2, bound=2.0)
+    nn.init.normal_(layer.layers[-1].weight, std=0.3)  # which begins with zeros
+    return layer, (torch.randn(3, 4), torch.randn(3, 2))
+
+
 ROWS = [
     Op(
         name="rational_quadratic_spline",
@@ -228,6 +234,6 @@ ROWS = [
         registered=registered,
         more_samples=more_samples,
         fuzz=fuzz,
-        modules={"SplineCoupling": _module},
+        modules={"SplineCoupling": _module, "MaskedAutoregressiveSpline": _autoregressive},
     )
 ]

@@ -15,6 +15,7 @@ INVERSE_CUDA = "tests/test_cuda_host_autoregressive_inverse.py"
 INVERSE_CPP = "csrc/cpu/autoregressive_inverse.cpp"
 INVERSE_CU = "csrc/cuda/autoregressive_inverse.cu"
 INVERSE_OP = "pygen/ops/_autoregressive_inverse.py"
+INVERSE_RULES = "pygen/ops/_autoregressive_rules.py"
 INVERSE_REFERENCE = "pygen/reference/autoregressive_inverse.py"
 DENSE_CU = "csrc/cuda/dense_network.cuh"
 DENSE_PARTS = "csrc/cuda/dense_network_parts.cuh"
@@ -52,7 +53,7 @@ FAULTS = (
     Fault("spline: bins are left as narrow as rounding makes them", SPLINE_H, "b.stretch[0] = (c.high - (left + (share[0] * x + c.least[0]))) * c.over_range;", "", SPLINE),
     Fault("spline: the inverse's gradient is not divided by its slope", SPLINE_H, "/ (p.s * slope_over);", "* (p.s * slope_over);", SPLINE),
     Fault("spline: outputs leave the bound by rounding", SPLINE_H, "out = L::at_most(V(L::at_least(out, c.low)), c.high);", "", SPLINE),
-    Fault("spline, C++: NaN of params outside leaks into gradients", SPLINE_CPP, "L::select(inside, V(share[axis] * e(axis, k) * mine), V{})", "V(share[axis] * e(axis, k) * mine)", SPLINE),
+    Fault("spline, C++: NaN of params outside leaks into gradients", "csrc/cpu/rational_quadratic_spline_compute.h", "L::select(inside, V(share[axis] * e(axis, k) * mine), V{})", "V(share[axis] * e(axis, k) * mine)", SPLINE),
     Fault("spline, C++: a tile's end loses its logarithms", SPLINE_CPP, "if (!kBackward) std::copy_n(s.tile_log, count, s.log + at + i);", "", SPLINE),
     Fault("spline, C++: the last square of numbers begins past them", SPLINE_TILE, "k + 4 <= numbers ? k : numbers - 4", "k", SPLINE),
     Fault("spline: the gradient of a softmax is not centred", SPLINE_H, "-(start * b.before[axis] + size * b.own[axis])};", "V{}};", SPLINE),
@@ -72,16 +73,16 @@ FAULTS = (
     Fault("NICE: the scale's log-determinant is left out", "pygen/models/nice.py", "return h * torch.exp(self.log_scale), self._log_det(h)", "return h * torch.exp(self.log_scale), 0 * self._log_det(h)", "tests/test_flows.py"),
     Fault("flows: levels count in their own scale", "pygen/models/_flow.py", "math.log(2 / self.num_levels) * math.prod(x.shape[1:])", "math.log(2 / self.num_levels)", "tests/test_flows.py"),
     Fault("autoregressive inverse, C++: log_det has the other sign", INVERSE_CPP, "p.log_det[image] -= f.log;", "p.log_det[image] += f.log;", INVERSE),
-    Fault("autoregressive inverse, C++: log_det begins with what memory holds", INVERSE_CPP, "    if (step == 0) p.log_det[image] = 0;\n", "", INVERSE),
+    Fault("autoregressive inverse, C++: log_det begins with what memory holds", INVERSE_CPP, "  std::fill_n(p.log_det, p.network.batch, 0.0);\n", "", INVERSE),
     Fault("autoregressive inverse, C++: a block's samples have the first ones' conditions", "csrc/cpu/dense_worker.h", "+ first_ * given.added_pitch + block.first", "+ block.first", INVERSE),
     Fault("autoregressive inverse, C++: gradients pass other units", INVERSE_CPP, "values[plan.order[layer + 1][unit]] > 0", "values[unit] > 0", INVERSE),
-    Fault("autoregressive inverse, C++: log_det's gradient is forgotten", INVERSE_CPP, "number(p.slope, at) * solved + number(p.offset, at);", "number(p.slope, at) * solved;", INVERSE),
-    Fault("autoregressive inverse, C++: e^-f is its root", INVERSE_CPP, "solved * number(p.root, at) * number(p.root, at)", "solved * number(p.root, at)", INVERSE),
+    Fault("autoregressive inverse, C++: log_det's gradient is forgotten", INVERSE_CPP, "slope[k] * solved + offset[k];", "slope[k] * solved;", INVERSE),
+    Fault("autoregressive inverse, C++: e^-f is its root", INVERSE_CPP, "solved * numbers(p.root)[at] * numbers(p.root)[at]", "solved * numbers(p.root)[at]", INVERSE),
     Fault("autoregressive inverse: units of cond alone add nothing", INVERSE_OP, "bias = torch.addmm(bias, constant, weight[:, : before.start].T)", "bias = bias.expand(len(constant), -1)", INVERSE),
-    Fault("autoregressive inverse: gradients of weights have the other sign", INVERSE_OP, "else -torch.cat((v, slope * v + offset), 1)", "else torch.cat((v, slope * v + offset), 1)", INVERSE),
+    Fault("autoregressive inverse: gradients of weights have the other sign", INVERSE_RULES, "-torch.cat((v, slope * v + offset), 1)", "torch.cat((v, slope * v + offset), 1)", INVERSE),
     Fault("autoregressive inverse: the second order stops", "pygen/ops/autoregressive_inverse.py", "elif torch.is_grad_enabled() or _dispatch.transformed(*grads):", "elif _dispatch.transformed(*grads):", INVERSE),
     Fault("autoregressive inverse: autocast narrows what cond adds", INVERSE_OP, "    with _checks.without_autocast(y):\n        given =", "    if True:\n        given =", INVERSE),
-    Fault("autoregressive inverse: forward hooks are not called", "pygen/nn/masked_autoregressive.py", "and not (layer._forward_hooks or", "and not (False and layer._forward_hooks or", INVERSE),
+    Fault("autoregressive inverse: forward hooks are not called", "pygen/nn/_autoregressive.py", "and not (layer._forward_hooks or", "and not (False and layer._forward_hooks or", INVERSE),
     Fault("autoregressive inverse: a hidden unit's gradient passes zeros", INVERSE_OP, "* (values[i] > 0)", "* (values[i] >= 0)", INVERSE),
     Fault("autoregressive inverse: under compile, degrees begin too late", "pygen/ops/autoregressive_inverse.py", "flat[end - size : end]", "flat[end - size + (end > size) : end + (end > size)]", INVERSE),
     Fault("autoregressive inverse, PyTorch: turns are not turned round", INVERSE_REFERENCE, "when = tuple(last - turn for turn in network.when)", "when = network.when", INVERSE),
@@ -90,9 +91,21 @@ FAULTS = (
     Fault("autoregressive inverse, CUDA: all blocks have the first one's gates", DENSE_CU, "p.rule.gates[(first + image) * p.act_size + at]", "p.rule.gates[image * p.act_size + at]", INVERSE_CUDA),
     Fault("autoregressive inverse, CUDA: an input gives its first number twice", DENSE_CU, "l == 0 ? source - degree * p.sources : 0;", "0;", INVERSE_CUDA),
     Fault("autoregressive inverse, CUDA: rows of shifts and scales lie side by side", "csrc/cuda/dense_network.cu", "unit % p.outs * p.row_step;", "unit % p.outs;", INVERSE_CUDA),
-    Fault("autoregressive inverse, CUDA: without panels an input gives one number", DENSE_CU, "for (int k = 0; k < block.p.sources; ++k) image[sources + k]", "for (int k = 0; k < 1; ++k) image[sources + k]", INVERSE_CUDA),
+    Fault("autoregressive inverse, CUDA: without panels an input gives one number", DENSE_CU, "for (int k = 0; k < block.p.sources; ++k) sources[k]", "for (int k = 0; k < 1; ++k) sources[k]", INVERSE_CUDA),
     Fault("autoregressive inverse, CUDA: without panels gates are ignored", DENSE_CU, "*unit = block.p.rule.activate(image[sums + layer.sum + item % count], *unit);", "*unit = block.p.rule.activate(image[sums + layer.sum + item % count], T(1));", INVERSE_CUDA),
     Fault("autoregressive inverse, CUDA: log_det's gradient is forgotten", INVERSE_CU, "step.scaled = step.slope * step.value + step.offset;", "step.scaled = step.slope * step.value;", INVERSE_CUDA),
     Fault("autoregressive inverse, CUDA: a gate is written over while others read it", DENSE_CU, "      if constexpr (Rule::kGated) __syncwarp();  // all lanes have read the gate\n", "", f"{RACES} autoregressive_inverse"),
+    Fault("autoregressive splines, C++: a second tile has the first one's y", INVERSE_CPP, "(step.first + first) * plan.steps", "step.first * plan.steps", INVERSE),
+    Fault("autoregressive splines, C++: log_det is the last number's", INVERSE_CPP, "p.log_det[step.first + first + i] += log[i];", "p.log_det[step.first + first + i] = log[i];", INVERSE),
+    Fault("autoregressive splines, C++: without shifts the first gradient is v", INVERSE_CPP, "const bool first = plan.sources > p.factors;", "const bool first = true;", INVERSE),
+    Fault("autoregressive splines: an input has every D-th number", INVERSE_RULES, "return outputs // inputs, 1", "return 1, inputs", INVERSE),
+    Fault("autoregressive splines: log_det's gradient has the other sign", INVERSE_RULES, "back(None, -grad_log_det.to(y.dtype))", "back(None, grad_log_det.to(y.dtype))", INVERSE),
+    Fault("autoregressive splines: the op forgets that zeros are the identity", INVERSE_RULES, "derivative, bool(identity))", "derivative, False)", INVERSE),
+    Fault("autoregressive splines, PyTorch: the first gradient is v", INVERSE_REFERENCE, "if slope is None or net.sources > slope.shape[2]:", "if True:", INVERSE),
+    Fault("autoregressive splines, CUDA: numbers past the lanes are not given", INVERSE_CU, "k < sources; k += 32) to[k]", "k < sources && k < 32; k += 32) to[k]", INVERSE_CUDA),
+    Fault("autoregressive splines, CUDA: heights are subtracted from the widest", INVERSE_CU, "(k < c.bins ? widest : highest)", "widest", f"{INVERSE_CUDA} -k plain_pytorch"),
+    Fault("autoregressive splines, CUDA: outside the bound log_det is what was there", INVERSE_CU, "      step.log = step.value == step.value ? T(0) : step.value;\n", "      step.log = step.value;\n", INVERSE_CUDA),
+    Fault("autoregressive splines, CUDA: logits are written over while others read them", INVERSE_CU, "    __syncwarp();  // all lanes have read the logits\n", "", f"{RACES} autoregressive_inverse"),
+    Fault("autoregressive splines, CUDA: lanes go on before the exponentials are there", INVERSE_CU, "(k < c.bins ? widest : highest) - outputs[k]);\n    __syncwarp();\n", "(k < c.bins ? widest : highest) - outputs[k]);\n", f"{RACES} autoregressive_inverse"),
     Fault("dense networks, CUDA: sums go on before other warps have begun them", DENSE_CU, "      __syncthreads();  // others go on with what these warps began\n", "", f"{INVERSE_CUDA} -k last_bit"),
 )  # fmt: skip

@@ -1,10 +1,12 @@
-"""A masked autoregressive flow as people usually write it in plain PyTorch: oracle and baseline of `pygen.models.MAF`.
+"""Masked autoregressive flows as people usually write them in plain PyTorch: oracle and baseline of `pygen.models.MAF`.
 
-Papamakarios, Pavlakou, Murray, "Masked Autoregressive Flow for Density Estimation" (2017). Same constructor, same `state_dict`.
+Papamakarios, Pavlakou, Murray, "Masked Autoregressive Flow for Density Estimation" (2017); with splines Durkan, Bekasov, Murray,
+Papamakarios, "Neural Spline Flows" (2019). Same constructor, same `state_dict`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .nice import Flow
+from .nsf import spline
 
 
 class _Masked(nn.Linear):
@@ -30,36 +33,61 @@ class _Masked(nn.Linear):
 
 
 class _Layer(nn.Module):
-    """y = x e^f + t, t and f from a network of the numbers before. Its inverse runs the network once for each number."""
+    """y = x e^f + t, t and f from a network of the numbers before, or a spline of x. Its inverse runs the network once for each
+    number."""
 
-    def __init__(self, order: Tensor, hidden: Sequence[int], cond_features: int | None, bound: float | None) -> None:
+    def __init__(
+        self,
+        order: Tensor,
+        hidden: Sequence[int],
+        cond_features: int | None,
+        num_bins: int | None,
+        bound: float | None,
+    ) -> None:
         super().__init__()
         first = 0 if cond_features is None else -1
         spread = max(1, len(order) - 1 - first)
-        degrees = [order, *(torch.arange(size) * spread // size + first for size in hidden), order.repeat(2)]
+        outputs = order.repeat(2) if num_bins is None else order.repeat_interleave(3 * num_bins - 1)
+        degrees = [order, *(torch.arange(size) * spread // size + first for size in hidden), outputs]
         pairs = list(pairwise(degrees))
         self.layers = nn.ModuleList(_Masked(a, b, i + 1 == len(pairs)) for i, (a, b) in enumerate(pairs))
         self.cond = None if cond_features is None else nn.Linear(cond_features, hidden[0], bias=False)
-        self.bound = bound
+        self.num_bins, self.bound = num_bins, bound
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
 
-    def shift_and_scale(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+    def made(self, x: Tensor, cond: Tensor | None) -> Tensor:
         for i, layer in enumerate(self.layers):
             x = layer(x if i == 0 else F.relu(x))
             if i == 0 and self.cond is not None:
                 x = x + self.cond(cond)
-        shift, log_scale = x.chunk(2, 1)
+        return x
+
+    def shift_and_scale(self, made: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = made.chunk(2, 1)
         return shift, log_scale if self.bound is None else self.bound * torch.tanh(log_scale / self.bound)
 
+    def spline(self, v: Tensor, made: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        assert self.bound is not None
+        beta = math.log(2) / (1 - 1e-3)  # zeros are the identity
+        return spline(v, made.reshape(*v.shape, -1), inverse, low=-self.bound, high=self.bound, beta=beta)
+
     def forward(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self.shift_and_scale(x, cond)
+        made = self.made(x, cond)
+        if self.num_bins is not None:
+            y, log = self.spline(x, made, False)
+            return y, log.sum(1)
+        shift, log_scale = self.shift_and_scale(made)
         return x * log_scale.exp() + shift, log_scale.sum(1)
 
     def inverse(self, y: Tensor, cond: Tensor | None) -> Tensor:
         x = torch.zeros_like(y)
         for _ in range(y.shape[1]):
-            shift, log_scale = self.shift_and_scale(x, cond)
+            made = self.made(x, cond)
+            if self.num_bins is not None:
+                x = self.spline(y, made, True)[0]
+                continue
+            shift, log_scale = self.shift_and_scale(made)
             x = (y - shift) * (-log_scale).exp()
         return x
 
@@ -72,7 +100,8 @@ class MAF(Flow):
         hidden_sizes: widths of the networks' hidden layers.
         num_layers: how many.
         cond_features: of the conditions, or None.
-        bound: of log scales, or None.
+        num_bins: of splines; None: shifts and scales.
+        bound: of log scales, or None; of splines.
         prior: "normal" or "logistic".
         num_levels: of x, or None where it is continuous.
     """
@@ -84,6 +113,7 @@ class MAF(Flow):
         *,
         num_layers: int = 5,
         cond_features: int | None = None,
+        num_bins: int | None = None,
         bound: float | None = 5.0,
         prior: str = "normal",
         num_levels: int | None = None,
@@ -93,7 +123,7 @@ class MAF(Flow):
         self.prior, self.num_levels = prior, num_levels
         turns = torch.arange(num_inputs)
         self.layers = nn.ModuleList(
-            _Layer(turns.flip(0) if i % 2 else turns, hidden, cond_features, bound) for i in range(num_layers)
+            _Layer(turns.flip(0) if i % 2 else turns, hidden, cond_features, num_bins, bound) for i in range(num_layers)
         )
 
     def _transform(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
