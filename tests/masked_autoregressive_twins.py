@@ -25,6 +25,10 @@ CASES = {
     "sigmoid": ((7, (2, 20, 5)), {"scale": "sigmoid", "cond_features": 2}),
     "panels": ((70, (50, 90, 30)), {"order": LONG, "cond_features": 3, "scale": "tanh", "bound": 3.0}),
     "panels of one": ((70, 130), {"order": range(70)[::-1]}),
+    "tanh": ((7, (9, 40, 8)), {"order": MIXED, "activation": "tanh", "cond_features": 3}),
+    "elu": ((7, (20, 5)), {"activation": "elu", "scale": "tanh", "bound": 2.0}),
+    "silu": ((70, (50, 90)), {"order": LONG, "activation": "silu"}),
+    "tanh splines": ((7, (9, 8)), {"num_bins": 3, "activation": "tanh"}),
     "spline of one": ((1, 3), {"num_bins": 4}),
     "spline of one bin": ((2, 5), {"num_bins": 1, "order": (1, 0), "cond_features": 2, "tails": None, "bound": 2.5}),
     "splines": ((7, (9, 4, 8)), {"num_bins": 5, "order": MIXED, "cond_features": 3}),
@@ -61,7 +65,7 @@ def network(layer, parameters, x, cond=None):
     last = len(layer.layers) - 1
     for i, of in enumerate(layer.layers):
         w, b = (parameters[f"layers.{i}.{name}"] for name in ("weight", "bias"))
-        x = F.linear(x if i == 0 else F.relu(x), w * of.live_mask(), b)
+        x = F.linear(x if i == 0 else getattr(F, layer.activation)(x), w * of.live_mask(), b)
         x = x if cond is None or i else x + cond @ parameters["cond.weight"].T
         assert of.strict == (i == last)
     return x

@@ -15,6 +15,7 @@ VARIANTS = {
     "bounded": CONDITIONAL,
     "unbounded": CONDITIONAL | {"bound": None, "prior": "logistic", "hidden_sizes": 4},
     "splines": CONDITIONAL | {"num_bins": 4, "bound": 2.0},
+    "tanh": CONDITIONAL | {"activation": "tanh"},
     "levels": CONDITIONAL | {"num_inputs": 6, "num_levels": 16},
     "one number": CONDITIONAL | {"num_inputs": 1, "num_layers": 2},
 }

@@ -230,6 +230,7 @@ def test_masked_autoregressive_says_what_it_is():
     assert shown(3, 4) == "3, scale='exp'"
     assert shown(3, 4, order=[0, 1, 2], additive=True, cond_features=2) == "3, additive=True, cond_features=2"
     assert shown(3, 4, order=[2, 1, 0], scale="tanh", bound=2) == "3, scale='tanh', bound=2, order=range(D)[::-1]"
+    assert shown(3, 4, activation="elu") == "3, scale='exp', activation='elu'"
     assert shown(3, 4, order=torch.tensor([1, 0, 2])) == "3, scale='exp', order=of its own"
     assert MaskedAutoregressive(3, 4, order=np.array([1, 0, 2])).order == (1, 0, 2)
 
@@ -247,6 +248,7 @@ REFUSED = {
     "cond_features": (lambda: layer(cond_features=0), "cond_features: expected an int >= 1, got 0"),
     "scale": (lambda: layer(scale="soft"), "scale: expected 'exp', 'sigmoid' or 'tanh', got 'soft'"),
     "bound": (lambda: layer(scale="tanh"), "bound: expected a positive number, since scale is 'tanh', got NoneType"),
+    "activation": (lambda: layer(activation="gelu"), "activation: expected 'relu' or 'tanh' or 'elu' or 'silu', got 'gelu'"),
     "additive": (lambda: layer(additive=1), "additive: expected True or False, got 1"),
     "additive scale": (lambda: layer(additive=True, scale="sigmoid"), "scale: expected 'exp', the default, .* got 'sigmoid'"),
     "order short": (lambda: layer(order=(0, 1)), r"order: expected each of 0 .. 2 once, got \(0, 1\)"),

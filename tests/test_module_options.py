@@ -51,20 +51,26 @@ def _made_autoregressive(**options: object) -> nn.Module:
     return layer
 
 
-def _network(m: nn.Module, x: Tensor, cond: Tensor, order: tuple, outputs: tuple) -> Tensor:
+def _network(m: nn.Module, x: Tensor, cond: Tensor, order: tuple, outputs: tuple, activation: str) -> Tensor:
     hidden = [tuple(i * 4 // size - 1 for i in range(size)) for size in (5, 6)]
     degrees, made = [order, *hidden, outputs], x
     for i, layer in enumerate(m.layers):
         of = {"in_degrees": degrees[i], "out_degrees": degrees[i + 1], "strict": i == 2}
-        made = pf.masked_linear(made.relu() if i else made, layer.weight, layer.bias, **of)
+        made = pf.masked_linear(getattr(F, activation)(made) if i else made, layer.weight, layer.bias, **of)
         made = made if i else made + m.cond(cond)
     return made
 
 
 def _autoregressive(
-    m: nn.Module, x: Tensor, cond: Tensor, order: tuple = (0, 1, 2, 3), additive: bool = False, **options: object
+    m: nn.Module,
+    x: Tensor,
+    cond: Tensor,
+    order: tuple = (0, 1, 2, 3),
+    additive: bool = False,
+    activation: str = "relu",
+    **options: object,
 ) -> tuple:
-    made = _network(m, x, cond, order, order * (1 if additive else 2))
+    made = _network(m, x, cond, order, order * (1 if additive else 2), activation)
     return pf.affine_coupling(x, *(made.chunk(2, 1) if not additive else (made, None)), mask=None, **options)
 
 
@@ -75,10 +81,16 @@ def _made_autoregressive_spline(**options: object) -> nn.Module:
 
 
 def _autoregressive_spline(
-    m: nn.Module, x: Tensor, cond: Tensor, order: tuple = (0, 1, 2, 3), num_bins: int = 8, **options: object
+    m: nn.Module,
+    x: Tensor,
+    cond: Tensor,
+    order: tuple = (0, 1, 2, 3),
+    num_bins: int = 8,
+    activation: str = "relu",
+    **options: object,
 ) -> tuple:
     numbers = 3 * num_bins + (1 if options.get("tails", "linear") is None else -1)
-    made = _network(m, x, cond, order, tuple(turn for turn in order for _ in range(numbers)))
+    made = _network(m, x, cond, order, tuple(turn for turn in order for _ in range(numbers)), activation)
     return pf.rational_quadratic_spline(x, made, **options)
 
 
@@ -104,14 +116,16 @@ CASES = CONTRASTIVE | {
     "MaskedAutoregressive": Case(
         _made_autoregressive,
         _autoregressive,
-        ({"order": (2, 0, 3, 1)}, {"additive": True}, {"scale": "sigmoid"}, {"scale": "tanh", "bound": 0.5}),
+        ({"order": (2, 0, 3, 1)}, {"additive": True}, {"scale": "sigmoid"}, {"scale": "tanh", "bound": 0.5},
+         {"activation": "elu"}),
         elsewhere=frozenset({"cond_features"}),
     ),
     "MaskedAutoregressiveSpline": Case(
         _made_autoregressive_spline,
         _autoregressive_spline,
         (
-            {"order": (2, 0, 3, 1)}, {"num_bins": 3}, {"tails": None, "bound": 9.0}, {"bound": 2.0}, {"min_bin_width": 0.1},
+            {"order": (2, 0, 3, 1)}, {"activation": "tanh"}, {"num_bins": 3}, {"tails": None, "bound": 9.0}, {"bound": 2.0},
+            {"min_bin_width": 0.1},
             {"min_bin_height": 0.1}, {"min_derivative": 0.1}, {"identity_init": False},
         ),
         elsewhere=frozenset({"cond_features"}),

@@ -11,8 +11,17 @@ inline namespace PYGEN_ISA {
 namespace {
 
 template <class Real>
-PYGEN_INLINE Real relu(Real sum) {
-  return sum < 0 ? Real(0) : sum;
+PYGEN_INLINE void activate_by(Activation activation, const DenseUnits<Real>& units) {
+  switch (activation) {
+    case Activation::Relu:
+      return activate_units<Activation::Relu>(units);
+    case Activation::Tanh:
+      return activate_units<Activation::Tanh>(units);
+    case Activation::Elu:
+      return activate_units<Activation::Elu>(units);
+    default:
+      activate_units<Activation::Silu>(units);
+  }
 }
 
 template <class Real>
@@ -45,7 +54,7 @@ struct AffineRule {
         solve<Scale::Tanh>(step);
     }
   }
-  PYGEN_INLINE Real activate(int64_t, int64_t, int64_t, Real sum) const { return relu(sum); }
+  PYGEN_INLINE void activate(const DenseUnits<Real>& units) const { activate_by(p.activation, units); }
 };
 
 // Tiles of images: all of a vector's are computed, those beyond the last among numbers that stand for nothing.
@@ -97,7 +106,7 @@ struct SplineRule {
       p.log_det[step.first + first + i] += log[i];
     }
   }
-  PYGEN_INLINE Real activate(int64_t, int64_t, int64_t, Real sum) const { return relu(sum); }
+  PYGEN_INLINE void activate(const DenseUnits<Real>& units) const { activate_by(p.activation, units); }
 };
 
 template <class Real>
@@ -118,10 +127,13 @@ struct SolveRule {
       for (int64_t k = 0; k < p.factors; ++k) values[k] = slope[k] * solved + offset[k];
     });
   }
-  PYGEN_INLINE Real activate(int64_t image, int64_t layer, int64_t unit, Real sum) const {
-    const int64_t units = static_cast<int64_t>(plan.order[layer + 1].size());
-    const Real* const values = static_cast<const Real*>(p.hidden[layer]) + image * units;
-    return values[plan.order[layer + 1][unit]] > 0 ? sum : Real(0);
+  PYGEN_INLINE void activate(const DenseUnits<Real>& units) const {
+    const std::vector<int64_t>& order = plan.order[units.layer + 1];
+    const Real* const slopes = numbers(p.hidden[units.layer]) + units.image * static_cast<int64_t>(order.size());
+    for (int64_t i = 0; i < units.count; ++i) {
+      const Real slope = slopes[order[units.first + i]];
+      units.values[i] = slope == 0 ? Real(0) : units.sums[i] * slope;
+    }
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "common/activation.h"
 #include "common/affine_coupling.h"
 #include "common/rational_quadratic_spline_call.h"
 #include "cpu/dense_network.h"
@@ -15,6 +16,7 @@ namespace pygen {
 struct AutoregressiveInverse {
   DType dtype;  // Float32 or Float64, of all numbers but log_det
   DenseNetwork network;
+  Activation activation;
   const void* y;    // [n, inputs]
   void* x;          // [n, inputs], written
   double* log_det;  // [n], written: of x by y
@@ -43,7 +45,7 @@ struct AutoregressiveInverseSolve {
   const void* root;            // its square is what v is multiplied by; or absent
   const void *slope, *offset;  // [n, inputs, factors]: the last gradients are slope v + offset each; where there is
   int64_t factors;             // one more gradient, the first, it is v
-  std::vector<const void*> hidden;  // of each layer made: the units' values, [n, units], which pass where positive
+  std::vector<const void*> hidden;  // of each layer made: [n, units], the derivatives of units by their sums
   void* solved;                     // v, written
   int threads;
   Interrupt* interrupt;

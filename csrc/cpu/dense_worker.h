@@ -2,9 +2,13 @@
 // known, so all of it costs about one forward pass. Threads take blocks of images.
 #pragma once
 
+#include <type_traits>
+
+#include "common/activation.h"
 #include "cpu/dense_plan.h"
 #include "cpu/interrupt.h"
 #include "cpu/parallel.h"
+#include "cpu/registers.h"
 #include "cpu/sampling_tile.h"
 
 namespace pygen {
@@ -23,10 +27,18 @@ struct DenseStep {
   int64_t sources_pitch;
 };
 
+// Units, by degree, that a layer makes of an image.
+template <class Real>
+struct DenseUnits {
+  int64_t image, layer, first, count;
+  const Real* sums;
+  Real* values;
+};
+
 // One thread's work on images [first, first + images). A rule says what an input gives to the first layer, and what
 // becomes of a hidden unit's sum:
-//   decide(step)                       from the step's outputs to the numbers that its input gives, of all images
-//   activate(image, layer, unit, sum)  of the unit, by degree, that the layer makes
+//   decide(step)    from the step's outputs to the numbers that its input gives, of all images
+//   activate(units) from their sums to their values
 template <class Real, class Rule>
 class DenseWorker {
  public:
@@ -119,12 +131,10 @@ class DenseWorker {
     if (from == to) return;
     const int64_t begin = reached(layer + 1, next, step);
     for (int64_t n = 0; n < images_; ++n) {
-      for (int64_t unit = from; unit < to; ++unit) {
-        const Real sum = sums_[layer][n * plan_.sum_pitch[layer] + unit - made.first];
-        const Real value = rule_.activate(first_ + n, layer, unit, sum);
-        acts_[layer + 1][n * plan_.act_pitch[layer + 1] + unit] = value;
-        push(layer + 1, next, unit, begin, n, value);
-      }
+      const Real* const sums = sums_[layer] + n * plan_.sum_pitch[layer] + from - made.first;
+      Real* const values = acts_[layer + 1] + n * plan_.act_pitch[layer + 1] + from;
+      rule_.activate(DenseUnits<Real>{first_ + n, layer, from, to - from, sums, values});
+      for (int64_t unit = from; unit < to; ++unit) push(layer + 1, next, unit, begin, n, values[unit - from]);
     }
   }
 
@@ -141,6 +151,19 @@ template <class Real, class F>
 PYGEN_INLINE void for_each_image(const DenseStep<Real>& step, F f) {
   for (int64_t i = 0; i < step.images; ++i)
     f(step.first + i, step.outputs + i * step.outputs_pitch, step.sources + i * step.sources_pitch);
+}
+
+template <Activation kOf, class Real>
+PYGEN_INLINE void activate_units(const DenseUnits<Real>& units) {
+  using V = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
+  constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
+  int64_t i = 0;
+  for (; i + kWidth <= units.count; i += kWidth) store(units.values + i, activated<kOf>(load<V>(units.sums + i)));
+  if (i == units.count) return;
+  Real some[kWidth] = {};  // the last ones by a whole vector too: a unit's bits do not depend on where it stands
+  std::copy(units.sums + i, units.sums + units.count, some);
+  store(some, activated<kOf>(load<V>(some)));
+  std::copy_n(some, units.count - i, units.values + i);
 }
 
 // Runs the network for all images: make_rule(plan) gives each block's rule.

@@ -18,7 +18,7 @@ struct LevelRule {
       *value = static_cast<const Real*>(p.scaled)[sampling_level(p, at, at, logits, scratch.data())];
     });
   }
-  PYGEN_INLINE Real activate(int64_t, int64_t, int64_t, Real sum) const { return sum < 0 ? Real(0) : sum; }
+  PYGEN_INLINE void activate(const DenseUnits<Real>& units) const { activate_units<Activation::Relu>(units); }
 };
 
 template <class Real>

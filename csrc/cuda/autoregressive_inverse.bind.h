@@ -11,9 +11,10 @@ namespace pygen::cuda {
 
 using InverseTensors = std::array<std::uintptr_t, 3>;
 
-inline void parse_inverse_call(const py::tuple& network, const InverseTensors& tensors, int device,
-                               std::uintptr_t stream, AutoregressiveInverseCall& call) {
+inline void parse_inverse_call(const py::tuple& network, std::string activation, const InverseTensors& tensors,
+                               int device, std::uintptr_t stream, AutoregressiveInverseCall& call) {
   parse_dense_call(network, device, stream, call);
+  call.activation = std::move(activation);
   call.y = tensors[0];
   call.x = tensors[1];
   call.log = tensors[2];
@@ -24,27 +25,29 @@ inline void bind_autoregressive_inverse(py::module_& m) {
   m.attr("autoregressive_inverse_solve_step_numbers") = kAutoregressiveInverseSolveStepNumbers;
   m.def(
       "autoregressive_inverse",
-      [](const py::tuple& network, std::string scale, double bound, const InverseTensors& tensors, int device,
-         std::uintptr_t stream) {
+      [](const py::tuple& network, std::string activation, std::string scale, double bound,
+         const InverseTensors& tensors, int device, std::uintptr_t stream) {
         AutoregressiveAffineInverseCall call;
-        parse_inverse_call(network, tensors, device, stream, call);
+        parse_inverse_call(network, std::move(activation), tensors, device, stream, call);
         call.scale = std::move(scale);
         call.bound = bound;
         const py::gil_scoped_release release;
         autoregressive_inverse(call);
       },
-      "network (parse_dense_call), scale, bound, (y, x, log-derivatives; the last two written), device, stream");
+      "network (parse_dense_call), activation, scale, bound, (y, x, log-derivatives; the last two written), device, "
+      "stream");
   m.def(
       "autoregressive_spline_inverse",
-      [](const py::tuple& network, const py::tuple& options, const InverseTensors& tensors, int device,
-         std::uintptr_t stream) {
+      [](const py::tuple& network, std::string activation, const py::tuple& options, const InverseTensors& tensors,
+         int device, std::uintptr_t stream) {
         AutoregressiveSplineInverseCall call;
-        parse_inverse_call(network, tensors, device, stream, call);
+        parse_inverse_call(network, std::move(activation), tensors, device, stream, call);
         call.options = parse_spline_options(options);
         const py::gil_scoped_release release;
         autoregressive_spline_inverse(call);
       },
-      "network (parse_dense_call), options (parse_spline_options), (y, x, log-derivatives; the last two written), "
+      "network (parse_dense_call), activation, options (parse_spline_options), (y, x, log-derivatives; the last two "
+      "written), "
       "device, stream");
   m.def(
       "autoregressive_inverse_solve",

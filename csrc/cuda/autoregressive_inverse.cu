@@ -1,6 +1,7 @@
 // The inverse of a masked autoregressive layer, a dense network whose outputs say how an input is mapped; and its
 // gradient, of which the network is transposed.
 // Not yet run on a GPU.
+#include "common/activation.h"
 #include "common/affine_coupling.h"
 #include "common/rational_quadratic_spline.h"
 #include "cuda/autoregressive_inverse.h"
@@ -21,10 +22,22 @@ struct InverseRule {
   };
   const T* y;
   T *x, *log;
+  Activation activation;
 
   __device__ __forceinline__ Step look_up(int64_t at) const { return {y[at], T(0)}; }
   __device__ __forceinline__ T given(const Step& step, int) const { return step.value; }
-  __device__ __forceinline__ T activate(T sum, T) const { return sum < T(0) ? T(0) : sum; }
+  __device__ __forceinline__ T activate(T sum, T) const {
+    switch (activation) {
+      case Activation::Relu:
+        return activated<Activation::Relu>(sum);
+      case Activation::Tanh:
+        return activated<Activation::Tanh>(sum);
+      case Activation::Elu:
+        return activated<Activation::Elu>(sum);
+      default:
+        return activated<Activation::Silu>(sum);
+    }
+  }
   __device__ __forceinline__ void write(int64_t at, const Step& step) const {
     x[at] = step.value;
     log[at] = step.log;
@@ -97,6 +110,12 @@ struct SplineRule : InverseRule<T> {
   }
 };
 
+// A unit's gradient by its sum, gate being its derivative.
+template <class T>
+__device__ __forceinline__ T passed(T sum, T gate) {
+  return gate == T(0) ? T(0) : sum * gate;
+}
+
 // Of one output, or of a second one that has a factor.
 template <class T>
 struct SolveRule {
@@ -121,7 +140,7 @@ struct SolveRule {
   }
   __device__ __forceinline__ T given(const Step& step, int k) const { return k == 0 ? step.value : step.scaled; }
   __device__ __forceinline__ void write(int64_t at, const Step& step) const { solved[at] = step.value; }
-  __device__ __forceinline__ T activate(T sum, T gate) const { return gate > T(0) ? sum : T(0); }
+  __device__ __forceinline__ T activate(T sum, T gate) const { return passed(sum, gate); }
 };
 
 // Of many outputs with a factor each, which lanes share: more than a step could hold.
@@ -144,7 +163,7 @@ struct SpreadSolveRule {
     for (int k = static_cast<int>(threadIdx.x) % 32; k < sources; k += 32) to[k] = by[k] * step.value + from[k];
   }
   __device__ __forceinline__ void write(int64_t at, const Step& step) const { solved[at] = step.value; }
-  __device__ __forceinline__ T activate(T sum, T gate) const { return gate > T(0) ? sum : T(0); }
+  __device__ __forceinline__ T activate(T sum, T gate) const { return passed(sum, gate); }
 };
 
 template <class T>
@@ -164,7 +183,8 @@ void run(const AutoregressiveInverseSolveCall& call) {
 
 template <class T>
 InverseRule<T> tensors(const AutoregressiveInverseCall& call) {
-  return {numbers<T>(call.y), reinterpret_cast<T*>(call.x), reinterpret_cast<T*>(call.log)};
+  return {numbers<T>(call.y), reinterpret_cast<T*>(call.x), reinterpret_cast<T*>(call.log),
+          parse_activation(call.activation)};
 }
 
 template <class T>

@@ -8,6 +8,7 @@ namespace pygen::cuda {
 
 // Finds x of y, where what maps an input is said by the network's outputs for it, made of the inputs before it.
 struct AutoregressiveInverseCall : DenseCall {
+  std::string activation;
   std::uintptr_t y, x, log;  // [n, inputs]; the last two written: x, and its log-derivative
 };
 
@@ -30,7 +31,7 @@ struct AutoregressiveInverseSolveCall : DenseCall {
   std::uintptr_t root;           // its square is what v is multiplied by; or 0
   std::uintptr_t slope, offset;  // [n, inputs, factors]: the last gradients are slope v + offset each; where there is
   int64_t factors;               // one more gradient, the first, it is v
-  std::uintptr_t gates;          // [n, act_size]: 1 where a unit passes its gradient, else 0
+  std::uintptr_t gates;          // [n, act_size]: the derivatives of units by their sums
   std::uintptr_t solved;         // v, written
 };
 

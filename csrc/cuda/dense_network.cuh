@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(dense_threads(kInShared)) dense_network_kernel
   T* const images = kInShared ? reinterpret_cast<T*>(shared + 2 * p.buffer_bytes) : p.memory + first * p.image_size;
   const DenseBlock<Rule> block{p, shared, images, first,
                                static_cast<int>(min(p.n - first, static_cast<int64_t>(kImages)))};
-  // Read 16 bytes at a time, before all of them are known; gates are 0 or 1.
+  // Read 16 bytes at a time, before all of them are known.
   for (int64_t i = threadIdx.x; i < static_cast<int64_t>(kImages) * p.image_size; i += blockDim.x) {
     T gate = 0;
     if constexpr (Rule::kGated) {

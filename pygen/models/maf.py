@@ -34,6 +34,7 @@ class MAF(Flow):
         hidden_sizes: widths of the hidden layers of each layer's network; one int is one layer.
         num_layers: how many.
         cond_features: of the conditions [N, cond_features], as in simulation-based inference; None: unconditional.
+        activation: of hidden units: "relu", "tanh", "elu" or "silu".
         num_bins: of each spline, 1 .. 256; None: shifts and scales.
         bound: log scales are bound tanh(s / bound), s what the network gives; None: s itself. With num_bins splines map
             [-bound, bound] to itself, and what lies outside passes as it is.
@@ -55,6 +56,7 @@ class MAF(Flow):
         *,
         num_layers: int = 5,
         cond_features: int | None = None,
+        activation: str = "relu",
         num_bins: int | None = None,
         bound: float | None = 5.0,
         prior: str = "normal",
@@ -78,10 +80,12 @@ class MAF(Flow):
                 raise fail("MAF", "bound", "a number, as splines have one", "None")
 
         def layer(order: range) -> nn.Module:
-            how: dict[str, Any] = {"order": order, "cond_features": self.cond_features, "bound": bound}
-            if num_bins is not None:
-                return MaskedAutoregressiveSpline(self.num_inputs, hidden_sizes, num_bins=num_bins, **how)
-            return MaskedAutoregressive(self.num_inputs, hidden_sizes, scale="exp" if bound is None else "tanh", **how)
+            how: dict[str, Any] = {"order": order, "cond_features": self.cond_features, "activation": activation}
+            if num_bins is not None and bound is not None:
+                return MaskedAutoregressiveSpline(self.num_inputs, hidden_sizes, num_bins=num_bins, bound=bound, **how)
+            return MaskedAutoregressive(
+                self.num_inputs, hidden_sizes, scale="exp" if bound is None else "tanh", bound=bound, **how
+            )
 
         turns = range(self.num_inputs)
         self.layers = nn.ModuleList(layer(turns[::-1] if i % 2 else turns) for i in range(number))

@@ -56,11 +56,11 @@ def _forward(
         plan = _plan(compiled, network, y, compiled.autoregressive_inverse_step_bytes)
         table, log = plan.table_on(y.device), torch.empty_like(y)
         given = _on_gpu(where, plan, table, y, network, **tuning)
-        run(given.arguments, *options, (y.data_ptr(), x.data_ptr(), log.data_ptr()), *there)
+        run(given.arguments, network.activation, *options, (y.data_ptr(), x.data_ptr(), log.data_ptr()), *there)
         return x, log.sum(1, dtype=torch.float64)
     log_det, described = y.new_empty(len(y), dtype=torch.float64), _Given(network)
     tensors = y.data_ptr(), x.data_ptr(), log_det.data_ptr()
-    run(DTYPE_NAMES[y.dtype], described.network, *options, tensors, len(y), *there)
+    run(DTYPE_NAMES[y.dtype], described.network, network.activation, *options, tensors, len(y), *there)
     return x, log_det
 
 
@@ -134,7 +134,7 @@ def solve(
         given.network,
         grad.data_ptr(),
         factors,
-        tuple(given.address(values) for values in hidden),
+        tuple(given.address(slopes) for slopes in hidden),
         solved.data_ptr(),
         len(grad),
         *there,
@@ -143,11 +143,11 @@ def solve(
 
 
 def _gates(plan: _dense_cuda.Plan, table: Tensor, hidden: Sequence[Tensor]) -> Tensor:
-    """[n, act_size], 1 where a unit's value is positive: as the kernel keeps units, by degree; those of inputs are 0."""
+    """[n, act_size], the units' derivatives as the kernel keeps units, by degree; those of inputs are 0."""
     gates = hidden[0].new_zeros(len(hidden[0]), plan.act_size)
     at = plan.layers[0].pitch
-    for i, values in enumerate(hidden):
-        gates[:, at : at + values.shape[1]] = (values > 0)[:, plan.rows(i, table)]
+    for i, slopes in enumerate(hidden):
+        gates[:, at : at + slopes.shape[1]] = slopes[:, plan.rows(i, table)]
         at += plan.layers[i + 1].pitch
     return gates
 

@@ -1,4 +1,4 @@
-"""What layers of autoregressive flows share: a masked ReLU network of the numbers before, and both ways of a rule."""
+"""What layers of autoregressive flows share: a masked network of the numbers before, and both ways of a rule."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pygen.nn.masked_linear import MaskedLinear
 from pygen.ops._autoregressive_inverse import by_passes
 from pygen.ops._autoregressive_rules import Rule
 from pygen.ops.autoregressive_inverse import autoregressive_inverse
+from pygen.reference.autoregressive_inverse import ACTIVATIONS
 
 
 class AutoregressiveLayer(nn.Module):
@@ -40,6 +41,7 @@ class AutoregressiveLayer(nn.Module):
         cond_features: int | None,
         numbers: int,  # that the rule needs of an input
         together: bool,  # whether those of an input lie side by side
+        activation: str,
         backend: str | None,
     ) -> None:
         super().__init__()
@@ -52,8 +54,11 @@ class AutoregressiveLayer(nn.Module):
             check_size(name, "hidden_sizes", size)
         if cond_features is not None:
             check_size(name, "cond_features", cond_features)
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
+            raise fail(name, "activation", " or ".join(map(repr, ACTIVATIONS)), repr(activation))
         turns = tuple(range(num_inputs)) if order is None else _turns(name, order, num_inputs)
         self.num_inputs, self.order, self.cond_features = num_inputs, turns, cond_features
+        self.activation = activation
         self.backend = _dispatch.checked(name, backend)
         first = 0 if cond_features is None else -1  # units that see cond alone
         hidden = tuple(hidden_degrees(size, num_inputs, first) for size in sizes)
@@ -92,8 +97,9 @@ class AutoregressiveLayer(nn.Module):
 
     def _make(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """What the rule needs of each number."""
+        activation = ACTIVATIONS[self.activation]
         for i, layer in enumerate(self.layers):
-            x = layer(x if i == 0 else x.relu())
+            x = layer(x if i == 0 else activation(x))
             if i == 0 and self.cond is not None:
                 x = x + self.cond(cond)
         return x
@@ -107,7 +113,7 @@ class AutoregressiveLayer(nn.Module):
         check_like(self._name, "y", y, "the weights", weights[0])
         if self.cond is not None:
             biases[0] = biases[0] + self.cond(cond)
-        return autoregressive_inverse(y, weights, biases, self._degrees, self._rule, self.backend)
+        return autoregressive_inverse(y, weights, biases, self._degrees, self.activation, self._rule, self.backend)
 
     def _is_plain(self) -> bool:
         """Whether the layers are those that this one made, and their weights and biases say all that they do."""
@@ -145,7 +151,8 @@ class AutoregressiveLayer(nn.Module):
         turns = tuple(range(self.num_inputs))
         named = "range(D)[::-1]" if self.order == turns[::-1] else "of its own"
         order = "" if self.order == turns else f", order={named}"
-        return f"{self.num_inputs}, {self._extra()}{cond}{order}"
+        activation = "" if self.activation == "relu" else f", activation={self.activation!r}"
+        return f"{self.num_inputs}, {self._extra()}{cond}{order}{activation}"
 
     def _extra(self) -> str:
         """The rule's options."""

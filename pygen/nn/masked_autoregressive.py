@@ -13,7 +13,7 @@ from pygen.ops.affine_coupling import check_scale
 class MaskedAutoregressive(AutoregressiveLayer):
     """A layer of masked autoregressive flows (MAF, IAF): x -> (y, log_det), y = x e^f + t, from a MADE's shift t and scale f.
 
-    With inverse=True y -> (x, log_det). t and f of a number are what a masked ReLU network makes of the numbers before
+    With inverse=True y -> (x, log_det). t and f of a number are what a masked network makes of the numbers before
     it, and of cond. One way takes one pass of that network. The other has to find number after number, each of which
     the network needs for the next: it computes every unit once, when the last number that it sees is known, so it takes
     about one pass too, where code that runs the whole network for each number takes as many passes as there are
@@ -27,6 +27,7 @@ class MaskedAutoregressive(AutoregressiveLayer):
         hidden_sizes: widths of the network's hidden layers; one int is one layer.
         order: when each number comes, 0 .. D - 1 each once; None: as they lie. `range(D)[::-1]`: the last one first.
         cond_features: of cond, which a linear layer without bias adds to the first hidden layer; None: there is none.
+        activation: of hidden units: "relu", "tanh", "elu" or "silu".
         scale, bound: of f, as in pygen.functional.affine_coupling.
         additive: y = x + t.
         backend: of all that runs: "reference", "cpu", "triton" (but for the inverse) or "cuda"; None chooses.
@@ -50,6 +51,7 @@ class MaskedAutoregressive(AutoregressiveLayer):
         *,
         order: Sequence[int] | None = None,
         cond_features: int | None = None,
+        activation: str = "relu",
         scale: str = "exp",
         bound: float | None = None,
         additive: bool = False,
@@ -59,7 +61,9 @@ class MaskedAutoregressive(AutoregressiveLayer):
         check_scale(name, scale, bound)
         if check_bool(name, "additive", additive) and scale != "exp":
             raise fail(name, "scale", "'exp', the default, since an additive layer has none", repr(scale))
-        super().__init__(num_inputs, hidden_sizes, order, cond_features, 1 if additive else 2, False, backend)
+        super().__init__(
+            num_inputs, hidden_sizes, order, cond_features, 1 if additive else 2, False, activation, backend
+        )
         self.scale, self.bound, self.additive = scale, bound, additive
 
     @property

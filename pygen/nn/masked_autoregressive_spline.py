@@ -14,7 +14,7 @@ class MaskedAutoregressiveSpline(AutoregressiveLayer):
     """A layer of autoregressive neural spline flows: x -> (y, log_det), each number by a spline of a MADE.
 
     With inverse=True y -> (x, log_det). The splines are those of pygen.functional.rational_quadratic_spline, their
-    numbers what a masked ReLU network makes of the numbers before, and of cond. As with MaskedAutoregressive either way
+    numbers what a masked network makes of the numbers before, and of cond. As with MaskedAutoregressive either way
     takes about one pass of the network, is differentiable to any order, and the first order of the inverse goes through
     the transposed network. At the start it is the identity, where identity_init is true: the last layer is zeros.
     Durkan et al. 2019, "Neural Spline Flows", whose RQ-NSF (AR) has residual blocks in its network.
@@ -25,6 +25,7 @@ class MaskedAutoregressiveSpline(AutoregressiveLayer):
         num_bins: of each spline, 1 .. 256; the last layer makes 3 num_bins - 1 numbers for each input (tails=None: + 1).
         order: when each number comes, 0 .. D - 1 each once; None: as they lie. `range(D)[::-1]`: the last one first.
         cond_features: of cond, which a linear layer without bias adds to the first hidden layer; None: there is none.
+        activation: of hidden units: "relu", "tanh", "elu" or "silu".
         tails, bound, min_bin_width, min_bin_height, min_derivative, identity_init: as in the function.
         backend: of all that runs: "reference", "cpu", "triton" (but for the inverse) or "cuda"; None chooses.
 
@@ -48,6 +49,7 @@ class MaskedAutoregressiveSpline(AutoregressiveLayer):
         num_bins: int = 8,
         order: Sequence[int] | None = None,
         cond_features: int | None = None,
+        activation: str = "relu",
         tails: str | None = "linear",
         bound: float | tuple[float, float] = 3.0,
         min_bin_width: float = 1e-3,
@@ -67,7 +69,7 @@ class MaskedAutoregressiveSpline(AutoregressiveLayer):
         check_share(name, "min_derivative", min_derivative, 1)
         check_bool(name, "identity_init", identity_init)
         numbers = 3 * num_bins + (1 if tails is None else -1)
-        super().__init__(num_inputs, hidden_sizes, order, cond_features, numbers, True, backend)
+        super().__init__(num_inputs, hidden_sizes, order, cond_features, numbers, True, activation, backend)
         self.num_bins, self.tails, self.bound = num_bins, tails, bound
         self.min_bin_width, self.min_bin_height, self.min_derivative = min_bin_width, min_bin_height, min_derivative
         self.identity_init = identity_init

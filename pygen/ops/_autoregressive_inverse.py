@@ -18,7 +18,9 @@ from pygen.reference.autoregressive_inverse import DenseNetwork
 OP = "autoregressive_inverse"
 
 Degrees = tuple[int, ...]
-How = tuple[tuple[Degrees, ...], Rule, str]  # of the inputs, hidden layers and outputs; the backend
+How = tuple[
+    tuple[Degrees, ...], str, Rule, str
+]  # of the inputs, hidden layers and outputs; activation; the backend last
 
 
 def by_passes(
@@ -43,7 +45,7 @@ def by_passes(
 
 
 def by_network(tensors: Sequence[Tensor], how: How) -> tuple[Tensor, Tensor]:
-    y, degrees, rule = tensors[0], *how[:2]
+    y, degrees, activation, rule = tensors[0], *how[:3]
     weights, biases = halved(tensors[1:])
 
     def make(x: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ def by_network(tensors: Sequence[Tensor], how: How) -> tuple[Tensor, Tensor]:
             mask: dict[str, Any] = {"in_degrees": degrees[i], "out_degrees": degrees[i + 1], "strict": strict}
             x = masked_linear(x, weight, None if own else bias, **mask, backend="reference")
             x = x + bias if own else x
-            x = x if strict else x.relu()
+            x = x if strict else reference.ACTIVATIONS[activation](x)
         return x
 
     return by_passes(y, degrees[0], make, rule, "reference")
@@ -70,7 +72,7 @@ def _seen(degrees: Degrees, inputs: int) -> slice:
 
 
 def network_of(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], degrees: Sequence[Degrees], rule: Rule
+    weights: Sequence[Tensor], biases: Sequence[Tensor], degrees: Sequence[Degrees], activation: str, rule: Rule
 ) -> DenseNetwork:
     """Of those units alone: what units of degree -1 give to the others is in each sample's biases."""
     inputs, before, constant = len(degrees[0]), slice(None), None
@@ -82,19 +84,19 @@ def network_of(
         own_weights.append(weight[here, before])
         own_biases.append(bias[..., here])
         own_degrees.append(of_units[here])
-        constant, before = torch.atleast_2d(bias)[:, : here.start].relu(), here
+        constant, before = reference.ACTIVATIONS[activation](torch.atleast_2d(bias)[:, : here.start]), here
     outputs = len(weights[-1])
     strides = rule.strides(inputs, outputs)
     own = tuple(own_weights), tuple(own_biases), tuple(own_degrees[:-1])
-    return DenseNetwork(*own, degrees[0], outputs // inputs, *strides)
+    return DenseNetwork(*own, degrees[0], outputs // inputs, *strides, activation)
 
 
 def launch(y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], how: How) -> tuple[Tensor, Tensor]:
-    degrees, rule, backend = how
+    degrees, activation, rule, backend = how
     wide = torch.promote_types(y.dtype, torch.float32)
     with _checks.without_autocast(y):
         given = ([t.detach().to(wide) for t in tensors] for tensors in (weights, biases))
-        network = network_of(next(given), next(given), degrees, rule)
+        network = network_of(next(given), next(given), degrees, activation, rule)
         launcher = _dispatch.launcher(OP, OP, backend, y)
         x, log_det = rule.invert(launcher, y.detach().to(wide), network)
     return x.to(y.dtype), log_det.to(wide)
@@ -128,21 +130,24 @@ def solved(
 ) -> list[Tensor]:
     """By the implicit function theorem: gradients g of x and c of log_det are J^-T (g + c d log_det / dx) of y. Of those of y
     and tensors that need one."""
-    degrees, rule, backend = how
+    degrees, activation, rule, backend = how
     wide = torch.promote_types(y.dtype, torch.float32)
     weights, biases = halved([t.detach().to(wide) for t in tensors])
     launcher, products = (_dispatch.launcher(op, op, backend, y) for op in (OP, "masked_linear"))
     with _checks.without_autocast(y):
         values = [x.detach().to(wide)]  # of the inputs, each hidden layer and the outputs
+        slopes = []  # of each hidden layer
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             strict, own = i + 1 == len(weights), bias.dim() == 2
             out = products.forward(values[-1], weight, None if own else bias, degrees[i], degrees[i + 1], strict)
             out = out + bias if own else out
-            values.append(out if strict else out.relu())
+            values.append(out if strict else reference.ACTIVATIONS[activation](out))
+            if not strict:
+                slopes.append(reference.slope(activation, out, values[-1]))
         g = y.new_zeros(y.shape, dtype=wide) if grads[0] is None else grads[0].to(wide)
         root, slope, offset, finish = rule.linear(y.detach().to(wide), values.pop(), grads[1], backend)
-        hidden = [v[:, _seen(of_units, y.shape[1])] for v, of_units in zip(values[1:], degrees[1:-1], strict=True)]
-        network = reference.transposed(network_of(weights, biases, degrees, rule))
+        hidden = [d[:, _seen(of_units, y.shape[1])] for d, of_units in zip(slopes, degrees[1:-1], strict=True)]
+        network = reference.transposed(network_of(weights, biases, degrees, activation, rule))
         of_y, passed = finish(launcher.solve(g, network, root, slope, offset, hidden[::-1]))
         of_weights: list[Tensor | None] = []
         of_biases: list[Tensor | None] = []
@@ -156,6 +161,6 @@ def solved(
             of_weights.insert(0, one_weight)
             of_biases.insert(0, one_bias)
             if i > 0:
-                passed = products.grad_input(passed, weights[i], *mask) * (values[i] > 0)
+                passed = products.grad_input(passed, weights[i], *mask) * slopes[i - 1]
     found = zip((of_y, *of_weights, *of_biases), (y, *tensors), needs, strict=True)
     return [grad.to(given.dtype) for grad, given, need in found if need and grad is not None]

@@ -24,6 +24,7 @@ def autoregressive_inverse(
     weights: Sequence[Tensor],  # [out, in] each, y's dtype; the last one's rows as the rule takes what they make
     biases: Sequence[Tensor],  # [out]; the first one [out] or [n, out]
     degrees: Sequence[Degrees],  # the inputs' turns; of hidden units -1 .. D - 2, those of -1 first; of the outputs
+    activation: str,
     rule: Rule,
     backend: str | None,
 ) -> tuple[Tensor, Tensor]:
@@ -31,11 +32,12 @@ def autoregressive_inverse(
     name = _dispatch.requested(OP, backend)
     tensors = (y, *weights, *biases)
     if _dispatch.under_transform(OP, name, y.device.type):
-        return by_network(tensors, (tuple(degrees), rule, name))
+        return by_network(tensors, (tuple(degrees), activation, rule, name))
     if _dispatch.is_plain(*tensors):
-        how = (tuple(degrees), rule, _dispatch.resolve(OP, name, y.device.type))
+        how = (tuple(degrees), activation, rule, _dispatch.resolve(OP, name, y.device.type))
         return _Inverse.apply(launch, how, *tensors)
-    return torch.ops.pygen.autoregressive_inverse(y, list(weights), list(biases), *_flat((tuple(degrees), rule, name)))
+    how = (tuple(degrees), activation, rule, name)
+    return torch.ops.pygen.autoregressive_inverse(y, list(weights), list(biases), *_flat(how))
 
 
 class _Inverse(torch.autograd.Function):
@@ -71,18 +73,20 @@ class _Inverse(torch.autograd.Function):
 
 def _flat(how: How) -> tuple[Any, ...]:
     """As the schemas take it: the layers' degrees as one list, the rule by its name and numbers."""
-    degrees, rule, backend = how
-    return [degree for of_units in degrees for degree in of_units], *rule.options(), backend
+    degrees, activation, rule, backend = how
+    return [degree for of_units in degrees for degree in of_units], activation, *rule.options(), backend
 
 
-def _how(weights: Sequence[Tensor], flat: Sequence[int], rule: str, numbers: Sequence[float], backend: str) -> How:
+def _how(
+    weights: Sequence[Tensor], flat: Sequence[int], activation: str, rule: str, numbers: Sequence[float], backend: str
+) -> How:
     sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
     ends = list(accumulate(sizes))
     degrees = tuple(tuple(flat[end - size : end]) for end, size in zip(ends, sizes, strict=True))
-    return degrees, parse(rule, numbers), backend
+    return degrees, activation, parse(rule, numbers), backend
 
 
-OPTIONS = "int[] degrees, str rule, float[] numbers"
+OPTIONS = "int[] degrees, str activation, str rule, float[] numbers"
 
 _below = _library.register(
     f"autoregressive_inverse(Tensor y, Tensor[] weights, Tensor[] biases, {OPTIONS}, str backend) -> (Tensor, Tensor)",
@@ -107,32 +111,34 @@ def _launch_backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     flat: Sequence[int],
+    activation: str,
     rule: str,
     numbers: Sequence[float],
     needs: Sequence[bool],
     backend: str,
 ) -> list[Tensor]:
-    how = _how(weights, flat, rule, numbers, _dispatch.resolve(OP, backend, y.device.type))
+    how = _how(weights, flat, activation, rule, numbers, _dispatch.resolve(OP, backend, y.device.type))
     return solved((grad, grad_log_det), x, y, [*weights, *biases], needs, how)
 
 
 def _fake_backward(
-    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, rule: Any, numbers: Any, needs: Any,
-    backend: Any,
+    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, activation: Any, rule: Any,
+    numbers: Any, needs: Any, backend: Any,
 ) -> list[Tensor]:  # fmt: skip
     return [t.new_empty(t.shape) for t, need in zip((y, *weights, *biases), needs, strict=True) if need]
 
 
 def _record_backward(
-    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, rule: Any, numbers: Any, needs: Any,
-    backend: Any,
+    grad: Any, grad_log_det: Any, x: Any, y: Any, weights: Any, biases: Any, flat: Any, activation: Any, rule: Any,
+    numbers: Any, needs: Any, backend: Any,
 ) -> list[Tensor]:  # fmt: skip
     """Under autograd: the second order where one is asked for, else the kernel."""
-    given = [t for t in (grad, grad_log_det, y, *weights, *biases) if t is not None]
-    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
-        how = _how(weights, flat, rule, numbers, backend)
+    tensors = [t for t in (grad, grad_log_det, y, *weights, *biases) if t is not None]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        how = _how(weights, flat, activation, rule, numbers, backend)
         return recorded((grad, grad_log_det), (y, *weights, *biases), needs, how)
-    return _below_backward(grad, grad_log_det, x, y, weights, biases, flat, rule, numbers, needs, backend)
+    given = (flat, activation, rule, numbers, needs, backend)
+    return _below_backward(grad, grad_log_det, x, y, weights, biases, *given)
 
 
 _below_backward = _library.register(

@@ -16,10 +16,31 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pygen.reference import rational_quadratic_spline
 from pygen.reference.affine_coupling import _factor, _root
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "elu": F.elu,
+    "silu": F.silu,
+}
+
+
+def slope(activation: str, x: Tensor, value: Tensor) -> Tensor:
+    """The derivative by x, value being that of x."""
+    if activation == "relu":
+        return (value > 0).to(x.dtype)
+    if activation == "tanh":
+        return 1 - value * value
+    if activation == "elu":
+        return torch.where(x > 0, torch.ones_like(x), value + 1)
+    s = torch.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
 
 Activate = Callable[[int, slice, Tensor], object]  # (hidden layer, which of its units, their sums [units, n]): in place
 
@@ -40,6 +61,7 @@ class DenseNetwork:
     numbers: int
     input_stride: int
     number_stride: int
+    activation: str = "relu"  # of ACTIVATIONS
 
     def orders(self) -> list[list[int]]:
         """Of the sources of each layer, then of the outputs: which comes when."""
@@ -96,13 +118,13 @@ Invert = Callable[
 def _run(y: Tensor, network: DenseNetwork, invert: Invert) -> tuple[Tensor, Tensor]:
     """x [n, D] and log_det [n]. In the weights' dtype, which is y's; log_det in float64."""
     net = AppendOnly(network, len(y))
-    log_det = y.new_zeros(len(y), dtype=torch.float64)
+    log_det, activation = y.new_zeros(len(y), dtype=torch.float64), ACTIVATIONS[network.activation]
     x = torch.empty_like(y, memory_format=torch.contiguous_format)
     for step, at in enumerate(_sorted(network.when)):
         value, log = invert(y[:, at], net.outputs(step))
         net.given(step)[0] = x[:, at] = value
         log_det += log
-        net.enable(step, lambda layer, made, units: units.relu_())
+        net.enable(step, lambda layer, made, units: units.copy_(activation(units)))
     return x, log_det
 
 
@@ -154,13 +176,13 @@ def solve(
     root: Tensor | None,  # [n, D]: what v is multiplied by twice; None: 1
     slope: Tensor | None,  # [n, D, factors], as offset: an input's last gradients are slope v + offset each
     offset: Tensor | None,
-    hidden: Sequence[Tensor],  # [n, units], values of each layer made: no gradient passes where one is 0
+    hidden: Sequence[Tensor],  # [n, units], of each layer made: derivatives of units by their sums
 ) -> Tensor:
     """v [n, D], of which J^T v = g. Of an input's gradients that the network takes the first is v where it has one more than
     there are factors. For y = x e^f + t, with J the derivative of y by x: e^(-f / 2), and one factor, log_scale's."""
     net = AppendOnly(network, len(grad))
     orders = [torch.tensor(order, dtype=torch.int64, device=grad.device) for order in network.orders()[1:-1]]
-    passes = [(values > 0).T[order] for values, order in zip(hidden, orders, strict=True)]
+    slopes = [of_units.T[order] for of_units, order in zip(hidden, orders, strict=True)]
     solved = torch.empty_like(grad, memory_format=torch.contiguous_format)
     for step, at in enumerate(_sorted(network.when)):
         value = grad[:, at] - net.outputs(step)[0]
@@ -172,7 +194,7 @@ def solve(
             given[net.sources - slope.shape[2] :] = slope[:, at].T * value + offset[:, at].T
         if slope is None or net.sources > slope.shape[2]:
             given[0] = value
-        net.enable(step, lambda layer, made, units: units.mul_(passes[layer][made]))
+        net.enable(step, lambda layer, made, units: units.mul_(slopes[layer][made]))
     return solved
 
 

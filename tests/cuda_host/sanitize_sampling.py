@@ -132,13 +132,16 @@ def exercise_autoregressive_inverse(launcher) -> None:
         _dense_cuda._BUFFERS_BYTES = room
         _dense_cuda.make_plan.cache_clear()
         if numbers > 2:
-            layer = MaskedAutoregressiveSpline(40, (33, 20), num_bins=(numbers + 1) // 3).to(dtype)
+            layer = MaskedAutoregressiveSpline(40, (33, 20), num_bins=(numbers + 1) // 3, activation="tanh").to(dtype)
         else:
             layer = MaskedAutoregressive(40, (33, 20), cond_features=2, additive=numbers == 1).to(dtype)
         weights, biases = ([getattr(part, kind).detach() for part in layer.layers] for kind in ("weight", "bias"))
         if own:
             biases[0] = biases[0].expand(5, -1)
-        network, y = network_of(weights, biases, layer._degrees, layer._rule), torch.rand(5, 40, dtype=dtype)
+        network, y = (
+            network_of(weights, biases, layer._degrees, layer.activation, layer._rule),
+            torch.rand(5, 40, dtype=dtype),
+        )
         tuned = {"threads": threads, "images_per_block": images}
         factors = (None, None, None) if numbers == 1 else (y, y[..., None], y[..., None])
         if numbers > 2:

@@ -41,6 +41,7 @@ class _Layer(nn.Module):
         order: Tensor,
         hidden: Sequence[int],
         cond_features: int | None,
+        activation: str,
         num_bins: int | None,
         bound: float | None,
     ) -> None:
@@ -52,13 +53,13 @@ class _Layer(nn.Module):
         pairs = list(pairwise(degrees))
         self.layers = nn.ModuleList(_Masked(a, b, i + 1 == len(pairs)) for i, (a, b) in enumerate(pairs))
         self.cond = None if cond_features is None else nn.Linear(cond_features, hidden[0], bias=False)
-        self.num_bins, self.bound = num_bins, bound
+        self.activation, self.num_bins, self.bound = getattr(F, activation), num_bins, bound
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
 
     def made(self, x: Tensor, cond: Tensor | None) -> Tensor:
         for i, layer in enumerate(self.layers):
-            x = layer(x if i == 0 else F.relu(x))
+            x = layer(x if i == 0 else self.activation(x))
             if i == 0 and self.cond is not None:
                 x = x + self.cond(cond)
         return x
@@ -100,6 +101,7 @@ class MAF(Flow):
         hidden_sizes: widths of the networks' hidden layers.
         num_layers: how many.
         cond_features: of the conditions, or None.
+        activation: of hidden units.
         num_bins: of splines; None: shifts and scales.
         bound: of log scales, or None; of splines.
         prior: "normal" or "logistic".
@@ -113,6 +115,7 @@ class MAF(Flow):
         *,
         num_layers: int = 5,
         cond_features: int | None = None,
+        activation: str = "relu",
         num_bins: int | None = None,
         bound: float | None = 5.0,
         prior: str = "normal",
@@ -123,7 +126,8 @@ class MAF(Flow):
         self.prior, self.num_levels = prior, num_levels
         turns = torch.arange(num_inputs)
         self.layers = nn.ModuleList(
-            _Layer(turns.flip(0) if i % 2 else turns, hidden, cond_features, num_bins, bound) for i in range(num_layers)
+            _Layer(turns.flip(0) if i % 2 else turns, hidden, cond_features, activation, num_bins, bound)
+            for i in range(num_layers)
         )
 
     def _transform(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
