@@ -156,6 +156,7 @@ def test_made_engine_equals_naive_on_images_of_28x28(engine: str) -> None:
 of_cpp = pytest.mark.skipif("cpu" not in ENGINES, reason="the C++ module did not load")
 WIDE = {
     "panels": ((70, (90, 33)), {}),
+    "panels of few steps": ((70, (90, 33)), {"num_levels": 40}),
     "levels": ((33, 40), {"num_levels": 5}),
     "int64": ((3, (40, 7, 9)), {"num_levels": 300}),
     "orders": ((64, (64, 20)), {"num_orders": 2}),

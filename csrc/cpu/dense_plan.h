@@ -1,7 +1,7 @@
 // A dense network laid out: units in the order in which they become known, cut into panels of steps.
 //
 // Units are sorted by degree and inputs by their turn, so what a unit sees is a prefix of the layer before. A panel is
-// kDensePanel steps. What its units take from before the panel is one matrix product over all images of a block; what
+// `panel` steps. What its units take from before the panel is one matrix product over all images of a block; what
 // they take from within it is added step by step, as each source becomes known. A weight is read once for a block of
 // images, and dead ones are never read: where a register of the triangle reaches beyond the live ones, it holds zeros
 // for units that are finished.
@@ -15,7 +15,12 @@
 namespace pygen {
 inline namespace PYGEN_ISA {
 
-constexpr int64_t kDensePanel = 32;  // steps
+// Steps of a panel: fewer where each has many outputs, as each source passes over the sums of a panel's outputs.
+constexpr int64_t kDensePanel = 32, kDensePanelOutputs = 128, kDenseLeastPanel = 4;
+
+inline int64_t dense_panel(int64_t numbers) {
+  return std::clamp(kDensePanelOutputs / numbers, kDenseLeastPanel, kDensePanel);
+}
 
 // The units of one layer that a panel's steps complete. They see the sources [0, before) and some of the `within` next.
 struct DenseBlock {
@@ -28,7 +33,7 @@ struct DenseBlock {
 template <class Real>
 struct DensePlan {
   const DenseNetwork& p;
-  int64_t steps, hidden, panels, sources;            // sources: of each input
+  int64_t steps, hidden, panel, panels, sources;     // panel: steps of one; sources: of each input
   std::vector<int64_t> turns;                        // which input comes when
   std::vector<std::vector<int64_t>> order, degrees;  // of each layer's sources: by degree; their degrees
   std::vector<std::vector<DenseBlock>> blocks;       // [panel][layer]
@@ -39,7 +44,8 @@ struct DensePlan {
       : p(p),
         steps(p.inputs()),
         hidden(p.hidden()),
-        panels((steps + kDensePanel - 1) / kDensePanel),
+        panel(dense_panel(p.numbers)),
+        panels((steps + panel - 1) / panel),
         sources(static_cast<int64_t>(p.degrees[0].size()) / steps),
         turns(by_degree(p.when)),
         blocks(panels),
@@ -53,13 +59,13 @@ struct DensePlan {
       degrees.push_back(std::move(sorted));
     }
     const int most = sampling_columns(images);
-    for (int64_t panel = 0; panel < panels; ++panel)
-      for (int64_t layer = 0; layer <= hidden; ++layer) blocks[panel].push_back(make_block(panel, layer, most));
+    for (int64_t number = 0; number < panels; ++number)
+      for (int64_t layer = 0; layer <= hidden; ++layer) blocks[number].push_back(make_block(number, layer, most));
     for (int64_t pitch : sum_pitch) sum_size += pitch;
   }
 
-  int64_t begin(int64_t panel) const { return panel * kDensePanel; }
-  int64_t end(int64_t panel) const { return std::min(steps, begin(panel) + kDensePanel); }
+  int64_t begin(int64_t number) const { return number * panel; }
+  int64_t end(int64_t number) const { return std::min(steps, begin(number) + panel); }
   // How many units of source layer `layer` have a degree below that.
   int64_t below(int64_t layer, int64_t degree) const {
     return std::lower_bound(degrees[layer].begin(), degrees[layer].end(), degree) - degrees[layer].begin();
@@ -84,13 +90,13 @@ struct DensePlan {
 
   static int64_t whole(int64_t n) { return (n + kRegLanes<Real> - 1) / kRegLanes<Real> * kRegLanes<Real>; }
 
-  DenseBlock make_block(int64_t panel, int64_t layer, int most) {
+  DenseBlock make_block(int64_t number, int64_t layer, int most) {
     DenseBlock block;
     const bool last = layer == hidden;
-    block.first = last ? begin(panel) * p.numbers : below(layer + 1, begin(panel));
-    block.count = (last ? end(panel) * p.numbers : below(layer + 1, end(panel))) - block.first;
-    block.before = below(layer, begin(panel));
-    block.within = below(layer, end(panel)) - block.before;
+    block.first = last ? begin(number) * p.numbers : below(layer + 1, begin(number));
+    block.count = (last ? end(number) * p.numbers : below(layer + 1, end(number))) - block.first;
+    block.before = below(layer, begin(number));
+    block.within = below(layer, end(number)) - block.before;
     block.pitch = whole(block.count);
     sum_pitch[layer] = std::max(sum_pitch[layer], block.pitch);
     const int64_t registers = block.pitch / kRegLanes<Real>, tiles = (registers + most - 1) / most;

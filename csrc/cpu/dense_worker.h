@@ -158,6 +158,9 @@ PYGEN_INLINE void activate_units(const DenseUnits<Real>& units) {
   using V = std::conditional_t<std::is_same_v<Real, float>, VecF, Real>;
   constexpr int64_t kWidth = sizeof(V) / sizeof(Real);
   int64_t i = 0;
+  if constexpr (kOf == Activation::Relu) {  // often of a unit or two
+    for (; i < units.count; ++i) units.values[i] = activated<kOf>(units.sums[i]);
+  }
   for (; i + kWidth <= units.count; i += kWidth) store(units.values + i, activated<kOf>(load<V>(units.sums + i)));
   if (i == units.count) return;
   Real some[kWidth] = {};  // the last ones by a whole vector too: a unit's bits do not depend on where it stands
