@@ -96,14 +96,18 @@ def test_masked_autoregressive_exported(kind):
 @each_backend
 @each_kind
 def test_masked_autoregressive_under_autocast_inverts_in_the_weights_dtype(backend, kind):
-    layer = made(7, (9, 4), backend=backend, dtype=torch.float32, **kind)
-    y, seen = given(layer, dtype=torch.float32)[0].requires_grad_(), []
-    for on in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=on):
-            x, log_det = layer.inverse(y)
-        seen.append([x, log_det, *torch.autograd.grad(x.sum() + log_det.sum(), [y, *layer.parameters()])])
-    for a, b in zip(*seen, strict=True):
-        assert_same(a, b)
+    """What cond adds, and passes of changed layers, too."""
+    for changed in (False, True):
+        layer = made(7, (9, 4), backend=backend, dtype=torch.float32, cond_features=3, **kind)
+        if changed:
+            layer.layers[1].register_forward_hook(lambda layer, args, out: 1.5 * out)
+        (y, cond), seen = given(layer, dtype=torch.float32), []
+        for on in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=on):
+                x, log_det = layer.inverse(y.requires_grad_(), cond)
+            seen.append([x, log_det, *torch.autograd.grad(x.sum() + log_det.sum(), [y, *layer.parameters()])])
+        for a, b in zip(*seen, strict=True):
+            assert_same(a, b)
 
 
 @each_kind

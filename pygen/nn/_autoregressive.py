@@ -17,6 +17,7 @@ from pygen._checks import (
     check_tensor,
     fail,
     promote_under_autocast,
+    without_autocast,
 )
 from pygen.nn.masked_linear import MaskedLinear
 from pygen.ops._autoregressive_inverse import by_passes
@@ -105,11 +106,16 @@ class AutoregressiveLayer(nn.Module):
         return x
 
     def _inverse(self, y: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        first = next(self.layers.parameters(), y)
+        y, cond = cast("tuple[Tensor, Tensor | None]", promote_under_autocast(y, cond, first)[:2])
+        with without_autocast(y):  # the rounding of narrow layers would grow from number to number
+            return self._undone(y, cond)
+
+    def _undone(self, y: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self._is_plain():
             return by_passes(y, self.order, lambda x: self._make(x, cond), self._rule, self.backend)
         layers = self._layers
         weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-        y = cast("Tensor", promote_under_autocast(y, weights[0])[0])
         check_like(self._name, "y", y, "the weights", weights[0])
         if self.cond is not None:
             biases[0] = biases[0] + self.cond(cond)

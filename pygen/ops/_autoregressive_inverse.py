@@ -92,13 +92,13 @@ def network_of(
 
 
 def launch(y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], how: How) -> tuple[Tensor, Tensor]:
+    """x and log_det. Outside autocast."""
     degrees, activation, rule, backend = how
     wide = torch.promote_types(y.dtype, torch.float32)
-    with _checks.without_autocast(y):
-        given = ([t.detach().to(wide) for t in tensors] for tensors in (weights, biases))
-        network = network_of(next(given), next(given), degrees, activation, rule)
-        launcher = _dispatch.launcher(OP, OP, backend, y)
-        x, log_det = rule.invert(launcher, y.detach().to(wide), network)
+    own_weights, own_biases = ([t.detach().to(wide) for t in tensors] for tensors in (weights, biases))
+    network = network_of(own_weights, own_biases, degrees, activation, rule)
+    launcher = _dispatch.launcher(OP, OP, backend, y)
+    x, log_det = rule.invert(launcher, y.detach().to(wide), network)
     return x.to(y.dtype), log_det.to(wide)
 
 

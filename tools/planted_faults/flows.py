@@ -81,7 +81,7 @@ FAULTS = (
     Fault("autoregressive inverse: units of cond alone add nothing", INVERSE_OP, "bias = torch.addmm(bias, constant, weight[:, : before.start].T)", "bias = bias.expand(len(constant), -1)", INVERSE),
     Fault("autoregressive inverse: gradients of weights have the other sign", INVERSE_RULES, "-torch.cat((v, slope * v + offset), 1)", "torch.cat((v, slope * v + offset), 1)", INVERSE),
     Fault("autoregressive inverse: the second order stops", "pygen/ops/autoregressive_inverse.py", "elif torch.is_grad_enabled() or _dispatch.transformed(*grads):", "elif _dispatch.transformed(*grads):", INVERSE),
-    Fault("autoregressive inverse: autocast narrows what cond adds", INVERSE_OP, "    with _checks.without_autocast(y):\n        given =", "    if True:\n        given =", INVERSE),
+    Fault("autoregressive inverse: autocast narrows what cond adds", "pygen/nn/_autoregressive.py", "with without_autocast(y):", "if True:", INVERSE),
     Fault("autoregressive inverse: forward hooks are not called", "pygen/nn/_autoregressive.py", "and not (layer._forward_hooks or", "and not (False and layer._forward_hooks or", INVERSE),
     Fault("autoregressive inverse: a hidden unit's gradient passes zeros", INVERSE_REFERENCE, "(value > 0).to(x.dtype)", "(value >= 0).to(x.dtype)", INVERSE),
     Fault("autoregressive inverse: under compile, degrees begin too late", "pygen/ops/autoregressive_inverse.py", "flat[end - size : end]", "flat[end - size + (end > size) : end + (end > size)]", INVERSE),
