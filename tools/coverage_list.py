@@ -25,7 +25,11 @@ PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "cuda": _host("affine_coupling"),
     },
     "autoregressive_inverse": {
-        "cpu": ("tests/test_masked_autoregressive.py", "tests/test_masked_autoregressive_calls.py"),
+        "cpu": (
+            "tests/test_masked_autoregressive.py",
+            "tests/test_masked_autoregressive_calls.py",
+            "tests/test_masked_autoregressive_spline.py",
+        ),
         "cuda": _host("autoregressive_inverse"),
     },
     "dense": {"cuda": (*_host("autoregressive_inverse"), *_host("sampling_dense"))},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pygen._checks import check_bool, check_size, fail
 from pygen.nn._autoregressive import AutoregressiveLayer
 from pygen.ops._autoregressive_rules import Spline
-from pygen.ops.rational_quadratic_spline import MOST_BINS, check_bound, check_form, check_share
+from pygen.ops.rational_quadratic_spline import MOST_BINS, check_form, check_numbers
 
 
 class MaskedAutoregressiveSpline(AutoregressiveLayer):
@@ -63,10 +63,7 @@ class MaskedAutoregressiveSpline(AutoregressiveLayer):
         if num_bins > MOST_BINS:
             raise fail(name, "num_bins", f"an int <= {MOST_BINS}", num_bins)
         check_form(name, None, False, tails)
-        check_bound(name, bound)
-        check_share(name, "min_bin_width", min_bin_width, num_bins)
-        check_share(name, "min_bin_height", min_bin_height, num_bins)
-        check_share(name, "min_derivative", min_derivative, 1)
+        check_numbers(name, num_bins, bound, min_bin_width, min_bin_height, min_derivative)
         check_bool(name, "identity_init", identity_init)
         numbers = 3 * num_bins + (1 if tails is None else -1)
         super().__init__(num_inputs, hidden_sizes, order, cond_features, numbers, True, activation, backend)
@@ -76,9 +73,8 @@ class MaskedAutoregressiveSpline(AutoregressiveLayer):
 
     @property
     def _rule(self) -> Spline:
-        ends = check_bound(self._name, self.bound)
-        shares = float(self.min_bin_width), float(self.min_bin_height), float(self.min_derivative)
-        return Spline(self.tails, *ends, *shares, self.identity_init)
+        least = self.min_bin_width, self.min_bin_height, self.min_derivative
+        return Spline(self.tails, *check_numbers(self._name, self.num_bins, self.bound, *least), self.identity_init)
 
     def _extra(self) -> str:
         return f"num_bins={self.num_bins}, tails={self.tails!r}, bound={self.bound}"

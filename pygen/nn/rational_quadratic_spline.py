@@ -6,7 +6,7 @@ from pygen import _dispatch
 from pygen._checks import check_bool, fail
 from pygen.functional import rational_quadratic_spline
 from pygen.nn.affine_coupling import check_conditioner, check_input, passing_half
-from pygen.ops.rational_quadratic_spline import check_bound, check_form, check_share
+from pygen.ops.rational_quadratic_spline import check_form, check_numbers
 
 
 class SplineCoupling(nn.Module):
@@ -54,10 +54,7 @@ class SplineCoupling(nn.Module):
         if mask is None:
             raise fail(name, "mask", "'channel' or 'even_odd'", None)
         check_form(name, mask, flip, tails)
-        check_bound(name, bound)
-        shares = {"min_bin_width": min_bin_width, "min_bin_height": min_bin_height, "min_derivative": min_derivative}
-        for argument, value in shares.items():
-            check_share(name, argument, value, 1)
+        check_numbers(name, 1, bound, min_bin_width, min_bin_height, min_derivative)
         check_bool(name, "identity_init", identity_init)
         self.conditioner = conditioner
         self.mask, self.flip, self.tails, self.bound = mask, flip, tails, bound

@@ -18,9 +18,8 @@ from pygen.reference.autoregressive_inverse import DenseNetwork
 OP = "autoregressive_inverse"
 
 Degrees = tuple[int, ...]
-How = tuple[
-    tuple[Degrees, ...], str, Rule, str
-]  # of the inputs, hidden layers and outputs; activation; the backend last
+# Degrees of the inputs, hidden layers and outputs; the hidden units' activation; what maps an input; the backend.
+How = tuple[tuple[Degrees, ...], str, Rule, str]
 
 
 def by_passes(

@@ -93,10 +93,7 @@ def rational_quadratic_spline(
         "all" if mask is None else mask,
         flip,
         "none" if tails is None else tails,
-        *check_bound(_OP, bound),
-        check_share(_OP, "min_bin_width", min_bin_width, bins),
-        check_share(_OP, "min_bin_height", min_bin_height, bins),
-        check_share(_OP, "min_derivative", min_derivative, 1),
+        *check_numbers(_OP, bins, bound, min_bin_width, min_bin_height, min_derivative),
         math.log(2) / (1 - min_derivative) if _checks.check_bool(_OP, "identity_init", identity_init) else 1.0,
         _checks.check_bool(_OP, "inverse", inverse),
     )
@@ -165,6 +162,18 @@ def check_bound(op: str, bound: Any) -> tuple[float, float]:
     if not _LEAST <= bound <= _MOST:
         raise _checks.fail(op, "bound", "1e-6 <= bound <= 1e6", bound)
     return -float(bound), float(bound)
+
+
+def check_numbers(
+    op: str, bins: int, bound: Any, min_bin_width: Any, min_bin_height: Any, min_derivative: Any
+) -> tuple[float, float, float, float, float]:
+    """low, high, and those after it"""
+    return (
+        *check_bound(op, bound),
+        check_share(op, "min_bin_width", min_bin_width, bins),
+        check_share(op, "min_bin_height", min_bin_height, bins),
+        check_share(op, "min_derivative", min_derivative, 1),
+    )
 
 
 def check_share(op: str, name: str, value: Any, bins: int) -> float:
