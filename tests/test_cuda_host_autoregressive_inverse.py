@@ -144,6 +144,19 @@ def test_cuda_host_autoregressive_inverse_keeps_nan_where_it_is():
         assert x[row].isnan().tolist() == [turn >= first for turn in layer.order]
 
 
+def test_cuda_host_autoregressive_inverse_of_splines_whose_axes_have_far_logits():
+    """Of widths and of heights each have their own largest one: exponentials neither overflow nor vanish."""
+    layer, y, cond = made("splines")
+    for axis, far in ((0, 800.0), (1, 800.0), (1, -800.0)):
+        with torch.no_grad():
+            layer.layers[-1].bias.unflatten(0, (7, -1))[:, 5 * axis : 5 * axis + 5] += far
+        x, log_det = inverse(layer, y, cond)
+        expected = inverse(layer, y, cond, "reference")
+        assert x.isfinite().all()
+        torch.testing.assert_close(x, expected[0], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(log_det, expected[1], rtol=1e-10, atol=1e-10)
+
+
 def test_cuda_host_autoregressive_inverse_reads_weights_and_y_of_any_strides():
     layer, y, cond = made("panels and cond")
     expected = inverse(layer, y, cond)

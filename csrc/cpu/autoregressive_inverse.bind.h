@@ -78,8 +78,7 @@ inline void bind_autoregressive_inverse(py::module_& m) {
         run_interruptibly(table[isa_in_use()], p);
       },
       "dtype, network (parse_dense_network), addresses of the gradient, (root, slope, offset, or None each, factors), "
-      "the "
-      "units' derivatives of each layer that the network makes, the solution (written), n, threads");
+      "the units' derivatives of each layer that the network makes, the solution (written), n, threads");
 }
 
 }  // namespace pygen
