@@ -108,7 +108,7 @@ FAULTS = (
     Fault("autoregressive splines: the op forgets that zeros are the identity", INVERSE_RULES, "derivative, bool(identity))", "derivative, False)", INVERSE),
     Fault("autoregressive splines, PyTorch: the first gradient is v", INVERSE_REFERENCE, "if slope is None or net.sources > slope.shape[2]:", "if True:", INVERSE),
     Fault("autoregressive splines, CUDA: numbers past the lanes are not given", INVERSE_CU, "k < sources; k += 32) to[k]", "k < sources && k < 32; k += 32) to[k]", INVERSE_CUDA),
-    Fault("autoregressive splines, CUDA: heights are subtracted from the widest", INVERSE_CU, "(k < c.bins ? widest : highest)", "widest", f"{INVERSE_CUDA} -k far_logits"),
+    Fault("autoregressive splines, CUDA: heights are subtracted from the widest, widths from the highest", INVERSE_CU, "(k < c.bins ? widest : highest)", "(k < c.bins ? highest : widest)", f"{INVERSE_CUDA} -k far_logits"),
     Fault("autoregressive splines, CUDA: outside the bound log_det is what was there", INVERSE_CU, "      step.log = step.value == step.value ? T(0) : step.value;\n", "      step.log = step.value;\n", INVERSE_CUDA),
     Fault("autoregressive splines, CUDA: logits are written over while others read them", INVERSE_CU, "    __syncwarp();  // all lanes have read the logits\n", "", f"{RACES} autoregressive_inverse"),
     Fault("autoregressive splines, CUDA: lanes go on before the exponentials are there", INVERSE_CU, "(k < c.bins ? widest : highest) - outputs[k]);\n    __syncwarp();\n", "(k < c.bins ? widest : highest) - outputs[k]);\n", f"{RACES} autoregressive_inverse"),
